@@ -1,0 +1,297 @@
+// Package ops runs the operations that outlive their HTTP request.
+//
+// A service checks a request and answers with a [Job]; the [Manager] runs it
+// as an [Op], which clients wait for, watch by events and cancel.
+package ops
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"maps"
+	"net"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Retention is how long an operation can be read after its end. Clients
+// fetch it once more after they have begun to listen for its end.
+const Retention = 5 * time.Second
+
+// errCanceled is why a canceled operation's context ended.
+var errCanceled = errs.Newf(errs.Canceled, "operation was cancelled")
+
+// The classes of operation.
+const (
+	Task      = "task"
+	Websocket = "websocket"
+	Token     = "token"
+)
+
+// A Job is work that was checked and can begin.
+type Job struct {
+	Class       string // Task if empty.
+	Description string
+
+	// Objects are what the work changes, such as "instance/c1". No two
+	// operations that have one in common run at the same time: the second
+	// is refused.
+	Objects []string
+
+	Resources  map[string][]string // URLs by kind, for clients: {"instances": {"/1.0/instances/c1"}}
+	Metadata   map[string]any
+	Cancelable bool
+
+	// Run does the work, on a goroutine of the manager. It ends early if ctx
+	// does. It is nil for class Token, which only holds Metadata until it is
+	// canceled.
+	Run func(ctx context.Context, op *Op) error
+
+	// Connect serves one connection of class Websocket, on the goroutine of
+	// the connection's request. The secret, which is not checked yet, says
+	// which stream it is.
+	Connect func(ctx context.Context, secret string, conn Conn) error
+}
+
+// A Conn is a message stream: a websocket, as package ws has it.
+type Conn interface {
+	// ReadMessage returns the next message; text is false for binary ones.
+	ReadMessage() (text bool, data []byte, err error)
+	WriteMessage(text bool, data []byte) error
+	NetConn() net.Conn
+	Close() error
+}
+
+// A Manager owns the daemon's operations. Its goroutines are the only ones
+// that the services' work runs on outside of requests.
+type Manager struct {
+	base    context.Context //nolint:containedctx // It is the life of all operations.
+	publish func(typ string, metadata any)
+	wg      sync.WaitGroup
+
+	mu   sync.Mutex // Guards what follows.
+	ops  map[string]*Op
+	busy map[string]*Op // By the object that the operation works on.
+}
+
+// An Op is an operation. Its methods are safe for concurrent use.
+type Op struct {
+	ID string
+
+	job    Job
+	m      *Manager
+	done   chan struct{} // Closed at the end.
+	cancel context.CancelCauseFunc
+
+	mu   sync.Mutex // Guards what follows.
+	desc api.Operation
+}
+
+// NewManager returns a manager whose operations end with ctx. It calls
+// publish with each operation that begins, changes or ends.
+func NewManager(ctx context.Context, publish func(typ string, metadata any)) *Manager {
+	return &Manager{base: ctx, publish: publish, ops: map[string]*Op{}, busy: map[string]*Op{}}
+}
+
+// Start runs a job in the background. It returns an error of kind
+// [errs.Conflict] if another operation works on one of the same objects.
+func (m *Manager) Start(job Job) (*Op, error) {
+	ctx, cancel := context.WithCancelCause(m.base)
+	op := m.newOp(job, cancel)
+	if err := m.add(op); err != nil {
+		cancel(err)
+		return nil, err
+	}
+	op.changed()
+	if job.Run == nil {
+		return op, nil
+	}
+	m.wg.Go(func() {
+		defer cancel(nil)
+		err := protect(ctx, op, job.Run)
+		if errors.Is(err, context.Canceled) {
+			err = context.Cause(ctx)
+		}
+		m.finish(op, err)
+	})
+	return op, nil
+}
+
+func (m *Manager) newOp(job Job, cancel context.CancelCauseFunc) *Op {
+	now := time.Now()
+	if job.Class == "" {
+		job.Class = Task
+	}
+	op := &Op{ID: newID(), job: job, m: m, done: make(chan struct{}), cancel: cancel}
+	op.desc = api.Operation{
+		ID: op.ID, Class: job.Class, Description: job.Description, CreatedAt: now, UpdatedAt: now,
+		Status: api.Running.String(), StatusCode: api.Running,
+		Resources: job.Resources, Metadata: job.Metadata, MayCancel: job.Cancelable || job.Run == nil, Location: "none",
+	}
+	return op
+}
+
+func (m *Manager) add(op *Op) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.base.Err() != nil {
+		return errs.Newf(errs.Unavailable, "the daemon is shutting down")
+	}
+	for _, object := range op.job.Objects {
+		if other, ok := m.busy[object]; ok {
+			return errs.Conflictf("%s is busy: %s", strings.Replace(object, "/", " ", 1), other.job.Description)
+		}
+	}
+	m.ops[op.ID] = op
+	for _, object := range op.job.Objects {
+		m.busy[object] = op
+	}
+	return nil
+}
+
+func (m *Manager) finish(op *Op, err error) {
+	m.mu.Lock()
+	for _, object := range op.job.Objects {
+		delete(m.busy, object)
+	}
+	m.mu.Unlock()
+	op.end(err)
+	time.AfterFunc(Retention, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.ops, op.ID)
+	})
+}
+
+// protect makes an error of a panic, which would end the daemon.
+func protect(ctx context.Context, op *Op, fn func(context.Context, *Op) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errs.Newf(errs.Internal, "panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn(ctx, op)
+}
+
+// Get returns the operation with the given ID.
+func (m *Manager) Get(id string) (*Op, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	op, ok := m.ops[id]
+	if !ok {
+		return nil, errs.NotFoundf("operation %q not found", id)
+	}
+	return op, nil
+}
+
+// List returns all operations, oldest first.
+func (m *Manager) List() []api.Operation {
+	m.mu.Lock()
+	all := slices.Collect(maps.Values(m.ops))
+	m.mu.Unlock()
+	out := make([]api.Operation, 0, len(all))
+	for _, op := range all {
+		out = append(out, op.Describe())
+	}
+	slices.SortFunc(out, func(a, b api.Operation) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return out
+}
+
+// Wait waits until all operations have ended.
+func (m *Manager) Wait() { m.wg.Wait() }
+
+// Cancel asks the operation to stop. It returns an error of kind
+// [errs.Invalid] if the operation cannot be canceled.
+func (o *Op) Cancel() error {
+	if o.job.Run == nil {
+		o.cancel(errCanceled)
+		o.m.finish(o, errCanceled)
+		return nil
+	}
+	if !o.job.Cancelable {
+		return errs.Invalidf("operation %q (%s) can't be cancelled", o.ID, o.job.Description)
+	}
+	o.cancel(errCanceled)
+	return nil
+}
+
+// Connect hands a connection to an operation of class Websocket.
+func (o *Op) Connect(ctx context.Context, secret string, conn Conn) error {
+	if o.job.Connect == nil {
+		return errs.Invalidf("operation %q is not a websocket operation", o.ID)
+	}
+	return o.job.Connect(ctx, secret, conn)
+}
+
+// Wait waits until the operation or ctx has ended and describes the former.
+func (o *Op) Wait(ctx context.Context) api.Operation {
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+	}
+	return o.Describe()
+}
+
+// Done is closed when the operation has ended.
+func (o *Op) Done() <-chan struct{} { return o.done }
+
+// Describe returns the operation as it is now.
+func (o *Op) Describe() api.Operation {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := o.desc
+	d.Metadata = maps.Clone(d.Metadata)
+	return d
+}
+
+// SetMetadata changes one key of the operation's metadata, and tells those
+// who listen. Clients show the keys that end in "_progress".
+func (o *Op) SetMetadata(key string, value any) {
+	o.mu.Lock()
+	m := maps.Clone(o.desc.Metadata)
+	if m == nil {
+		m = map[string]any{}
+	}
+	m[key] = value
+	o.desc.Metadata = m
+	o.desc.UpdatedAt = time.Now()
+	o.mu.Unlock()
+	o.changed()
+}
+
+func (o *Op) end(err error) {
+	o.mu.Lock()
+	code := api.Success
+	switch {
+	case err == nil:
+	case errs.Is(err, errs.Canceled):
+		code = api.Canceled
+	default:
+		code = api.Failure
+	}
+	o.desc.Status, o.desc.StatusCode, o.desc.UpdatedAt, o.desc.MayCancel = code.String(), code, time.Now(), false
+	if err != nil {
+		o.desc.Err, o.desc.ErrCode = err.Error(), int64(errs.Status(err))
+	}
+	o.mu.Unlock()
+	close(o.done)
+	o.changed()
+}
+
+func (o *Op) changed() { o.m.publish("operation", o.Describe()) }
+
+// newID returns a random UUID, of version 4.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // It never fails.
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+}

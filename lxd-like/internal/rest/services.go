@@ -1,0 +1,127 @@
+package rest
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+
+	"github.com/cuib/cuib/lxd-like/internal/guestfs"
+	"github.com/cuib/cuib/lxd-like/internal/images"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+)
+
+// The services that the handlers call. A method that answers with an
+// [ops.Job] has checked the request: what is wrong with it is its error, and
+// the job is what remains to be done.
+
+// instanceReader reads instances.
+type instanceReader interface {
+	Names(ctx context.Context) ([]string, error)
+	List(ctx context.Context) ([]api.Instance, error)
+	ListFull(ctx context.Context) ([]api.InstanceFull, error)
+	Get(ctx context.Context, name string) (api.Instance, error)
+	GetFull(ctx context.Context, name string) (api.InstanceFull, error)
+	State(ctx context.Context, name string) (api.InstanceState, error)
+	Metadata(ctx context.Context, name string) (api.ImageMetadata, error)
+	SetMetadata(ctx context.Context, name string, meta api.ImageMetadata) error
+	Logs(ctx context.Context, name string) ([]string, error) // File names.
+	Log(ctx context.Context, name, file string) (*os.File, error)
+}
+
+// instanceLife changes instances.
+type instanceLife interface {
+	Create(ctx context.Context, req api.InstancesPost) (ops.Job, error)
+	Delete(ctx context.Context, name string) (ops.Job, error)
+	Rename(ctx context.Context, name string, req api.InstancePost) (ops.Job, error)
+	Rebuild(ctx context.Context, name string, req api.InstanceRebuildPost) (ops.Job, error)
+	SetState(ctx context.Context, name string, req api.InstanceStatePut) (ops.Job, error)
+	SetStates(ctx context.Context, req api.InstanceStatePut) (ops.Job, error)
+	Update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) // PUT; also restores a snapshot.
+	UpdateNow(ctx context.Context, name string, put api.InstancePut) error         // PATCH, merged by rest.
+	DeleteLog(ctx context.Context, name, file string) error
+}
+
+// instanceStreams reaches into running instances.
+type instanceStreams interface {
+	Exec(ctx context.Context, name string, req api.InstanceExecPost) (ops.Job, error)
+	Console(ctx context.Context, name string, req api.InstanceConsolePost) (ops.Job, error)
+	ConsoleLog(ctx context.Context, name string) (io.ReadCloser, error)
+	ClearConsoleLog(ctx context.Context, name string) error
+	// SFTP serves the SFTP protocol, on the instance's files, until conn ends.
+	SFTP(ctx context.Context, name string, conn net.Conn) error
+	// Files opens the instance's file system for the /files endpoint.
+	Files(ctx context.Context, name string) (guestfs.FS, error)
+}
+
+// snapshotService keeps snapshots of instances.
+type snapshotService interface {
+	Snapshots(ctx context.Context, instance string) ([]api.InstanceSnapshot, error)
+	Snapshot(ctx context.Context, instance, snapshot string) (api.InstanceSnapshot, error)
+	CreateSnapshot(ctx context.Context, instance string, req api.InstanceSnapshotsPost) (ops.Job, error)
+	RenameSnapshot(ctx context.Context, instance, snapshot string, req api.InstanceSnapshotPost) (ops.Job, error)
+	UpdateSnapshot(ctx context.Context, instance, snapshot string, put api.InstanceSnapshotPut) (ops.Job, error)
+	DeleteSnapshot(ctx context.Context, instance, snapshot string) (ops.Job, error)
+}
+
+// profileService keeps profiles. A change reaches all running instances that
+// use the profile, or is refused as a whole.
+type profileService interface {
+	Profiles(ctx context.Context) ([]api.Profile, error)
+	Profile(ctx context.Context, name string) (api.Profile, error)
+	CreateProfile(ctx context.Context, req api.ProfilesPost) error
+	UpdateProfile(ctx context.Context, name string, put api.ProfilePut) error
+	RenameProfile(ctx context.Context, name, to string) error
+	DeleteProfile(ctx context.Context, name string) error
+}
+
+// imageService keeps images.
+type imageService interface {
+	List(ctx context.Context) ([]api.Image, error)
+	// Get finds an image by the beginning of its fingerprint.
+	Get(ctx context.Context, fingerprint string) (api.Image, error)
+	// Import makes an image of an upload, which it reads whole before it
+	// answers with what remains to be done.
+	Import(ctx context.Context, up images.Upload) (ops.Job, error)
+	// Make makes an image of an instance or a snapshot, or builds one.
+	Make(ctx context.Context, req api.ImagesPost) (ops.Job, error)
+	Update(ctx context.Context, fingerprint string, put api.ImagePut) error
+	Delete(ctx context.Context, fingerprint string) (ops.Job, error)
+	// Export opens the files of an image: one, or metadata and rootfs.
+	Export(ctx context.Context, fingerprint string) ([]images.File, error)
+}
+
+// aliasService keeps aliases of images.
+type aliasService interface {
+	Aliases(ctx context.Context) ([]api.ImageAliasesEntry, error)
+	Alias(ctx context.Context, name string) (api.ImageAliasesEntry, error)
+	CreateAlias(ctx context.Context, e api.ImageAliasesEntry) error
+	UpdateAlias(ctx context.Context, name string, put api.ImageAliasesEntryPut) error
+	RenameAlias(ctx context.Context, name, to string) error
+	DeleteAlias(ctx context.Context, name string) error
+}
+
+// poolService keeps storage pools.
+type poolService interface {
+	List(ctx context.Context) ([]api.StoragePool, error)
+	Get(ctx context.Context, name string) (api.StoragePool, error)
+	Create(ctx context.Context, req api.StoragePoolsPost) error
+	Update(ctx context.Context, name string, put api.StoragePoolPut) error
+	Delete(ctx context.Context, name string) error
+	Resources(ctx context.Context, name string) (api.ResourcesStoragePool, error)
+	Volumes(ctx context.Context, pool string) ([]api.StorageVolume, error)
+	Volume(ctx context.Context, pool, typ, name string) (api.StorageVolume, error)
+}
+
+// netService keeps networks.
+type netService interface {
+	List(ctx context.Context) ([]api.Network, error) // Managed ones, and the host's interfaces.
+	Get(ctx context.Context, name string) (api.Network, error)
+	Create(ctx context.Context, req api.NetworksPost) error
+	Update(ctx context.Context, name string, put api.NetworkPut) error
+	Rename(ctx context.Context, name, to string) error
+	Delete(ctx context.Context, name string) error
+	Leases(ctx context.Context, name string) ([]api.NetworkLease, error)
+	State(ctx context.Context, name string) (api.NetworkState, error)
+}

@@ -1,0 +1,115 @@
+// Package runtime runs containers: it writes their liblxc configuration,
+// starts them through cuib-shim, watches them, and acts on those that run.
+//
+// It knows no database and no wire format. What runs outlives the daemon:
+// each container belongs to a cuib-shim process of its own, and [Runtime.Recover]
+// finds it again.
+package runtime
+
+import (
+	"os"
+	"time"
+
+	"github.com/cuib/cuib/shared/idmap"
+)
+
+// Spec is all that it takes to start a container. Nothing in it comes from
+// profiles or devices any more: it is what the kernel is to do.
+type Spec struct {
+	Name       string
+	Root       string    // Directory that is the root file system, mounted.
+	RootMapped bool      // Root shows mapped owners already; else liblxc maps them with an idmapped mount.
+	IDs        idmap.Map // Nil: privileged.
+	Nesting    bool
+	Hostname   string
+	Arch       string            // As uname -m has it; empty for the host's.
+	Init       []string          // Empty for /sbin/init.
+	Env        map[string]string // Of PID 1 and of every exec.
+	Limits     Limits
+	Rlimits    map[string]string // "nofile": "1024:4096", as liblxc's lxc.prlimit has them.
+	Sysctls    map[string]string
+	Mounts     []Mount
+	Nodes      []Node
+	NICs       []NIC
+	Raw        string // Lines for lxc.conf (raw.lxc), last.
+	OOMScore   int    // -1000 to 1000, of the container's init.
+}
+
+// Limits are what the kernel's cgroups enforce. The zero value limits nothing.
+type Limits struct {
+	CPUs      string        // Processors to run on, as "0-1,3"; empty for all.
+	CPUShare  int           // Percent of a full share when processors are busy, 1 to 100; 0 for 100.
+	CPUQuota  time.Duration // Run time in each CPUPeriod; 0 for no limit.
+	CPUPeriod time.Duration
+	Memory    int64 // Bytes; 0 for no limit.
+	Soft      bool  // Memory is enforced only when the host runs short.
+	NoSwap    bool  // No swap space, whatever Swap is.
+	Swap      int64 // Bytes of swap; 0 for as the kernel has it.
+	Processes int64 // 0 for no limit.
+}
+
+// Mount is a host directory or file that appears inside.
+type Mount struct {
+	Source    string
+	Target    string // Absolute, inside; made if it is missing.
+	ReadOnly  bool
+	Recursive bool // Mounts below Source too.
+	Mapped    bool // Show Source's owners mapped by the container's ids (idmapped mount).
+	Optional  bool // No error if Source is missing.
+}
+
+// Node is a device node inside.
+type Node struct {
+	Block        bool // Else a character device.
+	Major, Minor uint32
+	Path         string // Absolute, inside.
+	UID, GID     int64  // Inside.
+	Mode         os.FileMode
+}
+
+// NIC is a network interface inside.
+type NIC struct {
+	Device   string // The device's name in the configuration.
+	Kind     string // bridged or macvlan
+	Parent   string // The bridge, or the interface below a macvlan.
+	Name     string // Inside; as eth0.
+	HostName string // The host's end of a bridged NIC.
+	MAC      string
+	MTU      int    // 0 for the parent's.
+	Mode     string // macvlan: bridge, vepa, passthru or private; empty for bridge.
+}
+
+// Running says what runs.
+type Running struct {
+	Name      string
+	PID       int // Of the container's init, on the host.
+	StartedAt time.Time
+	Frozen    bool
+}
+
+// Exit says how a container ended.
+type Exit struct {
+	Reboot bool // The guest asked to boot again, and the shim could not do it alone.
+	Status int  // Exit status of init, or 128 plus the signal that killed it.
+}
+
+// Usage is what a running container uses.
+type Usage struct {
+	CPU        time.Duration
+	Memory     int64 // Bytes, without page cache that can go at once.
+	MemoryPeak int64
+	MemoryMax  int64 // The limit; the host's memory where there is none.
+	Swap       int64
+	SwapPeak   int64
+	Processes  int64
+}
+
+// Exec is a program to run in a running container.
+type Exec struct {
+	Args          []string
+	Env           map[string]string // Above the container's own.
+	UID, GID      uint32
+	Cwd           string
+	Terminal      bool
+	Width, Height int // Of the terminal; 0 for unknown.
+}

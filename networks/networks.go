@@ -1,0 +1,84 @@
+// Package networks gives instances their networks.
+//
+// A [Driver] makes the host's kernel match a [Config]. It is told the whole
+// wanted state each time and finds out itself what is missing, so the daemon
+// calls the same method to create a network, to change it and to bring it
+// back after a boot.
+package networks
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Config is the wanted state of one network on this host.
+type Config struct {
+	Name   string // Also the name of the network's interface, if it has one.
+	Dir    string // The daemon's directory for this network: leases, pid files, hosts.
+	Parent string // The host interface below it: macvlan.
+	HWAddr string // The bridge's address; empty for one derived from the name.
+	MTU    int    // 0 for the driver's default.
+
+	IPv4, IPv6 Family
+	DNS        DNS
+	Hosts      []Host // Static leases and names.
+	Raw        string // Lines for dnsmasq.
+}
+
+// Family is the configuration for IPv4 or IPv6.
+type Family struct {
+	Address  netip.Prefix // The host's address; not valid for none.
+	NAT      bool
+	DHCP     bool
+	Stateful bool // IPv6: addresses by DHCP and not only by autoconfiguration.
+	Ranges   []Range
+	Expiry   time.Duration // 0 for one hour.
+	Gateway  netip.Addr    // The router that DHCP names; not valid for Address.
+	Routing  bool          // Forward packets between network and host.
+	Firewall bool          // Accept what the network needs in our own table.
+}
+
+// Range is a range of addresses, both ends in it.
+type Range struct{ First, Last netip.Addr }
+
+// DNS is what the network's resolver does.
+type DNS struct {
+	Mode        string // managed, dynamic or none
+	Domain      string
+	Search      []string
+	Nameservers []netip.Addr // Told to clients instead of our own.
+}
+
+// Host is an instance as the network knows it.
+type Host struct {
+	Name       string
+	MAC        string
+	IPv4, IPv6 netip.Addr // Not valid for a dynamic address.
+}
+
+// A Driver makes networks of one type. Its methods are idempotent.
+type Driver interface {
+	// Apply makes the network as cfg says, from whatever is there.
+	Apply(ctx context.Context, cfg Config) error
+
+	// Remove takes the network away.
+	Remove(ctx context.Context, cfg Config) error
+
+	// SetHost tells the network of an instance, or changes what it knows,
+	// without disturbing others.
+	SetHost(ctx context.Context, cfg Config, h Host) error
+
+	// UnsetHost forgets an instance, and ends its leases.
+	UnsetHost(ctx context.Context, cfg Config, h Host) error
+
+	// Leases returns the addresses that are given out now.
+	Leases(ctx context.Context, cfg Config) ([]Lease, error)
+}
+
+// Lease is an address that is given out.
+type Lease struct {
+	Host    Host
+	Address netip.Addr
+	Static  bool
+}

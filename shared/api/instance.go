@@ -1,0 +1,246 @@
+package api
+
+import "time"
+
+// InstancePut is the writable part of an instance.
+type InstancePut struct {
+	Architecture string     `json:"architecture"`
+	Config       ConfigMap  `json:"config"`
+	Devices      DevicesMap `json:"devices"`
+	Ephemeral    bool       `json:"ephemeral"`
+	Profiles     []string   `json:"profiles"`
+	Restore      string     `json:"restore,omitempty"` // Snapshot to put back; LXD sends INSTANCE/SNAPSHOT.
+	Stateful     bool       `json:"stateful"`
+	Description  string     `json:"description"`
+	DiskOnly     bool       `json:"disk_only,omitempty"`
+}
+
+// Instance is an instance.
+type Instance struct {
+	InstancePut
+
+	Name            string     `json:"name"`
+	Status          string     `json:"status"`
+	StatusCode      StatusCode `json:"status_code"`
+	CreatedAt       time.Time  `json:"created_at"`
+	LastUsedAt      time.Time  `json:"last_used_at"`
+	ExpandedConfig  ConfigMap  `json:"expanded_config,omitempty"`
+	ExpandedDevices DevicesMap `json:"expanded_devices,omitempty"`
+	Location        string     `json:"location"` // "none" without a cluster.
+	Type            string     `json:"type"`     // container
+	Project         string     `json:"project"`
+}
+
+// InstanceFull is an instance with all that belongs to it.
+type InstanceFull struct {
+	Instance
+
+	Backups   []any              `json:"backups"`
+	State     *InstanceState     `json:"state"`
+	Snapshots []InstanceSnapshot `json:"snapshots"`
+}
+
+// InstancesPost creates an instance.
+type InstancesPost struct {
+	InstancePut
+
+	Name         string         `json:"name"`
+	Source       InstanceSource `json:"source"`
+	InstanceType string         `json:"instance_type"`
+	Type         string         `json:"type"`
+	Start        bool           `json:"start"`
+}
+
+// InstanceSource says what an instance is made from.
+type InstanceSource struct {
+	Type              string            `json:"type"` // image, none, copy
+	Certificate       string            `json:"certificate,omitempty"`
+	Alias             string            `json:"alias,omitempty"`
+	Fingerprint       string            `json:"fingerprint,omitempty"`
+	Properties        map[string]string `json:"properties,omitempty"`
+	Server            string            `json:"server,omitempty"`
+	Secret            string            `json:"secret,omitempty"`
+	Protocol          string            `json:"protocol,omitempty"`
+	BaseImage         string            `json:"base-image,omitempty"`
+	Mode              string            `json:"mode,omitempty"`
+	Operation         string            `json:"operation,omitempty"`
+	Secrets           map[string]string `json:"secrets,omitempty"`
+	Source            string            `json:"source,omitempty"` // INSTANCE or INSTANCE/SNAPSHOT
+	Live              bool              `json:"live,omitempty"`
+	InstanceOnly      bool              `json:"instance_only,omitempty"`
+	ContainerOnly     bool              `json:"container_only,omitempty"` // The older name of InstanceOnly.
+	Refresh           bool              `json:"refresh,omitempty"`
+	Project           string            `json:"project,omitempty"`
+	AllowInconsistent bool              `json:"allow_inconsistent,omitempty"`
+}
+
+// InstancePost renames or moves an instance.
+type InstancePost struct {
+	Name         string `json:"name"`
+	Migration    bool   `json:"migration"`
+	Live         bool   `json:"live"`
+	InstanceOnly bool   `json:"instance_only"`
+	Pool         string `json:"pool"`
+	Project      string `json:"project"`
+}
+
+// InstancesPut changes the state of all instances.
+type InstancesPut struct {
+	State *InstanceStatePut `json:"state"`
+}
+
+// InstanceStatePut changes what an instance is doing.
+type InstanceStatePut struct {
+	Action   string `json:"action"`  // start, stop, restart, freeze, unfreeze
+	Timeout  int    `json:"timeout"` // Seconds; -1 for none.
+	Force    bool   `json:"force"`
+	Stateful bool   `json:"stateful"`
+}
+
+// InstanceRebuildPost puts another image, or none, below an instance.
+type InstanceRebuildPost struct {
+	Source InstanceSource `json:"source"`
+}
+
+// InstanceState is what an instance is doing now.
+type InstanceState struct {
+	Status     string                          `json:"status"`
+	StatusCode StatusCode                      `json:"status_code"`
+	Disk       map[string]InstanceStateDisk    `json:"disk"`
+	Memory     InstanceStateMemory             `json:"memory"`
+	Network    map[string]InstanceStateNetwork `json:"network"`
+	Pid        int64                           `json:"pid"`
+	Processes  int64                           `json:"processes"`
+	CPU        InstanceStateCPU                `json:"cpu"`
+	StartedAt  time.Time                       `json:"started_at"`
+	OSInfo     *InstanceStateOSInfo            `json:"os_info"`
+}
+
+// InstanceStateOSInfo is what the guest says of its system.
+type InstanceStateOSInfo struct {
+	OS            string `json:"os"`
+	OSVersion     string `json:"os_version"`
+	KernelVersion string `json:"kernel_version"`
+	Hostname      string `json:"hostname"`
+	FQDN          string `json:"fqdn"`
+}
+
+// InstanceStateDisk is the usage of a disk, in bytes.
+type InstanceStateDisk struct {
+	Usage int64 `json:"usage"`
+	Total int64 `json:"total"`
+}
+
+// InstanceStateCPU is the usage of the processors.
+type InstanceStateCPU struct {
+	Usage         int64 `json:"usage"`          // Nanoseconds.
+	AllocatedTime int64 `json:"allocated_time"` // Nanoseconds of CPU a second.
+}
+
+// InstanceStateMemory is the usage of memory, in bytes.
+type InstanceStateMemory struct {
+	Usage         int64 `json:"usage"`
+	UsagePeak     int64 `json:"usage_peak"`
+	Total         int64 `json:"total"`
+	SwapUsage     int64 `json:"swap_usage"`
+	SwapUsagePeak int64 `json:"swap_usage_peak"`
+}
+
+// InstanceStateNetwork is an interface of a running instance.
+type InstanceStateNetwork struct {
+	Addresses []InstanceStateNetworkAddress `json:"addresses"`
+	Counters  NetworkCounters               `json:"counters"`
+	Hwaddr    string                        `json:"hwaddr"`
+	HostName  string                        `json:"host_name"`
+	Mtu       int                           `json:"mtu"`
+	State     string                        `json:"state"` // up or down
+	Type      string                        `json:"type"`  // broadcast, loopback ...
+}
+
+// InstanceStateNetworkAddress is an address.
+type InstanceStateNetworkAddress struct {
+	Family  string `json:"family"` // inet or inet6
+	Address string `json:"address"`
+	Netmask string `json:"netmask"` // Prefix length.
+	Scope   string `json:"scope"`   // global, link or local
+}
+
+// NetworkCounters are an interface's counters.
+type NetworkCounters struct {
+	BytesReceived          int64 `json:"bytes_received"`
+	BytesSent              int64 `json:"bytes_sent"`
+	PacketsReceived        int64 `json:"packets_received"`
+	PacketsSent            int64 `json:"packets_sent"`
+	ErrorsReceived         int64 `json:"errors_received"`
+	ErrorsSent             int64 `json:"errors_sent"`
+	PacketsDroppedOutbound int64 `json:"packets_dropped_outbound"`
+	PacketsDroppedInbound  int64 `json:"packets_dropped_inbound"`
+}
+
+// InstanceExecPost runs a program in an instance.
+type InstanceExecPost struct {
+	Command      []string          `json:"command"`
+	WaitForWS    bool              `json:"wait-for-websocket"`
+	Interactive  bool              `json:"interactive"`
+	Environment  map[string]string `json:"environment"`
+	Width        int               `json:"width"`
+	Height       int               `json:"height"`
+	RecordOutput bool              `json:"record-output"`
+	User         uint32            `json:"user"`
+	Group        uint32            `json:"group"`
+	Cwd          string            `json:"cwd"`
+}
+
+// InstanceExecControl is a message on the control channel of an exec or a
+// console.
+type InstanceExecControl struct {
+	Command string            `json:"command"` // window-resize or signal
+	Args    map[string]string `json:"args"`
+	Signal  int               `json:"signal"`
+}
+
+// InstanceConsolePost attaches to the console.
+type InstanceConsolePost struct {
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
+	Type   string `json:"type"`
+	Force  bool   `json:"force"`
+}
+
+// InstanceSnapshotPut is the writable part of a snapshot.
+type InstanceSnapshotPut struct {
+	ExpiresAt   time.Time `json:"expires_at"`
+	Description string    `json:"description"`
+}
+
+// InstanceSnapshot is a snapshot of an instance.
+type InstanceSnapshot struct {
+	InstanceSnapshotPut
+
+	Architecture    string     `json:"architecture"`
+	Config          ConfigMap  `json:"config"`
+	CreatedAt       time.Time  `json:"created_at"`
+	LastUsedAt      time.Time  `json:"last_used_at"`
+	Devices         DevicesMap `json:"devices"`
+	Ephemeral       bool       `json:"ephemeral"`
+	ExpandedConfig  ConfigMap  `json:"expanded_config,omitempty"`
+	ExpandedDevices DevicesMap `json:"expanded_devices,omitempty"`
+	Name            string     `json:"name"`
+	Profiles        []string   `json:"profiles"`
+	Stateful        bool       `json:"stateful"`
+	Size            int64      `json:"size"`
+}
+
+// InstanceSnapshotsPost creates a snapshot.
+type InstanceSnapshotsPost struct {
+	Name        string     `json:"name"`
+	Stateful    bool       `json:"stateful"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	Description string     `json:"description"`
+}
+
+// InstanceSnapshotPost renames a snapshot.
+type InstanceSnapshotPost struct {
+	Name      string `json:"name"`
+	Migration bool   `json:"migration"`
+}

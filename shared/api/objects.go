@@ -1,0 +1,269 @@
+package api
+
+import "time"
+
+// ProfilePut is the writable part of a profile.
+type ProfilePut struct {
+	Config      ConfigMap  `json:"config"`
+	Description string     `json:"description"`
+	Devices     DevicesMap `json:"devices"`
+}
+
+// ProfilesPost creates a profile.
+type ProfilesPost struct {
+	ProfilePut
+
+	Name string `json:"name"`
+}
+
+// Profile is a profile.
+type Profile struct {
+	ProfilePut
+
+	Name    string   `json:"name"`
+	UsedBy  []string `json:"used_by"`
+	Project string   `json:"project"`
+}
+
+// RenamePost renames an object.
+type RenamePost struct {
+	Name string `json:"name"`
+}
+
+// ImagePut is the writable part of an image.
+type ImagePut struct {
+	AutoUpdate bool              `json:"auto_update"`
+	Properties map[string]string `json:"properties"`
+	Public     bool              `json:"public"`
+	ExpiresAt  time.Time         `json:"expires_at"`
+	Profiles   []string          `json:"profiles"`
+}
+
+// Image is an image.
+type Image struct {
+	ImagePut
+
+	Aliases      []ImageAlias `json:"aliases"`
+	Architecture string       `json:"architecture"`
+	Cached       bool         `json:"cached"`
+	Filename     string       `json:"filename"`
+	Fingerprint  string       `json:"fingerprint"`
+	Size         int64        `json:"size"` // Bytes.
+	Type         string       `json:"type"` // container
+	CreatedAt    time.Time    `json:"created_at"`
+	LastUsedAt   time.Time    `json:"last_used_at"`
+	UploadedAt   time.Time    `json:"uploaded_at"`
+	Project      string       `json:"project"`
+	UpdateSource *ImageSource `json:"update_source,omitempty"`
+}
+
+// ImageAlias is an alias within an image.
+type ImageAlias struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+}
+
+// ImageSource says where an image comes from.
+type ImageSource struct {
+	Alias       string `json:"alias"`
+	Certificate string `json:"certificate"`
+	Protocol    string `json:"protocol"`
+	Server      string `json:"server"`
+	ImageType   string `json:"image_type"`
+}
+
+// ImagesPost makes an image of something that is not uploaded.
+type ImagesPost struct {
+	ImagePut
+
+	Filename             string            `json:"filename"`
+	Source               *ImagesPostSource `json:"source"`
+	CompressionAlgorithm string            `json:"compression_algorithm"`
+	Aliases              []ImageAlias      `json:"aliases"`
+	Format               string            `json:"format,omitempty"`
+}
+
+// ImagesPostSource says what an image is made of. Type "build" is Cuib's own
+// (extension cuib_image_build): Name is DISTRIBUTION:SUITE.
+type ImagesPostSource struct {
+	ImageSource
+
+	Type        string `json:"type"` // instance, snapshot, image, build
+	Mode        string `json:"mode"`
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
+	Secret      string `json:"secret"`
+	Project     string `json:"project"`
+	URL         string `json:"url"`
+	Variant     string `json:"variant,omitempty"`
+	Refresh     bool   `json:"refresh,omitempty"` // Build even if it is cached.
+}
+
+// ImageAliasesEntryPut is the writable part of an alias.
+type ImageAliasesEntryPut struct {
+	Description string `json:"description"`
+	Target      string `json:"target"` // Fingerprint.
+}
+
+// ImageAliasesEntry is an alias of an image.
+type ImageAliasesEntry struct {
+	ImageAliasesEntryPut
+
+	Name string `json:"name"`
+	Type string `json:"type"` // container
+}
+
+// ImageMetadata is metadata.yaml, inside an image or an instance.
+type ImageMetadata struct {
+	Architecture string                            `json:"architecture" yaml:"architecture"`
+	CreationDate int64                             `json:"creation_date" yaml:"creation_date"` // Unix seconds.
+	ExpiryDate   int64                             `json:"expiry_date" yaml:"expiry_date"`
+	Properties   map[string]string                 `json:"properties" yaml:"properties"`
+	Templates    map[string]*ImageMetadataTemplate `json:"templates" yaml:"templates"`
+}
+
+// ImageMetadataTemplate is a template of an image.
+type ImageMetadataTemplate struct {
+	When       []string          `json:"when" yaml:"when"`
+	CreateOnly bool              `json:"create_only" yaml:"create_only"`
+	Template   string            `json:"template" yaml:"template"`
+	Properties map[string]string `json:"properties" yaml:"properties"`
+	UID        string            `json:"uid,omitempty" yaml:"uid,omitempty"`
+	GID        string            `json:"gid,omitempty" yaml:"gid,omitempty"`
+	Mode       string            `json:"mode,omitempty" yaml:"mode,omitempty"`
+}
+
+// StoragePoolPut is the writable part of a storage pool.
+type StoragePoolPut struct {
+	Config      ConfigMap `json:"config"`
+	Description string    `json:"description"`
+}
+
+// StoragePoolsPost creates a storage pool.
+type StoragePoolsPost struct {
+	StoragePoolPut
+
+	Name   string `json:"name"`
+	Driver string `json:"driver"`
+}
+
+// StoragePool is a storage pool.
+type StoragePool struct {
+	StoragePoolPut
+
+	Name      string   `json:"name"`
+	Driver    string   `json:"driver"`
+	UsedBy    []string `json:"used_by"`
+	Status    string   `json:"status"` // Created, Pending or Errored
+	Locations []string `json:"locations"`
+}
+
+// ResourcesStoragePool is the room in a pool.
+type ResourcesStoragePool struct {
+	Space  ResourcesUsage `json:"space"`  // Bytes.
+	Inodes ResourcesUsage `json:"inodes"` // 0 where the file system has no limit.
+}
+
+// ResourcesUsage is how much there is of something.
+type ResourcesUsage struct {
+	Used  uint64 `json:"used"`
+	Total uint64 `json:"total"`
+}
+
+// StorageVolume is a volume of a pool.
+type StorageVolume struct {
+	Config      ConfigMap `json:"config"`
+	Description string    `json:"description"`
+	Name        string    `json:"name"`
+	Type        string    `json:"type"` // container, image or custom
+	UsedBy      []string  `json:"used_by"`
+	Location    string    `json:"location"`
+	ContentType string    `json:"content_type"` // filesystem
+	Project     string    `json:"project"`
+	CreatedAt   time.Time `json:"created_at"`
+	Pool        string    `json:"pool,omitempty"`
+}
+
+// NetworkPut is the writable part of a network.
+type NetworkPut struct {
+	Config      ConfigMap `json:"config"`
+	Description string    `json:"description"`
+}
+
+// NetworksPost creates a network.
+type NetworksPost struct {
+	NetworkPut
+
+	Name string `json:"name"`
+	Type string `json:"type"` // bridge, macvlan
+}
+
+// Network is a network.
+type Network struct {
+	NetworkPut
+
+	Name      string   `json:"name"`
+	Type      string   `json:"type"`
+	UsedBy    []string `json:"used_by"`
+	Managed   bool     `json:"managed"`
+	Status    string   `json:"status"`
+	Locations []string `json:"locations"`
+	Project   string   `json:"project"`
+}
+
+// NetworkLease is an address that is given out.
+type NetworkLease struct {
+	Hostname string `json:"hostname"`
+	Hwaddr   string `json:"hwaddr"`
+	Address  string `json:"address"`
+	Type     string `json:"type"` // static, dynamic, gateway
+	Location string `json:"location"`
+	Project  string `json:"project,omitempty"`
+}
+
+// NetworkState is the state of a network's interface on the host.
+type NetworkState struct {
+	Addresses []NetworkStateAddress `json:"addresses"`
+	Counters  *NetworkCounters      `json:"counters"`
+	Hwaddr    string                `json:"hwaddr"`
+	Mtu       int                   `json:"mtu"`
+	State     string                `json:"state"`
+	Type      string                `json:"type"`
+	Bridge    *NetworkStateBridge   `json:"bridge"`
+	Bond      any                   `json:"bond"`
+	VLAN      any                   `json:"vlan"`
+	OVN       any                   `json:"ovn"`
+}
+
+// NetworkStateAddress is an address of the host.
+type NetworkStateAddress struct {
+	Family  string `json:"family"`
+	Address string `json:"address"`
+	Netmask string `json:"netmask"`
+	Scope   string `json:"scope"`
+}
+
+// NetworkStateBridge is the state of a bridge.
+type NetworkStateBridge struct {
+	ID            string   `json:"id"`
+	STP           bool     `json:"stp"`
+	ForwardDelay  uint64   `json:"forward_delay"`
+	VLANDefault   uint64   `json:"vlan_default"`
+	VLANFiltering bool     `json:"vlan_filtering"`
+	UpperDevices  []string `json:"upper_devices"`
+}
+
+// Warning is something that an administrator should know.
+type Warning struct {
+	UUID        string    `json:"uuid"`
+	Location    string    `json:"location"`
+	Project     string    `json:"project"`
+	Type        string    `json:"type"`
+	Count       int       `json:"count"`
+	FirstSeenAt time.Time `json:"first_seen_at"`
+	LastSeenAt  time.Time `json:"last_seen_at"`
+	LastMessage string    `json:"last_message"`
+	Severity    string    `json:"severity"`
+	EntityURL   string    `json:"entity_url"`
+	Status      string    `json:"status"`
+}

@@ -1,0 +1,157 @@
+// Package storage keeps the file systems of instances, images and snapshots.
+//
+// A [Driver] does it on one kind of pool. The drivers are the subpackages;
+// each passes the tests of storagetest. A driver knows volumes and nothing
+// else: it never sees the database, a request or another driver.
+package storage
+
+import (
+	"context"
+	"strings"
+
+	"github.com/cuib/cuib/shared/idmap"
+)
+
+// Kind says what a volume is for.
+type Kind string
+
+// The kinds of volume.
+const (
+	Instance Kind = "instance"
+	Image    Kind = "image"
+	Custom   Kind = "custom"
+)
+
+// A Volume names a volume or, if Snapshot is not empty, one of its snapshots.
+type Volume struct {
+	Kind     Kind
+	Name     string
+	Snapshot string
+}
+
+// String returns the volume's name as users see it.
+func (v Volume) String() string {
+	s := string(v.Kind) + "/" + v.Name
+	if v.Snapshot != "" {
+		s += "@" + v.Snapshot
+	}
+	return s
+}
+
+// Parent returns the volume that v is a snapshot of, or v itself.
+func (v Volume) Parent() Volume { return Volume{Kind: v.Kind, Name: v.Name} }
+
+// ParseVolume is the inverse of [Volume.String].
+func ParseVolume(s string) Volume {
+	kind, name, _ := strings.Cut(s, "/")
+	name, snap, _ := strings.Cut(name, "@")
+	return Volume{Kind(kind), name, snap}
+}
+
+// A Driver keeps volumes in one pool. Its methods are safe for concurrent use
+// on different volumes; the caller serializes those on one, except that one
+// source may be cloned several times at once.
+//
+// Files are stored with the ids that they have inside the instance. A driver
+// never changes their owners: [Driver.Mount] maps the ids.
+//
+// A method that fails leaves the pool as it was. One that is given a volume
+// that does not exist returns an error of kind [errs.NotFound], and one that
+// would replace a volume an error of kind [errs.Conflict]. A daemon that is
+// killed within a method leaves the pool as before or as after it, once
+// [Opener] has opened the pool again.
+type Driver interface {
+	// Create makes an empty volume.
+	Create(ctx context.Context, v Volume) error
+
+	// Clone makes the volume dst with the contents of src, which is a volume
+	// or a snapshot. If src is mounted its users are frozen by the caller.
+	Clone(ctx context.Context, dst, src Volume) error
+
+	// Snapshot makes the read-only snapshot v of v.Parent(). If that is
+	// mounted its users are frozen by the caller.
+	Snapshot(ctx context.Context, v Volume) error
+
+	// Restore puts the contents of the snapshot v back into v.Parent(),
+	// which is not mounted.
+	Restore(ctx context.Context, v Volume) error
+
+	// Rename gives the volume v, and so its snapshots, another name; or, if
+	// v is a snapshot, the snapshot. Nothing of it is mounted.
+	Rename(ctx context.Context, v Volume, name string) error
+
+	// Delete removes a volume without snapshots, or a snapshot. It succeeds
+	// if there is none. What was cloned from v stays whole. Nothing of it is
+	// mounted.
+	Delete(ctx context.Context, v Volume) error
+
+	// Mount makes the volume's root directory available, with the owners of
+	// files mapped by ids, or as stored if ids is nil, and returns it. A
+	// snapshot is mounted read-only. Mounting a mounted volume with the same
+	// ids returns the same directory; with others it is an error of kind
+	// [errs.Conflict]. A mount outlives the process.
+	Mount(ctx context.Context, v Volume, ids idmap.Map) (dir string, err error)
+
+	// Unmount undoes Mount. It succeeds if the volume is not mounted.
+	Unmount(ctx context.Context, v Volume) error
+
+	// Usage returns the bytes that only this volume occupies.
+	Usage(ctx context.Context, v Volume) (int64, error)
+
+	// List returns all volumes and snapshots of the pool, in no order.
+	List(ctx context.Context) ([]Volume, error)
+}
+
+// A Limiter is a [Driver] that can limit the size of a volume. A driver that
+// could if the file system below could returns an error of kind
+// [errs.Unsupported] that names what is missing.
+type Limiter interface {
+	// Limit sets the volume's maximum size in bytes, 0 for none.
+	Limit(ctx context.Context, v Volume, size int64) error
+}
+
+// A Spacer is a [Driver] that knows how much room its pool has.
+type Spacer interface {
+	Space(ctx context.Context) (Space, error)
+}
+
+// Space is the room in a pool. Inodes are 0 where there is no limit.
+type Space struct {
+	UsedBytes, TotalBytes   uint64
+	UsedInodes, TotalInodes uint64
+}
+
+// Config is a pool's configuration.
+type Config struct {
+	Name    string            // The pool's name.
+	Dir     string            // The daemon's directory for this pool: mount points, and data of pools without a source.
+	Source  string            // What the user gave as "source": a directory or device; the driver says which.
+	Options map[string]string // All the pool's keys, "source" and "size" among them.
+}
+
+// A Type is a kind of pool.
+type Type struct {
+	// Check returns an error of kind [errs.Unsupported] that names what is
+	// missing if this host cannot run the driver.
+	Check func(ctx context.Context) error
+
+	// Make makes a new pool, such as by formatting a loop file, and returns
+	// the configuration to keep. It leaves nothing behind if it fails, and
+	// refuses a source that holds data.
+	Make func(ctx context.Context, cfg Config) (Config, error)
+
+	// Open opens a pool that Make made, mounts it if need be, and finishes
+	// or unmakes what a crash left.
+	Open func(ctx context.Context, cfg Config) (Driver, error)
+
+	// Remove takes an empty pool away: unmounts it and deletes what Make
+	// made. What the user brought as source stays, empty.
+	Remove func(ctx context.Context, cfg Config) error
+
+	// Options are the pool keys that the driver has beyond "source" and
+	// "size", with a sentence each.
+	Options map[string]string
+
+	// Version returns the version to show, such as that of the tools.
+	Version func(ctx context.Context) string
+}
