@@ -82,3 +82,10 @@ type Lease struct {
 	Address netip.Addr
 	Static  bool
 }
+
+// Link is what a NIC on a network is connected to.
+type Link struct {
+	Kind   string // The kind of NIC: bridged or macvlan.
+	Parent string // The bridge, or the interface below a macvlan.
+	MTU    int    // 0 for the parent's.
+}

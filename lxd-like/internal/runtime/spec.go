@@ -7,6 +7,7 @@
 package runtime
 
 import (
+	"net/netip"
 	"os"
 	"time"
 
@@ -112,4 +113,45 @@ type Exec struct {
 	Cwd           string
 	Terminal      bool
 	Width, Height int // Of the terminal; 0 for unknown.
+}
+
+// Process is a program that runs in a container. All of its methods but Wait
+// are safe for concurrent use.
+type Process struct {
+	PID int // On the host.
+
+	// With a terminal, Terminal is its controlling end and the others are
+	// nil. The caller closes what it has of these.
+	Terminal              *os.File
+	Stdin, Stdout, Stderr *os.File
+
+	shim *shimProcess
+}
+
+// Console is a connection to a container's console, which the guest sees as
+// /dev/console. The caller closes it.
+type Console struct {
+	Stdin, Stdout *os.File
+
+	shim *shimProcess
+}
+
+// Interface is a network interface of a running container, as the kernel has
+// it inside.
+type Interface struct {
+	Type      string // broadcast, loopback or point-to-point
+	MAC       string
+	MTU       int
+	Up        bool
+	HostName  string // Of the host's end; empty for none.
+	Addresses []netip.Prefix
+	Counters  Counters
+}
+
+// Counters are an interface's counters, as the container sees them.
+type Counters struct {
+	BytesIn, BytesOut     int64
+	PacketsIn, PacketsOut int64
+	ErrorsIn, ErrorsOut   int64
+	DroppedIn, DroppedOut int64
 }

@@ -1,0 +1,158 @@
+// Package instances makes, runs, changes and removes instances, and keeps
+// their snapshots and profiles.
+//
+// One lock an instance orders all that changes it; nothing waits for a guest
+// while it holds one. What runs is asked of the runtime, never stored.
+package instances
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/storage"
+)
+
+// A Service is what the API's handlers call.
+type Service struct {
+	DB      *db.DB
+	Dir     string // The daemon's state directory.
+	Pools   poolKeeper
+	Nets    netKeeper
+	Images  imageKeeper
+	Runtime containers
+	Events  *events.Hub
+	Log     *slog.Logger
+
+	locks keyedLocks
+}
+
+// A poolKeeper is what instances need of storage pools.
+type poolKeeper interface {
+	// Driver opens a pool by its name.
+	Driver(ctx context.Context, pool string) (storage.Driver, error)
+	List(ctx context.Context) ([]api.StoragePool, error)
+	Create(ctx context.Context, req api.StoragePoolsPost) error
+}
+
+// A netKeeper is what instances need of networks.
+type netKeeper interface {
+	Get(ctx context.Context, name string) (api.Network, error)
+	List(ctx context.Context) ([]api.Network, error)
+	Create(ctx context.Context, req api.NetworksPost) error
+	// Link says what a NIC on a managed network is connected to.
+	Link(ctx context.Context, network string) (networks.Link, error)
+	// CheckHost reports what is wrong with a static address on the network:
+	// outside of it, or another instance's.
+	CheckHost(ctx context.Context, network string, h networks.Host) error
+	SetHost(ctx context.Context, network string, h networks.Host) error
+	UnsetHost(ctx context.Context, network string, h networks.Host) error
+}
+
+// An imageKeeper is what instances need of images.
+type imageKeeper interface {
+	// Resolve finds the image that a source names by alias, fingerprint or
+	// properties. Of source.Alias "debian:bookworm" and the like, which can
+	// be built, it returns the image built before, if there is one.
+	Resolve(ctx context.Context, source api.InstanceSource) (db.Image, error)
+	// Buildable reports whether alias names something that Build can make.
+	Buildable(alias string) bool
+	// Build makes the image that alias, such as "debian:bookworm", names.
+	Build(ctx context.Context, alias string, op *ops.Op) (db.Image, error)
+	// Volume returns the volume of the image in a pool, unpacked.
+	Volume(ctx context.Context, fingerprint, pool string, op *ops.Op) (storage.Volume, error)
+}
+
+// containers is what instances need of [runtime.Runtime].
+type containers interface {
+	runner
+	changer
+
+	Exec(ctx context.Context, name string, e runtime.Exec) (*runtime.Process, error)
+	Console(ctx context.Context, name string) (*runtime.Console, error)
+	ConsoleLog(name string) (io.ReadCloser, error)
+	ClearConsoleLog(name string) error
+	Usage(name string) (runtime.Usage, error)
+	Interfaces(name string) (map[string]runtime.Interface, error)
+}
+
+// A runner starts and ends containers.
+type runner interface {
+	// Start returns when init runs. onExit is called once, on a goroutine of
+	// the runtime, when the container has ended and all of it is gone.
+	Start(ctx context.Context, spec runtime.Spec, onExit func(runtime.Exit)) (runtime.Running, error)
+	// Recover finds the containers that run already.
+	Recover(ctx context.Context, onExit func(name string, e runtime.Exit)) ([]runtime.Running, error)
+	// Get returns an error of kind NotFound if the container does not run.
+	Get(name string) (runtime.Running, error)
+	// Shutdown asks init to end, with the signal that its kind of init takes
+	// for that, and returns at once; Reboot likewise.
+	Shutdown(ctx context.Context, name string) error
+	Reboot(ctx context.Context, name string) error
+	// Kill ends the container and returns when it is gone.
+	Kill(ctx context.Context, name string) error
+	// Wait returns when the container has ended and all of it is gone.
+	Wait(ctx context.Context, name string) error
+	Freeze(ctx context.Context, name string) error
+	Thaw(ctx context.Context, name string) error
+}
+
+// A changer changes containers that run.
+type changer interface {
+	SetLimits(ctx context.Context, name string, l runtime.Limits) error
+	AddMount(ctx context.Context, name string, m runtime.Mount) error
+	RemoveMount(ctx context.Context, name, target string) error
+	AddNode(ctx context.Context, name string, n runtime.Node) error
+	RemoveNode(ctx context.Context, name string, n runtime.Node) error
+	AddNIC(ctx context.Context, name string, n runtime.NIC) error
+	RemoveNIC(ctx context.Context, name string, n runtime.NIC) error
+	// Root opens the root directory as the container sees it, for openat2.
+	Root(name string) (*os.File, error)
+}
+
+// Grace is how long a clean stop waits for the guest where nothing is said.
+const Grace = 30 * time.Second
+
+// keyedLocks are locks by name. The zero value is ready to use.
+type keyedLocks struct {
+	mu   sync.Mutex // Guards held.
+	held map[string]*keyedLock
+}
+
+type keyedLock struct {
+	mu    sync.Mutex
+	users int // Holders and waiters; guarded by keyedLocks.mu.
+}
+
+// lock locks name and returns what unlocks it.
+func (k *keyedLocks) lock(name string) (unlock func()) {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = map[string]*keyedLock{}
+	}
+	l := k.held[name]
+	if l == nil {
+		l = &keyedLock{}
+		k.held[name] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.mu.Lock()
+	return func() {
+		l.mu.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.held, name)
+		}
+	}
+}
