@@ -66,6 +66,9 @@ type Driver interface {
 
 	// Clone makes the volume dst with the contents of src, which is a volume
 	// or a snapshot. If src is mounted its users are frozen by the caller.
+	// If dst is a snapshot, src is one too, dst.Parent() exists, and dst is
+	// made a read-only snapshot of it beside those that it has: this is how
+	// a copy of a volume gets copies of the snapshots.
 	Clone(ctx context.Context, dst, src Volume) error
 
 	// Snapshot makes the read-only snapshot v of v.Parent(). If that is
