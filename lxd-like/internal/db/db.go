@@ -228,6 +228,23 @@ func insert(ctx context.Context, tx *Tx, q string, args ...any) (int64, error) {
 	return res.LastInsertId()
 }
 
+// taken words err if it is that a name is in use already.
+func taken(tx *Tx, err error, what, name string) error {
+	if code, ok := tx.engine.Code(err); ok && code == codeConstraintUnique {
+		return errs.Conflictf("%s %q exists already", what, name)
+	}
+	return err
+}
+
+// object returns m, or an empty map in place of nil, which would be stored
+// as null.
+func object[V any](m map[string]V) map[string]V {
+	if m == nil {
+		return map[string]V{}
+	}
+	return m
+}
+
 // asJSON stores any value as JSON text.
 type asJSON struct{ p any }
 
