@@ -1,0 +1,45 @@
+# build      bin/cuibd, bin/cuib and bin/cuib-shim
+# check      lint, formatting and tidiness
+# test       all tests; needs root, and what scripts/deps test installs
+# bench      measure the budgets, and print a table
+# gen        what is generated: docs of keys and commands
+# install    into $(DESTDIR)$(PREFIX)
+
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# go-dqlite, which only tests import, asks the linker for this.
+export CGO_LDFLAGS_ALLOW := -Wl,-z,now
+
+.PHONY: build check test bench gen install clean
+build: bin/cuib-shim
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuibd ./lxd-like/cuibd
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuib ./client/cmd/cuib
+
+bin/cuib-shim: $(wildcard lxd-like/cuib-shim/*.[ch])
+	mkdir -p bin
+	gcc -std=gnu11 -O2 -g -Wall -Wextra -Werror -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
+		-o $@ $(filter %.c,$^) -llxc
+
+check:
+	scripts/lint
+
+test: build
+	scripts/gotest
+
+bench: build
+	go run ./tests/bench
+
+gen:
+	scripts/gen
+
+install: build
+	install -D -m 0755 bin/cuibd $(DESTDIR)$(PREFIX)/sbin/cuibd
+	install -D -m 0755 bin/cuib $(DESTDIR)$(PREFIX)/bin/cuib
+	install -D -m 0755 bin/cuib-shim $(DESTDIR)$(PREFIX)/lib/cuib/cuib-shim
+	install -D -m 0644 scripts/systemd/cuibd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/cuibd.service
+	install -D -m 0644 scripts/systemd/cuibd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/cuibd.socket
+
+clean:
+	rm -rf bin

@@ -1,0 +1,344 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// binDir has the binaries under test; runMain makes it.
+var binDir string
+
+func runMain(m *testing.M) int {
+	if os.Getenv("CUIB_TEST_KERNEL") == "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "cuib-bin-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	for _, args := range [][]string{
+		{"go", "build", "-race", "-o", dir + "/cuibd", "../lxd-like/cuibd"},
+		{"go", "build", "-o", dir + "/cuib", "../client/cmd/cuib"},
+		{"make", "-s", "-C", "..", "bin/cuib-shim"},
+		{"cp", "../bin/cuib-shim", dir + "/cuib-shim"},
+	} {
+		if out, err := command(args...).CombinedOutput(); err != nil {
+			panic(fmt.Sprintf("%v: %v\n%s", args, err, out))
+		}
+	}
+	binDir = dir
+	return m.Run()
+}
+
+func requireKernel(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CUIB_TEST_KERNEL") == "" {
+		t.Skip("set CUIB_TEST_KERNEL=1 to run tests of the real kernel")
+	}
+	if os.Getuid() != 0 {
+		t.Fatal("tests of the real kernel need root")
+	}
+	for _, p := range []string{"ip", "nsenter", "incus", "lxc", "mmdebstrap", "dnsmasq", "mkfs.btrfs"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Fatalf("%s is missing: run scripts/deps test", p)
+		}
+	}
+}
+
+func command(args ...string) *exec.Cmd {
+	return exec.CommandContext(context.Background(), args[0], args[1:]...)
+}
+
+func run(args ...string) (string, error) {
+	out, err := command(args...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%v: %w\n%s", args, err, out)
+	}
+	return string(out), nil
+}
+
+type hostKey struct{}
+
+// A host is a daemon's surroundings: a state directory and a network
+// namespace with an uplink that leads nowhere.
+type host struct {
+	work   string // Scratch directory.
+	dir    string // CUIB_DIR.
+	ns     string // Name of the network namespace; empty for the test's own.
+	log    *os.File
+	daemon *exec.Cmd
+}
+
+var hosts int
+
+func newHost(work string) (*host, error) {
+	hosts++
+	h := &host{work: work, dir: filepath.Join(work, "cuib"), ns: fmt.Sprintf("cuibt%d-%d", os.Getpid(), hosts)}
+	if err := os.MkdirAll(h.dir, 0o711); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(work, "cuibd.log"))
+	if err != nil {
+		return nil, err
+	}
+	h.log = log
+	for _, args := range [][]string{
+		{"ip", "netns", "add", h.ns},
+		{"ip", "-n", h.ns, "link", "set", "lo", "up"},
+		{"ip", "-n", h.ns, "link", "add", "up0", "type", "veth", "peer", "name", "up1"},
+		{"ip", "-n", h.ns, "addr", "add", "198.51.100.2/24", "dev", "up0"},
+		{"ip", "-n", h.ns, "link", "set", "up0", "up"},
+		{"ip", "-n", h.ns, "link", "set", "up1", "up"},
+	} {
+		if _, err := run(args...); err != nil {
+			return nil, errors.Join(err, h.close())
+		}
+	}
+	return h, nil
+}
+
+func (h *host) env() map[string]string {
+	socket := h.socket()
+	return map[string]string{
+		"CUIB_DIR": h.dir, "INCUS_SOCKET": socket, "LXD_SOCKET": socket, "LXD_DIR": h.dir, "INCUS_DIR": h.dir,
+		"INCUS_CONF": filepath.Join(h.work, "incus-conf"), "LXD_CONF": filepath.Join(h.work, "lxc-conf"),
+		"PATH":  binDir + string(filepath.ListSeparator) + os.Getenv("PATH"),
+		"NETNS": h.ns, "LC_ALL": "C.UTF-8", "CUIB_TEST_CACHE": cacheDir(),
+	}
+}
+
+func (h *host) socket() string { return filepath.Join(h.dir, "unix.socket") }
+
+// start starts the daemon and waits until it answers.
+func (h *host) start() error {
+	if h.daemon != nil {
+		return errors.New("the daemon runs already")
+	}
+	args := []string{filepath.Join(binDir, "cuibd"), "--debug"}
+	if h.ns != "" {
+		args = append([]string{"nsenter", "--net=/run/netns/" + h.ns}, args...)
+	}
+	cmd := command(args...)
+	cmd.Env = append(os.Environ(), "CUIB_DIR="+h.dir)
+	cmd.Stdout, cmd.Stderr = h.log, h.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	h.daemon = cmd
+	for range 1500 {
+		conn, err := net.Dial("unix", h.socket())
+		if err == nil {
+			return conn.Close()
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("the daemon does not answer:\n%s", h.logs())
+}
+
+// stop ends the daemon with sig and waits for its end. What it runs runs on.
+func (h *host) stop(sig syscall.Signal) error {
+	if h.daemon == nil {
+		return errors.New("the daemon does not run")
+	}
+	cmd := h.daemon
+	h.daemon = nil
+	if err := cmd.Process.Signal(sig); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		if sig != syscall.SIGKILL {
+			return err
+		}
+		return nil
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill()
+		return fmt.Errorf("the daemon did not end on %v:\n%s", sig, h.logs())
+	}
+}
+
+func (h *host) logs() string {
+	data, _ := os.ReadFile(h.log.Name())
+	return string(data)
+}
+
+// close removes all that there is, and reports what should not have been
+// there: data races in the daemon, mounts, cgroups and links left over after
+// all instances were deleted.
+func (h *host) close() (err error) {
+	if h.daemon == nil {
+		err = errors.Join(err, h.start())
+	}
+	err = errors.Join(err, h.removeAll())
+	if h.daemon != nil {
+		err = errors.Join(err, h.stop(syscall.SIGTERM))
+	}
+	err = errors.Join(err, h.leftovers())
+	if log := h.logs(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
+		err = errors.Join(err, errors.New("the daemon's log has a data race or a panic:\n"+log))
+	}
+	h.sweep()
+	if _, nserr := run("ip", "netns", "del", h.ns); nserr != nil {
+		err = errors.Join(err, nserr)
+	}
+	return err
+}
+
+// removeAll deletes the instances, through the API as a user would.
+func (h *host) removeAll() error {
+	cuib := filepath.Join(binDir, "cuib")
+	out, err := h.user(cuib, "list", "--format", "csv", "--columns", "n")
+	if err != nil {
+		return err
+	}
+	for name := range strings.FieldsSeq(out) {
+		if _, err := h.user(cuib, "delete", "--force", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// user runs a program with the environment of a user of this host.
+func (h *host) user(args ...string) (string, error) {
+	cmd := command(args...)
+	cmd.Env = os.Environ()
+	for k, v := range h.env() {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%v: %w\n%s", args, err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// leftovers reports mounts of instances, and links in the namespace, that
+// are there although no instance is. What a pool needs mounted may stay.
+func (h *host) leftovers() error {
+	var left []string
+	for _, m := range h.mounts() {
+		if strings.Contains(m, "/instance/") || strings.Contains(m, "/run/") {
+			left = append(left, "mount "+m)
+		}
+	}
+	links, err := run("ip", "-n", h.ns, "-br", "link")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(links) {
+		if strings.HasPrefix(line, "veth") {
+			left = append(left, "link "+strings.Fields(line)[0])
+		}
+	}
+	runs, _ := os.ReadDir(filepath.Join(h.dir, "run"))
+	for _, e := range runs {
+		if e.IsDir() {
+			left = append(left, "directory run/"+e.Name())
+		}
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("left over without instances:\n%s", strings.Join(left, "\n"))
+	}
+	return nil
+}
+
+// mounts returns the mount points below the host's directory, deepest first.
+func (h *host) mounts() []string {
+	data, _ := os.ReadFile("/proc/self/mountinfo")
+	var all []string
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], h.work+"/") {
+			all = append([]string{f[4]}, all...)
+		}
+	}
+	return all
+}
+
+// sweep ends what is left in the namespace and unmounts what is left, so that
+// one failed test does not fail the next.
+func (h *host) sweep() {
+	pids, _ := run("ip", "netns", "pids", h.ns)
+	for pid := range strings.FieldsSeq(pids) {
+		_, _ = run("kill", "-9", pid)
+	}
+	for _, m := range h.mounts() {
+		_ = syscall.Unmount(m, syscall.MNT_DETACH)
+	}
+	h.log.Close()
+}
+
+func hostOf(ts *testscript.TestScript) *host {
+	h, ok := ts.Value(hostKey{}).(*host)
+	if !ok {
+		ts.Fatalf("no host")
+	}
+	return h
+}
+
+// cmdDaemon starts and ends the daemon: "daemon start", "daemon stop" (by
+// SIGTERM), "daemon kill" (by SIGKILL), "daemon restart".
+func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: daemon start|stop|kill|restart")
+	}
+	h := hostOf(ts)
+	var err error
+	switch args[0] {
+	case "start":
+		err = h.start()
+	case "stop":
+		err = h.stop(syscall.SIGTERM)
+	case "kill":
+		err = h.stop(syscall.SIGKILL)
+	case "restart":
+		err = errors.Join(h.stop(syscall.SIGTERM), h.start())
+	default:
+		err = fmt.Errorf("daemon %s: unknown", args[0])
+	}
+	ts.Check(err)
+}
+
+// cmdRetry runs a command until it succeeds, for a minute at most:
+// "retry cuib exec c1 -- true".
+func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: retry COMMAND...")
+	}
+	var err error
+	for range 240 {
+		if err = ts.Exec(args[0], args[1:]...); err == nil {
+			return
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+	ts.Fatalf("%v: %v", args, err)
+}
+
+// cmdTree fails if a directory below CUIB_DIR is not empty: "tree pools/default/trash".
+func cmdTree(ts *testscript.TestScript, neg bool, args []string) {
+	entries, err := os.ReadDir(filepath.Join(hostOf(ts).dir, args[0]))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		ts.Fatalf("%v", err)
+	}
+	if empty := len(entries) == 0; empty == neg {
+		ts.Fatalf("%s has %d entries", args[0], len(entries))
+	}
+}

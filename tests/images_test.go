@@ -1,0 +1,156 @@
+package tests
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// cacheDir is where images that take long to make are kept between tests and
+// between runs.
+func cacheDir() string {
+	return cmp.Or(os.Getenv("CUIB_TEST_CACHE"), filepath.Join(os.TempDir(), "cuib-test"))
+}
+
+// locked runs fn while no other test process runs one with the same name.
+func locked(name string, fn func() error) error {
+	if err := os.MkdirAll(cacheDir(), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(cacheDir(), name+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	return fn()
+}
+
+// cmdImage imports a test image under an alias: "image tiny" or "image debian
+// [ALIAS]". The first is a busybox with an init of its own, the second a real
+// Debian, which Cuib itself builds once.
+func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: image tiny|debian [ALIAS]")
+	}
+	ts.Check(hostOf(ts).image(args[0], args[len(args)-1]))
+}
+
+// image imports a test image under an alias.
+func (h *host) image(kind, alias string) error {
+	make := map[string]func(path string) error{"tiny": makeTiny, "debian": h.makeDebian}[kind]
+	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz")
+	err := locked("e2e-"+kind, func() error {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+		return make(path)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = h.user(filepath.Join(binDir, "cuib"), "image", "import", path, "--alias", alias)
+	return err
+}
+
+// The tiny image: busybox with an init that does what a guest's has to.
+var tinyFiles = map[string]string{
+	"metadata.yaml": "architecture: x86_64\ncreation_date: 1700000000\nproperties:\n  os: tiny\n  description: Tiny test image\n",
+	"rootfs/sbin/init": `#!/bin/sh
+trap 'exit 0' PWR TERM RTMIN+3
+trap 'reboot -f' INT RTMIN+5
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+ip link set lo up
+[ -e /sys/class/net/eth0 ] && ip link set eth0 up && udhcpc -b -S -i eth0 -s /etc/udhcpc.sh >/dev/null 2>&1
+echo "tiny: started"
+while :; do sleep 3600 & wait $!; done
+`,
+	"rootfs/etc/udhcpc.sh": `#!/bin/sh
+case "$1" in
+bound|renew)
+	ip addr flush dev "$interface"
+	ip addr add "$ip/$mask" dev "$interface"
+	[ -n "$router" ] && ip route add default via "$router"
+	: >/etc/resolv.conf
+	[ -n "$domain" ] && echo "search $domain" >>/etc/resolv.conf
+	for d in $dns; do echo "nameserver $d" >>/etc/resolv.conf; done ;;
+esac
+exit 0
+`,
+	"rootfs/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n",
+	"rootfs/etc/group":  "root:x:0:\nuser:x:1000:\n",
+}
+
+// makeTiny writes the tiny image, as a unified tarball.
+func makeTiny(path string) error {
+	dir, err := os.MkdirTemp("", "cuib-tiny-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for _, d := range []string{"bin", "dev", "etc", "home/user", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin", "usr/sbin", "var/log"} {
+		if err := os.MkdirAll(filepath.Join(dir, "rootfs", d), 0o755); err != nil {
+			return err
+		}
+	}
+	for name, text := range tinyFiles {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	busybox := filepath.Join(dir, "rootfs/bin/busybox")
+	if _, err := run("cp", "/bin/busybox", busybox); err != nil {
+		return err
+	}
+	if _, err := run("chroot", filepath.Join(dir, "rootfs"), "/bin/busybox", "--install", "-s", "/bin"); err != nil {
+		return err
+	}
+	if _, err := run("chown", "-R", "1000:1000", filepath.Join(dir, "rootfs/home/user")); err != nil {
+		return err
+	}
+	_, err = run("tar", "-C", dir, "--numeric-owner", "-czf", path+".part", "metadata.yaml", "rootfs")
+	if err != nil {
+		return err
+	}
+	return os.Rename(path+".part", path)
+}
+
+// makeDebian has Cuib build a Debian and exports it. The daemon that builds
+// is in the host's network, where the mirror is.
+func (h *host) makeDebian(path string) (err error) {
+	work, err := os.MkdirTemp("", "cuib-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	b := &host{work: work, dir: filepath.Join(work, "cuib")}
+	if b.log, err = os.Create(filepath.Join(work, "cuibd.log")); err != nil {
+		return err
+	}
+	defer b.log.Close()
+	if err := b.start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.stop(syscall.SIGTERM)) }()
+
+	cuib := filepath.Join(binDir, "cuib")
+	if _, err := b.user(cuib, "image", "build", "debian:bookworm", "--alias", "debian/12"); err != nil {
+		return err
+	}
+	if _, err := b.user(cuib, "image", "export", "debian/12", filepath.Join(work, "image")); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(work, "image*"))
+	if err != nil || len(files) != 1 {
+		return fmt.Errorf("export made %v, want one file (%w)", files, err)
+	}
+	_, err = run("mv", files[0], path)
+	return err
+}
