@@ -1,0 +1,162 @@
+package idmap
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// The ids that instances get where the host's files say nothing of root's.
+const (
+	defaultFirst = 1_000_000
+	defaultLast  = 1_000_000_000
+)
+
+// An Allocator gives out ranges of the host's ids. It keeps them in memory
+// alone: the daemon takes those of all instances when it starts. It is safe
+// for concurrent use.
+type Allocator struct {
+	limits   []Range
+	reserved map[Range]bool // Parts of taken that nobody can give back.
+
+	mu    sync.Mutex // Guards taken.
+	taken []Range    // Sorted; no two overlap.
+}
+
+// NewAllocator returns an allocator of the ids in limits that are not in
+// reserved.
+func NewAllocator(limits, reserved []Range) *Allocator {
+	a := &Allocator{limits: slices.Clone(limits), reserved: map[Range]bool{}}
+	for _, r := range reserved {
+		for _, part := range subtract(r, a.taken) {
+			a.insert(part)
+			a.reserved[part] = true
+		}
+	}
+	return a
+}
+
+// HostRanges returns what the files /etc/subuid and /etc/subgid leave to
+// instances: the ranges that both give to root, or a large default where they
+// do not name it, and the ranges that either gives to others.
+func HostRanges(subuid, subgid []SubID) (limits, reserved []Range) {
+	users, groups := rootRanges(subuid), rootRanges(subgid)
+	for _, u := range users {
+		for _, g := range groups {
+			first, end := max(u.First, g.First), min(u.end(), g.end())
+			if first < end {
+				limits = append(limits, Range{first, end - first})
+			}
+		}
+	}
+	if len(limits) == 0 {
+		limits = []Range{{defaultFirst, defaultLast - defaultFirst + 1}}
+	}
+	for _, s := range slices.Concat(subuid, subgid) {
+		if !isRoot(s) {
+			reserved = append(reserved, s.Range)
+		}
+	}
+	return limits, reserved
+}
+
+// Take gives out the lowest free range of the size.
+func (a *Allocator) Take(size int64) (base int64, err error) {
+	if size < 1 {
+		return 0, errs.Invalidf("an id range of %d ids is not possible", size)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.limits {
+		if r, ok := a.free(l, size); ok {
+			a.insert(r)
+			return r.First, nil
+		}
+	}
+	return 0, errs.Newf(errs.Unavailable, "no range of %d ids is free: instances and other users of the host have all of %s", size, list(a.limits))
+}
+
+// TakeAt gives out the range at base.
+func (a *Allocator) TakeAt(base, size int64) error {
+	r := Range{base, size}
+	if size < 1 || base < 0 || base > Max || size > Max+1-base {
+		return errs.Invalidf("an id range of %d ids at %d is not possible", size, base)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.ContainsFunc(a.limits, func(l Range) bool { return r.First >= l.First && r.end() <= l.end() }) {
+		return errs.Invalidf("the ids %s are not among those for instances, %s", r, list(a.limits))
+	}
+	i := slices.IndexFunc(a.taken, r.overlaps)
+	if i >= 0 {
+		return errs.Conflictf("the ids %s are in use: %s belong to another instance or user of the host", r, a.taken[i])
+	}
+	a.insert(r)
+	return nil
+}
+
+// Free takes back a range that was given out. It does nothing if it was not.
+func (a *Allocator) Free(base, size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.taken = slices.DeleteFunc(a.taken, func(t Range) bool { return t == Range{base, size} && !a.reserved[t] })
+}
+
+// free returns the lowest range of the size in l that is not taken.
+func (a *Allocator) free(l Range, size int64) (Range, bool) {
+	at := l.First
+	for _, t := range a.taken {
+		if t.First-at >= size {
+			break
+		}
+		at = max(at, t.end())
+	}
+	return Range{at, size}, at+size <= l.end()
+}
+
+func (a *Allocator) insert(r Range) {
+	i, _ := slices.BinarySearchFunc(a.taken, r, func(t, r Range) int { return cmp.Compare(t.First, r.First) })
+	a.taken = slices.Insert(a.taken, i, r)
+}
+
+// subtract returns the parts of r that are not in taken, which is sorted.
+func subtract(r Range, taken []Range) []Range {
+	var parts []Range
+	at := r.First
+	for _, t := range taken {
+		if !r.overlaps(t) {
+			continue
+		}
+		if t.First > at {
+			parts = append(parts, Range{at, t.First - at})
+		}
+		at = max(at, t.end())
+	}
+	if at < r.end() {
+		parts = append(parts, Range{at, r.end() - at})
+	}
+	return parts
+}
+
+func rootRanges(all []SubID) []Range {
+	var out []Range
+	for _, s := range all {
+		if isRoot(s) {
+			out = append(out, s.Range)
+		}
+	}
+	return out
+}
+
+func isRoot(s SubID) bool { return s.Owner == "root" || s.Owner == "0" }
+
+func list(all []Range) string {
+	parts := make([]string, 0, len(all))
+	for _, r := range all {
+		parts = append(parts, r.String())
+	}
+	return strings.Join(parts, ", ")
+}
