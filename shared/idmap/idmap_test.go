@@ -276,10 +276,10 @@ func num(n int64) string {
 // sameParts reports whether two maps have the same entries in any order.
 func sameParts(a, b string) bool {
 	count := map[string]int{}
-	for _, p := range strings.SplitSeq(a, ", ") {
+	for p := range strings.SplitSeq(a, ", ") {
 		count[p]++
 	}
-	for _, p := range strings.SplitSeq(b, ", ") {
+	for p := range strings.SplitSeq(b, ", ") {
 		count[p]--
 	}
 	for _, n := range count {
