@@ -1,0 +1,123 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// stderrLines is how many last lines of a program's complaints are kept.
+const stderrLines = 20
+
+// A Program is a program with its surroundings.
+type Program struct {
+	Args   []string
+	Env    []string // Beyond the daemon's own and LC_ALL=C.
+	Stdin  io.Reader
+	Stdout io.Writer
+	Line   func(line string) // Called with each line on standard error, if not nil.
+
+	// Cage is called on the thread that starts the program, and on which
+	// nothing else runs before or after: what it takes from the thread, the
+	// program does not have.
+	Cage func() error
+}
+
+// Run runs the program. It is killed if ctx ends, and if the daemon does.
+func (p Program) Run(ctx context.Context) error {
+	done := make(chan error)
+	go func() {
+		// The program gets its signal when the thread that started it ends,
+		// which must not be before the program does. The thread ends with
+		// the goroutine because it is never unlocked.
+		runtime.LockOSThread()
+		done <- p.run(ctx)
+	}()
+	return <-done
+}
+
+func (p Program) run(ctx context.Context) error {
+	if p.Cage != nil {
+		if err := p.Cage(); err != nil {
+			return err
+		}
+	}
+	stderr := &lines{fn: p.Line}
+	cmd := command(ctx, p.Args)
+	cmd.Env = append(cmd.Env, p.Env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.Stdin, p.Stdout, stderr
+	if p.Stdout == nil {
+		cmd.Stdout = io.Discard // Not /dev/null, which is outside of the cage.
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		return &Error{p.Args, stderr.last(), errors.Join(err, context.Cause(ctx))}
+	}
+	return nil
+}
+
+// Filter returns what a program makes of in. The error of a program that
+// fails comes from Read, in place of [io.EOF].
+func Filter(ctx context.Context, in io.Reader, args ...string) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	go func() {
+		err := Program{Args: args, Stdin: in, Stdout: w}.Run(ctx)
+		_ = w.CloseWithError(err) // It never fails.
+	}()
+	return &filter{r, cancel}, nil
+}
+
+type filter struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (f *filter) Close() error {
+	f.cancel()
+	return f.PipeReader.Close()
+}
+
+// lines takes standard error apart.
+type lines struct {
+	fn   func(string)
+	part []byte
+	all  []string
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.part = append(l.part, p...)
+	for {
+		// Programs redraw their progress bars with a carriage return.
+		i := bytes.IndexAny(l.part, "\r\n")
+		if i < 0 {
+			break
+		}
+		l.line(string(l.part[:i]))
+		l.part = l.part[i+1:]
+	}
+	return len(p), nil
+}
+
+func (l *lines) line(s string) {
+	if s = strings.TrimSpace(s); s == "" {
+		return
+	}
+	if l.fn != nil {
+		l.fn(s)
+	}
+	l.all = append(l.all, s)
+	if len(l.all) > stderrLines {
+		l.all = l.all[1:]
+	}
+}
+
+func (l *lines) last() string {
+	l.line(string(l.part))
+	l.part = nil
+	return strings.Join(l.all, "\n")
+}

@@ -1,0 +1,80 @@
+package run_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cuib/cuib/shared/run"
+)
+
+func TestProgram(t *testing.T) {
+	var out strings.Builder
+	var lines []string
+	err := run.Program{
+		Args:   []string{"sh", "-c", `cat; echo $X $LC_ALL; printf 'a\rb\n\nc' >&2`},
+		Env:    []string{"X=1"},
+		Stdin:  strings.NewReader("in "),
+		Stdout: &out,
+		Line:   func(l string) { lines = append(lines, l) },
+	}.Run(t.Context())
+	if err != nil || out.String() != "in 1 C\n" || !slices.Equal(lines, []string{"a", "b"}) && !slices.Equal(lines, []string{"a", "b", "c"}) {
+		t.Errorf("got %q, %q, %v", out.String(), lines, err)
+	}
+	err = run.Program{Args: []string{"sh", "-c", "echo because >&2; exit 3"}}.Run(t.Context())
+	if failed, ok := errors.AsType[*run.Error](err); !ok || failed.Stderr != "because" {
+		t.Errorf("got %v", err)
+	}
+	boom := errors.New("boom")
+	if err := (run.Program{Args: []string{"true"}, Cage: func() error { return boom }}).Run(t.Context()); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProgramIsCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	boom := errors.New("boom")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = r.Read(make([]byte, 1))
+		cancel(boom)
+	}()
+	err = run.Program{Args: []string{"sh", "-c", "echo; exec sleep 1000"}, Stdout: w}.Run(ctx)
+	if !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFilter(t *testing.T) {
+	f, err := run.Filter(t.Context(), strings.NewReader("b\na\n"), "sort")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := io.ReadAll(f); err != nil || string(data) != "a\nb\n" {
+		t.Errorf("got %q, %v", data, err)
+	}
+	f.Close()
+	f, err = run.Filter(t.Context(), strings.NewReader("x"), "sh", "-c", "echo part; echo oh >&2; exit 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := io.ReadAll(f); err == nil || !strings.Contains(err.Error(), "oh") || string(data) != "part\n" {
+		t.Errorf("got %q, %v", data, err)
+	}
+	f.Close()
+	f, err = run.Filter(t.Context(), nil, "cat", "/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(f, make([]byte, 1<<20)); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+}
