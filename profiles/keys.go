@@ -1,0 +1,189 @@
+package profiles
+
+import (
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// A Type is the type of a key's or option's value.
+type Type string
+
+// The types.
+const (
+	Bool    Type = "bool"
+	Integer Type = "integer"
+	String  Type = "string"
+	Blob    Type = "blob" // Several lines.
+)
+
+// A Key is a row of the table of configuration keys.
+type Key struct {
+	Name      string // With * for any text, as in user.*.
+	Group     string // Of keys that are documented together.
+	Type      Type
+	Default   string // What holds where it is not set; empty where that says nothing.
+	Allowed   string // Says which values are allowed, after "want".
+	Live      bool   // A change reaches a running instance at once, and else when it starts.
+	Condition string // When the key is of use; empty for always.
+	OwnOnly   bool   // An instance has it and no profile.
+	Doc       string // One sentence.
+
+	check func(value string) error
+}
+
+// Check reports what is wrong with a value. An empty one unsets the key and
+// is always allowed.
+func (k Key) Check(value string) error {
+	if value == "" || k.check == nil {
+		return nil
+	}
+	return refusal(k.check(value), value, k.Allowed)
+}
+
+// refusal words what a check says of a value.
+func refusal(err error, value, allowed string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errNo):
+		return errs.Invalidf("got %q, want %s", value, allowed)
+	default:
+		return errs.Invalidf("%w", err)
+	}
+}
+
+// byName has the rows whose names have no *.
+var byName = sync.OnceValue(func() map[string]Key {
+	m := make(map[string]Key)
+	for _, k := range Keys() {
+		if !strings.Contains(k.Name, "*") {
+			m[k.Name] = k
+		}
+	}
+	return m
+})
+
+// patterns are the rows that byName lacks.
+var patterns = sync.OnceValue(func() []Key {
+	return slices.DeleteFunc(Keys(), func(k Key) bool { return !strings.Contains(k.Name, "*") })
+})
+
+// Lookup returns the row for a key, which can be one with a * for it.
+func Lookup(name string) (Key, bool) {
+	if k, ok := byName()[name]; ok {
+		return k, true
+	}
+	for _, k := range patterns() {
+		prefix, suffix, _ := strings.Cut(k.Name, "*")
+		rest, ok := strings.CutPrefix(name, prefix)
+		if !ok {
+			continue
+		}
+		if middle, ok := strings.CutSuffix(rest, suffix); ok && middle != "" {
+			return k, true
+		}
+	}
+	return Key{}, false
+}
+
+// Live reports whether a change of the key reaches a running instance at once.
+func Live(name string) bool {
+	k, _ := Lookup(name)
+	return k.Live
+}
+
+// ValidateOptions reports the first key, by name, that is unknown or has a
+// bad value.
+func ValidateOptions(opts map[string]string) error {
+	for name, value := range sorted(opts) {
+		k, ok := Lookup(name)
+		if !ok {
+			return unknown("configuration key", name, slices.Collect(maps.Keys(byName())))
+		}
+		if err := checkSuffix(k, name); err != nil {
+			return err
+		}
+		if err := k.Check(value); err != nil {
+			return wrap(name, err)
+		}
+	}
+	return nil
+}
+
+// checkSuffix reports what is wrong with the text in place of a *.
+func checkSuffix(k Key, name string) error {
+	switch k.Name {
+	case "environment.*":
+		v := strings.TrimPrefix(name, "environment.")
+		if strings.ContainsAny(v, "=\x00\n") {
+			return errs.Invalidf(`unknown configuration key %q: a variable's name has no "="`, name)
+		}
+	case "linux.sysctl.*":
+		v := strings.TrimPrefix(name, "linux.sysctl.")
+		if strings.ContainsAny(v, " \t\n=#") || strings.Contains(v, "..") {
+			return errs.Invalidf(`unknown configuration key %q: a sysctl's name is as in linux.sysctl.net.ipv4.ip_forward`, name)
+		}
+	}
+	return nil
+}
+
+// unknown is the error for a name that is not among known. It suggests one
+// that is near.
+func unknown(what, name string, known []string) error {
+	if near, ok := nearest(name, known); ok {
+		return errs.Invalidf("unknown %s %q, did you mean %q?", what, name, near)
+	}
+	return errs.Invalidf("unknown %s %q", what, name)
+}
+
+// nearest returns the name with the fewest changed letters, if they are few.
+func nearest(name string, known []string) (string, bool) {
+	best, least := "", min(3, len(name)/3+1)
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		if d := distance(name, k); d < least {
+			best, least = k, d
+		}
+	}
+	return best, best != ""
+}
+
+// distance returns how many letters are inserted, removed or changed between
+// a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func wrap(name string, err error) error { return errs.Newf(errs.KindOf(err), "%s: %w", name, err) }
+
+// sorted yields a map by its keys, so that the first error is always the same.
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package profiles
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/units"
+)
+
+// DefaultIDs is how many ids an instance has where nothing is said.
+const DefaultIDs = 65536
+
+// Host is what settings depend on.
+type Host struct {
+	Memory int64 // Bytes.
+	CPUs   []int // The processors that are online, in order.
+}
+
+// Settings are what the options of an expanded configuration mean.
+type Settings struct {
+	Limits   Limits
+	Boot     Boot
+	Security Security
+	IDs      IDs
+	OOMScore int
+	Rlimits  map[string]string // As "nofile": "1024:4096".
+	Sysctls  map[string]string
+	Env      map[string]string
+	RawLXC   string
+
+	SnapshotPattern string // Empty for the default; see [SnapshotName].
+	SnapshotExpiry  string // See [Expiry].
+}
+
+// Limits are the limits of resources. The zero value limits nothing.
+type Limits struct {
+	CPUCount  int           // How many processors to choose (see [ChooseCPUs]); 0 for CPUSet.
+	CPUSet    []int         // Processors to run on, in order; nil for all.
+	CPUShare  int           // Percent, from 1 to 100; 0 where nothing is said.
+	CPUQuota  time.Duration // Run time in each CPUPeriod; 0 for no limit.
+	CPUPeriod time.Duration
+	Memory    int64 // Bytes; 0 for no limit.
+	Soft      bool  // Memory is limited only while the host is short of it.
+	NoSwap    bool
+	Swap      int64 // Bytes; 0 where nothing is said.
+	Processes int64 // 0 for no limit.
+}
+
+// Autostart says whether an instance starts when the daemon does.
+type Autostart uint8
+
+// The values of [Autostart].
+const (
+	AsBefore Autostart = iota // If it ran when the host went down.
+	Always
+	Never
+)
+
+// Boot says how an instance starts and stops with the host.
+type Boot struct {
+	Autostart     Autostart
+	Autorestart   bool
+	Delay         time.Duration // Before the next instance starts.
+	StartPriority int
+	StopPriority  int
+	Kill          bool          // At once when the host shuts down.
+	Timeout       time.Duration // For a clean stop when the host shuts down.
+}
+
+// Security says what an instance may do, and what may be done to it.
+type Security struct {
+	Privileged    bool
+	Nesting       bool
+	ProtectDelete bool
+	ProtectStart  bool
+}
+
+// IDs are the ids of an unprivileged instance.
+type IDs struct {
+	Base int64 // The first one of the host; 0 for any.
+	Size int64
+	Raw  []idmap.Entry // Ids that are mapped beside those; see [idmap.Map.Merge].
+}
+
+// Parse returns what options of an expanded configuration mean on a host. It
+// refuses what [ValidateOptions] refuses, and what the host does not have.
+func Parse(opts map[string]string, host Host) (Settings, error) {
+	if err := ValidateOptions(opts); err != nil {
+		return Settings{}, err
+	}
+	o := options(opts)
+	s := Settings{
+		Boot: o.boot(),
+		Security: Security{
+			Privileged:    o.bool("security.privileged"),
+			Nesting:       o.bool("security.nesting"),
+			ProtectDelete: o.bool("security.protection.delete"),
+			ProtectStart:  o.bool("security.protection.start"),
+		},
+		IDs:             IDs{Base: o.int("security.idmap.base", 0), Size: o.int("security.idmap.size", DefaultIDs)},
+		OOMScore:        int(o.int("limits.memory.oom_priority", 0)),
+		Rlimits:         o.rlimits(),
+		Sysctls:         o.below("linux.sysctl."),
+		Env:             o.below("environment."),
+		RawLXC:          o["raw.lxc"],
+		SnapshotPattern: o["snapshots.pattern"],
+		SnapshotExpiry:  o["snapshots.expiry"],
+	}
+	var err error
+	if s.IDs.Raw, err = idmap.ParseRaw(o["raw.idmap"]); err != nil {
+		return Settings{}, wrap("raw.idmap", err)
+	}
+	s.Limits, err = o.limits(host)
+	return s, err
+}
+
+// options are options whose values are valid.
+type options map[string]string
+
+func (o options) bool(key string) bool {
+	b, _ := ParseBool(o[key]) // It is valid.
+	return b
+}
+
+func (o options) int(key string, unset int64) int64 {
+	n, err := strconv.ParseInt(o[key], 10, 64)
+	if err != nil {
+		return unset
+	}
+	return n
+}
+
+func (o options) seconds(key string, unset int64) time.Duration {
+	return time.Duration(o.int(key, unset)) * time.Second
+}
+
+// below returns the options whose keys start with prefix, without it.
+func (o options) below(prefix string) map[string]string {
+	out := map[string]string{}
+	for k, v := range o {
+		if name, ok := strings.CutPrefix(k, prefix); ok && v != "" {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+func (o options) rlimits() map[string]string {
+	out := o.below("limits.kernel.")
+	for name, v := range out {
+		out[name], _ = parseRlimit(v) // It is valid.
+	}
+	return out
+}
+
+func (o options) boot() Boot {
+	b := Boot{
+		Autorestart:   o.bool("boot.autorestart"),
+		Delay:         o.seconds("boot.autostart.delay", 0),
+		StartPriority: int(o.int("boot.autostart.priority", 0)),
+		StopPriority:  int(o.int("boot.stop.priority", 0)),
+		Kill:          o["boot.host_shutdown_action"] == "force-stop",
+		Timeout:       o.seconds("boot.host_shutdown_timeout", 30),
+	}
+	if v := o["boot.autostart"]; v != "" {
+		b.Autostart = Never
+		if o.bool("boot.autostart") {
+			b.Autostart = Always
+		}
+	}
+	return b
+}
+
+func (o options) limits(host Host) (Limits, error) {
+	l := Limits{
+		Soft:      o["limits.memory.enforce"] == "soft",
+		Processes: o.int("limits.processes", 0),
+	}
+	var err error
+	if v := o["limits.cpu"]; v != "" {
+		if l.CPUCount, l.CPUSet, err = parseCPULimit(v); err != nil {
+			return Limits{}, wrap("limits.cpu", err)
+		}
+		if err := onHost(l.CPUSet, host.CPUs); err != nil {
+			return Limits{}, wrap("limits.cpu", err)
+		}
+	}
+	if v := o["limits.cpu.allowance"]; v != "" {
+		a, err := parseAllowance(v)
+		if err != nil {
+			return Limits{}, wrap("limits.cpu.allowance", err)
+		}
+		l.CPUShare, l.CPUQuota, l.CPUPeriod = a.share, a.quota, a.period
+	}
+	if v := o["limits.memory"]; v != "" {
+		if l.Memory, err = parseMemory(v, host.Memory); err != nil {
+			return Limits{}, wrap("limits.memory", err)
+		}
+	}
+	if v := o["limits.memory.swap"]; v != "" {
+		allow, size, err := parseSwap(v)
+		if err != nil {
+			return Limits{}, wrap("limits.memory.swap", err)
+		}
+		l.NoSwap, l.Swap = !allow, size
+		// A size of nothing is not the zero value, which limits nothing.
+		if _, asBool := ParseBool(v); asBool != nil && size == 0 {
+			l.NoSwap = true
+		}
+	}
+	return l, nil
+}
+
+// onHost reports the first processor that the host does not have, or not
+// now. It does nothing if the host's are not known.
+func onHost(set, online []int) error {
+	if len(online) == 0 {
+		return nil
+	}
+	have := map[int]bool{}
+	for _, n := range online {
+		have[n] = true
+	}
+	for _, n := range set {
+		if !have[n] {
+			return errs.Invalidf("processor %d is not online: this host has %s", n, FormatCPUs(online))
+		}
+	}
+	return nil
+}
+
+// ParseSize reads the size option of a root disk; 0 is for no limit.
+func ParseSize(v string) (int64, error) {
+	if v == "" {
+		return 0, nil
+	}
+	return units.ParseBytes(v)
+}
