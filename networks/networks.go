@@ -14,8 +14,12 @@ import (
 
 // Config is the wanted state of one network on this host.
 type Config struct {
-	Name   string // Also the name of the network's interface, if it has one.
-	Dir    string // The daemon's directory for this network: leases, pid files, hosts.
+	Name string // Also the name of the network's interface, if it has one.
+
+	// Dir is the daemon's directory for this network: leases, pid files,
+	// hosts. The user nobody must be able to search all its parents.
+	Dir string
+
 	Parent string // The host interface below it: macvlan.
 	HWAddr string // The bridge's address; empty for one derived from the name.
 	MTU    int    // 0 for the driver's default.
@@ -42,27 +46,37 @@ type Family struct {
 // Range is a range of addresses, both ends in it.
 type Range struct{ First, Last netip.Addr }
 
+// The modes of a network's DNS.
+const (
+	DNSManaged = "managed" // Names are those of the instances.
+	DNSDynamic = "dynamic" // Names are what guests call themselves.
+	DNSNone    = "none"    // Guests have no names.
+)
+
 // DNS is what the network's resolver does.
 type DNS struct {
-	Mode        string // managed, dynamic or none
+	Mode        string // One of the modes; empty for managed.
 	Domain      string
 	Search      []string
 	Nameservers []netip.Addr // Told to clients instead of our own.
 }
 
-// Host is an instance as the network knows it.
+// Host is an instance as the network knows it: one NIC of it. The MAC
+// address tells hosts apart.
 type Host struct {
 	Name       string
 	MAC        string
 	IPv4, IPv6 netip.Addr // Not valid for a dynamic address.
 }
 
-// A Driver makes networks of one type. Its methods are idempotent.
+// A Driver makes networks of one type. Its methods are idempotent. The caller
+// serializes those that change one network.
 type Driver interface {
-	// Apply makes the network as cfg says, from whatever is there.
+	// Apply makes the network as cfg says, from whatever is there. Hosts that
+	// cfg does not have are forgotten.
 	Apply(ctx context.Context, cfg Config) error
 
-	// Remove takes the network away.
+	// Remove takes the network away, and cfg.Dir.
 	Remove(ctx context.Context, cfg Config) error
 
 	// SetHost tells the network of an instance, or changes what it knows,
@@ -72,8 +86,17 @@ type Driver interface {
 	// UnsetHost forgets an instance, and ends its leases.
 	UnsetHost(ctx context.Context, cfg Config, h Host) error
 
-	// Leases returns the addresses that are given out now.
+	// Leases returns the addresses that are given out now, and the static
+	// ones of cfg.Hosts.
 	Leases(ctx context.Context, cfg Config) ([]Lease, error)
+}
+
+// A Watcher is a [Driver] that notices when a network that it has applied is
+// disturbed from outside.
+type Watcher interface {
+	// Watch waits until something of the network is missing, and returns
+	// what; or until ctx ends, and returns its error.
+	Watch(ctx context.Context, cfg Config) (missing string, err error)
 }
 
 // Lease is an address that is given out.

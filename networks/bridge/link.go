@@ -1,0 +1,146 @@
+package bridge
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// defaultMTU is Ethernet's.
+const defaultMTU = 1500
+
+// applyLink makes the bridge be as cfg says, and returns its index.
+func applyLink(cfg networks.Config) (int, error) {
+	mac, err := hwaddr(cfg)
+	if err != nil {
+		return 0, err
+	}
+	l, err := netlink.LinkByName(cfg.Name)
+	if missing(err) {
+		if l, err = addLink(cfg, mac); err != nil {
+			return 0, err
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := isBridge(l); err != nil {
+		return 0, err
+	}
+	if mtu := mtuOf(cfg); l.Attrs().MTU != mtu {
+		if err := netlink.LinkSetMTU(l, mtu); err != nil {
+			return 0, fmt.Errorf("set MTU %d: %w", mtu, err)
+		}
+	}
+	if l.Attrs().HardwareAddr.String() != mac.String() {
+		if err := netlink.LinkSetHardwareAddr(l, mac); err != nil {
+			return 0, fmt.Errorf("set address %s: %w", mac, err)
+		}
+	}
+	if err := applySysctls(cfg); err != nil {
+		return 0, err
+	}
+	if err := applyAddresses(l, cfg); err != nil {
+		return 0, err
+	}
+	// Bridges are made without STP, and we leave it so.
+	if err := netlink.LinkSetUp(l); err != nil {
+		return 0, fmt.Errorf("set up: %w", err)
+	}
+	return l.Attrs().Index, nil
+}
+
+func addLink(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr, attrs.MTU = cfg.Name, mac, mtuOf(cfg)
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return nil, err
+	}
+	return netlink.LinkByName(cfg.Name)
+}
+
+// isBridge returns an error if l, which has the name of one of our bridges,
+// is something else.
+func isBridge(l netlink.Link) error {
+	if l.Type() != "bridge" {
+		return errs.Conflictf("network interface %q exists already and is no bridge (%s)", l.Attrs().Name, l.Type())
+	}
+	return nil
+}
+
+// applyAddresses makes the bridge have the addresses of cfg and no others,
+// but for those that the kernel makes itself.
+func applyAddresses(l netlink.Link, cfg networks.Config) error {
+	have, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	var want []netip.Prefix
+	for _, p := range []netip.Prefix{cfg.IPv4.Address, cfg.IPv6.Address} {
+		if p.IsValid() {
+			want = append(want, p)
+		}
+	}
+	for _, a := range have {
+		p := prefix(a)
+		if i := slices.Index(want, p); i >= 0 {
+			want = slices.Delete(want, i, i+1)
+			continue
+		}
+		if p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() {
+			continue
+		}
+		if err := netlink.AddrDel(l, &a); err != nil {
+			return fmt.Errorf("delete address %s: %w", p, err)
+		}
+	}
+	for _, p := range want {
+		if err := netlink.AddrAdd(l, address(p)); err != nil {
+			return fmt.Errorf("add address %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func prefix(a netlink.Addr) netip.Prefix {
+	addr, _ := netip.AddrFromSlice(a.IP)
+	bits, _ := a.Mask.Size()
+	return netip.PrefixFrom(addr, bits)
+}
+
+// address returns p for the kernel. A bridge without ports could not finish
+// the detection of duplicates, so there is none.
+func address(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	} else if p.Bits() < 31 {
+		a.Broadcast = networks.Last(p).AsSlice()
+	}
+	return a
+}
+
+// hwaddr returns the bridge's address. Without one of its own a bridge would
+// take that of a port, and change it with them.
+func hwaddr(cfg networks.Config) (net.HardwareAddr, error) {
+	if cfg.HWAddr != "" {
+		return networks.ParseMAC(cfg.HWAddr)
+	}
+	sum := sha256.Sum256([]byte("cuib bridge " + cfg.Name))
+	return net.HardwareAddr{0x02, 0x66, 0x6a, sum[0], sum[1], sum[2]}, nil
+}
+
+func mtuOf(cfg networks.Config) int {
+	if cfg.MTU == 0 {
+		return defaultMTU
+	}
+	return cfg.MTU
+}

@@ -1,0 +1,239 @@
+package dnsmasq
+
+import (
+	"fmt"
+	"net/netip"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// The files in a network's directory.
+const (
+	confFile  = "dnsmasq.conf"
+	pidFile   = "dnsmasq.pid"
+	leaseFile = "dnsmasq.leases"
+	hostsDir  = "dnsmasq.hosts" // A file of dhcp-host values for each MAC address.
+	namesDir  = "dnsmasq.names" // A file as /etc/hosts for each MAC address.
+)
+
+// wanted reports whether the network needs dnsmasq at all.
+func wanted(cfg networks.Config) bool {
+	if !cfg.IPv4.Address.IsValid() && !cfg.IPv6.Address.IsValid() {
+		return false
+	}
+	return cfg.IPv4.DHCP || cfg.IPv6.DHCP || cfg.DNS.Mode != networks.DNSNone || cfg.Raw != ""
+}
+
+// lines collects the lines of a configuration.
+type lines struct{ strings.Builder }
+
+func (l *lines) add(format string, args ...any) { fmt.Fprintf(l, format+"\n", args...) }
+
+// config returns dnsmasq's configuration file. It names the interface's
+// index, so that it differs when the interface is made anew: sockets are
+// bound to the index.
+func config(cfg networks.Config, index int) (string, error) {
+	if err := check(cfg); err != nil {
+		return "", err
+	}
+	group, err := nobodyGroup()
+	if err != nil {
+		return "", err
+	}
+	l := &lines{}
+	l.add("# Made by cuibd for interface %d. Changes are lost.", index)
+	l.add("user=nobody\ngroup=%s\npid-file=%s", group, filepath.Join(cfg.Dir, pidFile))
+	l.add("interface=%s\nexcept-interface=lo\nbind-dynamic", cfg.Name)
+	l.dns(cfg)
+	l.add("dhcp-leasefile=%s\ndhcp-hostsdir=%s", filepath.Join(cfg.Dir, leaseFile), filepath.Join(cfg.Dir, hostsDir))
+	l.add("dhcp-authoritative\ndhcp-no-override\ndhcp-rapid-commit\ndhcp-lease-max=100000\nno-ping\nquiet-dhcp\nquiet-dhcp6\nquiet-ra")
+	if cfg.MTU != 0 {
+		l.add("dhcp-option=option:mtu,%d", cfg.MTU)
+	}
+	if cfg.IPv4.Address.IsValid() && cfg.IPv4.DHCP {
+		l.dhcp4(cfg)
+	}
+	if cfg.IPv6.Address.IsValid() {
+		l.dhcp6(cfg)
+	}
+	if cfg.Raw != "" {
+		l.add("%s", strings.TrimSuffix(cfg.Raw, "\n"))
+	}
+	return l.String(), nil
+}
+
+func (l *lines) dns(cfg networks.Config) {
+	l.add("no-hosts\ndomain-needed")
+	if cfg.DNS.Domain != "" {
+		l.add("domain=%s\nlocal=/%[1]s/", cfg.DNS.Domain)
+	}
+	if len(cfg.DNS.Search) > 0 {
+		all := strings.Join(cfg.DNS.Search, ",")
+		l.add("dhcp-option=option:domain-search,%s\ndhcp-option=option6:domain-search,%[1]s", all)
+	}
+	var servers4, servers6 []string
+	for _, a := range cfg.DNS.Nameservers {
+		if a.Is4() {
+			servers4 = append(servers4, a.String())
+		} else {
+			servers6 = append(servers6, "["+a.String()+"]")
+		}
+	}
+	if len(servers4) > 0 {
+		l.add("dhcp-option=option:dns-server,%s", strings.Join(servers4, ","))
+	}
+	if len(servers6) > 0 {
+		l.add("dhcp-option=option6:dns-server,%s", strings.Join(servers6, ","))
+	}
+	switch cfg.DNS.Mode {
+	case networks.DNSNone:
+		l.add("dhcp-ignore-names")
+	case networks.DNSDynamic:
+	default:
+		// Nobody takes another's name: names come from the hosts alone.
+		l.add("dhcp-ignore-names=tag:!known\nhostsdir=%s", filepath.Join(cfg.Dir, namesDir))
+	}
+}
+
+func (l *lines) dhcp4(cfg networks.Config) {
+	f := cfg.IPv4
+	network := f.Address.Masked()
+	for _, r := range rangesOf(f) {
+		l.add("dhcp-range=%s,%s,%s,%s", r.First, r.Last, mask(network), expiry(f))
+	}
+	switch {
+	case !f.Routing && !f.Gateway.IsValid():
+		l.add("dhcp-option=option:router")
+	case f.Gateway.IsValid():
+		l.add("dhcp-option=option:router,%s", f.Gateway)
+	}
+}
+
+func (l *lines) dhcp6(cfg networks.Config) {
+	f := cfg.IPv6
+	l.add("enable-ra")
+	param, lifetime := "", ""
+	if cfg.MTU != 0 {
+		param = fmt.Sprintf("mtu:%d,", cfg.MTU)
+	}
+	if !f.Routing {
+		lifetime = ",0" // We are no router to anywhere.
+	}
+	if param != "" || lifetime != "" {
+		l.add("ra-param=%s,%s60%s", cfg.Name, param, lifetime)
+	}
+	switch {
+	case f.DHCP && f.Stateful:
+		for _, r := range rangesOf(f) {
+			l.add("dhcp-range=%s,%s,%d,%s", r.First, r.Last, f.Address.Bits(), expiry(f))
+		}
+	case f.DHCP && cfg.DNS.Mode != networks.DNSNone:
+		l.add("dhcp-range=::,constructor:%s,ra-stateless,ra-names,%d", cfg.Name, f.Address.Bits())
+	case f.DHCP:
+		l.add("dhcp-range=::,constructor:%s,ra-stateless,%d", cfg.Name, f.Address.Bits())
+	default:
+		l.add("dhcp-range=::,constructor:%s,ra-only,%d", cfg.Name, f.Address.Bits())
+	}
+}
+
+// rangesOf returns the family's ranges, or all of its network.
+func rangesOf(f networks.Family) []networks.Range {
+	if len(f.Ranges) > 0 {
+		return f.Ranges
+	}
+	network := f.Address.Masked()
+	last := networks.Last(network)
+	if network.Addr().Is4() && network.Bits() < 31 {
+		last = last.Prev()
+	}
+	return []networks.Range{{First: network.Addr().Next(), Last: last}}
+}
+
+// mask returns the network's mask as an address.
+func mask(network netip.Prefix) netip.Addr {
+	raw := make([]byte, 4)
+	for i := range network.Bits() {
+		raw[i/8] |= 1 << (7 - i%8)
+	}
+	return netip.AddrFrom4([4]byte(raw))
+}
+
+func expiry(f networks.Family) string {
+	if f.Expiry == 0 {
+		return "1h"
+	}
+	// Two minutes are the least that dnsmasq takes.
+	return fmt.Sprintf("%ds", max(f.Expiry, 2*time.Minute)/time.Second)
+}
+
+// check refuses what would become lines of its own in the configuration.
+func check(cfg networks.Config) error {
+	if err := networks.CheckInterface(cfg.Name); err != nil {
+		return err
+	}
+	domains := cfg.DNS.Search
+	if cfg.DNS.Domain != "" {
+		domains = append([]string{cfg.DNS.Domain}, domains...)
+	}
+	for _, d := range domains {
+		if err := networks.CheckDomain(d); err != nil {
+			return err
+		}
+	}
+	if strings.ContainsAny(cfg.Dir, "\n\"\\ \t,") {
+		return errs.Invalidf("directory %q is not valid for dnsmasq: it has a space, comma, quote or backslash", cfg.Dir)
+	}
+	return nil
+}
+
+// hostLine returns the dhcp-host value for a host, and its lines for
+// /etc/hosts.
+func hostLine(cfg networks.Config, h networks.Host) (dhcp, names string, err error) {
+	if err := networks.CheckHost(h); err != nil {
+		return "", "", err
+	}
+	mac, err := networks.ParseMAC(h.MAC)
+	if err != nil {
+		return "", "", err
+	}
+	dhcp = mac.String()
+	if h.IPv4.IsValid() {
+		dhcp += "," + h.IPv4.String()
+	}
+	if h.IPv6.IsValid() {
+		dhcp += ",[" + h.IPv6.String() + "]"
+	}
+	named := h.Name != "" && (cfg.DNS.Mode == networks.DNSManaged || cfg.DNS.Mode == "")
+	if named {
+		dhcp += "," + h.Name
+	}
+	for _, a := range []netip.Addr{h.IPv4, h.IPv6} {
+		if !named || !a.IsValid() {
+			continue
+		}
+		names += a.String() + " "
+		if cfg.DNS.Domain != "" {
+			names += h.Name + "." + cfg.DNS.Domain + " "
+		}
+		names += h.Name + "\n"
+	}
+	return dhcp + "\n", names, nil
+}
+
+// nobodyGroup returns the name of the group of the user that dnsmasq becomes.
+func nobodyGroup() (string, error) {
+	u, err := user.Lookup("nobody")
+	if err != nil {
+		return "", fmt.Errorf("look up the user that dnsmasq runs as: %w", err)
+	}
+	g, err := user.LookupGroupId(u.Gid)
+	if err != nil {
+		return "", fmt.Errorf("look up the group that dnsmasq runs as: %w", err)
+	}
+	return g.Name, nil
+}

@@ -1,0 +1,168 @@
+// Package dnsmasq runs one dnsmasq for each network that wants DHCP or DNS.
+//
+// The process outlives the daemon and is found again by its command line. The
+// configuration file on disk is always the one that the process was started
+// with, so that it can be compared with the wanted one. Hosts are files in
+// directories that dnsmasq watches: a new one is known at once, without a
+// signal.
+package dnsmasq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/run"
+)
+
+// Apply makes the network's dnsmasq run, or not, as cfg says. The interface
+// exists and has the given index. A process that runs with the same
+// configuration goes on.
+func Apply(ctx context.Context, cfg networks.Config, index int) error {
+	if !wanted(cfg) {
+		return Remove(ctx, cfg)
+	}
+	if err := run.Look("dnsmasq", "dnsmasq-base"); err != nil {
+		return err
+	}
+	text, err := config(cfg, index)
+	if err != nil {
+		return err
+	}
+	forgot, err := setHosts(cfg)
+	if err != nil {
+		return fmt.Errorf("write the hosts for dnsmasq: %w", err)
+	}
+	p, err := Find(cfg)
+	if err != nil {
+		return err
+	}
+	if p == nil {
+		return start(ctx, cfg, text)
+	}
+	defer p.Close()
+
+	old, err := os.ReadFile(filepath.Join(cfg.Dir, confFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if string(old) != text {
+		if err := test(ctx, cfg, text); err != nil {
+			return err
+		}
+		if err := p.stop(ctx); err != nil {
+			return err
+		}
+		return start(ctx, cfg, text)
+	}
+	if forgot {
+		return p.reload()
+	}
+	return nil
+}
+
+// Remove ends the network's dnsmasq and deletes its files.
+func Remove(ctx context.Context, cfg networks.Config) error {
+	p, err := Find(cfg)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		defer p.Close()
+		if err := p.stop(ctx); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{confFile, pidFile, leaseFile, hostsDir, namesDir} {
+		if err := os.RemoveAll(filepath.Join(cfg.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Intact reports whether dnsmasq runs if the network wants it.
+func Intact(cfg networks.Config) (bool, error) {
+	if !wanted(cfg) {
+		return true, nil
+	}
+	p, err := Find(cfg)
+	if p == nil || err != nil {
+		return false, err
+	}
+	return true, p.Close()
+}
+
+// reload makes the process read its hosts anew.
+func (p *Process) reload() error {
+	if err := p.signal(unix.SIGHUP); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("reload dnsmasq: %w", err)
+	}
+	return nil
+}
+
+// start starts dnsmasq, which becomes a daemon once its sockets are open.
+func start(ctx context.Context, cfg networks.Config, text string) error {
+	if err := searchable(cfg.Dir); err != nil {
+		return err
+	}
+	if err := test(ctx, cfg, text); err != nil {
+		return err
+	}
+	if err := writeFile(cfg.Dir, confFile, text); err != nil {
+		return err
+	}
+	if _, err := run.Cmd(ctx, "dnsmasq", confFlag(cfg)); err != nil {
+		return fmt.Errorf("start the DHCP and DNS server of %s: %w", cfg.Name, err)
+	}
+	return nil
+}
+
+// test has dnsmasq check a configuration before anything is stopped for it.
+func test(ctx context.Context, cfg networks.Config, text string) error {
+	const name = confFile + ".new"
+	if err := writeFile(cfg.Dir, name, text); err != nil {
+		return err
+	}
+	path := filepath.Join(cfg.Dir, name)
+	defer func() { _ = os.Remove(path) }()
+
+	_, err := run.Cmd(ctx, "dnsmasq", "--test", "--conf-file="+path)
+	if failed, ok := errors.AsType[*run.Error](err); ok && cfg.Raw != "" && ctx.Err() == nil {
+		return errs.Invalidf("raw.dnsmasq is not valid: %s", strings.TrimPrefix(failed.Stderr, "dnsmasq: "))
+	}
+	return err
+}
+
+// searchable reports whether the user that dnsmasq becomes can reach dir.
+func searchable(dir string) error {
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if info.Mode()&0o001 == 0 {
+			return errs.Newf(errs.Unsupported, "dnsmasq cannot read its hosts: the user nobody cannot search the directory %s (chmod o+x it)", dir)
+		}
+		if dir == "/" {
+			return nil
+		}
+	}
+}
+
+// writeFile replaces a file at once. What is not finished has a name that
+// dnsmasq does not read.
+func writeFile(dir, name, text string) error {
+	tmp := filepath.Join(dir, "."+name+"~")
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(dir, name))
+}

@@ -1,0 +1,208 @@
+package dnsmasq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// SetHost tells dnsmasq of a host. A new one is noticed without a reload.
+func SetHost(cfg networks.Config, h networks.Host) error {
+	if !wanted(cfg) {
+		return nil
+	}
+	changed, err := setHost(cfg, h)
+	if err != nil || !changed {
+		return err
+	}
+	return reload(cfg)
+}
+
+// UnsetHost makes dnsmasq forget a host and its leases.
+func UnsetHost(ctx context.Context, cfg networks.Config, h networks.Host) error {
+	name, err := fileName(h)
+	if err != nil {
+		return err
+	}
+	forgot := false
+	for _, dir := range []string{hostsDir, namesDir} {
+		err := os.Remove(filepath.Join(cfg.Dir, dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		forgot = forgot || err == nil
+	}
+	if forgot {
+		// A file that is gone is not noticed.
+		if err := reload(cfg); err != nil {
+			return err
+		}
+	}
+	return release(ctx, cfg, h)
+}
+
+// reload makes the network's dnsmasq, if it runs, read its hosts anew.
+func reload(cfg networks.Config) error {
+	p, err := Find(cfg)
+	if p == nil || err != nil {
+		return err
+	}
+	defer p.Close()
+	return p.reload()
+}
+
+// setHosts makes the files of hosts be those of cfg. It reports whether
+// dnsmasq has to forget what was there.
+func setHosts(cfg networks.Config) (forgot bool, err error) {
+	for _, dir := range []string{"", hostsDir, namesDir} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o755); err != nil {
+			return false, err
+		}
+	}
+	var keep []string
+	for _, h := range cfg.Hosts {
+		changed, err := setHost(cfg, h)
+		if err != nil {
+			return false, err
+		}
+		name, err := fileName(h)
+		if err != nil {
+			return false, err
+		}
+		keep = append(keep, name)
+		forgot = forgot || changed
+	}
+	for _, dir := range []string{hostsDir, namesDir} {
+		entries, err := os.ReadDir(filepath.Join(cfg.Dir, dir))
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if slices.Contains(keep, e.Name()) {
+				continue
+			}
+			if err := os.Remove(filepath.Join(cfg.Dir, dir, e.Name())); err != nil {
+				return false, err
+			}
+			forgot = true
+		}
+	}
+	return forgot, nil
+}
+
+// setHost writes a host's files. It reports whether they said something else
+// before, which dnsmasq has to forget.
+func setHost(cfg networks.Config, h networks.Host) (changed bool, err error) {
+	name, err := fileName(h)
+	if err != nil {
+		return false, err
+	}
+	dhcp, names, err := hostLine(cfg, h)
+	if err != nil {
+		return false, err
+	}
+	for dir, text := range map[string]string{hostsDir: dhcp, namesDir: names} {
+		old, err := os.ReadFile(filepath.Join(cfg.Dir, dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+		if err == nil && string(old) == text || err != nil && text == "" {
+			continue
+		}
+		changed = changed || err == nil
+		if err := writeFile(filepath.Join(cfg.Dir, dir), name, text); err != nil {
+			return false, err
+		}
+	}
+	return changed, nil
+}
+
+// fileName returns the name of a host's files. Nothing in it is the user's
+// choice.
+func fileName(h networks.Host) (string, error) {
+	mac, err := networks.ParseMAC(h.MAC)
+	return strings.ReplaceAll(mac.String(), ":", "-"), err
+}
+
+// Leases returns the static addresses of cfg.Hosts, and what dnsmasq has
+// given out.
+func Leases(cfg networks.Config) ([]networks.Lease, error) {
+	var all []networks.Lease
+	static := map[netip.Addr]bool{}
+	byMAC := map[string]networks.Host{}
+	for _, h := range cfg.Hosts {
+		mac, err := networks.ParseMAC(h.MAC)
+		if err != nil {
+			return nil, err
+		}
+		byMAC[mac.String()] = h
+		for _, a := range []netip.Addr{h.IPv4, h.IPv6} {
+			if a.IsValid() {
+				static[a] = true
+				all = append(all, networks.Lease{Host: h, Address: a, Static: true})
+			}
+		}
+	}
+	leases, err := readLeases(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range leases.all {
+		if static[l.addr] {
+			continue
+		}
+		h, ok := byMAC[l.mac]
+		if !ok {
+			h = networks.Host{Name: l.name, MAC: l.mac}
+		}
+		all = append(all, networks.Lease{Host: h, Address: l.addr})
+	}
+	return all, nil
+}
+
+// release ends the leases of a host, and waits until they have ended: its
+// address may be wanted by another at once.
+func release(ctx context.Context, cfg networks.Config, h networks.Host) error {
+	mac, err := networks.ParseMAC(h.MAC)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	for {
+		found, err := readLeases(cfg)
+		if err != nil {
+			return err
+		}
+		mine := slices.DeleteFunc(found.all, func(l lease) bool { return l.mac != mac.String() })
+		if len(mine) == 0 {
+			return nil
+		}
+		ok, err := Intact(cfg)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return dropLeases(cfg, mac.String())
+		}
+		for _, l := range mine {
+			if err := sendRelease(ctx, cfg, found.server, l); err != nil {
+				return fmt.Errorf("end the lease of %s: %w", l.addr, err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return errs.Newf(errs.Internal, "dnsmasq did not end the lease of %s for %s", mine[0].addr, h.Name)
+		case <-time.After(releasePause):
+		}
+	}
+}

@@ -1,0 +1,180 @@
+// Package host reads the host's interfaces, addresses and routes.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Kernel reads what the kernel of this host has. Its methods see the network
+// namespace of the thread that calls them.
+type Kernel struct{}
+
+// Link is a network interface of the host.
+type Link struct {
+	Name      string
+	Index     int
+	Kind      string // bridge, physical, loopback, macvlan, vlan, bond or unknown.
+	MAC       string
+	MTU       int
+	Up        bool
+	Addresses []netip.Prefix
+	Ports     []string // Of a bridge.
+	Counters  Counters
+}
+
+// Counters are what an interface has counted since it was made.
+type Counters struct {
+	BytesReceived, BytesSent, PacketsReceived, PacketsSent          uint64
+	ErrorsReceived, ErrorsSent, PacketsDropped, PacketsDroppedOnOut uint64
+}
+
+// Links returns all interfaces.
+func (Kernel) Links() ([]Link, error) {
+	var all []netlink.Link
+	err := retry(func() (err error) {
+		all, err = netlink.LinkList()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list network interfaces: %w", err)
+	}
+	ports := map[int][]string{}
+	for _, l := range all {
+		if master := l.Attrs().MasterIndex; master != 0 {
+			ports[master] = append(ports[master], l.Attrs().Name)
+		}
+	}
+	addrs, err := addresses()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Link, 0, len(all))
+	for _, l := range all {
+		a := l.Attrs()
+		out = append(out, Link{
+			Name: a.Name, Index: a.Index, Kind: kind(l), MAC: a.HardwareAddr.String(), MTU: a.MTU,
+			Up: a.RawFlags&unix.IFF_UP != 0, Addresses: addrs[a.Index], Ports: ports[a.Index], Counters: counters(a.Statistics),
+		})
+	}
+	return out, nil
+}
+
+// Find returns the interface of the given name.
+func (Kernel) Find(name string) (Link, error) {
+	all, err := Kernel{}.Links()
+	if err != nil {
+		return Link{}, err
+	}
+	for _, l := range all {
+		if l.Name == name {
+			return l, nil
+		}
+	}
+	return Link{}, errs.NotFoundf("network interface %q not found", name)
+}
+
+// Used returns the networks of the host's addresses and routes, but for those
+// of the interface except.
+func (Kernel) Used(except string) ([]netip.Prefix, error) {
+	links, err := Kernel{}.Links()
+	if err != nil {
+		return nil, err
+	}
+	var used []netip.Prefix
+	skip := -1
+	for _, l := range links {
+		if l.Name == except {
+			skip = l.Index
+			continue
+		}
+		for _, a := range l.Addresses {
+			used = append(used, a.Masked())
+		}
+	}
+	var routes []netlink.Route
+	err = retry(func() (err error) {
+		routes, err = netlink.RouteList(nil, netlink.FAMILY_ALL)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst == nil || r.LinkIndex == skip {
+			continue
+		}
+		addr, _ := netip.AddrFromSlice(r.Dst.IP)
+		bits, _ := r.Dst.Mask.Size()
+		if p := netip.PrefixFrom(addr, bits); p.IsValid() && bits > 0 {
+			used = append(used, p)
+		}
+	}
+	return used, nil
+}
+
+// HasIPv6 reports whether the kernel speaks IPv6.
+func (Kernel) HasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
+
+// addresses returns the addresses of all interfaces, by index.
+func addresses() (map[int][]netip.Prefix, error) {
+	var all []netlink.Addr
+	err := retry(func() (err error) {
+		all, err = netlink.AddrList(nil, netlink.FAMILY_ALL)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	out := map[int][]netip.Prefix{}
+	for _, a := range all {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		if !ok {
+			continue
+		}
+		bits, _ := a.Mask.Size()
+		out[a.LinkIndex] = append(out[a.LinkIndex], netip.PrefixFrom(addr, bits))
+	}
+	return out, nil
+}
+
+// retry asks again when the answer was disturbed by a change.
+func retry(fn func() error) error {
+	for {
+		if err := fn(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+	}
+}
+
+func kind(l netlink.Link) string {
+	switch typ := l.Type(); {
+	case l.Attrs().RawFlags&unix.IFF_LOOPBACK != 0:
+		return "loopback"
+	case typ == "device":
+		return "physical"
+	case typ == "bridge" || typ == "macvlan" || typ == "vlan" || typ == "bond":
+		return typ
+	}
+	return "unknown"
+}
+
+func counters(s *netlink.LinkStatistics) Counters {
+	if s == nil {
+		return Counters{}
+	}
+	return Counters{
+		BytesReceived: s.RxBytes, BytesSent: s.TxBytes, PacketsReceived: s.RxPackets, PacketsSent: s.TxPackets,
+		ErrorsReceived: s.RxErrors, ErrorsSent: s.TxErrors, PacketsDropped: s.RxDropped, PacketsDroppedOnOut: s.TxDropped,
+	}
+}
