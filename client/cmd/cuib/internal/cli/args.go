@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// pairs parses arguments of the form key=value.
+func pairs(args []string) (api.ConfigMap, error) {
+	out := api.ConfigMap{}
+	for _, a := range args {
+		key, value, ok := strings.Cut(a, "=")
+		if !ok || key == "" {
+			return nil, errs.Invalidf("%q is not of the form key=value", a)
+		}
+		if value == "-" {
+			data, err := io.ReadAll(os.Stdin)
+			if err != nil {
+				return nil, err
+			}
+			value = string(data)
+		}
+		out[key] = value
+	}
+	return out, nil
+}
+
+// settings parses the arguments of commands that set keys: key=value ..., or
+// the older key value.
+func settings(args []string) (api.ConfigMap, error) {
+	if len(args) == 2 && !strings.Contains(args[0], "=") {
+		return pairs([]string{args[0] + "=" + args[1]})
+	}
+	return pairs(args)
+}
+
+// deviceOptions parses the values of flags --device: NAME,KEY=VALUE,...
+func deviceOptions(args []string) (api.DevicesMap, error) {
+	out := api.DevicesMap{}
+	for _, a := range args {
+		name, rest, ok := strings.Cut(a, ",")
+		if !ok || name == "" {
+			return nil, errs.Invalidf("device %q is not of the form name,key=value", a)
+		}
+		if out[name] == nil {
+			out[name] = api.ConfigMap{}
+		}
+		options, err := pairs(strings.Split(rest, ","))
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(out[name], options)
+	}
+	return out, nil
+}
+
+// piped returns what is piped or redirected to the standard input, or nothing
+// if a person or nobody is at it.
+func (e *env) piped() ([]byte, error) {
+	info, err := e.In.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice != 0 || info.Mode()&os.ModeSocket != 0 {
+		return nil, nil //nolint:nilerr // A closed standard input holds nothing.
+	}
+	return io.ReadAll(e.In)
+}
+
+// pipedYAML decodes YAML on the standard input, if there is any.
+func (e *env) pipedYAML(into any) error {
+	data, err := e.piped()
+	if err != nil || len(data) == 0 {
+		return err
+	}
+	return output.ParseYAML(data, into)
+}
+
+// keysOf returns the sorted keys of m.
+func keysOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,200 @@
+// Package cli has the commands of cuib.
+//
+// A command is a function that returns a [cobra.Command] which hands its
+// options to a function that talks to the daemon by package client. Commands
+// read and write the files of an [Env] only, so that tests run them in
+// process. One file has one group of commands.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/cuib/cuib/client"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Env is what a command has of the world. All fields are required.
+type Env struct {
+	In, Out, Err *os.File
+	Getenv       func(string) string
+}
+
+// env is an Env with what the flags of all commands say.
+type env struct {
+	Env
+
+	quiet   bool
+	debug   bool
+	project string
+	many    bool // Several operations run at a time: their progress would mix.
+
+	made *client.Client
+}
+
+// exits are the exit statuses of kinds of errors; for all others it is 1.
+// They are documented in the help of the root command.
+var exits = map[errs.Kind]int{
+	errs.Invalid: 2, errs.NotFound: 3, errs.Conflict: 4, errs.Stale: 4, errs.Denied: 5, errs.Unavailable: 6, errs.Canceled: 130,
+}
+
+// A status is the end of a command that has said all that there is to say.
+type status int
+
+func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// Main runs a command and returns its exit status.
+func Main(ctx context.Context, world Env, args []string) int {
+	e := &env{Env: world}
+	args, err := e.expandAlias(args)
+	if err == nil {
+		root := newRoot(e)
+		root.SetArgs(args)
+		err = root.ExecuteContext(ctx)
+	}
+	if e.made != nil {
+		e.made.Close()
+	}
+	return e.exit(err)
+}
+
+// exit prints an error and returns its exit status.
+func (e *env) exit(err error) int {
+	if err == nil {
+		return 0
+	}
+	if s, ok := errors.AsType[status](err); ok {
+		return int(s)
+	}
+	fmt.Fprintln(e.Err, "Error:", err)
+	if code, ok := exits[errs.KindOf(err)]; ok {
+		return code
+	}
+	return 1
+}
+
+// client returns the client of the daemon, which connects when it is used.
+func (e *env) client() *client.Client {
+	if e.made != nil {
+		return e.made
+	}
+	e.made = client.New(client.SocketPath(e.Getenv))
+	if e.debug {
+		e.made.Trace = func(method, path string, code int, took time.Duration) {
+			fmt.Fprintf(e.Err, "%s %s: %d (%s)\n", method, path, code, took.Round(time.Microsecond))
+		}
+	}
+	return e.made
+}
+
+// say prints a line for people, unless they want none.
+func (e *env) say(format string, args ...any) {
+	if !e.quiet {
+		fmt.Fprintf(e.Out, format+"\n", args...)
+	}
+}
+
+// warn prints a line on the standard error.
+func (e *env) warn(format string, args ...any) {
+	if !e.quiet {
+		fmt.Fprintf(e.Err, format+"\n", args...)
+	}
+}
+
+// isTerminal tells whether somebody sits at f.
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// progress returns a line of progress, which is shown to people only.
+func (e *env) progress() *output.Progress {
+	if e.quiet || e.many || !isTerminal(e.Err) {
+		return &output.Progress{}
+	}
+	return output.NewProgress(e.Err, func() int {
+		width, _, err := term.GetSize(int(e.Err.Fd()))
+		if err != nil {
+			return 80
+		}
+		return width
+	})
+}
+
+// wait waits for an operation and shows its progress after label. It cancels
+// the operation when the user interrupts.
+func (e *env) wait(ctx context.Context, op *client.Operation, err error) error {
+	return e.waitFor(ctx, "", op, err)
+}
+
+func (e *env) waitFor(ctx context.Context, label string, op *client.Operation, err error) error {
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	p := e.progress()
+	defer p.Clear()
+	err = op.Watch(ctx, func(desc api.Operation) {
+		text := client.Progress(desc)
+		if text == "" {
+			text = desc.Description
+		}
+		p.Show("%s%s", label, text)
+	})
+	if ctx.Err() == nil {
+		return err
+	}
+	after := context.WithoutCancel(ctx)
+	if !op.MayCancel || e.client().CancelOperation(after, op.ID) != nil {
+		p.Clear()
+		return errs.Newf(errs.Canceled, "interrupted: operation %s goes on", op.ID)
+	}
+	return op.Wait(after)
+}
+
+// local returns the name of an object of the local daemon, which may be
+// written with "local:" before it.
+func local(name string) (string, error) {
+	remote, rest, has := strings.Cut(name, ":")
+	if !has {
+		return name, nil
+	}
+	if remote != "local" {
+		return "", errs.Invalidf("%q is of the remote %q: there is only \"local\"", name, remote)
+	}
+	return rest, nil
+}
+
+// locals applies [local] to all arguments of a command.
+func locals(args []string) error {
+	for i, a := range args {
+		name, err := local(a)
+		if err != nil {
+			return err
+		}
+		args[i] = name
+	}
+	return nil
+}
+
+// named is for commands whose first n arguments, or all if n is negative, are
+// names of objects.
+func named(n int, run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		end := n
+		if n < 0 || n > len(args) {
+			end = len(args)
+		}
+		if err := locals(args[:end]); err != nil {
+			return err
+		}
+		return run(cmd, args)
+	}
+}

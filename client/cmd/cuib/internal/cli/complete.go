@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// completionTime is how long the shell waits for names at most.
+const completionTime = 2 * time.Second
+
+// A completer returns what can stand in place of an argument; args are those
+// before it.
+type completer func(ctx context.Context, e *env, args []string) ([]string, error)
+
+func instances(ctx context.Context, e *env, _ []string) ([]string, error) {
+	return e.client().InstanceNames(ctx)
+}
+
+func profiles(ctx context.Context, e *env, _ []string) ([]string, error) {
+	return e.client().ProfileNames(ctx)
+}
+
+func networks(ctx context.Context, e *env, _ []string) ([]string, error) {
+	return e.client().NetworkNames(ctx)
+}
+
+func pools(ctx context.Context, e *env, _ []string) ([]string, error) {
+	return e.client().StoragePoolNames(ctx)
+}
+
+func aliases(ctx context.Context, e *env, _ []string) ([]string, error) {
+	all, err := e.client().ImageAliases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, a := range all {
+		out = append(out, a.Name)
+	}
+	return out, nil
+}
+
+func images(ctx context.Context, e *env, args []string) ([]string, error) {
+	out, err := aliases(ctx, e, args)
+	if err != nil {
+		return nil, err
+	}
+	all, err := e.client().Images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range all {
+		out = append(out, short(img.Fingerprint))
+	}
+	return out, nil
+}
+
+func operations(ctx context.Context, e *env, _ []string) ([]string, error) {
+	all, err := e.client().Operations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, o := range all {
+		out = append(out, o.ID)
+	}
+	return out, nil
+}
+
+// snapshots completes snapshots of the instance that is the first argument.
+func snapshots(ctx context.Context, e *env, args []string) ([]string, error) {
+	all, err := e.client().Snapshots(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, s := range all {
+		out = append(out, snapshotName(s.Name))
+	}
+	return out, nil
+}
+
+// instanceDevices completes devices of the instance that is the first
+// argument.
+func instanceDevices(ctx context.Context, e *env, args []string) ([]string, error) {
+	in, _, err := e.client().Instance(ctx, args[0])
+	return keysOf(in.ExpandedDevices), err
+}
+
+func profileDevices(ctx context.Context, e *env, args []string) ([]string, error) {
+	p, _, err := e.client().Profile(ctx, args[0])
+	return keysOf(p.Devices), err
+}
+
+// instanceKeys completes configuration keys that the instance has.
+func instanceKeys(ctx context.Context, e *env, args []string) ([]string, error) {
+	in, _, err := e.client().Instance(ctx, args[0])
+	return keysOf(in.Config), err
+}
+
+func profileKeys(ctx context.Context, e *env, args []string) ([]string, error) {
+	p, _, err := e.client().Profile(ctx, args[0])
+	return keysOf(p.Config), err
+}
+
+// none is for arguments that nobody can guess.
+func none(context.Context, *env, []string) ([]string, error) { return nil, nil }
+
+// localFiles is for arguments that are files of this host.
+func localFiles(context.Context, *env, []string) ([]string, error) { return nil, errLocalFiles }
+
+var errLocalFiles = errs.Invalidf("files of this host")
+
+// complete returns the function by which shells complete arguments: each one
+// has a completer, and the last completer is for all that follow.
+func (e *env) complete(by ...completer) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		defer cancel()
+		given := make([]string, len(args))
+		for i, a := range args {
+			given[i] = strings.TrimPrefix(a, "local:")
+		}
+		found, err := by[min(len(args), len(by)-1)](ctx, e, given)
+		switch {
+		case err == errLocalFiles: //nolint:errorlint // It is a mark, not an error.
+			return nil, cobra.ShellCompDirectiveDefault
+		case err != nil:
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return fitting(found, args, typed), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// fitting returns the names that begin as typed and are not given yet.
+func fitting(names, given []string, typed string) []string {
+	var out []string
+next:
+	for _, n := range names {
+		for _, g := range given {
+			if g == n {
+				continue next
+			}
+		}
+		if strings.HasPrefix(n, typed) {
+			out = append(out, n)
+		}
+	}
+	return out
+}

@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+)
+
+func newInfo(e *env) *cobra.Command {
+	var log bool
+	cmd := &cobra.Command{
+		Use:     "info [INSTANCE]",
+		Short:   "Show the state of an instance, or the daemon and its host",
+		Example: "  cuib info\n  cuib info web\n  cuib info web --show-log",
+		Args:    needs(0, 1), ValidArgsFunction: e.complete(instances, none),
+		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || args[0] == "" {
+				s, _, err := e.client().Server(cmd.Context())
+				return objectView{"yaml"}.show(e, s, err)
+			}
+			return e.info(cmd.Context(), args[0], log)
+		}),
+	}
+	cmd.Flags().BoolVar(&log, "show-log", false, "show the instance's log too")
+	cmd.Flags().Bool("resources", false, "accepted: the answer is the same")
+	_ = cmd.Flags().MarkHidden("resources") // The flag exists.
+	return cmd
+}
+
+func (e *env) info(ctx context.Context, name string, log bool) error {
+	in, err := e.client().InstanceFull(ctx, name)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.Out, "Name: %s\n", in.Name)
+	if in.Description != "" {
+		fmt.Fprintf(e.Out, "Description: %s\n", in.Description)
+	}
+	fmt.Fprintf(e.Out, "Status: %s\nType: %s\nArchitecture: %s\n", strings.ToUpper(in.Status), in.Type, in.Architecture)
+	if in.State != nil && in.State.Pid > 0 {
+		fmt.Fprintf(e.Out, "PID: %d\n", in.State.Pid)
+	}
+	fmt.Fprintf(e.Out, "Profiles: %s\n", strings.Join(in.Profiles, ", "))
+	for _, t := range []struct{ what, when string }{
+		{"Created", date(in.CreatedAt)}, {"Last used", date(in.LastUsedAt)}, {"Started", startedAt(in)},
+	} {
+		if t.when != "" {
+			fmt.Fprintf(e.Out, "%s: %s\n", t.what, t.when)
+		}
+	}
+	if in.State != nil {
+		writeResources(e.Out, *in.State)
+	}
+	if err := writeSnapshots(e.Out, in.Snapshots); err != nil || !log {
+		return err
+	}
+	return e.showLog(ctx, name)
+}
+
+func writeResources(w io.Writer, s api.InstanceState) {
+	if s.Pid > 0 {
+		fmt.Fprintf(w, "\nResources:\n  Processes: %d\n", s.Processes)
+		if s.CPU.Usage > 0 {
+			fmt.Fprintf(w, "  CPU usage: %.2fs\n", float64(s.CPU.Usage)/1e9)
+		}
+		if s.Memory.Usage > 0 {
+			fmt.Fprintf(w, "  Memory usage: %s\n", size(s.Memory.Usage))
+		}
+		if s.Memory.UsagePeak > 0 {
+			fmt.Fprintf(w, "  Memory peak: %s\n", size(s.Memory.UsagePeak))
+		}
+		if s.Memory.Total > 0 {
+			fmt.Fprintf(w, "  Memory limit: %s\n", size(s.Memory.Total))
+		}
+	}
+	if len(s.Disk) > 0 {
+		fmt.Fprint(w, "\nDisk usage:\n")
+	}
+	for _, name := range keysOf(s.Disk) {
+		fmt.Fprintf(w, "  %s: %s", name, size(s.Disk[name].Usage))
+		if s.Disk[name].Total > 0 {
+			fmt.Fprintf(w, " of %s", size(s.Disk[name].Total))
+		}
+		fmt.Fprintln(w)
+	}
+	if len(s.Network) > 0 {
+		fmt.Fprint(w, "\nNetwork:\n")
+	}
+	for _, name := range keysOf(s.Network) {
+		writeInterface(w, name, s.Network[name])
+	}
+}
+
+func writeInterface(w io.Writer, name string, n api.InstanceStateNetwork) {
+	fmt.Fprintf(w, "  %s:\n    State: %s\n", name, strings.ToUpper(n.State))
+	if n.HostName != "" {
+		fmt.Fprintf(w, "    Host interface: %s\n", n.HostName)
+	}
+	if n.Hwaddr != "" {
+		fmt.Fprintf(w, "    MAC address: %s\n", n.Hwaddr)
+	}
+	fmt.Fprintf(w, "    MTU: %d\n    Received: %s\n    Sent: %s\n", n.Mtu, size(n.Counters.BytesReceived), size(n.Counters.BytesSent))
+	for _, a := range n.Addresses {
+		fmt.Fprintf(w, "    %s: %s/%s (%s)\n", a.Family, a.Address, a.Netmask, a.Scope)
+	}
+}
+
+func writeSnapshots(w io.Writer, all []api.InstanceSnapshot) error {
+	if len(all) == 0 {
+		return nil
+	}
+	fmt.Fprint(w, "\nSnapshots:\n")
+	columns, err := output.Select(snapshotColumns, "nTEs")
+	if err != nil {
+		return err
+	}
+	return output.Format{Name: "table", Header: true}.Write(w, output.Tabulate(columns, all))
+}
+
+// showLog writes the newest log of the runtime.
+func (e *env) showLog(ctx context.Context, name string) error {
+	logs, err := e.client().Logs(ctx, name)
+	if err != nil {
+		return err
+	}
+	for _, url := range logs {
+		file := path.Base(url)
+		r, err := e.client().Log(ctx, name, file)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(e.Out, "\nLog %s:\n", file)
+		_, err = io.Copy(e.Out, r)
+		if err := r.Close(); err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

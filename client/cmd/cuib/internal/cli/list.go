@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+)
+
+// instanceColumns are the columns that list knows by a letter.
+var instanceColumns = []output.Column[api.InstanceFull]{
+	{Key: 'n', Name: "NAME", Value: func(in api.InstanceFull) string { return in.Name }},
+	{Key: 's', Name: "STATE", Value: func(in api.InstanceFull) string { return strings.ToUpper(in.Status) }},
+	{Key: '4', Name: "IPV4", Value: func(in api.InstanceFull) string { return addresses(in, "inet") }},
+	{Key: '6', Name: "IPV6", Value: func(in api.InstanceFull) string { return addresses(in, "inet6") }},
+	{Key: 't', Name: "TYPE", Value: typeOf},
+	{Key: 'S', Name: "SNAPSHOTS", Value: func(in api.InstanceFull) string { return count(in.Snapshots) }},
+	{Key: 'a', Name: "ARCHITECTURE", Value: func(in api.InstanceFull) string { return in.Architecture }},
+	{Key: 'b', Name: "STORAGE POOL", Value: poolOf},
+	{Key: 'c', Name: "CREATED AT", Value: func(in api.InstanceFull) string { return date(in.CreatedAt) }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(in api.InstanceFull) string { return in.Description }},
+	{Key: 'D', Name: "DISK USAGE", Value: diskUsage},
+	{Key: 'e', Name: "PROJECT", Value: func(in api.InstanceFull) string { return in.Project }},
+	{Key: 'l', Name: "LAST USED AT", Value: func(in api.InstanceFull) string { return date(in.LastUsedAt) }},
+	{Key: 'm', Name: "MEMORY USAGE", Value: memoryUsage},
+	{Key: 'M', Name: "MEMORY USAGE%", Value: memoryPercent},
+	{Key: 'N', Name: "PROCESSES", Value: processes},
+	{Key: 'p', Name: "PID", Value: pid},
+	{Key: 'P', Name: "PROFILES", Value: func(in api.InstanceFull) string { return strings.Join(in.Profiles, "\n") }},
+	{Key: 'u', Name: "CPU USAGE", Value: cpuUsage},
+	{Key: 'U', Name: "STARTED AT", Value: startedAt},
+	{Key: 'L', Name: "LOCATION", Value: func(in api.InstanceFull) string { return in.Location }},
+	{Key: 'f', Name: "BASE IMAGE", Value: func(in api.InstanceFull) string { return short(in.Config["volatile.base_image"]) }},
+	{Key: 'F', Name: "BASE IMAGE", Value: func(in api.InstanceFull) string { return in.Config["volatile.base_image"] }},
+}
+
+// short returns the beginning of a fingerprint that is shown.
+func short(fingerprint string) string { return fingerprint[:min(12, len(fingerprint))] }
+
+// addresses returns the addresses of a family that reach beyond the instance,
+// one a line.
+func addresses(in api.InstanceFull, family string) string {
+	if in.State == nil || in.StatusCode != api.Running && in.StatusCode != api.Frozen {
+		return ""
+	}
+	var out []string
+	for _, name := range keysOf(in.State.Network) {
+		for _, a := range in.State.Network[name].Addresses {
+			if a.Family == family && a.Scope != "link" && a.Scope != "local" {
+				out = append(out, fmt.Sprintf("%s (%s)", a.Address, name))
+			}
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func typeOf(in api.InstanceFull) string {
+	t := strings.ToUpper(in.Type)
+	if in.Ephemeral {
+		t += " (EPHEMERAL)"
+	}
+	return t
+}
+
+func poolOf(in api.InstanceFull) string {
+	return in.ExpandedDevices[rootDevice(in.ExpandedDevices)]["pool"]
+}
+
+func diskUsage(in api.InstanceFull) string {
+	if in.State == nil || in.State.Disk[rootDevice(in.ExpandedDevices)].Usage <= 0 {
+		return ""
+	}
+	return size(in.State.Disk[rootDevice(in.ExpandedDevices)].Usage)
+}
+
+func memoryUsage(in api.InstanceFull) string {
+	if in.State == nil || in.State.Memory.Usage <= 0 {
+		return ""
+	}
+	return size(in.State.Memory.Usage)
+}
+
+func memoryPercent(in api.InstanceFull) string {
+	if in.State == nil || in.State.Memory.Usage <= 0 || in.State.Memory.Total <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(in.State.Memory.Usage)/float64(in.State.Memory.Total))
+}
+
+func processes(in api.InstanceFull) string {
+	if in.State == nil || in.State.Processes <= 0 {
+		return ""
+	}
+	return strconv.FormatInt(in.State.Processes, 10)
+}
+
+func pid(in api.InstanceFull) string {
+	if in.State == nil || in.State.Pid <= 0 {
+		return ""
+	}
+	return strconv.FormatInt(in.State.Pid, 10)
+}
+
+func cpuUsage(in api.InstanceFull) string {
+	if in.State == nil || in.State.CPU.Usage <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%ds", in.State.CPU.Usage/int64(time.Second))
+}
+
+func startedAt(in api.InstanceFull) string {
+	if in.State == nil {
+		return ""
+	}
+	return date(in.State.StartedAt)
+}
+
+type listOptions struct {
+	listView
+
+	fast bool
+}
+
+const listLong = `List instances, all or those that fit every one of the filters:
+
+  web                       names that begin with "web"
+  '^web.*1$'                names that match a regular expression
+  status=running            state; also type=, architecture= and location=
+  ipv4=10.0.0.0/8           an address or a network; also ipv6=
+  user.owner=ann            a key of the configuration; "u.owner" is the same
+  'volatile.eth0.hwaddr=10:66:.*'   values can be regular expressions too
+
+Columns are letters, or keys as [config:|devices:]KEY[:NAME[:WIDTH]] between
+commas:
+
+`
+
+func newList(e *env) *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use: "list [FILTER...]", Aliases: []string{"ls"}, Short: "List instances",
+		Long:              listLong + output.Describe(instanceColumns),
+		Example:           "  cuib list\n  cuib list status=running --columns ns4,user.owner:OWNER\n  cuib list web --format json",
+		ValidArgsFunction: e.complete(instances),
+		RunE:              func(cmd *cobra.Command, args []string) error { return e.list(cmd.Context(), o, args) },
+	}
+	o.flags(cmd, "ns46tS")
+	cmd.Flags().BoolVar(&o.fast, "fast", false, "the columns nsacPt, which need no look at the instances' state")
+	cmd.Flags().Bool("all-projects", false, "accepted: there is one project")
+	return cmd
+}
+
+func (e *env) list(ctx context.Context, o listOptions, args []string) error {
+	if o.fast {
+		o.columns = "nsacPt"
+	}
+	columns, err := instanceListColumns(o.columns)
+	if err != nil {
+		return err
+	}
+	f, err := output.ParseFormat(o.format)
+	if err != nil {
+		return err
+	}
+	filters, err := parseFilters(args)
+	if err != nil {
+		return err
+	}
+	full := f.Name == "json" || f.Name == "yaml" || filters.needState() || needState(o.columns)
+	all, err := e.instances(ctx, full)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(in api.InstanceFull) bool { return !filters.match(in) })
+	slices.SortFunc(all, func(a, b api.InstanceFull) int { return cmp.Compare(a.Name, b.Name) })
+	return f.Write(e.Out, output.Tabulate(columns, all))
+}
+
+// instances returns all instances; without full they have no state and no
+// snapshots, which is cheaper.
+func (e *env) instances(ctx context.Context, full bool) ([]api.InstanceFull, error) {
+	if full {
+		return e.client().InstancesFull(ctx)
+	}
+	plain, err := e.client().Instances(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]api.InstanceFull, len(plain))
+	for i, in := range plain {
+		all[i].Instance = in
+	}
+	return all, nil
+}
+
+// needState tells whether one of the columns shows what is not in the
+// instance itself.
+func needState(columns string) bool { return strings.ContainsAny(columns, "46SDmMNpuU") }
+
+// instanceListColumns parses the columns of list: letters, and keys of the
+// configuration or of devices.
+func instanceListColumns(spec string) ([]output.Column[api.InstanceFull], error) {
+	var out []output.Column[api.InstanceFull]
+	for part := range strings.SplitSeq(spec, ",") {
+		if strings.ContainsAny(part, ".:") {
+			c, err := keyColumn(part)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, c)
+			continue
+		}
+		if part == "" {
+			continue
+		}
+		some, err := output.Select(instanceColumns, part)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
+	}
+	if len(out) == 0 {
+		return output.Select(instanceColumns, "")
+	}
+	return out, nil
+}

@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/client"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// isReady asks an instance's systemd whether it has started all. An instance
+// with another init is ready when it runs.
+func (e *env) isReady(ctx context.Context, name string) (bool, error) {
+	s, err := e.client().InstanceState(ctx, name)
+	if err != nil || s.StatusCode != api.Running && s.StatusCode != api.Ready {
+		return false, err
+	}
+	if s.StatusCode == api.Ready {
+		return true, nil
+	}
+	var out bytes.Buffer
+	script := "if [ -d /run/systemd/system ]; then systemctl is-system-running; elif [ -e /lib/systemd/systemd ] && [ ! -e /sbin/openrc ]; then echo starting; else echo running; fi"
+	_, err = e.client().Exec(ctx, name, client.Exec{
+		InstanceExecPost: api.InstanceExecPost{Command: []string{"sh", "-c", script}}, Stdout: &out,
+	})
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Denied) {
+		return false, err
+	}
+	return err == nil && slices.Contains(readyStates, strings.TrimSpace(out.String())), nil
+}

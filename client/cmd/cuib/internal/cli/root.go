@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+const rootLong = `Cuib runs system containers: whole Linux systems, each with its own init,
+users and network, on one kernel.
+
+The daemon is reached by the socket that $CUIB_SOCKET names, else by
+unix.socket in $CUIB_DIR, else by /var/lib/cuib/unix.socket. There is one
+project, "default", which --project accepts.
+
+The exit status is 0 if all went well, 2 for a request that can never succeed,
+3 if something does not exist, 4 if its state is in the way, 5 if access is
+denied, 6 if the daemon cannot be reached, 130 after an interrupt, and 1 for
+any other error. "cuib exec" ends with the status of the program that it ran.`
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "cuib",
+		Short:         "Run system containers",
+		Long:          rootLong,
+		Example:       "  cuib launch debian:bookworm web\n  cuib exec web -- apt-get update\n  cuib snapshot create web fresh",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version(),
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if e.project != "" && e.project != "default" {
+				return errs.NotFoundf("project %q not found: there is only \"default\"", e.project)
+			}
+			return nil
+		},
+	}
+	root.SetIn(e.In)
+	root.SetOut(e.Out)
+	root.SetErr(e.Err)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return errs.Invalidf("%w (see %q)", err, cmd.CommandPath()+" --help")
+	})
+	root.CompletionOptions.DisableDefaultCmd = true
+	flags := root.PersistentFlags()
+	flags.BoolVarP(&e.quiet, "quiet", "q", false, "say nothing but results and errors")
+	flags.BoolVar(&e.debug, "debug", false, "show the requests to the daemon")
+	flags.StringVar(&e.project, "project", "", "project; there is only \"default\"")
+	flags.Bool("force-local", false, "accepted and ignored: the daemon is always the local one")
+	_ = flags.MarkHidden("force-local") // The flag exists.
+	root.AddCommand(
+		newAlias(e), newConsole(e), newCopy(e), newCreate(e), newDelete(e),
+		newExec(e), newInfo(e), newLaunch(e), newList(e),
+		newMove(e), newPause(e), newRebuild(e),
+		newRename(e), newRestart(e), newResume(e), newShell(e), newSnapshot(e), newStart(e), newStop(e),
+		newVersion(e), newWait(e),
+	)
+	return root
+}
+
+// group returns a command that only holds others.
+func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: example,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return errs.Invalidf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggestion(cmd, args[0]))
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+func suggestion(cmd *cobra.Command, arg string) string {
+	cmd.SuggestionsMinimumDistance = 2
+	near := cmd.SuggestionsFor(arg)
+	if len(near) == 0 {
+		return ""
+	}
+	return ": did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// needs returns the check of how many arguments a command has. Its error
+// shows the usage line.
+func needs(low, high int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= low && (high < 0 || len(args) <= high) {
+			return nil
+		}
+		what := "too few arguments"
+		if len(args) > low {
+			what = "too many arguments"
+		}
+		return errs.Invalidf("%s: usage: %s", what, cmd.UseLine())
+	}
+}

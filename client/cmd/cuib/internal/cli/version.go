@@ -1,0 +1,32 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	sharedversion "github.com/cuib/cuib/shared/version"
+)
+
+// version is that of this program.
+func version() string { return sharedversion.Number }
+
+func newVersion(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Show the versions of client and daemon",
+		Example: "  cuib version",
+		Args:    needs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintf(e.Out, "Client version: %s\n", version())
+			s, _, err := e.client().Server(cmd.Context())
+			if err != nil {
+				fmt.Fprintf(e.Out, "Server version: unreachable\n")
+				e.warn("%v", err)
+				return nil
+			}
+			fmt.Fprintf(e.Out, "Server version: %s\n", s.Environment.ServerVersion)
+			return nil
+		},
+	}
+}

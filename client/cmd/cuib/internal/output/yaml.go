@@ -1,0 +1,87 @@
+package output
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// YAML writes v with the names and the order that its JSON has.
+func YAML(w io.Writer, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil { // JSON is YAML.
+		return err
+	}
+	block(&doc)
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	return errors.Join(enc.Encode(&doc), enc.Close())
+}
+
+// block takes the braces and the quotes away that JSON has.
+func block(n *yaml.Node) {
+	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
+		n.Style = 0
+	}
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" && strings.Contains(n.Value, "\n") {
+		n.Style = yaml.LiteralStyle
+	}
+	for _, c := range n.Content {
+		block(c)
+	}
+}
+
+// ParseYAML decodes YAML into a struct of the API, by its JSON names. What the
+// struct does not have is an error.
+func ParseYAML(data []byte, into any) error {
+	dec, err := jsonDecoder(data)
+	if err != nil || dec == nil {
+		return err
+	}
+	dec.DisallowUnknownFields()
+	return yamlError(dec.Decode(into))
+}
+
+// ParseYAMLPart is [ParseYAML] that leaves out what the struct does not have,
+// such as the parts of an object that cannot be changed.
+func ParseYAMLPart(data []byte, into any) error {
+	dec, err := jsonDecoder(data)
+	if err != nil || dec == nil {
+		return err
+	}
+	return yamlError(dec.Decode(into))
+}
+
+func yamlError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errs.Invalidf("YAML: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// jsonDecoder returns a decoder of YAML as JSON, or nil for an empty document.
+func jsonDecoder(data []byte) (*json.Decoder, error) {
+	var v any
+	if err := yaml.Unmarshal(data, &v); err != nil {
+		return nil, errs.Invalidf("%s", strings.Replace(err.Error(), "yaml: ", "YAML: ", 1))
+	}
+	if v == nil {
+		return nil, nil //nolint:nilnil // Nothing to decode is no error.
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		return nil, errs.Invalidf("YAML: %w", fmt.Errorf("a key is not a text: %w", err))
+	}
+	return json.NewDecoder(bytes.NewReader(out)), nil
+}

@@ -1,0 +1,245 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/ws"
+)
+
+// Exec is a program to run in an instance, and the ends of its streams. With
+// Interactive set there is a terminal: Stdin and Stdout are its two
+// directions, and Stderr is not used.
+type Exec struct {
+	api.InstanceExecPost
+
+	Stdin  io.Reader // nil for none. It can be read from after Exec has returned.
+	Stdout io.Writer // nil drops it.
+	Stderr io.Writer
+
+	// Control, which may be nil, brings signals and sizes of the window.
+	Control <-chan api.InstanceExecControl
+}
+
+// Exec runs a program in an instance and returns its exit status.
+func (c *Client) Exec(ctx context.Context, instance string, x Exec) (int, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	x.WaitForWS = true
+	op, err := c.start(ctx, call{method: http.MethodPost, path: path("instances", instance, "exec"), body: x.InstanceExecPost})
+	if err != nil {
+		return -1, err
+	}
+	conns, err := op.connect(ctx)
+	if err != nil {
+		return -1, preferOperation(ctx, op, err)
+	}
+	if err := conns.carry(ctx, x); err != nil {
+		return -1, err
+	}
+	if err := op.Wait(ctx); err != nil {
+		return -1, err
+	}
+	status, ok := op.Metadata["return"].(float64)
+	if !ok {
+		return -1, errs.Newf(errs.Internal, "the daemon gave no exit status")
+	}
+	return int(status), nil
+}
+
+// preferOperation returns why the operation failed if it did: that tells more
+// than why its websockets could not be opened.
+func preferOperation(ctx context.Context, op *Operation, err error) error {
+	if werr := op.wait(ctx, 1); werr == nil && op.Failure() != nil {
+		return op.Failure()
+	}
+	return err
+}
+
+// streams are the websockets of an exec or a console, by their names.
+type streams map[string]*ws.Conn
+
+// connect opens all websockets of the operation.
+func (o *Operation) connect(ctx context.Context) (streams, error) {
+	fds, ok := o.Metadata["fds"].(map[string]any)
+	if !ok {
+		return nil, errs.Newf(errs.Internal, "the daemon gave no streams for the operation")
+	}
+	out := streams{}
+	for _, name := range []string{"control", "0", "1", "2"} { // Some daemons want control first.
+		secret, ok := fds[name].(string)
+		if !ok {
+			continue
+		}
+		conn, err := o.c.websocket(ctx, path("operations", o.ID, "websocket")+"?secret="+url.QueryEscape(secret))
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: %w", name, err)
+		}
+		out[name] = conn
+	}
+	return out, nil
+}
+
+// carry moves the data of all streams until the outputs have ended.
+func (s streams) carry(ctx context.Context, x Exec) error {
+	if s["0"] == nil || !x.Interactive && (s["1"] == nil || s["2"] == nil) {
+		return errs.Newf(errs.Internal, "the daemon gave too few streams for the operation")
+	}
+	go s.control(ctx, x.Control)
+	in := &input{r: x.Stdin}
+	go func() { _ = s["0"].Send(in) }() // That the program reads no more is no error.
+
+	var out errgroup.Group
+	if x.Interactive {
+		out.Go(func() error { return s["0"].Receive(orDiscard(x.Stdout)) })
+	} else {
+		out.Go(func() error { return s["1"].Receive(orDiscard(x.Stdout)) })
+		out.Go(func() error { return s["2"].Receive(orDiscard(x.Stderr)) })
+	}
+	err := out.Wait()
+	if ctx.Err() != nil {
+		return errs.Newf(errs.Canceled, "%w", context.Cause(ctx))
+	}
+	return errors.Join(err, in.failure())
+}
+
+// control passes signals and sizes on. Nothing comes back, but reading is what
+// answers pings.
+func (s streams) control(ctx context.Context, in <-chan api.InstanceExecControl) {
+	conn := s["control"]
+	if conn == nil {
+		return
+	}
+	go func() { _ = conn.Receive(io.Discard) }()
+	for {
+		select {
+		case msg, ok := <-in:
+			if !ok || conn.WriteJSON(msg) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// An input remembers why it could not be read.
+type input struct {
+	r io.Reader // nil is empty.
+
+	mu  sync.Mutex // Guards err.
+	err error
+}
+
+func (in *input) Read(p []byte) (int, error) {
+	if in.r == nil {
+		return 0, io.EOF
+	}
+	n, err := in.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.err = fmt.Errorf("read the input: %w", err)
+	}
+	return n, err
+}
+
+func (in *input) failure() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.err
+}
+
+func orDiscard(w io.Writer) io.Writer {
+	if w == nil {
+		return io.Discard
+	}
+	return w
+}
+
+// Console is the two directions of an instance's console.
+type Console struct {
+	api.InstanceConsolePost
+
+	Stdin   io.Reader // Its end detaches.
+	Stdout  io.Writer
+	Control <-chan api.InstanceExecControl // Sizes of the window; may be nil.
+}
+
+// Console attaches to the console of an instance until Stdin ends or the
+// instance stops.
+func (c *Client) Console(ctx context.Context, instance string, con Console) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if con.Type == "" {
+		con.Type = "console"
+	}
+	op, err := c.start(ctx, call{method: http.MethodPost, path: path("instances", instance, "console"), body: con.InstanceConsolePost})
+	if err != nil {
+		return err
+	}
+	conns, err := op.connect(ctx)
+	if err != nil {
+		return preferOperation(ctx, op, err)
+	}
+	tty := conns["0"]
+	if tty == nil {
+		return errs.Newf(errs.Internal, "the daemon gave no stream for the console")
+	}
+	go conns.control(ctx, con.Control)
+	end := make(chan error, 2)
+	go func() { end <- tty.Send(con.Stdin) }()
+	go func() { end <- tty.Receive(con.Stdout) }()
+	err = <-end
+	for _, conn := range conns {
+		conn.Close()
+	}
+	if ctx.Err() != nil {
+		return errs.Newf(errs.Canceled, "%w", context.Cause(ctx))
+	}
+	return err
+}
+
+// ConsoleLog returns what the instance wrote to its console. The caller
+// closes it.
+func (c *Client) ConsoleLog(ctx context.Context, instance string) (io.ReadCloser, error) {
+	return c.download(ctx, path("instances", instance, "console"))
+}
+
+// ClearConsoleLog empties the console's log.
+func (c *Client) ClearConsoleLog(ctx context.Context, instance string) error {
+	return c.send(ctx, call{method: http.MethodDelete, path: path("instances", instance, "console")})
+}
+
+// Logs returns the URLs of an instance's log files.
+func (c *Client) Logs(ctx context.Context, instance string) ([]string, error) {
+	return list[[]string](ctx, c, path("instances", instance, "logs"))
+}
+
+// Log returns a log file of an instance. The caller closes it.
+func (c *Client) Log(ctx context.Context, instance, file string) (io.ReadCloser, error) {
+	return c.download(ctx, path("instances", instance, "logs", file))
+}
+
+// download returns the body of an answer that has no envelope.
+func (c *Client) download(ctx context.Context, path string) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: path})
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		defer resp.Body.Close()
+		_, err := open(resp)
+		return nil, err
+	}
+	return resp.Body, nil
+}
