@@ -21,22 +21,21 @@ func (Driver) Watch(ctx context.Context, cfg networks.Config) (string, error) {
 	defer cancel()
 
 	// Listening begins before the first look, so that nothing is missed.
-	events := make(chan error, 1)
-	for _, s := range []struct {
-		protocol int
-		groups   []int
-	}{
-		{unix.NETLINK_ROUTE, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}},
-		{unix.NETLINK_NETFILTER, []int{unix.NFNLGRP_NFTABLES}},
-	} {
-		f, err := listen(s.protocol, s.groups)
-		if err != nil {
-			return "", fmt.Errorf("listen for changes of the network: %w", err)
-		}
-		defer f.Close()
-
-		go notify(f, events)
+	links, err := listen(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	if err != nil {
+		return "", err
 	}
+	defer links.Close()
+
+	rules, err := listen(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	if err != nil {
+		return "", err
+	}
+	defer rules.Close()
+
+	events := make(chan error, 1)
+	go notify(links, events)
+	go notify(rules, events)
 	p, err := dnsmasq.Find(cfg)
 	if err != nil {
 		return "", err
@@ -107,10 +106,10 @@ func addressed(l netlink.Link, cfg networks.Config) (bool, error) {
 }
 
 // listen returns a netlink socket that receives the kernel's announcements.
-func listen(protocol int, groups []int) (*os.File, error) {
+func listen(protocol int, groups ...int) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listen for changes of the network: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "netlink")
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {

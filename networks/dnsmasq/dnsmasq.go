@@ -97,7 +97,8 @@ func Intact(cfg networks.Config) (bool, error) {
 	if p == nil || err != nil {
 		return false, err
 	}
-	return true, p.Close()
+	p.Close()
+	return true, nil
 }
 
 // reload makes the process read its hosts anew.

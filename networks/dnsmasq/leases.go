@@ -145,7 +145,7 @@ func send(ctx context.Context, iface, network string, to netip.AddrPort, data []
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_, err = conn.WriteTo(data, net.UDPAddrFromAddrPort(to))
 	return err
 }

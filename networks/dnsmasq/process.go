@@ -69,7 +69,8 @@ func open(cfg networks.Config, pid int) (*Process, error) {
 	p := &Process{pid, os.NewFile(uintptr(fd), "pidfd")}
 	// Only now: the id cannot pass to another process any more unnoticed.
 	if !ours(cfg, pid) || p.signal(0) != nil {
-		return nil, p.Close()
+		p.Close()
+		return nil, nil //nolint:nilnil // as Find
 	}
 	return p, nil
 }
@@ -84,7 +85,7 @@ func ours(cfg networks.Config, pid int) bool {
 func confFlag(cfg networks.Config) string { return "--conf-file=" + filepath.Join(cfg.Dir, confFile) }
 
 // Close forgets the process, which goes on.
-func (p *Process) Close() error { return p.file.Close() }
+func (p *Process) Close() { p.file.Close() }
 
 // Wait waits until the process has ended.
 func (p *Process) Wait(ctx context.Context) error {

@@ -1,0 +1,121 @@
+package nets
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// The values of an address that are none.
+const (
+	auto = "auto"
+	none = "none"
+)
+
+// An occasion says when a configuration is completed.
+type occasion int
+
+const (
+	created occasion = iota // What is not said has its default.
+	updated                 // What is not said is not wanted.
+)
+
+// complete returns a network's configuration with addresses chosen where it
+// leaves that to us.
+func (s *Service) complete(n db.Network, when occasion) (map[string]string, error) {
+	config := map[string]string{}
+	for k, v := range n.Config {
+		if v != "" {
+			config[k] = v
+		}
+	}
+	if n.Type != "bridge" {
+		return config, nil
+	}
+	for _, f := range []struct {
+		prefix string
+		free   func([]netip.Prefix, func(int) int) (netip.Prefix, error)
+		absent bool
+	}{
+		{"ipv4.", networks.FreeIPv4, false},
+		{"ipv6.", networks.FreeIPv6, !s.Host.HasIPv6()},
+	} {
+		key := f.prefix + "address"
+		if config[key] == "" {
+			config[key] = none
+			if when == created && !f.absent {
+				config[key] = auto
+			}
+		}
+		if config[key] != auto {
+			continue
+		}
+		used, err := s.Host.Used(n.Name)
+		if err != nil {
+			return nil, err
+		}
+		p, err := f.free(used, rand.IntN)
+		if err != nil {
+			return nil, err
+		}
+		config[key] = p.String()
+		if config[f.prefix+"nat"] == "" {
+			config[f.prefix+"nat"] = "true"
+		}
+	}
+	return config, nil
+}
+
+// checkFree returns an error if an address that cfg has, and old had not,
+// overlaps another network that the host knows.
+func (s *Service) checkFree(cfg, old networks.Config) error {
+	for _, f := range []struct{ now, before netip.Prefix }{
+		{cfg.IPv4.Address, old.IPv4.Address},
+		{cfg.IPv6.Address, old.IPv6.Address},
+	} {
+		if !f.now.IsValid() || f.now.Masked() == f.before.Masked() {
+			continue
+		}
+		used, err := s.Host.Used(cfg.Name)
+		if err != nil {
+			return err
+		}
+		for _, u := range used {
+			if networks.Overlaps([]netip.Prefix{u}, f.now) {
+				return errs.Conflictf("network %s overlaps %s, which this host has an address in or a route to: give another, or \"auto\"", f.now.Masked(), u)
+			}
+		}
+	}
+	return nil
+}
+
+// checkStatics returns an error if a host has a static address that fits the
+// configuration before and not the one after.
+func (s *Service) checkStatics(ctx context.Context, network string, before, after networks.Config) error {
+	hosts, err := s.recorded(ctx, network)
+	if err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		for _, c := range []struct {
+			addr     netip.Addr
+			was, now networks.Family
+		}{{h.IPv4, before.IPv4, after.IPv4}, {h.IPv6, before.IPv6, after.IPv6}} {
+			if !c.addr.IsValid() || networks.CheckStatic(c.was, c.addr) != nil {
+				continue
+			}
+			if err := networks.CheckStatic(c.now, c.addr); err != nil {
+				return errs.Conflictf("cannot change network %q: instance %q has a static address on it: %w", network, h.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

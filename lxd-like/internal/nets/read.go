@@ -1,0 +1,188 @@
+package nets
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/networks/host"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// List returns the managed networks and the host's other interfaces.
+func (s *Service) List(ctx context.Context) ([]api.Network, error) {
+	u, err := s.users(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var records []db.Network
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		records, err = db.Networks(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	links, err := s.Host.Links()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]api.Network, 0, len(records)+len(links))
+	managed := map[string]bool{}
+	for _, n := range records {
+		managed[n.Name] = true
+		all = append(all, s.describe(n, u))
+	}
+	for _, l := range links {
+		// The host's ends of NICs are no networks.
+		if !managed[l.Name] && !strings.HasPrefix(l.Name, "veth") {
+			all = append(all, unmanaged(l, u))
+		}
+	}
+	slices.SortFunc(all, func(a, b api.Network) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// Get returns a managed network, or an interface of the host.
+func (s *Service) Get(ctx context.Context, name string) (api.Network, error) {
+	n, _, err := s.get(ctx, name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return api.Network{}, err
+	}
+	managed := err == nil
+	u, err := s.users(ctx)
+	if err != nil {
+		return api.Network{}, err
+	}
+	if managed {
+		return s.describe(n, u), nil
+	}
+	l, err := s.link(name)
+	if err != nil {
+		return api.Network{}, err
+	}
+	return unmanaged(l, u), nil
+}
+
+func (s *Service) describe(n db.Network, u users) api.Network {
+	status := "Created"
+	switch {
+	case n.Status == db.Pending:
+		status = "Pending"
+	case s.failure(n.Name) != nil:
+		status = "Errored"
+	}
+	return api.Network{
+		NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
+		Name:       n.Name, Type: n.Type, UsedBy: u.of(n.Name), Managed: true, Status: status,
+		Locations: []string{"none"}, Project: "default",
+	}
+}
+
+func unmanaged(l host.Link, u users) api.Network {
+	return api.Network{
+		NetworkPut: api.NetworkPut{Config: api.ConfigMap{}},
+		Name:       l.Name, Type: l.Kind, UsedBy: u.of(l.Name), Locations: []string{}, Project: "default",
+	}
+}
+
+func (s *Service) link(name string) (host.Link, error) {
+	l, err := s.Host.Find(name)
+	if errs.Is(err, errs.NotFound) {
+		return l, errs.NotFoundf("network %q not found", name)
+	}
+	return l, err
+}
+
+// Leases returns the addresses that are given out on a managed network.
+func (s *Service) Leases(ctx context.Context, name string) ([]api.NetworkLease, error) {
+	n, d, err := s.get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := s.withHosts(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	found, err := d.Leases(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("read the leases of network %q: %w", name, err)
+	}
+	all := []api.NetworkLease{}
+	for _, p := range []netip.Prefix{cfg.IPv4.Address, cfg.IPv6.Address} {
+		if p.IsValid() {
+			all = append(all, api.NetworkLease{Hostname: name + ".gw", Address: p.Addr().String(), Type: "gateway", Location: "none", Project: "default"})
+		}
+	}
+	for _, l := range found {
+		typ := "dynamic"
+		if l.Static {
+			typ = "static"
+		}
+		all = append(all, api.NetworkLease{
+			Hostname: l.Host.Name, Hwaddr: l.Host.MAC, Address: l.Address.String(), Type: typ, Location: "none", Project: "default",
+		})
+	}
+	return all, nil
+}
+
+// State returns the state of a network's interface, or of an interface of
+// the host. A macvlan network's is the one below.
+func (s *Service) State(ctx context.Context, name string) (api.NetworkState, error) {
+	n, _, err := s.get(ctx, name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return api.NetworkState{}, err
+	}
+	iface := name
+	if err == nil && n.Type == "macvlan" {
+		iface = n.Config["parent"]
+	}
+	l, err := s.link(iface)
+	if err != nil {
+		return api.NetworkState{}, err
+	}
+	c := l.Counters
+	st := api.NetworkState{
+		Addresses: []api.NetworkStateAddress{}, Hwaddr: l.MAC, Mtu: l.MTU, State: "down", Type: "broadcast",
+		Counters: &api.NetworkCounters{
+			BytesReceived: int64(c.BytesReceived), BytesSent: int64(c.BytesSent),
+			PacketsReceived: int64(c.PacketsReceived), PacketsSent: int64(c.PacketsSent),
+		},
+	}
+	if l.Up {
+		st.State = "up"
+	}
+	if l.Kind == "loopback" {
+		st.Type = "loopback"
+	}
+	for _, p := range l.Addresses {
+		st.Addresses = append(st.Addresses, stateAddress(p))
+	}
+	if l.Kind == "bridge" {
+		st.Bridge = &api.NetworkStateBridge{
+			ID: "8000." + strings.ReplaceAll(l.MAC, ":", ""), ForwardDelay: 1500, VLANDefault: 1,
+			UpperDevices: append([]string{}, l.Ports...),
+		}
+	}
+	return st, nil
+}
+
+func stateAddress(p netip.Prefix) api.NetworkStateAddress {
+	a := api.NetworkStateAddress{Family: "inet", Address: p.Addr().String(), Netmask: fmt.Sprint(p.Bits()), Scope: "global"}
+	if p.Addr().Is6() {
+		a.Family = "inet6"
+	}
+	switch ip := net.IP(p.Addr().AsSlice()); {
+	case ip.IsLoopback():
+		a.Scope = "local"
+	case ip.IsLinkLocalUnicast():
+		a.Scope = "link"
+	}
+	return a
+}

@@ -1,0 +1,185 @@
+package nets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Recover removes what a crash left half made or half removed, and makes the
+// host follow the records again, after a boot or whatever else happened. The
+// daemon calls it at its start, before it serves requests. A network that
+// cannot be made is logged, and shown as errored; the others go on.
+func (s *Service) Recover(ctx context.Context) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	all, err := s.records(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range all {
+		d, err := s.driver(n.Type)
+		switch {
+		case err != nil:
+		case n.Status == db.Ready:
+			err = s.apply(ctx, n, d)
+		default:
+			err = s.discard(ctx, n, d)
+		}
+		if err != nil {
+			s.Log.ErrorContext(ctx, "cannot recover a network", "network", n.Name, "err", err)
+			s.setFailure(n.Name, err)
+		}
+	}
+	s.touch()
+	return ctx.Err()
+}
+
+// Repair applies a network anew.
+func (s *Service) Repair(ctx context.Context, name string) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	n, d, err := s.ready(ctx, name)
+	if err != nil {
+		return err
+	}
+	return s.apply(ctx, n, d)
+}
+
+// apply makes the host follow a record, and notes how that went. The caller
+// holds change.
+func (s *Service) apply(ctx context.Context, n db.Network, d networks.Driver) error {
+	cfg, err := s.withHosts(ctx, n)
+	if err == nil {
+		err = d.Apply(ctx, cfg)
+	}
+	if err != nil {
+		err = fmt.Errorf("apply network %q: %w", n.Name, err)
+	}
+	s.setFailure(n.Name, err)
+	return err
+}
+
+// discard removes a network that was not finished, or is not wanted any more.
+func (s *Service) discard(ctx context.Context, n db.Network, d networks.Driver) error {
+	cfg, err := s.config(n)
+	if err != nil {
+		return err
+	}
+	if err := d.Remove(ctx, cfg); err != nil {
+		return fmt.Errorf("remove unfinished network %q: %w", n.Name, err)
+	}
+	return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteNetwork(ctx, tx, n.Name) })
+}
+
+func (s *Service) records(ctx context.Context) (all []db.Network, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		all, err = db.Networks(ctx, tx)
+		return err
+	})
+	return all, err
+}
+
+// Run puts networks right that are disturbed from outside, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	guards := map[string]*guard{}
+	dirty := s.dirtied()
+	for {
+		if err := s.guardAll(ctx, guards, &wg); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-dirty:
+		}
+	}
+}
+
+// A guard watches one network as it was configured.
+type guard struct {
+	cfg    networks.Config
+	cancel context.CancelFunc
+}
+
+// guardAll makes the guards be those of the networks as they are now.
+func (s *Service) guardAll(ctx context.Context, guards map[string]*guard, wg *sync.WaitGroup) error {
+	all, err := s.records(ctx)
+	if err != nil {
+		return err
+	}
+	want := map[string]bool{}
+	for _, n := range all {
+		w, ok := s.Drivers[n.Type].(networks.Watcher)
+		cfg, err := s.config(n)
+		if !ok || err != nil || n.Status != db.Ready {
+			continue
+		}
+		want[n.Name] = true
+		if g := guards[n.Name]; g != nil {
+			if reflect.DeepEqual(g.cfg, cfg) {
+				continue
+			}
+			g.cancel()
+		}
+		gctx, cancel := context.WithCancel(ctx)
+		guards[n.Name] = &guard{cfg, cancel}
+		wg.Go(func() { s.guard(gctx, w, cfg) })
+	}
+	for name, g := range guards {
+		if !want[name] {
+			g.cancel()
+			delete(guards, name)
+		}
+	}
+	return nil
+}
+
+// How long a guard waits before it repairs a network again: longer each time,
+// if something disturbs it as often as it is repaired.
+const (
+	shortPause = 100 * time.Millisecond
+	longPause  = time.Minute
+)
+
+// guard repairs a network whenever something of it is missing, until ctx ends
+// or the network is gone.
+func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Config) {
+	pause := shortPause
+	for ctx.Err() == nil {
+		began := time.Now()
+		missing, err := w.Watch(ctx, cfg)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > longPause {
+			pause = shortPause
+		}
+		if err == nil {
+			s.Log.WarnContext(ctx, "network was disturbed, applying it again", "network", cfg.Name, "missing", missing)
+			err = s.Repair(ctx, cfg.Name)
+		}
+		if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Conflict) && s.failure(cfg.Name) == nil {
+			return // It is removed; a change of it begins a new guard.
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			s.Log.ErrorContext(ctx, "cannot keep a network", "network", cfg.Name, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(pause*2, longPause)
+	}
+}

@@ -1,0 +1,261 @@
+package nets
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Link says what a NIC on a managed network is connected to. A network that
+// could not be applied before is tried again.
+func (s *Service) Link(ctx context.Context, network string) (networks.Link, error) {
+	n, _, err := s.ready(ctx, network)
+	if err != nil {
+		return networks.Link{}, err
+	}
+	if s.failure(network) != nil {
+		if err := s.Repair(ctx, network); err != nil {
+			return networks.Link{}, errs.Newf(errs.Unavailable, "network %q is not there: %w", network, err)
+		}
+	}
+	cfg, err := s.config(n)
+	if err != nil {
+		return networks.Link{}, err
+	}
+	if n.Type == "macvlan" {
+		return networks.Link{Kind: "macvlan", Parent: cfg.Parent, MTU: cfg.MTU}, nil
+	}
+	return networks.Link{Kind: "bridged", Parent: n.Name, MTU: cfg.MTU}, nil
+}
+
+// CheckHost reports what is wrong with a static address on the network: out
+// of it, or another instance's. Hosts of one name are one instance's.
+func (s *Service) CheckHost(ctx context.Context, network string, h networks.Host) error {
+	n, _, err := s.get(ctx, network)
+	if err != nil {
+		return err
+	}
+	cfg, err := s.config(n)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		addr netip.Addr
+		f    networks.Family
+	}{{h.IPv4, cfg.IPv4}, {h.IPv6, cfg.IPv6}} {
+		if !c.addr.IsValid() {
+			continue
+		}
+		if n.Type != "bridge" {
+			return errs.Invalidf("address %s cannot be given out: network %q is of type %s and has no DHCP of ours", c.addr, network, n.Type)
+		}
+		if err := networks.CheckStatic(c.f, c.addr); err != nil {
+			return err
+		}
+	}
+	others, err := s.recorded(ctx, network)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		if o.Name == h.Name {
+			continue
+		}
+		if h.IPv4.IsValid() && o.IPv4 == h.IPv4 || h.IPv6.IsValid() && o.IPv6 == h.IPv6 {
+			return errs.Conflictf("the static address is taken on network %q by instance %q", network, o.Name)
+		}
+	}
+	return nil
+}
+
+// SetHost tells the network of an instance, or changes what it knows.
+func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) error {
+	if err := networks.CheckHost(h); err != nil {
+		return err
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	cfg, d, err := s.driverOf(ctx, network)
+	if err != nil {
+		return err
+	}
+	if err := d.SetHost(ctx, cfg, h); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hosts == nil {
+		s.hosts = map[string]map[string]networks.Host{}
+	}
+	if s.hosts[network] == nil {
+		s.hosts[network] = map[string]networks.Host{}
+	}
+	s.hosts[network][strings.ToLower(h.MAC)] = h
+	return nil
+}
+
+// UnsetHost makes the network forget an instance, and end its leases. It is
+// for one that is deleted, or leaves the network; not for one that stops.
+func (s *Service) UnsetHost(ctx context.Context, network string, h networks.Host) error {
+	if err := networks.CheckHost(h); err != nil {
+		return err
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	cfg, d, err := s.driverOf(ctx, network)
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	delete(s.hosts[network], strings.ToLower(h.MAC))
+	s.mu.Unlock()
+	return d.UnsetHost(ctx, cfg, h)
+}
+
+func (s *Service) driverOf(ctx context.Context, network string) (cfg networks.Config, d networks.Driver, err error) {
+	n, d, err := s.ready(ctx, network)
+	if err != nil {
+		return cfg, nil, err
+	}
+	cfg, err = s.config(n)
+	return cfg, d, err
+}
+
+// withHosts is config with the hosts that the network is to know: those of
+// the records, and those told of since the start that are not recorded yet.
+func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config, error) {
+	cfg, err := s.config(n)
+	if err != nil {
+		return cfg, err
+	}
+	recorded, err := s.recorded(ctx, n.Name)
+	if err != nil {
+		return cfg, err
+	}
+	known := map[string]networks.Host{}
+	for _, h := range recorded {
+		if networks.CheckHost(h) == nil {
+			known[strings.ToLower(h.MAC)] = h
+		}
+	}
+	s.mu.Lock()
+	maps.Copy(known, s.hosts[n.Name])
+	s.mu.Unlock()
+	for _, mac := range sortedKeys(known) {
+		cfg.Hosts = append(cfg.Hosts, known[mac])
+	}
+	return cfg, nil
+}
+
+// recorded returns the hosts that the records of instances put on a network.
+// Those that have no MAC address yet are among them.
+func (s *Service) recorded(ctx context.Context, network string) ([]networks.Host, error) {
+	u, err := s.users(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []networks.Host
+	for _, in := range u.instances {
+		expanded := u.expand(in)
+		for _, name := range sortedKeys(expanded.Devices) {
+			dev := expanded.Devices[name]
+			if dev["type"] != "nic" || dev["network"] != network {
+				continue
+			}
+			h := networks.Host{Name: in.Name, MAC: dev["hwaddr"]}
+			if h.MAC == "" {
+				h.MAC = expanded.Options["volatile."+name+".hwaddr"]
+			}
+			// What is no address, such as "none", is none.
+			h.IPv4, _ = netip.ParseAddr(dev["ipv4.address"])
+			h.IPv6, _ = netip.ParseAddr(dev["ipv6.address"])
+			all = append(all, h)
+		}
+	}
+	return all, nil
+}
+
+// users are the records that can use networks.
+type users struct {
+	instances []db.Instance
+	profiles  []db.Profile
+}
+
+func (s *Service) users(ctx context.Context) (u users, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		if u.instances, err = db.Instances(ctx, tx); err != nil {
+			return err
+		}
+		u.profiles, err = db.Profiles(ctx, tx)
+		return err
+	})
+	return u, err
+}
+
+func (u users) expand(in db.Instance) profiles.Config {
+	var all []profiles.Config
+	for _, name := range in.Profiles {
+		i := slices.IndexFunc(u.profiles, func(p db.Profile) bool { return p.Name == name })
+		if i >= 0 {
+			all = append(all, profiles.Config{Options: u.profiles[i].Config, Devices: u.profiles[i].Devices})
+		}
+	}
+	return profiles.Expand(profiles.Config{Options: in.Config, Devices: in.Devices}, all...)
+}
+
+// of returns the URLs of what uses a network, or an interface of the host.
+func (u users) of(name string) []string {
+	uses := func(devices map[string]profiles.Device) bool {
+		for _, d := range devices {
+			if d["type"] == "nic" && (d["network"] == name || d["network"] == "" && d["parent"] == name) {
+				return true
+			}
+		}
+		return false
+	}
+	all := []string{}
+	for _, in := range u.instances {
+		if uses(u.expand(in).Devices) {
+			all = append(all, "/1.0/instances/"+in.Name)
+		}
+	}
+	for _, p := range u.profiles {
+		if uses(p.Devices) {
+			all = append(all, "/1.0/profiles/"+p.Name)
+		}
+	}
+	return all
+}
+
+// unused returns an error that names the users of a network, if it has any.
+func (s *Service) unused(ctx context.Context, n db.Network, verb string) error {
+	u, err := s.users(ctx)
+	if err != nil {
+		return err
+	}
+	users := u.of(n.Name)
+	if len(users) == 0 {
+		return nil
+	}
+	for i, url := range users {
+		kind, name, _ := strings.Cut(strings.TrimPrefix(url, "/1.0/"), "/")
+		users[i] = strings.TrimSuffix(kind, "s") + " " + name
+	}
+	const most = 5
+	if more := len(users) - most; more > 0 {
+		users = append(users[:most], "and others")
+	}
+	return errs.Conflictf("cannot %s network %q: it is used by %s", verb, n.Name, strings.Join(users, ", "))
+}
