@@ -148,6 +148,11 @@ func rlimit(v string) (uint64, error) {
 	return n, nil
 }
 
+func checkRlimit(v string) error {
+	_, err := parseRlimit(v)
+	return err
+}
+
 func checkRawIdmap(v string) error {
 	_, err := idmap.ParseRaw(v)
 	return err

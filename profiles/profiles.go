@@ -10,6 +10,7 @@ package profiles
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -113,8 +114,8 @@ func places(d Device) []string {
 		}
 		all = append(all, "the path "+cleanPath(path))
 	case "nic":
-		for _, opt := range []string{"name", "host_name", "hwaddr"} {
-			if v := d[opt]; v != "" {
+		for opt, v := range sorted(map[string]string{"name": d["name"], "host_name": d["host_name"], "hwaddr": strings.ToLower(d["hwaddr"])}) {
+			if v != "" {
 				all = append(all, "the "+opt+" "+v)
 			}
 		}

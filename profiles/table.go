@@ -101,7 +101,7 @@ func rlimitKeys() []Key {
 	} {
 		all = append(all, Key{
 			Name: "limits.kernel." + l[0], Type: String, Allowed: wantRlimit,
-			Doc: what + l[1] + ".", check: parses(parseRlimit),
+			Doc: what + l[1] + ".", check: checkRlimit,
 		})
 	}
 	return all
