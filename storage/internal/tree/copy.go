@@ -1,0 +1,324 @@
+// Package tree copies and measures directory trees as they are on the disk:
+// holes, hard links, owners, extended attributes, devices and all.
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Copy makes dst, which does not exist, a copy of the directory src. Files
+// share their blocks where the file system can do that.
+func Copy(ctx context.Context, dst, src string) (err error) {
+	from, err := openDir(unix.AT_FDCWD, src)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if err := os.Mkdir(dst, 0o700); err != nil {
+		return err
+	}
+	to, err := openDir(unix.AT_FDCWD, dst)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	c := &copier{root: to, links: map[inode]string{}}
+	if err := c.fill(ctx, to, from, ""); err != nil {
+		return fmt.Errorf("copy %s: %w", src, err)
+	}
+	return CopyAttrs(dst, src)
+}
+
+type inode struct{ dev, ino uint64 }
+
+// A copier copies one tree.
+type copier struct {
+	root    *os.File         // Of the copy.
+	links   map[inode]string // Where the first name of a file with several is.
+	noClone bool             // Blocks cannot be shared.
+}
+
+// fill copies what is in the directory from. at is its path in the tree.
+func (c *copier) fill(ctx context.Context, to, from *os.File, at string) error {
+	for {
+		names, err := from.Readdirnames(1024)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if len(names) == 0 {
+			return ctx.Err()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := c.entry(ctx, to, from, path.Join(at, name)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (c *copier) entry(ctx context.Context, to, from *os.File, at string) error {
+	name := path.Base(at)
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return pathError("stat", at, err)
+	}
+	kind := st.Mode & unix.S_IFMT
+	if kind != unix.S_IFDIR && st.Nlink > 1 {
+		id := inode{st.Dev, st.Ino}
+		if first, ok := c.links[id]; ok {
+			return pathError("link", at, unix.Linkat(int(c.root.Fd()), first, int(to.Fd()), name, 0))
+		}
+		c.links[id] = at
+	}
+	if kind != unix.S_IFDIR {
+		return pathError("copy", at, c.leaf(to, from, names{name, name}, &st))
+	}
+	if err := c.dir(ctx, to, from, at); err != nil {
+		return err
+	}
+	return pathError("copy attributes of", at, copyAttrs(procPath(to, name), procPath(from, name), &st))
+}
+
+// names are those of a file in the copy's and the source's directory.
+type names struct{ to, from string }
+
+// leaf copies what is no directory.
+func (c *copier) leaf(to, from *os.File, n names, st *unix.Stat_t) (err error) {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		err = c.file(to, from, n, st.Size)
+	case unix.S_IFLNK:
+		err = symlink(to, from, n)
+	default:
+		err = unix.Mknodat(int(to.Fd()), n.to, st.Mode, int(st.Rdev)) //nolint:gosec // A device number.
+	}
+	if err != nil {
+		return err
+	}
+	return copyAttrs(procPath(to, n.to), procPath(from, n.from), st)
+}
+
+func pathError(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: path, Err: err}
+}
+
+func (c *copier) dir(ctx context.Context, to, from *os.File, at string) error {
+	name := path.Base(at)
+	if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
+		return err
+	}
+	subFrom, err := openDir(int(from.Fd()), name)
+	if err != nil {
+		return err
+	}
+	defer subFrom.Close()
+	subTo, err := openDir(int(to.Fd()), name)
+	if err != nil {
+		return err
+	}
+	defer subTo.Close()
+	return c.fill(ctx, subTo, subFrom, at)
+}
+
+func symlink(to, from *os.File, name names) error {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(from.Fd()), name.from, buf)
+	if err != nil {
+		return err
+	}
+	return unix.Symlinkat(string(buf[:n]), int(to.Fd()), name.to)
+}
+
+func (c *copier) file(to, from *os.File, name names, size int64) (err error) {
+	in, err := openAt(from, name.from, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := openAt(to, name.to, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if size == 0 {
+		return nil
+	}
+	if !c.noClone {
+		err := unix.IoctlFileClone(int(out.Fd()), int(in.Fd()))
+		if err == nil {
+			return nil
+		}
+		c.noClone = true
+	}
+	return copyData(out, in, size)
+}
+
+// copyData copies what is not a hole.
+func copyData(out, in *os.File, size int64) error {
+	if err := out.Truncate(size); err != nil {
+		return err
+	}
+	for off := int64(0); off < size; {
+		start, err := unix.Seek(int(in.Fd()), off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		end, err := unix.Seek(int(in.Fd()), start, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		if err := copyRange(out, in, start, end); err != nil {
+			return err
+		}
+		off = end
+	}
+	return nil
+}
+
+func copyRange(out, in *os.File, start, end int64) error {
+	from, to := start, start
+	for from < end {
+		n, err := unix.CopyFileRange(int(in.Fd()), &from, int(out.Fd()), &to, int(end-from), 0)
+		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+			_, err = io.Copy(io.NewOffsetWriter(out, to), io.NewSectionReader(in, from, end-from))
+			return err
+		}
+		if err != nil || n == 0 { // 0: the file became shorter.
+			return err
+		}
+	}
+	return nil
+}
+
+func openDir(at int, name string) (*os.File, error) {
+	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func openAt(dir *os.File, name string, flags int, mode uint32) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// procPath names a file in an open directory for calls that take paths only.
+func procPath(dir *os.File, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
+}
+
+// CopyAttrs gives the directory dst the owner, mode, times and extended
+// attributes of src.
+func CopyAttrs(dst, src string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(src, &st); err != nil {
+		return pathError("stat", src, err)
+	}
+	return pathError("copy attributes to", dst, copyAttrs(dst, src, &st))
+}
+
+func copyAttrs(dst, src string, st *unix.Stat_t) error {
+	if err := unix.Lchown(dst, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	attrs, err := Xattrs(src)
+	if err != nil {
+		return err
+	}
+	for name, value := range attrs { // After the owner: its change drops capabilities.
+		err := unix.Lsetxattr(dst, name, []byte(value), 0)
+		if errors.Is(err, unix.EOPNOTSUPP) && name == "security.selinux" {
+			continue // The host has none now.
+		}
+		if err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		if err := unix.Fchmodat(unix.AT_FDCWD, dst, st.Mode&0o7777, 0); err != nil {
+			return err
+		}
+	}
+	return unix.UtimesNanoAt(unix.AT_FDCWD, dst, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// Xattrs returns the extended attributes of a file, which is not followed if
+// it is a link.
+func Xattrs(path string) (map[string]string, error) {
+	list, err := grow(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
+	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && len(list) == 0 {
+		return nil, nil //nolint:nilnil // A nil map is empty.
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		value, err := grow(func(buf []byte) (int, error) { return unix.Lgetxattr(path, name, buf) })
+		if errors.Is(err, unix.ENODATA) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get %s: %w", name, err)
+		}
+		all[name] = string(value)
+	}
+	return all, nil
+}
+
+// grow calls read with larger buffers until the result fits.
+func grow(read func([]byte) (int, error)) ([]byte, error) {
+	for size := 1024; ; size *= 4 {
+		buf := make([]byte, size)
+		n, err := read(buf)
+		if errors.Is(err, unix.ERANGE) && size < 1<<22 {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return buf[:n], nil
+	}
+}
+
+// CopyFile makes dst, which does not exist, a copy of src, which is no
+// directory.
+func CopyFile(dst, src string) error {
+	from, err := openDir(unix.AT_FDCWD, path.Dir(src))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	var st unix.Stat_t
+	if err := unix.Lstat(src, &st); err != nil {
+		return pathError("stat", src, err)
+	}
+	to, err := openDir(unix.AT_FDCWD, path.Dir(dst))
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	c := &copier{}
+	return pathError("copy", src, c.leaf(to, from, names{path.Base(dst), path.Base(src)}, &st))
+}

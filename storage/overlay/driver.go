@@ -1,0 +1,329 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/mounts"
+	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/internal/layout"
+	"github.com/cuib/cuib/storage/internal/projquota"
+	"github.com/cuib/cuib/storage/internal/tree"
+)
+
+type driver struct {
+	pool   layout.Pool
+	points layout.Points
+	locks  keyedLocks // One for each state that is being sealed.
+
+	mu   sync.Mutex // Guards uses.
+	uses map[string]int
+}
+
+// make makes v of the state that fill fills.
+func (d *driver) make(v storage.Volume, fill func(state string) error) (err error) {
+	if err := d.pool.MustNotExist(v); err != nil {
+		return err
+	}
+	staged, err := d.pool.Stage()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.discardIfThere(staged))
+		}
+	}()
+	state := staged
+	if v.Snapshot == "" {
+		state = layout.Cur(staged)
+		if err := os.Mkdir(state, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := fill(state); err != nil {
+		return err
+	}
+	return d.pool.Publish(staged, v)
+}
+
+func (d *driver) Create(_ context.Context, v storage.Volume) error {
+	err := d.make(v, func(state string) error { return d.fresh(state, "", "") })
+	if err != nil {
+		return fmt.Errorf("create volume %s: %w", v, err)
+	}
+	return nil
+}
+
+func (d *driver) Clone(ctx context.Context, dst, src storage.Volume) error {
+	if err := d.derive(ctx, dst, src); err != nil {
+		return fmt.Errorf("clone volume %s to %s: %w", src, dst, err)
+	}
+	return nil
+}
+
+func (d *driver) Snapshot(ctx context.Context, v storage.Volume) error {
+	if err := d.derive(ctx, v, v.Parent()); err != nil {
+		return fmt.Errorf("snapshot volume %s: %w", v, err)
+	}
+	return nil
+}
+
+// derive makes dst with what is in src.
+func (d *driver) derive(ctx context.Context, dst, src storage.Volume) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	if err := d.pool.MustExist(src); err != nil {
+		return err
+	}
+	if err := d.pool.MustNotExist(dst); err != nil {
+		return err
+	}
+	mounted, err := d.points.Mounted(src)
+	if err != nil {
+		return err
+	}
+	from := d.pool.Path(src)
+	if mounted && src.Snapshot == "" {
+		return d.deriveCopy(ctx, dst, from)
+	}
+	id, err := d.seal(ctx, from)
+	if err != nil {
+		return err
+	}
+	u.Push("release the layer", func(ctx context.Context) error { return d.release(ctx, id) })
+
+	return d.make(dst, func(state string) error {
+		if dst.Snapshot != "" {
+			return setTop(state, id)
+		}
+		return d.fresh(state, filepath.Join(d.layer(id), upper), id)
+	})
+}
+
+// deriveCopy makes dst with a copy of a state that is in use.
+func (d *driver) deriveCopy(ctx context.Context, dst storage.Volume, from string) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	id, err := topOf(from)
+	if err != nil {
+		return err
+	}
+	d.hold(id)
+	u.Push("release the layer", func(ctx context.Context) error { return d.release(ctx, id) })
+
+	return d.make(dst, func(state string) error {
+		if err := tree.Copy(ctx, filepath.Join(state, upper), filepath.Join(from, upper)); err != nil {
+			return err
+		}
+		if err := os.Mkdir(filepath.Join(state, work), 0o700); err != nil {
+			return err
+		}
+		return setTop(state, id)
+	})
+}
+
+func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	if err := d.pool.MustExist(v); err != nil {
+		return err
+	}
+	if err := d.mustNotBeMounted(v.Parent()); err != nil {
+		return err
+	}
+	id, err := d.seal(ctx, d.pool.Path(v))
+	if err != nil {
+		return err
+	}
+	u.Push("release the layer", func(ctx context.Context) error { return d.release(ctx, id) })
+
+	state := d.pool.Path(v.Parent())
+	staged, err := d.restored(state, id)
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", v, err)
+	}
+	if err := layout.Exchange(staged, state); err != nil {
+		return errors.Join(err, d.pool.Discard(staged))
+	}
+	// It is done. What is left over is removed at the next start at last.
+	if old, err := topOf(staged); err == nil {
+		_ = d.pool.Discard(staged)
+		_ = d.release(ctx, old)
+	}
+	return nil
+}
+
+// restored stages a state for the place of another, with the contents of the
+// layer id.
+func (d *driver) restored(state, id string) (staged string, err error) {
+	staged, err = d.pool.Stage()
+	if err != nil {
+		return "", err
+	}
+	err = d.fresh(staged, filepath.Join(d.layer(id), upper), id)
+	if err == nil {
+		err = projquota.Inherit(filepath.Join(state, upper), filepath.Join(staged, upper), filepath.Join(staged, work))
+	}
+	if err != nil {
+		return "", errors.Join(err, d.pool.Discard(staged))
+	}
+	return staged, nil
+}
+
+func (d *driver) Rename(_ context.Context, v storage.Volume, name string) error {
+	if err := d.mustNotBeMounted(v); err != nil {
+		return err
+	}
+	return d.pool.Rename(v, name)
+}
+
+func (d *driver) mustNotBeMounted(v storage.Volume) error {
+	mounted, err := d.points.Mounted(v)
+	if err == nil && mounted {
+		err = errs.Conflictf("volume %s is mounted", v)
+	}
+	return err
+}
+
+func (d *driver) Delete(ctx context.Context, v storage.Volume) error {
+	if err := d.mustNotBeMounted(v); err != nil {
+		return err
+	}
+	id, err := topOf(d.pool.Path(v))
+	if err != nil {
+		return err
+	}
+	if err := projquota.Forget(filepath.Join(d.pool.Path(v), upper)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	gone, err := d.pool.Trash(v)
+	if err != nil || gone == "" {
+		return err
+	}
+	return errors.Join(d.pool.Discard(gone), d.release(ctx, id))
+}
+
+func (d *driver) Mount(_ context.Context, v storage.Volume, ids idmap.Map) (string, error) {
+	if err := d.pool.MustExist(v); err != nil {
+		return "", err
+	}
+	return d.points.Mount(v, ids, func() (*os.File, error) { return d.assemble(v, ids) })
+}
+
+// assemble returns v as a detached mount.
+func (d *driver) assemble(v storage.Volume, ids idmap.Map) (*os.File, error) {
+	state := d.pool.Path(v)
+	dirs, err := d.stack(state)
+	if err != nil {
+		return nil, err
+	}
+	if len(dirs) == 1 {
+		o := mounts.Options{IDs: ids, ReadOnly: v.Snapshot != ""}
+		return mounts.Tree(filepath.Join(d.pool.Root, dirs[0]), o)
+	}
+	o := mounts.Overlay{Root: d.pool.Root, Lower: dirs, IDs: ids}
+	if v.Snapshot == "" {
+		o.Upper, o.Lower, o.Work = dirs[0], dirs[1:], filepath.Join(d.rel(state), work)
+	}
+	return o.Mount()
+}
+
+func (d *driver) Unmount(_ context.Context, v storage.Volume) error { return d.points.Unmount(v) }
+
+func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
+	if err := d.pool.MustExist(v); err != nil {
+		return 0, err
+	}
+	state := d.pool.Path(v)
+	total, err := usage(ctx, state)
+	if err != nil {
+		return 0, err
+	}
+	id, err := topOf(state)
+	for err == nil && id != "" && d.usesOf(id) == 1 {
+		var n int64
+		if n, err = usage(ctx, d.layer(id)); err != nil {
+			break
+		}
+		total += n
+		id, err = topOf(d.layer(id))
+	}
+	return total, err
+}
+
+// usage returns the bytes in a state's upper directory, which it may lack.
+func usage(ctx context.Context, state string) (int64, error) {
+	dir := filepath.Join(state, upper)
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return tree.Usage(ctx, dir)
+}
+
+func (d *driver) List(context.Context) ([]storage.Volume, error) { return d.pool.List() }
+
+// Limit implements [storage.Limiter]. What a volume shares with what it was
+// cloned from does not count.
+func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
+	if err := d.pool.MustExist(v); err != nil {
+		return err
+	}
+	state := d.pool.Path(v)
+	return projquota.Limit(size, filepath.Join(state, upper), filepath.Join(state, work))
+}
+
+// Space implements [storage.Spacer].
+func (d *driver) Space(context.Context) (storage.Space, error) { return layout.Space(d.pool.Root) }
+
+var (
+	_ storage.Limiter = (*driver)(nil)
+	_ storage.Spacer  = (*driver)(nil)
+)
+
+// keyedLocks are locks by name. The zero value is ready to use.
+type keyedLocks struct {
+	mu   sync.Mutex // Guards held.
+	held map[string]*keyedLock
+}
+
+type keyedLock struct {
+	mu    sync.Mutex
+	users int // Holders and waiters; guarded by keyedLocks.mu.
+}
+
+// lock locks name and returns what unlocks it.
+func (k *keyedLocks) lock(name string) (unlock func()) {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = map[string]*keyedLock{}
+	}
+	l := k.held[name]
+	if l == nil {
+		l = &keyedLock{}
+		k.held[name] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.mu.Lock()
+	return func() {
+		l.mu.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.held, name)
+		}
+	}
+}
