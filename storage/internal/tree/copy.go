@@ -16,15 +16,20 @@ import (
 
 // Copy makes dst, which does not exist, a copy of the directory src. Files
 // share their blocks where the file system can do that.
-func Copy(ctx context.Context, dst, src string) (err error) {
+func Copy(ctx context.Context, dst, src string) error {
+	if err := os.Mkdir(dst, 0o700); err != nil {
+		return err
+	}
+	return CopyInto(ctx, dst, src)
+}
+
+// CopyInto is [Copy] into the directory dst, which is empty.
+func CopyInto(ctx context.Context, dst, src string) error {
 	from, err := openDir(unix.AT_FDCWD, src)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	if err := os.Mkdir(dst, 0o700); err != nil {
-		return err
-	}
 	to, err := openDir(unix.AT_FDCWD, dst)
 	if err != nil {
 		return err

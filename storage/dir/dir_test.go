@@ -1,0 +1,39 @@
+package dir_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/cuib/cuib/shared/testenv"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/dir"
+	"github.com/cuib/cuib/storage/storagetest"
+)
+
+func TestDriver(t *testing.T) {
+	testenv.Kernel(t)
+	storagetest.Run(t, func(t *testing.T) storagetest.Pool { return newPool(t, storage.Config{}) })
+}
+
+// newPool makes a pool that goes away with the test.
+func newPool(t *testing.T, cfg storage.Config) storagetest.Pool {
+	t.Helper()
+	cfg.Name, cfg.Dir = "p", t.TempDir()
+	cfg, err := dir.Type().Make(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reopen := func(t *testing.T) storage.Driver {
+		t.Helper()
+		d, err := dir.Type().Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	root := cfg.Source
+	if root == "" {
+		root = filepath.Join(cfg.Dir, "data")
+	}
+	return storagetest.Pool{Driver: reopen(t), Dir: root, Reopen: reopen}
+}
