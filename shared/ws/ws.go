@@ -209,3 +209,19 @@ func (c *Conn) Close() {
 
 // Abort closes the connection at once, also under a message being written.
 func (c *Conn) Abort() { _ = c.c.Close() }
+
+// Watch returns a context that ends with ctx or with the connection. It reads
+// what the other end sends, to no use, and pings it; nobody else may read.
+func (c *Conn) Watch(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		for {
+			if _, _, err := c.c.NextReader(); err != nil {
+				return
+			}
+		}
+	}()
+	go c.KeepAlive(ctx)
+	return ctx
+}

@@ -44,7 +44,7 @@ func serve(tb testing.TB, handle func(*ws.Conn)) ws.Dialer {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, `{"type":"error","error_code":404,"error":"instance \"c1\" not found"}`)
 	})
-	srv := &http.Server{Handler: mux} //nolint:gosec // The client is this test.
+	srv := &http.Server{Handler: mux}
 	go func() { _ = srv.Serve(l) }()
 	tb.Cleanup(func() { _ = srv.Close(); wg.Wait() })
 	return ws.Dialer{Dial: func(ctx context.Context) (net.Conn, error) {
@@ -64,7 +64,7 @@ func open(tb testing.TB, d ws.Dialer) *ws.Conn {
 
 // random returns a stream of n bytes that comes in pieces of any size.
 func random(seed uint64, n int64) io.Reader {
-	src := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // Data to compare.
+	src := rand.New(rand.NewPCG(seed, 1))
 	data := make([]byte, 1<<20)
 	for i := range data {
 		data[i] = byte(src.Uint32())

@@ -10,7 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"maps"
-	"net"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/ws"
 )
 
 // Retention is how long an operation can be read after its end. Clients
@@ -56,22 +57,18 @@ type Job struct {
 
 	// Connect serves one connection of class Websocket, on the goroutine of
 	// the connection's request. The secret, which is not checked yet, says
-	// which stream it is.
-	Connect func(ctx context.Context, secret string, conn Conn) error
+	// which stream it is; upgrade opens the connection, which Connect closes.
+	Connect func(ctx context.Context, secret string, upgrade Upgrade) error
 }
 
-// A Conn is a message stream: a websocket, as package ws has it.
-type Conn interface {
-	// ReadMessage returns the next message; text is false for binary ones.
-	ReadMessage() (text bool, data []byte, err error)
-	WriteMessage(text bool, data []byte) error
-	NetConn() net.Conn
-	Close() error
-}
+// An Upgrade makes a websocket of a request.
+type Upgrade func() (*ws.Conn, error)
 
 // A Manager owns the daemon's operations. Its goroutines are the only ones
 // that the services' work runs on outside of requests.
 type Manager struct {
+	Log *slog.Logger // What failed inside is logged here; set before the first Start.
+
 	base    context.Context //nolint:containedctx // It is the life of all operations.
 	publish func(typ string, metadata any)
 	wg      sync.WaitGroup
@@ -89,6 +86,7 @@ type Op struct {
 	m      *Manager
 	done   chan struct{} // Closed at the end.
 	cancel context.CancelCauseFunc
+	ended  bool // Guarded by the manager's mu.
 
 	mu   sync.Mutex // Guards what follows.
 	desc api.Operation
@@ -97,7 +95,7 @@ type Op struct {
 // NewManager returns a manager whose operations end with ctx. It calls
 // publish with each operation that begins, changes or ends.
 func NewManager(ctx context.Context, publish func(typ string, metadata any)) *Manager {
-	return &Manager{base: ctx, publish: publish, ops: map[string]*Op{}, busy: map[string]*Op{}}
+	return &Manager{Log: slog.New(slog.DiscardHandler), base: ctx, publish: publish, ops: map[string]*Op{}, busy: map[string]*Op{}}
 }
 
 // Start runs a job in the background. It returns an error of kind
@@ -116,8 +114,11 @@ func (m *Manager) Start(job Job) (*Op, error) {
 	m.wg.Go(func() {
 		defer cancel(nil)
 		err := protect(ctx, op, job.Run)
-		if errors.Is(err, context.Canceled) {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			err = context.Cause(ctx)
+		}
+		if errs.Is(err, errs.Internal) {
+			m.Log.ErrorContext(ctx, "operation failed", "operation", op.ID, "description", job.Description, "err", err)
 		}
 		m.finish(op, err)
 	})
@@ -158,6 +159,11 @@ func (m *Manager) add(op *Op) error {
 
 func (m *Manager) finish(op *Op, err error) {
 	m.mu.Lock()
+	if op.ended {
+		m.mu.Unlock()
+		return
+	}
+	op.ended = true
 	for _, object := range op.job.Objects {
 		delete(m.busy, object)
 	}
@@ -174,7 +180,8 @@ func (m *Manager) finish(op *Op, err error) {
 func protect(ctx context.Context, op *Op, fn func(context.Context, *Op) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = errs.Newf(errs.Internal, "panic: %v\n%s", p, debug.Stack())
+			op.m.Log.ErrorContext(ctx, "panic", "operation", op.ID, "reason", p, "stack", string(debug.Stack()))
+			err = errs.Newf(errs.Internal, "panic: %v", p)
 		}
 	}()
 	return fn(ctx, op)
@@ -223,11 +230,11 @@ func (o *Op) Cancel() error {
 }
 
 // Connect hands a connection to an operation of class Websocket.
-func (o *Op) Connect(ctx context.Context, secret string, conn Conn) error {
+func (o *Op) Connect(ctx context.Context, secret string, upgrade Upgrade) error {
 	if o.job.Connect == nil {
 		return errs.Invalidf("operation %q is not a websocket operation", o.ID)
 	}
-	return o.job.Connect(ctx, secret, conn)
+	return o.job.Connect(ctx, secret, upgrade)
 }
 
 // Wait waits until the operation or ctx has ended and describes the former.

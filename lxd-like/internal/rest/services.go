@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"io"
-	"net"
 	"os"
 
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
@@ -15,6 +14,15 @@ import (
 // The services that the handlers call. A method that answers with an
 // [ops.Job] has checked the request: what is wrong with it is its error, and
 // the job is what remains to be done.
+
+// instanceService is all that there is to do with instances.
+type instanceService interface {
+	instanceReader
+	instanceLife
+	instanceStreams
+	snapshotService
+	profileService
+}
 
 // instanceReader reads instances.
 type instanceReader interface {
@@ -49,10 +57,8 @@ type instanceStreams interface {
 	Console(ctx context.Context, name string, req api.InstanceConsolePost) (ops.Job, error)
 	ConsoleLog(ctx context.Context, name string) (io.ReadCloser, error)
 	ClearConsoleLog(ctx context.Context, name string) error
-	// SFTP serves the SFTP protocol, on the instance's files, until conn ends.
-	SFTP(ctx context.Context, name string, conn net.Conn) error
-	// Files opens the instance's file system for the /files endpoint.
-	Files(ctx context.Context, name string) (guestfs.FS, error)
+	// Files opens the instance's file system, which the caller closes.
+	Files(ctx context.Context, name string) (*guestfs.FS, error)
 }
 
 // snapshotService keeps snapshots of instances.
@@ -78,6 +84,8 @@ type profileService interface {
 
 // imageService keeps images.
 type imageService interface {
+	aliasService
+
 	List(ctx context.Context) ([]api.Image, error)
 	// Get finds an image by the beginning of its fingerprint.
 	Get(ctx context.Context, fingerprint string) (api.Image, error)
@@ -124,4 +132,11 @@ type netService interface {
 	Delete(ctx context.Context, name string) error
 	Leases(ctx context.Context, name string) ([]api.NetworkLease, error)
 	State(ctx context.Context, name string) (api.NetworkState, error)
+}
+
+// serverConfig keeps the configuration of the server.
+type serverConfig interface {
+	Config(ctx context.Context) (map[string]string, error)
+	// SetConfig changes keys; an empty value unsets one.
+	SetConfig(ctx context.Context, values map[string]string) error
 }

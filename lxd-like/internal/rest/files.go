@@ -1,0 +1,189 @@
+package rest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/guestfs"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// header returns a header that the peers prefix with their names.
+func header(r *http.Request, name string) string {
+	for _, prefix := range []string{"X-Cuib-", "X-Incus-", "X-Lxd-"} {
+		if v := r.Header.Get(prefix + name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// files opens the file system of the request's instance, and says which path
+// of it is meant.
+func (s *Server) files(r *http.Request) (*guestfs.FS, string, error) {
+	p := r.URL.Query().Get("path")
+	if !strings.HasPrefix(p, "/") {
+		return nil, "", errs.Invalidf("path is %q: want an absolute path in the instance", p)
+	}
+	fs, err := s.Instances.Files(r.Context(), r.PathValue("name"))
+	return fs, path.Clean(p), err
+}
+
+// getFile answers with the contents of a file, the names in a directory, or
+// the target of a symbolic link.
+func (s *Server) getFile(r *http.Request) (response, error) {
+	fs, name, err := s.files(r)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := readFile(fs, name, r.Method)
+	if err != nil {
+		fs.Close()
+		return nil, err
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		defer fs.Close()
+		return resp(w, r)
+	}, nil
+}
+
+func readFile(fs *guestfs.FS, name, method string) (response, error) {
+	f, err := fs.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	out := raw{data: io.NopCloser(bytes.NewReader(nil)), size: -1, name: path.Base(name), modified: f.Modified}
+	switch {
+	case f.Type == guestfs.Directory:
+		names, err := fs.ReadDir(name)
+		if err != nil {
+			return nil, err
+		}
+		return described(synced(names), f), nil
+	case f.Type == guestfs.Symlink:
+		target, err := fs.ReadLink(name)
+		if err != nil {
+			return nil, err
+		}
+		out.data, out.size = io.NopCloser(strings.NewReader(target)), int64(len(target))
+	case f.Type != guestfs.Regular:
+		return nil, errs.Invalidf("%s is neither file nor directory nor symbolic link", name)
+	case method == http.MethodHead:
+		out.size = f.Size
+	default: // Its size may change, or be unknown, as below /proc.
+		if out.data, err = fs.Open(name); err != nil {
+			return nil, err
+		}
+	}
+	return described(out.response(), f), nil
+}
+
+// described adds what there is to say of a file, for either peer's clients.
+func described(resp response, f guestfs.File) response {
+	for key, value := range map[string]string{
+		"Uid": fmt.Sprint(f.UID), "Gid": fmt.Sprint(f.GID), "Mode": fmt.Sprintf("%04o", f.Mode),
+		"Type": f.Type, "Modified": f.Modified.UTC().Format(time.RFC3339Nano),
+	} {
+		for _, prefix := range []string{"X-Incus-", "X-LXD-"} {
+			resp = withHeader(resp, prefix+key, value)
+		}
+	}
+	return resp
+}
+
+// postFile writes a file, or makes a directory or a symbolic link.
+func (s *Server) postFile(r *http.Request) (response, error) {
+	f, err := fileOf(r)
+	if err != nil {
+		return nil, err
+	}
+	appending := false
+	switch write := header(r, "Write"); write {
+	case "", "overwrite":
+	case "append":
+		appending = true
+	default:
+		return nil, errs.Invalidf("header X-Incus-write is %q: want overwrite or append", write)
+	}
+	fs, name, err := s.files(r)
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	switch f.Type {
+	case "", guestfs.Regular:
+		if appending {
+			return done(fs.Append(name, r.Body, f))
+		}
+		return done(fs.Write(name, r.Body, f))
+	case guestfs.Directory:
+		return done(fs.Mkdir(name, f))
+	case guestfs.Symlink:
+		target, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+		if err != nil {
+			return nil, errs.Newf(errs.Canceled, "read the request body: %w", err)
+		}
+		return done(fs.Symlink(name, string(target), f))
+	default:
+		return nil, errs.Invalidf("header X-Incus-type is %q: want %s, %s or %s", f.Type, guestfs.Regular, guestfs.Directory, guestfs.Symlink)
+	}
+}
+
+// fileOf reads the headers that describe a file.
+func fileOf(r *http.Request) (guestfs.File, error) {
+	f := guestfs.File{Type: header(r, "Type"), UID: -1, GID: -1, Mode: -1}
+	for _, h := range []struct {
+		name string
+		base int
+		max  int64
+		to   *int64
+	}{{"Uid", 10, 1<<32 - 2, &f.UID}, {"Gid", 10, 1<<32 - 2, &f.GID}, {"Mode", 8, 0o7777, &f.Mode}} {
+		text := header(r, h.name)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimPrefix(text, "0o"), h.base, 64)
+		if err != nil || n < -1 || n > h.max {
+			return f, errs.Invalidf("header X-Incus-%s is %q: want a number in base %d", strings.ToLower(h.name), text, h.base)
+		}
+		*h.to = n
+	}
+	return f, nil
+}
+
+func (s *Server) deleteFile(r *http.Request) (response, error) {
+	fs, name, err := s.files(r)
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	return done(fs.Remove(name))
+}
+
+// serveSFTP turns the connection into one of the SFTP protocol.
+func (s *Server) serveSFTP(r *http.Request) (response, error) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "sftp") {
+		return nil, errs.Invalidf("header Upgrade is %q: want sftp", r.Header.Get("Upgrade"))
+	}
+	fs, err := s.Instances.Files(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		defer fs.Close()
+		return switchTo("sftp", func(conn net.Conn) {
+			stop := s.untilDrained(func() { _ = conn.Close() })
+			defer stop()
+			if err := fs.ServeSFTP(conn); err != nil {
+				s.Log.DebugContext(r.Context(), "sftp ended", "err", err)
+			}
+		})(w, r)
+	}, nil
+}

@@ -1,0 +1,258 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+func instanceURL(name string) string { return "/1.0/instances/" + url.PathEscape(name) }
+
+func (s *Server) listInstances(r *http.Request) (response, error) {
+	ctx := r.Context()
+	if t := r.URL.Query().Get("instance-type"); t == "virtual-machine" {
+		return synced([]string{}), nil
+	}
+	filtered := r.URL.Query().Get("filter") != ""
+	switch {
+	case recursion(r) == 2:
+		all, err := s.Instances.ListFull(ctx)
+		for i := range all {
+			all[i] = withState(all[i])
+		}
+		return list(r, all, err, func(in api.InstanceFull) string { return instanceURL(in.Name) })
+	case recursion(r) == 1 || filtered:
+		all, err := s.Instances.List(ctx)
+		return list(r, all, err, func(in api.Instance) string { return instanceURL(in.Name) })
+	default:
+		names, err := s.Instances.Names(ctx)
+		return list(r, names, err, instanceURL)
+	}
+}
+
+// withState fills what clients take for granted.
+func withState(in api.InstanceFull) api.InstanceFull {
+	if in.State == nil {
+		in.State = &api.InstanceState{Status: in.Status, StatusCode: in.StatusCode}
+	}
+	if in.Backups == nil {
+		in.Backups = []any{}
+	}
+	if in.Snapshots == nil {
+		in.Snapshots = []api.InstanceSnapshot{}
+	}
+	return in
+}
+
+func (s *Server) createInstance(r *http.Request) (response, error) {
+	body, err := decode[api.InstancesPost](r)
+	if err != nil {
+		return nil, err
+	}
+	if body.Type != "" && body.Type != "container" {
+		return nil, errs.Newf(errs.Unsupported, "type is %q: this server runs containers only", body.Type)
+	}
+	body.Source.InstanceOnly = body.Source.InstanceOnly || body.Source.ContainerOnly
+	return s.start(s.Instances.Create(r.Context(), body))
+}
+
+// putInstances changes what all instances are doing.
+func (s *Server) putInstances(r *http.Request) (response, error) {
+	body, err := decode[api.InstancesPut](r)
+	if err != nil {
+		return nil, err
+	}
+	if body.State == nil {
+		return nil, errs.Invalidf("field \"state\" is missing in the request body")
+	}
+	return s.start(s.Instances.SetStates(r.Context(), *body.State))
+}
+
+func (s *Server) getInstance(r *http.Request) (response, error) {
+	name := r.PathValue("name")
+	if recursion(r) > 0 {
+		in, err := s.Instances.GetFull(r.Context(), name)
+		if err != nil {
+			return nil, err
+		}
+		return tagged(withState(in), in.InstancePut)
+	}
+	in, err := s.Instances.Get(r.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	return tagged(in, in.InstancePut)
+}
+
+// instancePut reads the writable part of an instance.
+func (s *Server) instancePut(r *http.Request) (any, error) {
+	in, err := s.Instances.Get(r.Context(), r.PathValue("name"))
+	return in.InstancePut, err
+}
+
+func (s *Server) putInstance(r *http.Request) (response, error) {
+	body, err := decode[api.InstancePut](r)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMatch(r, func() (any, error) { return s.instancePut(r) }); err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.Update(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) patchInstance(r *http.Request) (response, error) {
+	name := r.PathValue("name")
+	in, err := s.Instances.Get(r.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMatch(r, func() (any, error) { return in.InstancePut, nil }); err != nil {
+		return nil, err
+	}
+	body, err := merge(in.InstancePut, r)
+	if err != nil {
+		return nil, err
+	}
+	return done(s.Instances.UpdateNow(r.Context(), name, body))
+}
+
+func (s *Server) renameInstance(r *http.Request) (response, error) {
+	body, err := decode[api.InstancePost](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.Rename(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) deleteInstance(r *http.Request) (response, error) {
+	return s.start(s.Instances.Delete(r.Context(), r.PathValue("name")))
+}
+
+func (s *Server) getState(r *http.Request) (response, error) {
+	state, err := s.Instances.State(r.Context(), r.PathValue("name"))
+	return got(state, err)
+}
+
+func (s *Server) putState(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceStatePut](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.SetState(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) rebuildInstance(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceRebuildPost](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.Rebuild(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) execInstance(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceExecPost](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.Exec(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) attachConsole(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceConsolePost](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.Console(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) getConsoleLog(r *http.Request) (response, error) {
+	if t := r.URL.Query().Get("type"); t != "" && t != "log" {
+		return nil, errs.Invalidf("type is %q: want log", t)
+	}
+	data, err := s.Instances.ConsoleLog(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	return raw{data: data, size: -1}.response(), nil
+}
+
+func (s *Server) clearConsoleLog(r *http.Request) (response, error) {
+	return done(s.Instances.ClearConsoleLog(r.Context(), r.PathValue("name")))
+}
+
+// outputs is where the recorded output of programs is among the logs.
+const outputs = "exec-output/"
+
+func (s *Server) listLogs(r *http.Request) (response, error) {
+	names, err := s.Instances.Logs(r.Context(), r.PathValue("name"))
+	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return strings.HasPrefix(n, outputs) })
+	return s.logURLs(r, names, err)
+}
+
+func (s *Server) listOutputs(r *http.Request) (response, error) {
+	names, err := s.Instances.Logs(r.Context(), r.PathValue("name"))
+	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasPrefix(n, outputs) })
+	return s.logURLs(r, names, err)
+}
+
+func (s *Server) logURLs(r *http.Request, names []string, err error) (response, error) {
+	if err != nil {
+		return nil, err
+	}
+	urls := make([]string, 0, len(names))
+	for _, n := range names {
+		urls = append(urls, instanceURL(r.PathValue("name"))+"/logs/"+n)
+	}
+	return synced(urls), nil
+}
+
+func (s *Server) getLog(r *http.Request) (response, error) {
+	f, err := s.Instances.Log(r.Context(), r.PathValue("name"), r.PathValue("file"))
+	if err != nil {
+		return nil, err
+	}
+	return raw{data: f, size: -1, typ: "text/plain; charset=utf-8"}.response(), nil
+}
+
+func (s *Server) deleteLog(r *http.Request) (response, error) {
+	return done(s.Instances.DeleteLog(r.Context(), r.PathValue("name"), r.PathValue("file")))
+}
+
+func (s *Server) getMetadata(r *http.Request) (response, error) {
+	meta, err := s.Instances.Metadata(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	return tagged(meta, meta)
+}
+
+func (s *Server) putMetadata(r *http.Request) (response, error) {
+	body, err := decode[api.ImageMetadata](r)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMatch(r, func() (any, error) { return s.Instances.Metadata(r.Context(), r.PathValue("name")) }); err != nil {
+		return nil, err
+	}
+	return done(s.Instances.SetMetadata(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) patchMetadata(r *http.Request) (response, error) {
+	meta, err := s.Instances.Metadata(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMatch(r, func() (any, error) { return meta, nil }); err != nil {
+		return nil, err
+	}
+	body, err := merge(meta, r)
+	if err != nil {
+		return nil, err
+	}
+	return done(s.Instances.SetMetadata(r.Context(), r.PathValue("name"), body))
+}

@@ -1,0 +1,62 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/cuib/cuib/shared/api"
+)
+
+func networkURL(name string) string { return "/1.0/networks/" + url.PathEscape(name) }
+
+func (s *Server) listNetworks(r *http.Request) (response, error) {
+	all, err := s.Nets.List(r.Context())
+	return list(r, all, err, func(n api.Network) string { return networkURL(n.Name) })
+}
+
+func (s *Server) createNetwork(r *http.Request) (response, error) {
+	body, err := decode[api.NetworksPost](r)
+	if err != nil {
+		return nil, err
+	}
+	return created(networkURL(body.Name), s.Nets.Create(r.Context(), body))
+}
+
+func (s *Server) network(r *http.Request) (whole, writable any, err error) {
+	n, err := s.Nets.Get(r.Context(), r.PathValue("name"))
+	return n, n.NetworkPut, err
+}
+
+func (s *Server) getNetwork(r *http.Request) (response, error) { return read(r, s.network) }
+
+func (s *Server) putNetwork(r *http.Request) (response, error) {
+	return replace(r, s.network, s.Nets.Update)
+}
+
+func (s *Server) patchNetwork(r *http.Request) (response, error) {
+	return change(r, s.network, s.Nets.Update)
+}
+
+func (s *Server) renameNetwork(r *http.Request) (response, error) {
+	body, err := decode[api.RenamePost](r)
+	if err != nil {
+		return nil, err
+	}
+	return created(networkURL(body.Name), s.Nets.Rename(r.Context(), r.PathValue("name"), body.Name))
+}
+
+func (s *Server) deleteNetwork(r *http.Request) (response, error) {
+	return done(s.Nets.Delete(r.Context(), r.PathValue("name")))
+}
+
+func (s *Server) listLeases(r *http.Request) (response, error) {
+	leases, err := s.Nets.Leases(r.Context(), r.PathValue("name"))
+	if leases == nil {
+		leases = []api.NetworkLease{}
+	}
+	return got(leases, err)
+}
+
+func (s *Server) getNetworkState(r *http.Request) (response, error) {
+	return got(s.Nets.State(r.Context(), r.PathValue("name")))
+}

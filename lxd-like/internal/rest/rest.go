@@ -1,0 +1,138 @@
+// Package rest serves the REST API. A handler decodes a request, calls one
+// method of a service and says what became of it; it decides nothing else.
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+
+	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// A Server is the API's HTTP handler. Its fields are set before it serves.
+type Server struct {
+	Instances instanceService
+	Images    imageService
+	Pools     poolService
+	Nets      netService
+	Config    serverConfig
+
+	// Environment describes host and daemon.
+	Environment func(ctx context.Context) (api.ServerEnvironment, error)
+
+	Ops    *ops.Manager
+	Events *events.Hub
+	Log    *slog.Logger
+
+	drain   sync.Once
+	drained chan struct{} // Closed by Drain; made by Handler.
+}
+
+// Handler returns the whole API.
+func (s *Server) Handler() http.Handler {
+	s.drained = make(chan struct{})
+	mux := http.NewServeMux()
+	for pattern, methods := range byPattern(s.routes()) {
+		mux.Handle(pattern, s.dispatch(methods))
+	}
+	mux.Handle("/", s.handler(func(r *http.Request) (response, error) {
+		return nil, errs.NotFoundf("there is no %s", r.URL.Path)
+	}))
+	return mux
+}
+
+// Drain makes the server refuse all further requests, and ends those that
+// only listen. The daemon calls it when it begins to shut down.
+func (s *Server) Drain() { s.drain.Do(func() { close(s.drained) }) }
+
+// byPattern groups routes. The multiplexer is told no methods: one that a
+// path does not have would fall through to the path that matches all.
+func byPattern(routes []route) map[string]map[string]handle {
+	out := map[string]map[string]handle{}
+	for _, rt := range routes {
+		if out[rt.pattern] == nil {
+			out[rt.pattern] = map[string]handle{}
+		}
+		out[rt.pattern][rt.method] = rt.handle
+	}
+	return out
+}
+
+// dispatch chooses among the methods of a path.
+func (s *Server) dispatch(methods map[string]handle) http.Handler {
+	return s.handler(func(r *http.Request) (response, error) {
+		if h, ok := methods[r.Method]; ok {
+			return h(r)
+		}
+		if h, ok := methods[http.MethodGet]; ok && r.Method == http.MethodHead {
+			return h(r)
+		}
+		return notAllowed(r.Method, methods), nil
+	})
+}
+
+// handler makes an http.Handler of a handle. It is the one place that checks
+// access, turns errors into statuses and logs failures.
+func (s *Server) handler(h handle) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.recover(w, r)
+		r.Body = limitBody(w, r)
+		resp, err := s.answer(h, r)
+		if err == nil {
+			err = resp(w, r)
+		}
+		if err == nil {
+			return
+		}
+		if errs.Is(err, errs.Internal) {
+			s.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		}
+		_ = errorResponse(err)(w, r) // It fails only if the client is gone.
+	})
+}
+
+func (s *Server) answer(h handle, r *http.Request) (response, error) {
+	select {
+	case <-s.drained:
+		return nil, errs.Newf(errs.Unavailable, "the daemon is shutting down")
+	default:
+	}
+	if err := allowed(r); err != nil {
+		return nil, err
+	}
+	if err := checkQuery(r); err != nil {
+		return nil, err
+	}
+	return h(r)
+}
+
+// recover answers a request whose handler panicked.
+func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
+	p := recover() //nolint:revive // It is what is deferred.
+	if p == nil {
+		return
+	}
+	s.Log.ErrorContext(r.Context(), "panic", "method", r.Method, "path", r.URL.Path, "reason", p, "stack", string(debug.Stack()))
+	_ = errorResponse(errs.Newf(errs.Internal, "internal error: %v", p))(w, r) // The client may be gone.
+}
+
+// start answers with an operation that does the job.
+func (s *Server) start(job ops.Job, err error) (response, error) {
+	if err != nil {
+		return nil, err
+	}
+	if urls := job.Resources["instances"]; urls != nil {
+		job.Resources["containers"] = urls // What older clients look for.
+	}
+	op, err := s.Ops.Start(job)
+	if err != nil {
+		return nil, err
+	}
+	return asyncResponse(op), nil
+}

@@ -1,0 +1,181 @@
+package rest
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// extensions are what the API offers beyond its first version. Clients take
+// the presence of one for a promise. Those of our own begin with cuib.
+var extensions = []string{
+	"api_filtering",
+	"console",
+	"container_copy_project",
+	"container_edit_metadata",
+	"container_exec_recording",
+	"container_exec_signal_handling",
+	"container_exec_user_group_cwd",
+	"container_full",
+	"container_last_used_at",
+	"container_only_migration",
+	"container_snapshot_stateful_migration",
+	"cuib_image_build",
+	"directory_manipulation",
+	"etag",
+	"event_lifecycle",
+	"file_append",
+	"file_delete",
+	"file_get_symlink",
+	"file_symlinks",
+	"id_map",
+	"image_compression_algorithm",
+	"image_create_aliases",
+	"images_all_projects",
+	"instance_all_projects",
+	"instance_bulk_state_change",
+	"instance_create_start",
+	"instance_get_full",
+	"instance_nic_network",
+	"instances",
+	"instances_rebuild",
+	"instances_state_os_info",
+	"instances_state_total",
+	"instance_state_started_at",
+	"kernel_limits",
+	"limits_cpuset",
+	"metadata_configuration",
+	"network",
+	"network_leases",
+	"network_leases_location",
+	"network_state",
+	"networks_all_projects",
+	"operation_description",
+	"operations_get_query_all_projects",
+	"patch",
+	"profiles_all_projects",
+	"projects",
+	"resources_disk_sata",
+	"restrict_devlxd",
+	"snapshot_expiry",
+	"snapshot_expiry_creation",
+	"storage",
+	"storage_api_local_volume_handling",
+	"unix_device_rename",
+}
+
+func (s *Server) listVersions(*http.Request) (response, error) {
+	return synced([]string{"/1.0"}), nil
+}
+
+func (s *Server) getServer(r *http.Request) (response, error) {
+	config, err := s.Config.Config(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	env, err := s.Environment(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	put := api.ServerPut{Config: orEmpty(config)}
+	return tagged(api.Server{
+		ServerPut:     put,
+		APIExtensions: extensions,
+		APIStatus:     "stable", APIVersion: "1.0",
+		Auth: "trusted", AuthMethods: []string{"tls"},
+		AuthUserName: userName(r.Context()), AuthUserMethod: "unix",
+		Environment: env,
+	}, put)
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func (s *Server) putServer(r *http.Request) (response, error) {
+	body, err := decode[api.ServerPut](r)
+	if err != nil {
+		return nil, err
+	}
+	current, err := s.serverConfig(r)
+	if err != nil {
+		return nil, err
+	}
+	changes := maps.Clone(body.Config)
+	if changes == nil {
+		changes = api.ConfigMap{}
+	}
+	for key := range current {
+		if _, ok := changes[key]; !ok {
+			changes[key] = "" // What a PUT leaves out is unset.
+		}
+	}
+	return done(s.setConfig(r.Context(), changes))
+}
+
+func (s *Server) patchServer(r *http.Request) (response, error) {
+	body, err := decode[api.ServerPut](r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.serverConfig(r); err != nil {
+		return nil, err
+	}
+	return done(s.setConfig(r.Context(), body.Config))
+}
+
+// serverConfig reads the configuration for a change of it.
+func (s *Server) serverConfig(r *http.Request) (map[string]string, error) {
+	config, err := s.Config.Config(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return config, checkMatch(r, func() (any, error) { return api.ServerPut{Config: orEmpty(config)}, nil })
+}
+
+func (s *Server) setConfig(ctx context.Context, changes map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		if name, ok := strings.CutPrefix(key, "user."); !ok || name == "" {
+			return errs.Invalidf("server configuration has no key %q: allowed are keys that begin with \"user.\"", key)
+		}
+	}
+	if err := s.Config.SetConfig(ctx, changes); err != nil {
+		return err
+	}
+	s.Events.Lifecycle("config-updated", "/1.0", nil)
+	return nil
+}
+
+// getCluster says that the server is alone.
+func (s *Server) getCluster(*http.Request) (response, error) {
+	cluster := struct {
+		ServerName   string `json:"server_name"`
+		Enabled      bool   `json:"enabled"`
+		MemberConfig []any  `json:"member_config"`
+	}{MemberConfig: []any{}}
+	return tagged(cluster, cluster)
+}
+
+var defaultProject = api.Project{
+	Name: "default", Description: "All that this server has", UsedBy: []string{},
+	Config: api.ConfigMap{"features.images": "true", "features.networks": "true", "features.profiles": "true", "features.storage.volumes": "true"},
+}
+
+func (s *Server) listProjects(r *http.Request) (response, error) {
+	return list(r, []api.Project{defaultProject}, nil, func(p api.Project) string { return "/1.0/projects/" + p.Name })
+}
+
+func (s *Server) getProject(r *http.Request) (response, error) {
+	if name := r.PathValue("name"); name != defaultProject.Name {
+		return nil, errs.NotFoundf("project %q not found", name)
+	}
+	return tagged(defaultProject, defaultProject)
+}

@@ -1,0 +1,82 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+func (s *Server) listSnapshots(r *http.Request) (response, error) {
+	instance := r.PathValue("name")
+	all, err := s.Instances.Snapshots(r.Context(), instance)
+	return list(r, all, err, func(snap api.InstanceSnapshot) string {
+		return instanceURL(instance) + "/snapshots/" + url.PathEscape(snap.Name)
+	})
+}
+
+func (s *Server) createSnapshot(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceSnapshotsPost](r)
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.CreateSnapshot(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) snapshot(r *http.Request) (api.InstanceSnapshot, error) {
+	return s.Instances.Snapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"))
+}
+
+func (s *Server) getSnapshot(r *http.Request) (response, error) {
+	snap, err := s.snapshot(r)
+	if err != nil {
+		return nil, err
+	}
+	return tagged(snap, snap.InstanceSnapshotPut)
+}
+
+func (s *Server) putSnapshot(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceSnapshotPut](r)
+	if err != nil {
+		return nil, err
+	}
+	err = checkMatch(r, func() (any, error) {
+		snap, err := s.snapshot(r)
+		return snap.InstanceSnapshotPut, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body))
+}
+
+func (s *Server) patchSnapshot(r *http.Request) (response, error) {
+	snap, err := s.snapshot(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMatch(r, func() (any, error) { return snap.InstanceSnapshotPut, nil }); err != nil {
+		return nil, err
+	}
+	body, err := merge(snap.InstanceSnapshotPut, r)
+	if err != nil {
+		return nil, err
+	}
+	return s.start(s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body))
+}
+
+func (s *Server) renameSnapshot(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceSnapshotPost](r)
+	if err != nil {
+		return nil, err
+	}
+	if body.Migration {
+		return nil, errs.Newf(errs.Unsupported, "snapshots can't be moved to another server")
+	}
+	return s.start(s.Instances.RenameSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body))
+}
+
+func (s *Server) deleteSnapshot(r *http.Request) (response, error) {
+	return s.start(s.Instances.DeleteSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot")))
+}
