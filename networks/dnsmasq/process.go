@@ -68,7 +68,7 @@ func open(cfg networks.Config, pid int) (*Process, error) {
 	}
 	p := &Process{pid, os.NewFile(uintptr(fd), "pidfd")}
 	// Only now: the id cannot pass to another process any more unnoticed.
-	if !ours(cfg, pid) || p.signal(0) != nil {
+	if !ours(cfg, pid) {
 		p.Close()
 		return nil, nil //nolint:nilnil // as Find
 	}
