@@ -1,7 +1,17 @@
 package runtime
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // A Runtime runs containers. Its methods are safe for concurrent use.
@@ -9,7 +19,155 @@ type Runtime struct {
 	Dir  string // What belongs to running containers: Dir/NAME has their configuration, logs and status.
 	Shim string // Path of cuib-shim.
 	Log  *slog.Logger
+
+	mu      sync.Mutex            // Guards running.
+	running map[string]*container // By name; those that start too.
+
+	host hostFacts
 }
 
-// shimProcess is a cuib-shim that runs for us.
-type shimProcess struct{}
+// Names of the files in Dir/NAME.
+const (
+	confFile    = "lxc.conf"
+	environFile = "environ"
+	stateFile   = "state.json"
+	statusFile  = "status"
+	consoleFile = "console.log"
+	lxcLogFile  = "lxc.log"
+	shimLogFile = "shim.log"
+	mountsDir   = "mounts"
+	devicesDir  = "devices"
+)
+
+func (r *Runtime) path(name string, elem ...string) string {
+	return filepath.Join(append([]string{r.Dir, name}, elem...)...)
+}
+
+// add puts a container into the index, which is how names are reserved.
+func (r *Runtime) add(c *container) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running[c.spec.Name] != nil {
+		return errs.Conflictf("instance %q is running", c.spec.Name)
+	}
+	if r.running == nil {
+		r.running = map[string]*container{}
+	}
+	r.running[c.spec.Name] = c
+	return nil
+}
+
+func (r *Runtime) remove(c *container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running[c.spec.Name] == c {
+		delete(r.running, c.spec.Name)
+	}
+}
+
+// find returns a container whose start has succeeded.
+func (r *Runtime) find(name string) (*container, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.running[name]
+	if c == nil || !c.up {
+		return nil, errs.NotFoundf("instance %q is not running", name)
+	}
+	return c, nil
+}
+
+func (r *Runtime) setUp(c *container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.up = true
+}
+
+// Get returns what is known of a running container, or an error of kind
+// NotFound.
+func (r *Runtime) Get(name string) (Running, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return Running{}, err
+	}
+	in, err := c.current()
+	if err != nil {
+		return Running{}, err
+	}
+	frozen, err := r.frozen(in)
+	if err != nil {
+		return Running{}, c.orGone(err)
+	}
+	return Running{Name: name, PID: in.pid, StartedAt: c.started, Frozen: frozen}, nil
+}
+
+// Wait returns when the container has ended and all of it is gone, at once if
+// it does not run.
+func (r *Runtime) Wait(ctx context.Context, name string) error {
+	r.mu.Lock()
+	c := r.running[name]
+	r.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// ConsoleLog opens what the container has written to its console, also after
+// its end. It is empty if there is none.
+func (r *Runtime) ConsoleLog(name string) (io.ReadCloser, error) {
+	var parts []io.Reader
+	var files closers
+	for _, suffix := range []string{".1", ""} { // liblxc moves a log that is full to .1
+		f, err := os.Open(r.path(name, consoleFile+suffix))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(err, files.Close())
+		}
+		parts, files = append(parts, f), append(files, f)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(parts...), files}, nil
+}
+
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errList []error
+	for _, one := range c {
+		errList = append(errList, one.Close())
+	}
+	return errors.Join(errList...)
+}
+
+// ClearConsoleLog empties the console's log.
+func (r *Runtime) ClearConsoleLog(name string) error {
+	err := os.Remove(r.path(name, consoleFile+".1"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = os.Truncate(r.path(name, consoleFile), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("clear the console log of %q: %w", name, err)
+	}
+	return nil
+}
+
+// Forget removes what is left of a container that does not run: its logs.
+func (r *Runtime) Forget(name string) error {
+	r.mu.Lock()
+	running := r.running[name] != nil
+	r.mu.Unlock()
+	if running {
+		return errs.Conflictf("instance %q is running", name)
+	}
+	return os.RemoveAll(r.path(name))
+}

@@ -9,6 +9,7 @@ package runtime
 import (
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cuib/cuib/shared/idmap"
@@ -125,15 +126,23 @@ type Process struct {
 	Terminal              *os.File
 	Stdin, Stdout, Stderr *os.File
 
-	shim *shimProcess
+	session *os.File
+	pidfd   *os.File
+	release sync.Once
+
+	ended  chan struct{} // Closed when the fields below are set.
+	status int
+	err    error
 }
 
 // Console is a connection to a container's console, which the guest sees as
 // /dev/console. The caller closes it.
 type Console struct {
-	Stdin, Stdout *os.File
+	Stdin, Stdout *os.File // The same terminal.
 
-	shim *shimProcess
+	container *container
+	control   *os.File
+	shim      *shimProcess
 }
 
 // Interface is a network interface of a running container, as the kernel has

@@ -1,0 +1,150 @@
+/* The start mode: cuib-shim start DIR NAME FD INIT...
+ *
+ * It is the parent of the container's init, through liblxc, until the
+ * container ends, whatever becomes of the daemon. FD is where it reports the
+ * start: "R PID" once init runs; its end without that means failure. What
+ * went wrong is then in the container's log. "-" is for a start again after
+ * a reboot of the guest, when nobody listens. */
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Asked by liblxc after the container's end: fails, so that liblxc does not
+ * boot the guest again itself. The shim does that by starting over. A start
+ * by liblxc would use the configuration of the first start, although limits
+ * and devices have changed since, and fails while a console is attached. */
+#define AFTER_STOP "/bin/sh -c '[ \"$LXC_TARGET\" != reboot ] || { : >\"$CUIB_REBOOT\"; exit 1; }'"
+
+static void configure(struct lxc_container *c, const char *dir, const char *name)
+{
+	char *conf = formatted("%s/%s/lxc.conf", dir, name);
+	char *environ_file = formatted("%s/%s/environ", dir, name);
+	size_t length = 0;
+
+	if (!c->load_config(c, conf))
+		die("liblxc refuses %s", conf);
+	char *env = read_file(environ_file, &length);
+	for (char *s = env; s != NULL && s < env + length; s += strlen(s) + 1)
+		if (!c->set_config_item(c, "lxc.environment", s))
+			die("liblxc refuses an environment variable");
+	if (!c->set_config_item(c, "lxc.hook.post-stop", AFTER_STOP))
+		die("liblxc refuses the hook");
+	c->want_daemonize(c, false);
+	free(env);
+	free(environ_file);
+	free(conf);
+}
+
+/* is_executing reports whether a process is no longer a copy of this one. */
+static bool is_executing(pid_t pid)
+{
+	char path[32];
+	struct stat own, other;
+
+	snprintf(path, sizeof path, "/proc/%d/exe", pid);
+	return stat("/proc/self/exe", &own) == 0 && stat(path, &other) == 0 &&
+	       (own.st_ino != other.st_ino || own.st_dev != other.st_dev);
+}
+
+/* notify reports the container's init once it has left our program. alive
+ * hangs up when the shim has given up. */
+static void notify(struct lxc_container *c, int alive)
+{
+	struct pollfd p = {.fd = alive};
+
+	do {
+		pid_t pid = c->init_pid(c);
+		if (pid > 0 && is_executing(pid)) {
+			dprintf(FD_CONTROL, "R %d\n", pid);
+			_exit(0);
+		}
+	} while (poll(&p, 1, 1) == 0);
+	_exit(1);
+}
+
+/* fork_notifier leaves a process behind that ends by itself, is no child of
+ * ours, as liblxc waits for children, and holds the report's pipe. */
+static void fork_notifier(struct lxc_container *c)
+{
+	int alive[2];
+
+	if (pipe2(alive, O_CLOEXEC) < 0)
+		die("cannot make a pipe: %m");
+	pid_t pid = fork();
+	if (pid < 0)
+		die("cannot fork: %m");
+	if (pid == 0) {
+		close(alive[1]);
+		pid = fork();
+		if (pid != 0)
+			_exit(pid < 0);
+		notify(c, alive[0]);
+	}
+	close(alive[0]);
+	waitpid(pid, NULL, 0);
+	close(FD_CONTROL);
+}
+
+/* exit_status turns what liblxc keeps of init's end into a shell's terms.
+ * The kernel kills an init with SIGINT when it has called reboot(2) to halt:
+ * that is a clean end. */
+static int exit_status(int kept)
+{
+	int signal = (kept & 0x7f) == 0x7f ? (kept >> 8) & 0xff : kept & 0x7f;
+
+	if (signal == 0)
+		return (kept >> 8) & 0xff;
+	return signal == SIGINT ? 0 : 128 + signal;
+}
+
+static void write_status(const char *dir, const char *name, int status)
+{
+	char *temporary = formatted("%s/%s/.status", dir, name);
+	char *path = formatted("%s/%s/status", dir, name);
+	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0 || dprintf(fd, "%d\n", status) < 0 || rename(temporary, path) < 0)
+		die("cannot write %s: %m", path);
+	close(fd);
+	free(temporary);
+	free(path);
+}
+
+/* start_over replaces the program by itself: nothing of the previous boot is
+ * left in memory, and the process stays what the daemon knows. */
+static void start_over(char **argv)
+{
+	argv[4] = "-";
+	execv("/proc/self/exe", argv);
+	die("cannot start over: %m");
+}
+
+int start(int argc, char **argv)
+{
+	if (argc < 6)
+		die("usage: start DIR NAME FD INIT...");
+	const char *dir = argv[2], *name = argv[3];
+	char *reboot = formatted("%s/%s/reboot", dir, name);
+
+	unlink(reboot);
+	setenv("CUIB_REBOOT", reboot, 1);
+	struct lxc_container *c = open_container(dir, name);
+	configure(c, dir, name);
+	if (strcmp(argv[4], "-") != 0)
+		fork_notifier(c);
+	bool started = c->start(c, 0, argv + 5);
+	if (unlink(reboot) == 0)
+		start_over(argv);
+	write_status(dir, name, started ? exit_status(c->error_num) : 1);
+	return !started;
+}

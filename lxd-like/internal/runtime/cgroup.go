@@ -1,0 +1,208 @@
+package runtime
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Cgroups say how the host's control groups are set up.
+type Cgroups struct {
+	V1      map[string]string // Mount points by controller, or "name=systemd".
+	V2      string            // Mount point of cgroup2; empty for none.
+	V2Has   map[string]bool   // Controllers there.
+	SwapV1  bool              // v1 memory limits cover swap too.
+	AllCPUs string            // As cpuset.cpus has them.
+}
+
+type hostFacts struct {
+	once    sync.Once
+	cgroups Cgroups
+	err     error
+}
+
+func (r *Runtime) cgroups() (Cgroups, error) {
+	r.host.once.Do(func() { r.host.cgroups, r.host.err = probeCgroups() })
+	return r.host.cgroups, r.host.err
+}
+
+func probeCgroups() (Cgroups, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return Cgroups{}, err
+	}
+	defer f.Close()
+	c, err := ParseCgroups(f)
+	if err != nil {
+		return Cgroups{}, err
+	}
+	if c.V2 != "" {
+		list, err := readValue(c.V2, "cgroup.controllers")
+		if err != nil {
+			return Cgroups{}, err
+		}
+		for name := range strings.FieldsSeq(list) {
+			c.V2Has[name] = true
+		}
+	}
+	if dir := c.V1["memory"]; dir != "" {
+		_, err := os.Stat(filepath.Join(dir, memSwapV1))
+		c.SwapV1 = err == nil
+	}
+	c.AllCPUs, err = readValue("/sys/devices/system/cpu", "online")
+	return c, err
+}
+
+// ParseCgroups finds where control groups are mounted in a mountinfo file.
+func ParseCgroups(mountinfo io.Reader) (Cgroups, error) {
+	c := Cgroups{V1: map[string]string{}, V2Has: map[string]bool{}}
+	lines := bufio.NewScanner(mountinfo)
+	for lines.Scan() {
+		// 36 35 98:0 ROOT POINT OPTIONS OPTIONAL... - TYPE SOURCE SUPEROPTIONS
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		at, fstype := strings.Fields(before), strings.Fields(after)
+		if !ok || len(at) < 5 || len(fstype) < 3 || at[3] != "/" && !strings.HasPrefix(at[3], "/..") {
+			continue
+		}
+		switch fstype[0] {
+		case "cgroup2":
+			if c.V2 == "" {
+				c.V2 = at[4]
+			}
+		case "cgroup":
+			for option := range strings.SplitSeq(fstype[2], ",") {
+				if _, ok := c.V1[option]; !ok {
+					c.V1[option] = at[4]
+				}
+			}
+		}
+	}
+	return c, lines.Err()
+}
+
+// payload is the first part of the names that liblxc gives to the cgroups of
+// containers' processes, below which the guest makes its own.
+const payload = "/lxc.payload."
+
+// Dirs returns the directories of a container's cgroups, by v1 controller and
+// "" for v2, from the file /proc/PID/cgroup of its init, wherever below init
+// has moved itself.
+func (c Cgroups) Dirs(file string) map[string]string {
+	dirs := map[string]string{}
+	for line := range strings.Lines(file) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) < 3 {
+			continue
+		}
+		path := containerOnly(parts[2])
+		if parts[0] == "0" && parts[1] == "" {
+			if c.V2 != "" {
+				dirs[""] = filepath.Join(c.V2, path)
+			}
+			continue
+		}
+		for name := range strings.SplitSeq(parts[1], ",") {
+			if at := c.V1[name]; at != "" {
+				dirs[name] = filepath.Join(at, path)
+			}
+		}
+	}
+	return dirs
+}
+
+// monitor is the same for the cgroups of shims.
+const monitor = "/lxc.monitor."
+
+// containerOnly cuts off what the guest made of a cgroup's path.
+func containerOnly(path string) string {
+	i := strings.LastIndex(path, payload)
+	if i < 0 {
+		return path
+	}
+	if j := strings.IndexByte(path[i+1:], '/'); j >= 0 {
+		return path[:i+1+j]
+	}
+	return path
+}
+
+func (r *Runtime) cgroupDirs(pid int) (map[string]string, error) {
+	host, err := r.cgroups()
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return nil, err
+	}
+	return host.Dirs(string(file)), nil
+}
+
+func readValue(dir, file string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	return strings.TrimSpace(string(data)), err
+}
+
+// writeValue writes to a file that exists, in one call, as the kernel wants.
+func writeValue(dir, file, value string) error {
+	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// The last processes of a container leave their cgroups a moment after its
+// end.
+const (
+	cgroupWait  = 5 * time.Second
+	cgroupPause = 2 * time.Millisecond
+)
+
+// removeCgroups removes cgroups that liblxc left.
+func removeCgroups(dirs []string) error {
+	deadline := time.Now().Add(cgroupWait)
+	var errList []error
+	for _, dir := range dirs {
+		err := removeTree(dir)
+		for errors.Is(err, unix.EBUSY) && time.Now().Before(deadline) {
+			<-time.After(cgroupPause)
+			err = removeTree(dir)
+		}
+		errList = append(errList, err)
+	}
+	return errors.Join(errList...)
+}
+
+// removeTree removes a cgroup and those below.
+func removeTree(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	err = unix.Rmdir(dir)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,315 @@
+package runtime
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+)
+
+// A Host is what the configuration of containers depends on besides the spec.
+type Host struct {
+	Cgroups  Cgroups
+	AppArmor bool     // The kernel confines by AppArmor profiles, and they can be loaded.
+	LXCFS    []string // Files below /proc and /sys, without the first slash, that lxcfs serves.
+}
+
+// Files are the paths that a configuration names.
+type Files struct {
+	Dir     string // Dir/NAME of the runtime.
+	Seccomp string // The profile; empty for none.
+	// Staged are the places where the sources of the spec's mounts and nodes
+	// are, in order, for the container to bind.
+	Staged []Staged
+	// OnlyV2 is for guests that want nothing but cgroup2.
+	OnlyV2 bool
+}
+
+// Staged is a mount's source, ready to be bound.
+type Staged struct {
+	Source, Target string
+	File           bool // Neither is a directory.
+}
+
+// A conf collects lines of lxc.conf.
+type conf struct {
+	text strings.Builder
+	err  error
+}
+
+// add adds a line. Values come from users: none gets out of its line.
+func (c *conf) add(key, value string) {
+	if strings.ContainsAny(key+value, "\n\r\x00") {
+		if c.err == nil {
+			c.err = errs.Invalidf("value %q of %s has a line break or a NUL character", value, key)
+		}
+		return
+	}
+	c.text.WriteString(key + " = " + value + "\n")
+}
+
+// Render returns the configuration with which liblxc starts the container.
+func Render(s Spec, h Host, f Files) (string, error) {
+	c := &conf{}
+	renderBasics(c, s, f)
+	renderRoot(c, s)
+	renderSecurity(c, s, h, f)
+	renderMounts(c, s, h, f)
+	for i, n := range s.NICs {
+		if err := renderNIC(c, i, n); err != nil {
+			return "", err
+		}
+	}
+	if len(s.NICs) == 0 {
+		c.add("lxc.net.0.type", "empty")
+	}
+	if err := renderLimits(c, s, h.Cgroups); err != nil {
+		return "", err
+	}
+	if c.err != nil {
+		return "", c.err
+	}
+	if err := checkRaw(s.Raw); err != nil {
+		return "", err
+	}
+	return c.text.String() + s.Raw + "\n", nil
+}
+
+func renderBasics(c *conf, s Spec, f Files) {
+	c.add("lxc.uts.name", s.Hostname)
+	if s.Arch != "" {
+		c.add("lxc.arch", s.Arch)
+	}
+	c.add("lxc.log.file", path.Join(f.Dir, lxcLogFile))
+	c.add("lxc.log.level", "WARN")
+	c.add("lxc.console.buffer.size", "auto")
+	c.add("lxc.console.logfile", path.Join(f.Dir, consoleFile))
+	c.add("lxc.console.size", "1MB")
+	c.add("lxc.console.rotate", "1")
+	c.add("lxc.tty.max", "0")
+	c.add("lxc.pty.max", "1024")
+}
+
+func renderRoot(c *conf, s Spec) {
+	for _, e := range s.IDs {
+		for _, k := range []struct {
+			wanted bool
+			letter string
+		}{{e.UID, "u"}, {e.GID, "g"}} {
+			if k.wanted {
+				c.add("lxc.idmap", fmt.Sprintf("%s %d %d %d", k.letter, e.Inside, e.Host, e.Size))
+			}
+		}
+	}
+	c.add("lxc.rootfs.path", "dir:"+s.Root)
+	if s.IDs != nil && !s.RootMapped {
+		c.add("lxc.rootfs.options", "idmap=container")
+	}
+}
+
+// allowedDevices are those of every container's minimal /dev, its terminals,
+// and those that are safe inside a user namespace.
+var allowedDevices = []string{
+	"c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", // null, zero, full, random, urandom
+	"c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm", // tty, console, ptmx, pts/*
+	"c 10:229 rwm", "c 10:200 rwm", // fuse, net/tun
+	"c *:* m", "b *:* m", // Making a node that cannot be opened is harmless, and unpacking does it.
+}
+
+// devicesKey is the key prefix of the device controller that the host has.
+func devicesKey(h Cgroups) string {
+	switch {
+	case h.V1["devices"] != "":
+		return "lxc.cgroup.devices."
+	case h.V2 != "":
+		return "lxc.cgroup2.devices."
+	}
+	return ""
+}
+
+func renderSecurity(c *conf, s Spec, h Host, f Files) {
+	if f.Seccomp != "" {
+		c.add("lxc.seccomp.profile", f.Seccomp)
+		c.add("lxc.seccomp.allow_nesting", "1") // Also where we run in a container ourselves.
+	}
+	if s.IDs == nil {
+		c.add("lxc.cap.drop", "mac_admin mac_override sys_time sys_module sys_rawio")
+	}
+	if h.AppArmor {
+		c.add("lxc.apparmor.profile", "generated")
+		if s.Nesting {
+			c.add("lxc.apparmor.allow_nesting", "1")
+		}
+	}
+	key := devicesKey(h.Cgroups)
+	if key == "" {
+		return
+	}
+	c.add(key+"deny", "a")
+	for _, d := range allowedDevices {
+		c.add(key+"allow", d)
+	}
+	for _, n := range s.Nodes {
+		c.add(key+"allow", n.rule())
+	}
+}
+
+// renderMounts adds what liblxc mounts. In a user namespace all of /proc may
+// be writable: the kernel asks for the host's privileges where it matters.
+func renderMounts(c *conf, s Spec, h Host, f Files) {
+	auto := []string{"proc:mixed", "sys:mixed"}
+	if s.IDs != nil {
+		auto[0] = "proc:rw"
+	}
+	if !f.OnlyV2 {
+		auto = append(auto, "cgroup:mixed")
+	}
+	c.add("lxc.mount.auto", strings.Join(auto, " "))
+	entry := func(fields ...string) { c.add("lxc.mount.entry", strings.Join(fields, " ")+" 0 0") }
+	if f.OnlyV2 {
+		entry("cgroup2", "sys/fs/cgroup", "cgroup2", "rw,nosuid,nodev,noexec,relatime")
+	}
+	entry("tmpfs", "dev/shm", "tmpfs", "rw,nosuid,nodev,mode=1777,create=dir")
+	entry("mqueue", "dev/mqueue", "mqueue", "rw,nosuid,nodev,noexec,relatime,create=dir,optional")
+	for _, dev := range []string{"dev/fuse", "dev/net/tun"} {
+		entry("/"+dev, dev, "none", "bind,create=file,optional")
+	}
+	if s.Nesting { // The kernel mounts a new proc only where a whole one is visible.
+		entry("proc", "dev/.cuib/proc", "proc", "rw,nosuid,nodev,noexec,create=dir,optional")
+		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
+	}
+	for _, name := range h.LXCFS {
+		entry("/var/lib/lxcfs/"+name, name, "none", "bind,optional")
+	}
+	for _, m := range f.Staged {
+		kind := "create=dir"
+		if m.File {
+			kind = "create=file"
+		}
+		entry(escape(m.Source), escape(inside(m.Target)), "none", "rbind,"+kind)
+	}
+}
+
+// inside returns an absolute path of a container as relative to its root.
+func inside(target string) string {
+	return strings.TrimPrefix(path.Clean("/"+target), "/")
+}
+
+var fstabEscapes = strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`)
+
+func escape(path string) string { return fstabEscapes.Replace(path) }
+
+func renderNIC(c *conf, i int, n NIC) error {
+	prefix := fmt.Sprintf("lxc.net.%d.", i)
+	switch n.Kind {
+	case "bridged":
+		c.add(prefix+"type", "veth")
+		c.add(prefix+"link", n.Parent)
+		c.add(prefix+"veth.pair", n.HostName)
+	case "macvlan":
+		c.add(prefix+"type", "macvlan")
+		c.add(prefix+"link", n.Parent)
+		mode := n.Mode
+		if mode == "" {
+			mode = "bridge"
+		}
+		c.add(prefix+"macvlan.mode", mode)
+	default:
+		return errs.Invalidf("nic %q has kind %q: bridged and macvlan are allowed", n.Device, n.Kind)
+	}
+	c.add(prefix+"name", n.Name)
+	c.add(prefix+"flags", "up")
+	if n.MAC != "" {
+		c.add(prefix+"hwaddr", n.MAC)
+	}
+	if n.MTU > 0 {
+		c.add(prefix+"mtu", strconv.Itoa(n.MTU))
+	}
+	return nil
+}
+
+func renderLimits(c *conf, s Spec, h Cgroups) error {
+	settings, err := s.Limits.Settings(h)
+	if err != nil {
+		return err
+	}
+	for _, l := range settings {
+		if l.Default {
+			continue
+		}
+		key := "lxc.cgroup."
+		if l.V2 {
+			key = "lxc.cgroup2."
+		}
+		c.add(key+l.File, l.Value)
+	}
+	for _, name := range sortedKeys(s.Rlimits) {
+		c.add("lxc.prlimit."+name, s.Rlimits[name])
+	}
+	for _, name := range sortedKeys(s.Sysctls) {
+		c.add("lxc.sysctl."+name, s.Sysctls[name])
+	}
+	if s.OOMScore != 0 {
+		c.add("lxc.proc.oom_score_adj", strconv.Itoa(s.OOMScore))
+	}
+	return nil
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// refusedKeys are keys that raw.lxc may not have, with all below them: they
+// would break what the runtime relies on to find, watch and end containers.
+var refusedKeys = []string{
+	"lxc.arch", "lxc.cgroup.dir", "lxc.cgroup.relative", "lxc.console", "lxc.ephemeral", "lxc.execute", "lxc.group",
+	"lxc.hook.post-stop", "lxc.hook.version", "lxc.idmap", "lxc.id_map", "lxc.include", "lxc.init", "lxc.log",
+	"lxc.logfile", "lxc.loglevel", "lxc.monitor", "lxc.namespace", "lxc.network", "lxc.pty", "lxc.rebootsignal",
+	"lxc.rootfs", "lxc.signal", "lxc.start", "lxc.syslog", "lxc.tty", "lxc.uts",
+}
+
+// checkRaw checks lines that a user adds to lxc.conf.
+func checkRaw(raw string) error {
+	if strings.ContainsAny(raw, "\x00\r") {
+		return errs.Invalidf("raw.lxc has a NUL or carriage return character")
+	}
+	for line := range strings.Lines(raw) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, _, ok := strings.Cut(line, "=")
+		key = strings.ToLower(strings.TrimSpace(key))
+		if !ok || !strings.HasPrefix(key, "lxc.") {
+			return errs.Invalidf("raw.lxc line %q: lines such as \"lxc.key = value\" are allowed", line)
+		}
+		for _, refused := range refusedKeys {
+			if key == refused || strings.HasPrefix(key, refused+".") {
+				return errs.Invalidf("raw.lxc key %q is not allowed", key)
+			}
+		}
+	}
+	return nil
+}
+
+// ValidateRaw reports what is wrong with raw.lxc.
+func ValidateRaw(raw string) error { return checkRaw(raw) }
+
+// hostID returns the host's id of a guest's, for making files that the guest
+// is to own.
+func hostID(ids idmap.Map, k idmap.Kind, id int64) (int, error) {
+	host, ok := ids.ToHost(k, id)
+	if !ok {
+		return 0, errs.Invalidf("id %d is not one of the instance's", id)
+	}
+	return int(host), nil
+}

@@ -1,0 +1,207 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Shutdown asks init to end, with the signal that its kind of init takes for
+// that, and returns at once.
+func (r *Runtime) Shutdown(_ context.Context, name string) error {
+	return r.signalInit(name, initKind.halt)
+}
+
+// Reboot asks init to reboot, likewise.
+func (r *Runtime) Reboot(_ context.Context, name string) error {
+	return r.signalInit(name, initKind.reboot)
+}
+
+func (r *Runtime) signalInit(name string, choose func(initKind) unix.Signal) error {
+	c, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	in, err := c.current()
+	if err != nil {
+		return err
+	}
+	return in.signal(choose(c.kind))
+}
+
+// Steps of Kill: how often init is looked for, as the guest can be between
+// two boots, and how long the shim may take to see init's end.
+const (
+	killEvery = 20 * time.Millisecond
+	killShim  = 10 * time.Second
+)
+
+// Kill ends a container and returns when it is gone.
+func (r *Runtime) Kill(ctx context.Context, name string) error {
+	c, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(killEvery)
+	defer tick.Stop()
+	last := time.After(killShim)
+	for {
+		if err := r.killInit(c); err != nil {
+			return c.orGone(err)
+		}
+		select {
+		case <-c.gone:
+			return nil
+		case <-tick.C:
+		case <-last:
+			if err := c.shim.signal(unix.SIGKILL); err != nil {
+				return c.orGone(err)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// killInit kills the init that runs now, if one does.
+func (r *Runtime) killInit(c *container) error {
+	in, err := c.lookup()
+	if in == nil || err != nil {
+		return err
+	}
+	if dir := in.dirs[""]; dir != "" && isOurs(dir) {
+		// On v2 this reaches all processes, programs of ours too, at once.
+		err := writeValue(dir, "cgroup.kill", "1")
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+	}
+	if err := in.signal(unix.SIGKILL); err != nil {
+		return err
+	}
+	if dir := in.dirs["freezer"]; dir != "" { // Frozen processes of v1 do not die.
+		err := writeValue(dir, freezerState, "THAWED")
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	freezerState = "freezer.state"
+	freezePause  = time.Millisecond
+	freezeWait   = 10 * time.Second
+)
+
+// A freezer is how a cgroup is frozen, in v1 or v2.
+type freezer struct {
+	dir        string
+	file       string // What is written to.
+	on, off    string
+	seen       string // What is read, and contains what is wanted once it is so.
+	seenFrozen string
+	seenThawed string
+}
+
+func freezerOf(in *guestInit) (freezer, error) {
+	if dir := in.dirs["freezer"]; dir != "" {
+		return freezer{dir, freezerState, "FROZEN", "THAWED", freezerState, "FROZEN", "THAWED"}, nil
+	}
+	if dir := in.dirs[""]; dir != "" {
+		return freezer{dir, "cgroup.freeze", "1", "0", "cgroup.events", "frozen 1", "frozen 0"}, nil
+	}
+	return freezer{}, errs.Newf(errs.Unsupported, "the host has no cgroup that freezes")
+}
+
+// Freeze stops all processes of the container, and returns when they have.
+func (r *Runtime) Freeze(ctx context.Context, name string) error {
+	return r.setFrozen(ctx, name, func(f freezer) (string, string) { return f.on, f.seenFrozen })
+}
+
+// Thaw lets the processes go on.
+func (r *Runtime) Thaw(ctx context.Context, name string) error {
+	return r.setFrozen(ctx, name, func(f freezer) (string, string) { return f.off, f.seenThawed })
+}
+
+func (r *Runtime) setFrozen(ctx context.Context, name string, choose func(freezer) (write, want string)) error {
+	c, err := r.find(name)
+	if err != nil {
+		return err
+	}
+	in, err := c.current()
+	if err != nil {
+		return err
+	}
+	f, err := freezerOf(in)
+	if err != nil {
+		return err
+	}
+	write, want := choose(f)
+	if err := writeValue(f.dir, f.file, write); err != nil {
+		return c.orGone(err)
+	}
+	err = f.wait(ctx, want)
+	if err != nil && write == f.on {
+		err = errors.Join(err, writeValue(f.dir, f.file, f.off))
+	}
+	return c.orGone(err)
+}
+
+// wait returns when the cgroup is as wanted. v1 tells only who asks.
+func (f freezer) wait(ctx context.Context, want string) error {
+	ctx, cancel := context.WithTimeout(ctx, freezeWait)
+	defer cancel()
+	for {
+		is, err := f.is(want)
+		if err != nil || is {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errs.Newf(errs.Unavailable, "the instance's processes did not stop or go on: %w", context.Cause(ctx))
+		case <-time.After(freezePause):
+		}
+	}
+}
+
+func (f freezer) is(want string) (bool, error) {
+	now, err := readValue(f.dir, f.seen)
+	return containsLine(now, want), err
+}
+
+func (r *Runtime) frozen(in *guestInit) (bool, error) {
+	f, err := freezerOf(in)
+	if err != nil {
+		return false, nil //nolint:nilerr // What cannot be frozen is not.
+	}
+	return f.is(f.seenFrozen)
+}
+
+// Root opens the root directory as the container sees it, for openat2.
+func (r *Runtime) Root(name string) (*os.File, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return nil, err
+	}
+	in, err := c.current()
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenFile(filepath.Join(procDir(in.pid), "root"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, c.orGone(err)
+	}
+	// The number may have become another process's meanwhile.
+	if in.ended() {
+		root.Close()
+		return nil, errs.Newf(errs.Unavailable, "instance %q has ended or reboots", name)
+	}
+	return root, nil
+}

@@ -1,0 +1,129 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process is one of the host's, that cannot be mistaken for a later one with
+// the same number.
+type process struct {
+	pid int
+	fd  *os.File // A pidfd, on which reading waits for the end.
+}
+
+func openProcess(pid int) (process, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return process{}, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	return process{pid, os.NewFile(uintptr(fd), "pidfd")}, nil
+}
+
+// wait returns when the process has ended, or with an error when fd was
+// closed. It holds no thread meanwhile.
+func (p process) wait() error {
+	conn, err := p.fd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
+}
+
+func hasEnded(pidfd int) bool {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0) //nolint:gosec // Descriptors are small.
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
+	}
+}
+
+func (p process) ended() bool {
+	ended := true // If fd is closed.
+	conn, err := p.fd.SyscallConn()
+	if err != nil {
+		return true
+	}
+	if err := conn.Control(func(fd uintptr) { ended = hasEnded(int(fd)) }); err != nil {
+		return true
+	}
+	return ended
+}
+
+// signal sends a signal. It is no error that the process has ended.
+func (p process) signal(sig unix.Signal) error {
+	conn, err := p.fd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	if err := conn.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	if errors.Is(serr, unix.ESRCH) {
+		return nil
+	}
+	return serr
+}
+
+// startTime returns when a process started, in ticks since the host's boot:
+// with the boot's id it tells processes of one number apart.
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	s := string(data)
+	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // The name before may have anything in it.
+	const index = 22 - 3                                          // As proc(5) counts, less those cut off.
+	if len(fields) <= index {
+		return 0, fmt.Errorf("/proc/%d/stat has only %d fields", pid, len(fields))
+	}
+	return strconv.ParseUint(fields[index], 10, 64)
+}
+
+func bootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(data)), err
+}
+
+// initOf returns the child of the shim that is PID 1 in a namespace of its
+// own, or 0 if there is none at the moment.
+func initOf(shim int) (int, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", shim, shim))
+	if err != nil {
+		return 0, err
+	}
+	for _, field := range strings.Fields(string(data)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, err
+		}
+		if isInit(pid) {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}
+
+// isInit reports whether a process is PID 1 of a namespace below ours, and
+// runs a program of its own.
+func isInit(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			ids := strings.Fields(rest)
+			return len(ids) > 1 && ids[len(ids)-1] == "1"
+		}
+	}
+	return false
+}

@@ -1,0 +1,146 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Recover finds the containers that run already, and clears up after those
+// that ended while no daemon ran, or were cut short in their start. onExit is
+// as that of Start.
+func (r *Runtime) Recover(ctx context.Context, onExit func(name string, e Exit)) ([]Running, error) {
+	shims, err := r.findShims()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(r.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Running
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		name := e.Name()
+		running, err := r.recoverOne(ctx, name, shims[name], func(e Exit) { onExit(name, e) })
+		if err != nil {
+			r.Log.WarnContext(ctx, "cannot take over instance", "instance", name, "err", err)
+			continue
+		}
+		if running.PID != 0 {
+			list = append(list, running)
+		}
+	}
+	return list, nil
+}
+
+// findShims returns the processes that own containers of ours, by name. Their
+// arguments say so; what guests run cannot pretend to, as it is in another
+// PID namespace.
+func (r *Runtime) findShims() (map[string]int, error) {
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	shims := map[string]int{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		name, ok := r.shimOf(pid)
+		if !ok {
+			continue
+		}
+		if ns, err := os.Readlink(filepath.Join(procDir(pid), "ns/pid")); err == nil && ns == own {
+			if _, err := initOf(pid); err == nil {
+				shims[name] = pid
+			}
+		}
+	}
+	return shims, nil
+}
+
+// shimOf returns the name of the container that a process owns by its
+// arguments.
+func (r *Runtime) shimOf(pid int) (name string, ok bool) {
+	data, err := os.ReadFile(filepath.Join(procDir(pid), "cmdline"))
+	if err != nil {
+		return "", false
+	}
+	args := strings.Split(string(data), "\x00")
+	if len(args) < 5 || args[0] != "cuib-shim" || args[1] != "start" || args[2] != r.Dir {
+		return "", false
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(procDir(pid), &st); err != nil || st.Uid != uint32(os.Geteuid()) { //nolint:gosec // Ids are not negative.
+		return "", false
+	}
+	return args[3], true
+}
+
+// recoverOne takes over a container. It returns the zero value if it does not
+// run.
+func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit func(Exit)) (Running, error) {
+	s, err := r.readState(name)
+	if shim == 0 {
+		return Running{}, r.clearRest(name)
+	}
+	c := &container{
+		runtime: r, spec: s.Spec, started: s.Started, kind: s.Kind, cgroup: s.Cgroups,
+		gone: make(chan struct{}),
+	}
+	c.spec.Name = name // Also where the state cannot be read.
+	if err != nil {
+		r.Log.WarnContext(ctx, "instance runs without its state", "instance", name, "err", err)
+	}
+	if _, c.filter, err = r.writeSeccomp(); err != nil {
+		return Running{}, err
+	}
+	if c.shim, err = openProcess(shim); err != nil {
+		return Running{}, ignoreGone(err)
+	}
+	if again, ok := r.shimOf(shim); !ok || again != name {
+		c.shim.fd.Close()
+		return Running{}, r.clearRest(name)
+	}
+	if err := r.add(c); err != nil {
+		return Running{}, errors.Join(err, c.shim.fd.Close())
+	}
+	if err := c.see(shim); err != nil && ignoreGone(err) != nil {
+		r.Log.WarnContext(ctx, "cannot see the cgroups of instance", "instance", name, "err", err)
+	}
+	r.setUp(c)
+	in, err := c.current()
+	go r.watch(context.WithoutCancel(ctx), c, onExit)
+	if err != nil {
+		return Running{}, fmt.Errorf("find its init: %w", err)
+	}
+	frozen, err := r.frozen(in)
+	return Running{Name: name, PID: in.pid, StartedAt: s.Started, Frozen: frozen}, err
+}
+
+// clearRest clears up after a container that ended without us.
+func (r *Runtime) clearRest(name string) error {
+	s, err := r.readState(name)
+	if errors.Is(err, fs.ErrNotExist) { // It ended under a daemon's eyes.
+		err = nil
+	}
+	return errors.Join(err, removeCgroups(s.Cgroups), r.clearFiles(name))
+}

@@ -1,0 +1,82 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// shimProcess is a cuib-shim that runs for us.
+type shimProcess struct {
+	proc *os.Process
+	done chan struct{}    // Closed when it has ended.
+	end  *os.ProcessState // Set then; nil if it could not be waited for.
+}
+
+// shimEnv has no PATH on which liblxc could find newuidmap: it takes 6 ms and
+// refuses ids that /etc/subuid does not have, where liblxc alone just maps.
+var shimEnv = []string{"PATH=/nonexistent", "LC_ALL=C"}
+
+// startShim starts cuib-shim. files are its descriptors from 3 on; its
+// messages go to log, which is the null device if it is nil. It outlives us.
+func (r *Runtime) startShim(log *os.File, files []*os.File, args ...string) (*shimProcess, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	if log == nil {
+		log = null
+	}
+	// Not by shared/run, which is for programs that come back.
+	proc, err := os.StartProcess(r.Shim, append([]string{"cuib-shim"}, args...), &os.ProcAttr{
+		Dir:   "/",
+		Env:   shimEnv,
+		Files: append([]*os.File{null, log, log}, files...),
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", r.Shim, err)
+	}
+	s := &shimProcess{proc: proc, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		s.end, _ = proc.Wait()
+	}()
+	return s, nil
+}
+
+// openLog opens a log of the container anew.
+func (r *Runtime) openLog(name, file string) (*os.File, error) {
+	return os.OpenFile(r.path(name, file), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+}
+
+// lastLines returns what the end of a log says, as a part of an error.
+func lastLines(path string, keep func(line string) string) string {
+	const enough = 3
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	var lines []string
+	for line := range strings.Lines(string(data)) {
+		if line = keep(strings.TrimSpace(line)); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-enough):], "; ")
+}
+
+// lxcError returns the message of a line of liblxc's log if it is an error.
+func lxcError(line string) string {
+	_, rest, ok := strings.Cut(line, " ERROR ")
+	if !ok {
+		return ""
+	}
+	if _, message, ok := strings.Cut(rest, " - "); ok {
+		// FILE:FUNCTION:LINE - MESSAGE
+		return message
+	}
+	return strings.TrimSpace(rest)
+}

@@ -1,0 +1,208 @@
+package runtime
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/mounts"
+)
+
+// Sources of a container's mounts and nodes are made ready below Dir/NAME,
+// as they are to appear: the guest's root, who mounts them at each boot, also
+// while no daemon runs, need not be able to reach the sources themselves.
+
+// stage makes all sources of a spec ready that are not yet, and returns them
+// with outer targets before inner ones.
+func (r *Runtime) stage(s Spec) ([]Staged, error) {
+	var list []Staged
+	for _, m := range s.Mounts {
+		one, err := r.stageMount(s, m)
+		if err != nil {
+			return nil, err
+		}
+		if one != nil {
+			list = append(list, *one)
+		}
+	}
+	for _, n := range s.Nodes {
+		one, err := r.stageNode(s, n)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, one)
+	}
+	slices.SortStableFunc(list, func(a, b Staged) int { return strings.Compare(a.Target, b.Target) })
+	return list, nil
+}
+
+// spot returns the place in Dir/NAME/kind for what appears at target.
+func (r *Runtime) spot(name, kind, target string) string {
+	sum := sha256.Sum256([]byte(path.Clean(target)))
+	return r.path(name, kind, hex.EncodeToString(sum[:8]))
+}
+
+func checkTarget(target string) error {
+	if !path.IsAbs(target) || path.Clean(target) == "/" || strings.ContainsAny(target, "\n\r\x00") {
+		return errs.Invalidf("path %q: an absolute path inside the instance, other than /, is allowed", target)
+	}
+	return nil
+}
+
+// stageMount returns nil for an optional mount whose source is missing.
+func (r *Runtime) stageMount(s Spec, m Mount) (*Staged, error) {
+	if err := checkTarget(m.Target); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(m.Source)
+	if errors.Is(err, fs.ErrNotExist) {
+		if m.Optional {
+			return nil, nil //nolint:nilnil // Nothing to stage, and no error.
+		}
+		return nil, errs.NotFoundf("source %q of the mount on %s does not exist", m.Source, m.Target)
+	}
+	if err != nil {
+		return nil, err
+	}
+	at := r.spot(s.Name, mountsDir, m.Target)
+	one := &Staged{Source: at, Target: m.Target, File: !info.IsDir()}
+	mounted, err := mounts.Mounted(at)
+	if err != nil || mounted {
+		return one, err
+	}
+	if err := one.makePlace(); err != nil {
+		return nil, err
+	}
+	var ids idmap.Map
+	if m.Mapped {
+		ids = s.IDs
+	}
+	return one, bind(m, at, ids)
+}
+
+// makePlace makes something to mount a directory or a file on.
+func (s *Staged) makePlace() error {
+	if err := os.MkdirAll(path.Dir(s.Source), 0o711); err != nil {
+		return err
+	}
+	if !s.File {
+		return os.MkdirAll(s.Source, 0o711)
+	}
+	f, err := os.OpenFile(s.Source, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// bind mounts m's source at a place of the host. With ids its owners show as
+// those that the ids map them to.
+func bind(m Mount, at string, ids idmap.Map) error {
+	flags, recursive := uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), uint(0)
+	if m.Recursive {
+		recursive = unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags|recursive)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: m.Source, Err: err}
+	}
+	tree := os.NewFile(uintptr(fd), m.Source)
+	defer tree.Close()
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if m.ReadOnly {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if ids != nil {
+		ns, err := mounts.UserNS(ids)
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(ns.Fd())
+	}
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|recursive, &attr)
+	if errors.Is(err, unix.EINVAL) && ids != nil {
+		return errs.Newf(errs.Unsupported, "the file system of %s, or one below it, has no idmapped mounts", m.Source)
+	}
+	if err != nil {
+		return &os.PathError{Op: "mount_setattr", Path: m.Source, Err: err}
+	}
+	return mounts.Attach(tree, at)
+}
+
+func (r *Runtime) stageNode(s Spec, n Node) (Staged, error) {
+	if err := checkTarget(n.Path); err != nil {
+		return Staged{}, err
+	}
+	at := r.spot(s.Name, devicesDir, n.Path)
+	one := Staged{Source: at, Target: n.Path, File: true}
+	uid, err := hostID(s.IDs, idmap.User, n.UID)
+	if err != nil {
+		return one, fmt.Errorf("owner of %s: %w", n.Path, err)
+	}
+	gid, err := hostID(s.IDs, idmap.Group, n.GID)
+	if err != nil {
+		return one, fmt.Errorf("group of %s: %w", n.Path, err)
+	}
+	if err := os.MkdirAll(path.Dir(at), 0o711); err != nil {
+		return one, err
+	}
+	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return one, err
+	}
+	kind := uint32(unix.S_IFCHR)
+	if n.Block {
+		kind = unix.S_IFBLK
+	}
+	err = unix.Mknod(at, kind|uint32(n.Mode.Perm()), int(unix.Mkdev(n.Major, n.Minor))) //nolint:gosec // Device numbers fit.
+	if err != nil {
+		return one, &os.PathError{Op: "mknod", Path: at, Err: err}
+	}
+	return one, errors.Join(os.Chown(at, uid, gid), os.Chmod(at, n.Mode.Perm())) // The umask had its part in mknod.
+}
+
+// rule is the node as the devices cgroup has it.
+func (n Node) rule() string {
+	kind := "c"
+	if n.Block {
+		kind = "b"
+	}
+	return fmt.Sprintf("%s %d:%d rwm", kind, n.Major, n.Minor)
+}
+
+// unstage takes back all that was staged for a container's mounts.
+func (r *Runtime) unstage(name string) error {
+	entries, err := os.ReadDir(r.path(name, mountsDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	errList := []error{}
+	for _, e := range entries {
+		errList = append(errList, unstageOne(r.path(name, mountsDir, e.Name())))
+	}
+	// Never RemoveAll: it would go into what could not be unmounted.
+	return errors.Join(append(errList, ignoreGone(os.Remove(r.path(name, mountsDir))))...)
+}
+
+func unstageOne(at string) error {
+	// Mounts below go with it; what the container has stays.
+	err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "unmount", Path: at, Err: err}
+	}
+	return ignoreGone(os.Remove(at))
+}

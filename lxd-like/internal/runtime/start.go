@@ -1,0 +1,303 @@
+package runtime
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/inroot"
+	"github.com/cuib/cuib/shared/undo"
+)
+
+const defaultInit = "/sbin/init"
+
+// Start starts a container and returns when its init runs. onExit is called
+// once, on a goroutine of the runtime, when the container has ended and all of
+// it is gone.
+func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Running, err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	if len(spec.Init) == 0 {
+		spec.Init = []string{defaultInit}
+	}
+	c := &container{runtime: r, spec: spec, started: time.Now(), gone: make(chan struct{})}
+	c.kind, err = detectInit(spec)
+	if err != nil {
+		return Running{}, err
+	}
+	if err := r.add(c); err != nil {
+		return Running{}, err
+	}
+	u.Push("forget the instance", func(context.Context) error {
+		r.remove(c)
+		close(c.gone)
+		return nil
+	})
+
+	u.Push("remove the instance's files", func(context.Context) error { return r.clear(c) })
+	if err := r.prepare(c); err != nil {
+		return Running{}, fmt.Errorf("prepare: %w", err)
+	}
+	pid, err := r.launch(ctx, c)
+	if err != nil {
+		return Running{}, err
+	}
+	r.setUp(c)
+	go r.watch(context.WithoutCancel(ctx), c, onExit)
+	return Running{Name: spec.Name, PID: pid, StartedAt: c.started}, nil
+}
+
+// prepare makes the files and mounts that the shim starts the container from.
+func (r *Runtime) prepare(c *container) error {
+	name := c.spec.Name
+	// The guest's root looks for mounts in it before it is confined.
+	for _, dir := range []string{r.Dir, r.path(name)} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	if err := r.clearFiles(name); err != nil {
+		return err
+	}
+	return r.writeConf(c)
+}
+
+// writeConf stages what is not staged yet and writes the configuration and
+// all that goes with it.
+func (r *Runtime) writeConf(c *container) error {
+	name := c.spec.Name
+	profile, filter, err := r.writeSeccomp()
+	if err != nil {
+		return err
+	}
+	c.filter = filter
+	staged, err := r.stage(c.spec)
+	if err != nil {
+		return err
+	}
+	host, err := r.probe()
+	if err != nil {
+		return err
+	}
+	text, err := Render(c.spec, host, Files{
+		Dir: r.path(name), Seccomp: profile, Staged: staged,
+		OnlyV2: c.kind.Version >= onlyV2Version && host.Cgroups.V2 != "",
+	})
+	if err != nil {
+		return err
+	}
+	env, err := environ(c.spec.Env)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		replaceFile(r.path(name, environFile), env),
+		replaceFile(r.path(name, confFile), []byte(text)),
+		r.writeState(c),
+	)
+}
+
+// environ returns variables as the shim reads them.
+func environ(env map[string]string) ([]byte, error) {
+	var out strings.Builder
+	for _, k := range sortedKeys(env) {
+		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(env[k], "\x00") {
+			return nil, errs.Invalidf("environment variable %q: the name or the value is not possible", k)
+		}
+		out.WriteString(k + "=" + env[k] + "\x00")
+	}
+	return []byte(out.String()), nil
+}
+
+// launch starts the shim and waits until the container's init runs.
+func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error) {
+	name := c.spec.Name
+	log, err := r.openLog(name, shimLogFile)
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	if err := r.resetLogs(name); err != nil {
+		return 0, err
+	}
+	report, w, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer report.Close()
+	s, err := r.startShim(log, []*os.File{w}, append([]string{"start", r.Dir, name, "3"}, c.spec.Init...)...)
+	w.Close()
+	if err != nil {
+		return 0, err
+	}
+	c.shim, err = openProcess(s.proc.Pid)
+	if err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(ctx, func() { report.Close() })
+	defer stop()
+	pid, err = r.readReport(report)
+	if err == nil {
+		err = r.meet(c)
+	}
+	if err == nil {
+		return pid, nil
+	}
+	err = errors.Join(context.Cause(ctx), err)
+	r.abandon(c)
+	<-s.done
+	return 0, r.startError(c, err)
+}
+
+// abandon ends a start. The end of the shim is init's too.
+func (r *Runtime) abandon(c *container) {
+	_, _ = c.lookup() // To know its cgroups. It need not run.
+	_ = c.see(c.shim.pid)
+	_ = c.shim.signal(unix.SIGKILL) // Fails only if it has ended.
+}
+
+func (r *Runtime) readReport(report *os.File) (pid int, err error) {
+	line, err := bufio.NewReader(report).ReadString('\n')
+	if err != nil {
+		return 0, errNoReport
+	}
+	_, err = fmt.Sscanf(line, "R %d\n", &pid)
+	return pid, err
+}
+
+var errNoReport = errors.New("init did not run")
+
+// meet takes note of a container that has started.
+func (r *Runtime) meet(c *container) error {
+	if err := c.see(c.shim.pid); err != nil {
+		return err
+	}
+	if _, err := c.current(); err != nil {
+		return err
+	}
+	return r.writeState(c)
+}
+
+// startError says why a container did not start.
+func (r *Runtime) startError(c *container, err error) error {
+	name := c.spec.Name
+	all := func(line string) string { return line }
+	for _, said := range []string{
+		lastLines(r.path(name, lxcLogFile), lxcError),
+		lastLines(r.path(name, shimLogFile), all),
+	} {
+		if said != "" {
+			return fmt.Errorf("%w: %s", err, said)
+		}
+	}
+	return err
+}
+
+// resetLogs starts the logs of a start anew.
+func (r *Runtime) resetLogs(name string) error {
+	for _, file := range []string{lxcLogFile, consoleFile, consoleFile + ".1"} {
+		if err := os.RemoveAll(r.path(name, file)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// initKind says how a guest's init is spoken to.
+type initKind struct {
+	Name    string // systemd, busybox, or empty.
+	Version int    // Of systemd; 0 for unknown.
+}
+
+// onlyV2Version is the first systemd that does without v1 cgroups altogether.
+const onlyV2Version = 256
+
+// halt and reboot are the signals on which the init ends and reboots.
+func (k initKind) halt() unix.Signal {
+	switch k.Name {
+	case "systemd":
+		return rtmin + 3
+	case "busybox":
+		return unix.SIGUSR2
+	}
+	return unix.SIGPWR
+}
+
+func (k initKind) reboot() unix.Signal {
+	switch k.Name {
+	case "systemd":
+		return rtmin + 5
+	case "busybox":
+		return unix.SIGTERM
+	}
+	return unix.SIGINT
+}
+
+const rtmin = unix.Signal(34) // As glibc and systemd count.
+
+// detectInit looks at the program that is to be init.
+func detectInit(s Spec) (initKind, error) {
+	root, err := os.OpenFile(s.Root, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return initKind{}, fmt.Errorf("root file system: %w", err)
+	}
+	defer root.Close()
+	f, err := inroot.Open(root, s.Init[0], unix.O_PATH, 0)
+	if err != nil {
+		return initKind{}, errs.Invalidf("init %s of the instance cannot be run: %w", s.Init[0], err)
+	}
+	defer f.Close()
+	target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return initKind{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return initKind{}, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
+		return initKind{}, errs.Invalidf("init %s of the instance is no program", s.Init[0])
+	}
+	switch name := filepath.Base(target); {
+	case strings.Contains(name, "systemd"):
+		return initKind{"systemd", systemdVersion(root)}, nil
+	case strings.Contains(name, "busybox"):
+		return initKind{Name: "busybox"}, nil
+	}
+	return initKind{}, nil
+}
+
+// systemdVersion returns the version of the guest's systemd, which the name of
+// its library has.
+func systemdVersion(root *os.File) int {
+	for _, dir := range []string{"usr/lib/systemd", "lib/systemd", "usr/lib/x86_64-linux-gnu/systemd", "usr/lib/aarch64-linux-gnu/systemd", "usr/lib64/systemd"} {
+		d, err := inroot.Open(root, dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			continue
+		}
+		names, err := d.Readdirnames(-1)
+		d.Close()
+		if err != nil {
+			continue
+		}
+		var version int
+		i := slices.IndexFunc(names, func(name string) bool {
+			n, err := fmt.Sscanf(name, "libsystemd-shared-%d", &version)
+			return err == nil && n == 1
+		})
+		if i >= 0 {
+			return version
+		}
+	}
+	return 0
+}

@@ -1,0 +1,144 @@
+package runtime
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func readNumber(dir, file string) (int64, error) {
+	text, err := readValue(dir, file)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(text, 10, 64)
+}
+
+// readStat reads a file of lines "key number".
+func readStat(dir, file string) (map[string]int64, error) {
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return nil, err
+	}
+	stat := map[string]int64{}
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+			stat[key] = n
+		}
+	}
+	return stat, nil
+}
+
+// optional is readNumber for files that not all kernels have, or that say
+// "max".
+func optional(dir, file string) int64 {
+	n, err := readNumber(dir, file)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// Usage returns what a running container uses.
+func (r *Runtime) Usage(name string) (Usage, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return Usage{}, err
+	}
+	in, err := c.current()
+	if err != nil {
+		return Usage{}, err
+	}
+	var u Usage
+	for _, part := range []func(map[string]string, *Usage) error{cpuUsage, memoryUsage, processUsage} {
+		if err := part(in.dirs, &u); err != nil {
+			return u, c.orGone(err)
+		}
+	}
+	total, err := hostMemory()
+	if u.MemoryMax <= 0 || u.MemoryMax > total {
+		u.MemoryMax = total
+	}
+	return u, err
+}
+
+func cpuUsage(dirs map[string]string, u *Usage) error {
+	if dir := dirs["cpuacct"]; dir != "" {
+		n, err := readNumber(dir, "cpuacct.usage")
+		u.CPU = time.Duration(n)
+		return err
+	}
+	if dir := dirs[""]; dir != "" {
+		stat, err := readStat(dir, "cpu.stat")
+		u.CPU = time.Duration(stat["usage_usec"]) * time.Microsecond
+		return err
+	}
+	return nil
+}
+
+func memoryUsage(dirs map[string]string, u *Usage) error {
+	if dir := dirs["memory"]; dir != "" {
+		return memoryUsageV1(dir, u)
+	}
+	dir := dirs[""]
+	if dir == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(dir, "memory.current")); err != nil {
+		return nil //nolint:nilerr // The host does not count memory.
+	}
+	stat, err := readStat(dir, "memory.stat")
+	if err != nil {
+		return err
+	}
+	used, err := readNumber(dir, "memory.current")
+	u.Memory = max(0, used-stat["inactive_file"])
+	u.MemoryPeak, u.MemoryMax = optional(dir, "memory.peak"), optional(dir, "memory.max")
+	u.Swap, u.SwapPeak = optional(dir, "memory.swap.current"), optional(dir, "memory.swap.peak")
+	return err
+}
+
+func memoryUsageV1(dir string, u *Usage) error {
+	stat, err := readStat(dir, "memory.stat")
+	if err != nil {
+		return err
+	}
+	used, err := readNumber(dir, "memory.usage_in_bytes")
+	u.Memory = max(0, used-stat["total_inactive_file"])
+	u.MemoryPeak, u.MemoryMax = optional(dir, "memory.max_usage_in_bytes"), optional(dir, memLimitV1)
+	if both := optional(dir, "memory.memsw.usage_in_bytes"); both > used {
+		u.Swap = stat["total_swap"]
+	}
+	if both := optional(dir, "memory.memsw.max_usage_in_bytes"); both > u.MemoryPeak {
+		u.SwapPeak = both - u.MemoryPeak
+	}
+	return err
+}
+
+func processUsage(dirs map[string]string, u *Usage) error {
+	dir := dirs["pids"]
+	if dir == "" {
+		dir = dirs[""]
+	}
+	if dir != "" {
+		u.Processes = optional(dir, "pids.current")
+	}
+	return nil
+}
+
+func hostMemory() (int64, error) {
+	stat, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(stat)) {
+		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, nil
+}
