@@ -1,0 +1,126 @@
+// Package devices turns the devices of a configuration into what the runtime
+// gives a container: mounts, device nodes and network interfaces.
+//
+// It plans and does nothing: [Make] looks at the host and says what a
+// container is to have of one device, and [Diff] what lies between two sets of
+// such plans.
+package devices
+
+import (
+	"context"
+
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+)
+
+// Env is what a device is planned for.
+type Env struct {
+	Instance string
+	IDs      idmap.Map                  // Nil: privileged.
+	Devices  map[string]profiles.Device // All of the instance's, expanded and valid.
+	Volatile map[string]string          // The instance's own options; of them volatile.* is read, which keeps names and addresses.
+
+	// Link says what a NIC on a managed network is connected to.
+	Link func(ctx context.Context, network string) (networks.Link, error)
+}
+
+// A Plan is what one device comes to. That of a root disk is empty: its pool
+// has it.
+type Plan struct {
+	Mounts   []runtime.Mount
+	Nodes    []runtime.Node
+	NICs     []runtime.NIC
+	Hosts    []NetHost         // What managed networks are to know of the instance.
+	Volatile map[string]string // Options that the instance must keep from now on.
+}
+
+// NetHost is an instance as a managed network is to know it.
+type NetHost struct {
+	Network string
+	Host    networks.Host
+}
+
+// Make plans a device. It refuses what the host lacks: the source of a disk
+// that is required, the interface below a NIC.
+func Make(ctx context.Context, name string, dev profiles.Device, env Env) (Plan, error) {
+	switch dev["type"] {
+	case "disk":
+		if profiles.IsRoot(dev) {
+			return Plan{}, nil
+		}
+		return disk(dev, env)
+	case "unix-char", "unix-block":
+		return node(dev)
+	case "nic":
+		return nic(ctx, name, dev, env)
+	case "none":
+		return Plan{}, nil
+	}
+	return Plan{}, errs.Invalidf("got type %q, which is unknown", dev["type"])
+}
+
+// Recall is [Make] for a device that a running instance has been given. It
+// refuses nothing: what the host has lost since then is still the instance's.
+func Recall(ctx context.Context, name string, dev profiles.Device, env Env) Plan {
+	if p, err := Make(ctx, name, dev, env); err == nil {
+		return p
+	}
+	switch dev["type"] {
+	case "disk":
+		return Plan{Mounts: []runtime.Mount{mount(dev, env)}}
+	case "unix-char", "unix-block":
+		n, _, err := numbers(dev)
+		if err != nil {
+			return Plan{}
+		}
+		return Plan{Nodes: []runtime.Node{n}}
+	case "nic":
+		n := runtime.NIC{
+			Device: name, Kind: dev["nictype"], Parent: dev["parent"], Name: given(name, dev, env, "name"),
+			HostName: given(name, dev, env, "host_name"), MAC: given(name, dev, env, "hwaddr"),
+		}
+		return Plan{NICs: []runtime.NIC{n}, Hosts: Hosts(name, dev, env.Instance, env.Volatile)}
+	}
+	return Plan{}
+}
+
+// Hosts says what a managed network knows of an instance by one of its
+// devices. options are the instance's own.
+func Hosts(name string, dev profiles.Device, instance string, options map[string]string) []NetHost {
+	mac := given(name, dev, Env{Volatile: options}, "hwaddr")
+	if dev["type"] != "nic" || dev["network"] == "" || mac == "" {
+		return nil
+	}
+	h, err := host(instance, mac, dev)
+	if err != nil {
+		return nil // It is not valid, so no network knows it.
+	}
+	return []NetHost{{dev["network"], h}}
+}
+
+// given returns an option that the device has, or that the instance keeps for
+// it.
+func given(name string, dev profiles.Device, env Env, option string) string {
+	if v := dev[option]; v != "" {
+		return v
+	}
+	return env.Volatile[volatile(name, option)]
+}
+
+func volatile(device, option string) string { return "volatile." + device + "." + option }
+
+func yes(dev profiles.Device, option string) bool {
+	b, _ := profiles.ParseBool(dev[option]) // It is valid.
+	return b
+}
+
+// required reports whether an instance cannot start without the device.
+func required(dev profiles.Device) bool {
+	if dev["optional"] != "" {
+		return !yes(dev, "optional")
+	}
+	return dev["required"] == "" || yes(dev, "required")
+}

@@ -1,0 +1,88 @@
+package devices
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Changes lead from one set of plans to another: devices by name, in order.
+type Changes struct {
+	Remove []string // What is below something else first.
+	Add    []string // What something else is below first.
+	Hosts  []string // NICs that stay and only are known otherwise to their networks.
+}
+
+// Diff says what to do with a container that has some devices, so that it has
+// others: a device that changed goes and comes back. It refuses to touch a
+// mount while another one below it stays, as that would go with it or be
+// hidden.
+func Diff(have, want map[string]Plan) (Changes, error) {
+	var c Changes
+	var stay []string
+	for name, p := range have {
+		if n, kept := want[name]; kept && same(p, n) {
+			stay = append(stay, name)
+		} else {
+			c.Remove = append(c.Remove, name)
+		}
+	}
+	for name, p := range want {
+		o, had := have[name]
+		switch {
+		case !had || !same(o, p):
+			c.Add = append(c.Add, name)
+		case !slices.Equal(o.Hosts, p.Hosts):
+			c.Hosts = append(c.Hosts, name)
+		}
+	}
+	slices.SortFunc(c.Remove, func(a, b string) int { return -byTarget(have, a, b) })
+	slices.SortFunc(c.Add, func(a, b string) int { return byTarget(want, a, b) })
+	slices.Sort(c.Hosts)
+	slices.Sort(stay)
+	for _, name := range c.Remove {
+		if err := alone(name, have[name], stay, have); err != nil {
+			return Changes{}, err
+		}
+	}
+	for _, name := range c.Add {
+		if err := alone(name, want[name], stay, have); err != nil {
+			return Changes{}, err
+		}
+	}
+	return c, nil
+}
+
+// alone reports devices that stay below the mounts of p.
+func alone(name string, p Plan, stay []string, plans map[string]Plan) error {
+	for _, m := range p.Mounts {
+		for _, s := range stay {
+			if t := plans[s].target(); strings.HasPrefix(t, m.Target+"/") {
+				return errs.Conflictf("device %q: %s cannot change while the instance runs, as %s of device %q is below it", name, m.Target, t, s)
+			}
+		}
+	}
+	return nil
+}
+
+func byTarget(plans map[string]Plan, a, b string) int {
+	return cmp.Or(cmp.Compare(plans[a].target(), plans[b].target()), cmp.Compare(a, b))
+}
+
+// target is where inside the device is; empty for a NIC.
+func (p Plan) target() string {
+	for _, m := range p.Mounts {
+		return m.Target
+	}
+	for _, n := range p.Nodes {
+		return n.Path
+	}
+	return ""
+}
+
+// same reports whether two plans are the same to the container.
+func same(a, b Plan) bool {
+	return slices.Equal(a.Mounts, b.Mounts) && slices.Equal(a.Nodes, b.Nodes) && slices.Equal(a.NICs, b.NICs)
+}
