@@ -39,8 +39,9 @@ const overflowID = 65534
 // another kind than [errs.Internal] if the guest's files are why something
 // cannot be done.
 type FS struct {
-	root *os.File
-	ids  idmap.Map
+	root  *os.File
+	ids   idmap.Map
+	leave func()
 }
 
 // File is what there is to say of a file. For a change, a negative UID or GID
@@ -55,11 +56,16 @@ type File struct {
 }
 
 // New returns the file system below root, which it closes. The kernel shows
-// the owners of files there mapped by ids.
-func New(root *os.File, ids idmap.Map) *FS { return &FS{root, ids} }
+// the owners of files there mapped by ids. If leave is not nil, Close calls it.
+func New(root *os.File, ids idmap.Map, leave func()) *FS { return &FS{root, ids, leave} }
 
-// Close closes the file system. Files that were opened stay open.
-func (f *FS) Close() { f.root.Close() }
+// Close closes the file system. No file of it may be open.
+func (f *FS) Close() {
+	f.root.Close()
+	if f.leave != nil {
+		f.leave()
+	}
+}
 
 // Stat describes a file. It does not follow a last symbolic link.
 func (f *FS) Stat(name string) (File, error) { return f.stat(name, unix.O_NOFOLLOW) }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -55,22 +56,39 @@ func mapped(tb testing.TB, dir string) *os.File {
 // and on a mapped one.
 func each(t *testing.T, test func(t *testing.T, fs *guestfs.FS, dir string)) {
 	t.Helper()
-	testenv.Kernel(t)
-	t.Run("plain", func(t *testing.T) {
-		dir := guestRoot(t)
-		root, err := os.Open(dir)
+	eachEntered(t, func(t *testing.T, enter func() (*guestfs.FS, error), dir string) {
+		fs, err := enter()
 		if err != nil {
 			t.Fatal(err)
 		}
-		fs := guestfs.New(root, nil)
 		defer fs.Close()
 		test(t, fs, dir)
 	})
+}
+
+func eachEntered(t *testing.T, test func(t *testing.T, enter func() (*guestfs.FS, error), dir string)) {
+	t.Helper()
+	testenv.Kernel(t)
+	t.Run("plain", func(t *testing.T) {
+		dir := guestRoot(t)
+		test(t, func() (*guestfs.FS, error) {
+			root, err := os.Open(dir)
+			return guestfs.New(root, nil, nil), err
+		}, dir)
+	})
 	t.Run("mapped", func(t *testing.T) {
 		dir := guestRoot(t)
-		fs := guestfs.New(mapped(t, dir), idmap.Default(base, 65536))
-		defer fs.Close()
-		test(t, fs, dir)
+		tree := mapped(t, dir)
+		defer tree.Close()
+		var entered atomic.Int32
+		test(t, func() (*guestfs.FS, error) {
+			fd, err := unix.FcntlInt(tree.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			entered.Add(1)
+			return guestfs.New(os.NewFile(uintptr(fd), dir), idmap.Default(base, 65536), func() { entered.Add(-1) }), err
+		}, dir)
+		if n := entered.Load(); n != 0 {
+			t.Errorf("entered %d times more than left", n)
+		}
 	})
 }
 
@@ -344,10 +362,10 @@ func TestBrokenUploadLeavesNothing(t *testing.T) {
 }
 
 func TestSFTP(t *testing.T) {
-	each(t, func(t *testing.T, fs *guestfs.FS, dir string) {
+	eachEntered(t, func(t *testing.T, enter func() (*guestfs.FS, error), dir string) {
 		server, conn := net.Pipe()
 		served := make(chan error, 1)
-		go func() { served <- fs.ServeSFTP(server) }()
+		go func() { served <- guestfs.ServeSFTP(server, enter) }()
 		c, err := sftp.NewClientPipe(conn, conn)
 		if err != nil {
 			t.Fatal(err)

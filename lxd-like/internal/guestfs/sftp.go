@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ServeSFTP serves the SFTP protocol on conn until that ends.
-func (f *FS) ServeSFTP(conn io.ReadWriteCloser) error {
-	h := handlers{f}
+// ServeSFTP serves the SFTP protocol on conn until that ends. It enters the
+// file system for each request, and for each file as long as that is open.
+func ServeSFTP(conn io.ReadWriteCloser, enter func() (*FS, error)) error {
+	h := handlers{enter}
 	err := sftp.NewRequestServer(conn, sftp.Handlers{FileGet: h, FilePut: h, FileCmd: h, FileList: h}).Serve()
 	if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
 		return nil
@@ -23,15 +24,11 @@ func (f *FS) ServeSFTP(conn io.ReadWriteCloser) error {
 }
 
 // handlers answers the requests of the protocol.
-type handlers struct{ fs *FS }
+type handlers struct{ enter func() (*FS, error) }
 
 // Fileread opens a file for reading.
 func (h handlers) Fileread(r *sftp.Request) (io.ReaderAt, error) {
-	file, err := h.fs.open(r.Filepath, unix.O_RDONLY)
-	if err != nil {
-		return nil, wire("open", r.Filepath, err)
-	}
-	return &handle{fs: h.fs, file: file}, nil
+	return h.open(r, unix.O_RDONLY)
 }
 
 // Filewrite opens a file for writing.
@@ -45,37 +42,49 @@ func (h handlers) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
 }
 
 func (h handlers) open(r *sftp.Request, flags int) (*handle, error) {
+	fs, err := h.enter()
+	if err != nil {
+		return nil, err
+	}
+	out := &handle{fs: fs}
+	if out.file, out.base, err = openFor(fs, r, flags); err != nil {
+		fs.Close()
+		return nil, wire("open", r.Filepath, err)
+	}
+	return out, nil
+}
+
+// openFor opens a file as a request wants it, and says from where its client
+// counts.
+func openFor(fs *FS, r *sftp.Request, flags int) (file *os.File, base int64, err error) {
 	want := r.Pflags()
 	if want.Trunc {
 		flags |= unix.O_TRUNC
 	}
-	var file *os.File
-	var err error
 	made := false
 	switch {
 	case want.Creat && want.Excl:
-		file, err = h.fs.createNew(r.Filepath, flags)
+		file, err = fs.createNew(r.Filepath, flags)
 		made = true
 	case want.Creat:
-		file, made, err = h.fs.create(r.Filepath, flags)
+		file, made, err = fs.create(r.Filepath, flags)
 	default:
-		file, err = h.fs.open(r.Filepath, flags)
+		file, err = fs.open(r.Filepath, flags)
 	}
 	if err != nil {
-		return nil, wire("open", r.Filepath, err)
+		return nil, 0, err
 	}
-	out := &handle{fs: h.fs, file: file}
 	if made && r.AttrFlags().Permissions {
 		err = chmod(int(file.Fd()), r.Attributes().Mode)
 	}
 	if err == nil && want.Append {
-		out.base, err = file.Seek(0, io.SeekEnd)
+		base, err = file.Seek(0, io.SeekEnd)
 	}
 	if err != nil {
 		file.Close()
-		return nil, wire("open", r.Filepath, err)
+		return nil, 0, err
 	}
-	return out, nil
+	return file, base, nil
 }
 
 // A handle is an open file. Clients of the protocol that append count from
@@ -99,24 +108,31 @@ func (h *handle) WriteAt(b []byte, off int64) (n int, err error) {
 }
 
 // Close implements [io.Closer].
-func (h *handle) Close() error { return h.file.Close() }
+func (h *handle) Close() error {
+	defer h.fs.Close()
+	return h.file.Close()
+}
 
 // Filecmd changes names and attributes.
 func (h handlers) Filecmd(r *sftp.Request) error {
-	var err error
+	fs, err := h.enter()
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
 	switch r.Method {
 	case "Setstat":
-		err = h.setstat(r)
+		err = setstat(fs, r)
 	case "Rename":
-		err = h.fs.rename(r.Filepath, r.Target, unix.RENAME_NOREPLACE)
+		err = fs.rename(r.Filepath, r.Target, unix.RENAME_NOREPLACE)
 	case "Rmdir", "Remove":
-		err = h.fs.Remove(r.Filepath)
+		err = fs.Remove(r.Filepath)
 	case "Mkdir":
-		err = h.mkdir(r)
+		err = mkdir(fs, r)
 	case "Link":
-		err = h.fs.Link(r.Filepath, r.Target)
+		err = fs.Link(r.Filepath, r.Target)
 	case "Symlink": // Its target is the path of the link.
-		err = h.fs.Symlink(r.Target, r.Filepath, keep())
+		err = fs.Symlink(r.Target, r.Filepath, keep())
 	default:
 		return sftp.ErrSSHFxOpUnsupported
 	}
@@ -125,34 +141,39 @@ func (h handlers) Filecmd(r *sftp.Request) error {
 
 // PosixRename renames over what exists.
 func (h handlers) PosixRename(r *sftp.Request) error {
-	return wire("rename", r.Filepath, h.fs.Rename(r.Filepath, r.Target))
+	fs, err := h.enter()
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	return wire("rename", r.Filepath, fs.Rename(r.Filepath, r.Target))
 }
 
 // keep returns attributes that change nothing.
 func keep() File { return File{UID: -1, GID: -1, Mode: -1} }
 
 // mkdir makes a directory, which must not exist.
-func (h handlers) mkdir(r *sftp.Request) error {
+func mkdir(fs *FS, r *sftp.Request) error {
 	attr := keep()
 	if r.AttrFlags().Permissions {
 		attr.Mode = int64(r.Attributes().Mode & 0o7777)
 	}
-	if _, err := h.fs.Stat(r.Filepath); err == nil {
+	if _, err := fs.Stat(r.Filepath); err == nil {
 		return unix.EEXIST
 	}
-	return h.fs.Mkdir(r.Filepath, attr)
+	return fs.Mkdir(r.Filepath, attr)
 }
 
 // setstat changes attributes of a file. It follows symbolic links, as the
 // protocol has it.
-func (h handlers) setstat(r *sftp.Request) error {
+func setstat(fs *FS, r *sftp.Request) error {
 	flags, attrs := r.AttrFlags(), r.Attributes()
 	if flags.Size {
-		if err := h.fs.Truncate(r.Filepath, int64(attrs.Size)); err != nil {
+		if err := fs.Truncate(r.Filepath, int64(attrs.Size)); err != nil {
 			return err
 		}
 	}
-	fd, err := h.fs.find(r.Filepath, 0)
+	fd, err := fs.find(r.Filepath, 0)
 	if err != nil {
 		return err
 	}
@@ -164,7 +185,7 @@ func (h handlers) setstat(r *sftp.Request) error {
 	if flags.Permissions {
 		attr.Mode = int64(attrs.Mode & 0o7777)
 	}
-	if err := h.fs.apply(fd, attr); err != nil {
+	if err := fs.apply(fd, attr); err != nil {
 		return err
 	}
 	if flags.Acmodtime {
@@ -178,13 +199,18 @@ func (h handlers) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	if r.Method != "List" {
 		return h.describe(r.Filepath, 0)
 	}
-	names, err := h.fs.ReadDir(r.Filepath)
+	fs, err := h.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	names, err := fs.ReadDir(r.Filepath)
 	if err != nil {
 		return nil, wire("list", r.Filepath, err)
 	}
 	out := make(listing, 0, len(names))
 	for _, name := range names {
-		f, err := h.fs.Stat(path.Join(r.Filepath, name))
+		f, err := fs.Stat(path.Join(r.Filepath, name))
 		if err == nil { // Else it went away meanwhile.
 			out = append(out, info{name, f})
 		}
@@ -198,7 +224,12 @@ func (h handlers) Lstat(r *sftp.Request) (sftp.ListerAt, error) {
 }
 
 func (h handlers) describe(name string, flags uint64) (sftp.ListerAt, error) {
-	f, err := h.fs.stat(name, flags)
+	fs, err := h.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	f, err := fs.stat(name, flags)
 	if err != nil {
 		return nil, wire("stat", name, err)
 	}
@@ -207,7 +238,12 @@ func (h handlers) describe(name string, flags uint64) (sftp.ListerAt, error) {
 
 // Readlink returns the target of a symbolic link.
 func (h handlers) Readlink(name string) (string, error) {
-	target, err := h.fs.ReadLink(name)
+	fs, err := h.enter()
+	if err != nil {
+		return "", err
+	}
+	defer fs.Close()
+	target, err := fs.ReadLink(name)
 	return target, wire("readlink", name, err)
 }
 

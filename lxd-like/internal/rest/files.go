@@ -172,18 +172,17 @@ func (s *Server) serveSFTP(r *http.Request) (response, error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "sftp") {
 		return nil, errs.Invalidf("header Upgrade is %q: want sftp", r.Header.Get("Upgrade"))
 	}
-	fs, err := s.Instances.Files(r.Context(), r.PathValue("name"))
+	enter := func() (*guestfs.FS, error) { return s.Instances.Files(r.Context(), r.PathValue("name")) }
+	fs, err := enter()
 	if err != nil {
 		return nil, err
 	}
-	return func(w http.ResponseWriter, r *http.Request) error {
-		defer fs.Close()
-		return switchTo("sftp", func(conn net.Conn) {
-			stop := s.untilDrained(func() { _ = conn.Close() })
-			defer stop()
-			if err := fs.ServeSFTP(conn); err != nil {
-				s.Log.DebugContext(r.Context(), "sftp ended", "err", err)
-			}
-		})(w, r)
-	}, nil
+	fs.Close()
+	return switchTo("sftp", func(conn net.Conn) {
+		stop := s.untilDrained(func() { conn.Close() }) //nolint:errcheck // It ends what goes on.
+		defer stop()
+		if err := guestfs.ServeSFTP(conn, enter); err != nil {
+			s.Log.DebugContext(r.Context(), "sftp ended", "err", err)
+		}
+	}), nil
 }
