@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -31,9 +33,12 @@ type Service struct {
 	Images  imageKeeper
 	Runtime containers
 	Events  *events.Hub
+	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.
 	Log     *slog.Logger
 
-	locks keyedLocks
+	locks  keyedLocks
+	index  index
+	ranges idRanges
 }
 
 // A poolKeeper is what instances need of storage pools.
@@ -131,6 +136,20 @@ type keyedLocks struct {
 type keyedLock struct {
 	mu    sync.Mutex
 	users int // Holders and waiters; guarded by keyedLocks.mu.
+}
+
+// lockAll locks several names, in an order that is the same for all callers.
+func (k *keyedLocks) lockAll(names ...string) (unlock func()) {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	unlocks := make([]func(), 0, len(names))
+	for _, name := range names {
+		unlocks = append(unlocks, k.lock(name))
+	}
+	return func() {
+		for _, unlock := range slices.Backward(unlocks) {
+			unlock()
+		}
+	}
 }
 
 // lock locks name and returns what unlocks it.

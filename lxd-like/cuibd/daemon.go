@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/images"
+	"github.com/cuib/cuib/lxd-like/internal/instances"
+	"github.com/cuib/cuib/lxd-like/internal/nets"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/pools"
+	"github.com/cuib/cuib/lxd-like/internal/rest"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/bridge"
+	"github.com/cuib/cuib/networks/host"
+	"github.com/cuib/cuib/networks/macvlan"
+	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/btrfs"
+	"github.com/cuib/cuib/storage/dir"
+	"github.com/cuib/cuib/storage/overlay"
+)
+
+// How long the end of the daemon waits: for requests to be answered, and for
+// operations to end when they are told to.
+const (
+	requestGrace   = 5 * time.Second
+	operationGrace = 30 * time.Second
+)
+
+// daemon is all that is open.
+type daemon struct {
+	db        *db.DB
+	events    *events.Hub
+	ops       *ops.Manager
+	pools     *pools.Service
+	nets      *nets.Service
+	images    *images.Service
+	instances *instances.Service
+	log       *slog.Logger
+}
+
+// run runs the daemon until ctx ends. Instances go on without it.
+func run(ctx context.Context, log *slog.Logger, cfg config) error {
+	lock, err := lockDir(cfg.dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+
+	// What is under way when the daemon is told to end may come to its end.
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	d, err := open(ctx, base, log, cfg)
+	if err != nil {
+		return err
+	}
+	defer d.close(base)
+	if err := d.recover(ctx); err != nil {
+		return err
+	}
+	l, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	err = d.serve(ctx, l, environment(d.db, storageTypes()))
+	cancel()
+	return errors.Join(err, waitFor(d.ops.Wait, operationGrace))
+}
+
+func storageTypes() map[string]storage.Type {
+	return map[string]storage.Type{"btrfs": btrfs.Type, "dir": dir.Type, "overlay": overlay.Type}
+}
+
+func networkDrivers() map[string]networks.Driver {
+	return map[string]networks.Driver{"bridge": bridge.Driver{}, "macvlan": macvlan.Driver{}}
+}
+
+// open opens all that the daemon has, in the order in which each needs what
+// came before.
+func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, error) {
+	d := &daemon{events: &events.Hub{}, log: log}
+	d.ops = ops.NewManager(base, d.events.Publish)
+	d.ops.Log = log.With("component", "ops")
+	ids, err := allocator()
+	if err != nil {
+		return nil, err
+	}
+	if d.db, err = db.OpenFile(ctx, filepath.Join(cfg.dir, "database", "cuib.db")); err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	d.pools = &pools.Service{
+		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Events: d.events, Log: log.With("component", "pools"),
+	}
+	d.nets = &nets.Service{
+		DB: d.db, Dir: cfg.dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: log.With("component", "nets"),
+	}
+	d.images = &images.Service{
+		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
+	}
+	d.instances = &instances.Service{
+		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images,
+		Runtime: &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")},
+		Events:  d.events, IDs: ids, Log: log.With("component", "instances"),
+	}
+	return d, nil
+}
+
+// allocator gives out the host's ids that nobody else has.
+func allocator() (*idmap.Allocator, error) {
+	users, err := subIDs("/etc/subuid")
+	if err != nil {
+		return nil, err
+	}
+	groups, err := subIDs("/etc/subgid")
+	if err != nil {
+		return nil, err
+	}
+	return idmap.NewAllocator(idmap.HostRanges(users, groups)), nil
+}
+
+func subIDs(path string) ([]idmap.SubID, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return idmap.ReadSubIDs(f)
+}
+
+// recover puts right what the last daemon left. What concerns one object is
+// logged and does not keep the daemon from its start.
+func (d *daemon) recover(ctx context.Context) error {
+	for _, step := range []struct {
+		name string
+		fn   func(context.Context) error
+	}{
+		{"storage pools", d.pools.Recover},
+		{"networks", d.nets.Recover},
+		{"images", d.images.Recover},
+		{"instances", d.instances.Recover},
+	} {
+		began := time.Now()
+		if err := step.fn(ctx); err != nil {
+			return fmt.Errorf("recover %s: %w", step.name, err)
+		}
+		d.log.DebugContext(ctx, "recovered", "what", step.name, "took", time.Since(began))
+	}
+	return nil
+}
+
+// serve answers requests, and does what is to be done by the clock, until
+// ctx ends.
+func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc) error {
+	api := &rest.Server{
+		Instances: d.instances, Images: d.images, Pools: d.pools, Nets: d.nets, Config: settings{d.db},
+		Environment: env, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
+	}
+	server := &http.Server{
+		Handler: api.Handler(), ConnContext: rest.ConnContext, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ErrorLog:    slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		api.Drain()
+		timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestGrace)
+		defer cancel()
+		if err := server.Shutdown(timed); err != nil {
+			return server.Close() // They were told.
+		}
+		return nil
+	})
+	g.Go(func() error { return d.nets.Run(ctx) })
+	g.Go(func() error { return d.clock(ctx) })
+	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())
+	if err := notify(ctx, "READY=1"); err != nil {
+		d.log.WarnContext(ctx, "cannot tell systemd that the daemon is ready", "err", err)
+	}
+	err := g.Wait()
+	d.log.InfoContext(context.WithoutCancel(ctx), "ending; instances go on")
+	return err
+}
+
+// clock starts the instances that are to run, and then deletes snapshots
+// when they expire.
+func (d *daemon) clock(ctx context.Context) error {
+	if err := d.instances.Autostart(ctx); err != nil && ctx.Err() == nil {
+		d.log.ErrorContext(ctx, "cannot start instances", "err", err)
+	}
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if err := d.instances.Expire(ctx, now); err != nil && ctx.Err() == nil {
+				d.log.ErrorContext(ctx, "cannot look for expired snapshots", "err", err)
+			}
+		}
+	}
+}
+
+func (d *daemon) close(ctx context.Context) {
+	if err := d.db.Close(); err != nil {
+		d.log.ErrorContext(ctx, "cannot close the database", "err", err)
+	}
+}
+
+// waitFor calls fn and waits for it, for so long.
+func waitFor(fn func(), limit time.Duration) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(limit):
+		return fmt.Errorf("operations did not end within %s: the next start takes them back", limit)
+	}
+}

@@ -1,0 +1,100 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// What the daemon makes when it is used before it was set up.
+const (
+	defaultPool    = "default"
+	defaultNetwork = "cuibbr0"
+)
+
+// lockDefaults is a lock that is no instance's.
+const lockDefaults = "/defaults"
+
+// giveRoot gives an instance that has no root disk one. On a server that has
+// no pool yet it makes all that instances need, and the default profile
+// names it; else the only pool that there is does.
+func (s *Service) giveRoot(ctx context.Context, in *instance) error {
+	defer s.locks.lock(lockDefaults)()
+	pools, err := s.Pools.List(ctx)
+	if err != nil {
+		return err
+	}
+	if len(pools) == 0 {
+		if err := s.firstUse(ctx); err != nil {
+			return fmt.Errorf("set up the server: %w", err)
+		}
+		if pools, err = s.Pools.List(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.refresh(ctx, in); err != nil {
+		return err
+	}
+	if _, _, ok := root(in.expanded); ok {
+		return nil
+	}
+	if _, taken := in.expanded.Devices["root"]; taken || len(pools) != 1 {
+		return errs.Invalidf("instance %q has no root disk: add a disk device with path / and a pool to it or to one of its profiles", in.Name)
+	}
+	in.Devices = maps.Clone(in.Devices)
+	in.Devices["root"] = rootIn(pools[0].Name)
+	in.expanded.Devices["root"] = in.Devices["root"]
+	return nil
+}
+
+func rootIn(pool string) profiles.Device {
+	return profiles.Device{"type": "disk", "path": "/", "pool": pool}
+}
+
+// firstUse makes a pool and a network, and puts them into the default
+// profile. What the profile has already stays.
+func (s *Service) firstUse(ctx context.Context) error {
+	if err := s.firstPool(ctx); err != nil {
+		return err
+	}
+	if err := s.firstNetwork(ctx); err != nil {
+		return err
+	}
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		p, err := db.GetProfile(ctx, tx, DefaultProfile)
+		if err != nil {
+			return err
+		}
+		devices := map[string]map[string]string{
+			"root": rootIn(defaultPool),
+			"eth0": {"type": "nic", "network": defaultNetwork, "name": "eth0"},
+		}
+		maps.Copy(devices, p.Devices)
+		p.Devices = devices
+		return db.UpdateProfile(ctx, tx, p)
+	})
+}
+
+// firstPool makes the default pool, of the best kind that the host can run.
+func (s *Service) firstPool(ctx context.Context) error {
+	req := api.StoragePoolsPost{Name: defaultPool, Driver: "overlay"}
+	err := s.Pools.Create(ctx, req)
+	if errs.Is(err, errs.Unsupported) {
+		req.Driver = "dir"
+		err = s.Pools.Create(ctx, req)
+	}
+	return err
+}
+
+func (s *Service) firstNetwork(ctx context.Context) error {
+	_, err := s.Nets.Get(ctx, defaultNetwork)
+	if err == nil || !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	return s.Nets.Create(ctx, api.NetworksPost{Name: defaultNetwork, Type: "bridge"})
+}

@@ -1,0 +1,208 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// ending says how an instance is to end.
+type ending struct {
+	force   bool
+	timeout time.Duration // Of a clean end.
+	wish    wish
+}
+
+// end ends an instance and returns when all of it is cleaned up. The lock is
+// held only while it tells the guest.
+func (s *Service) end(ctx context.Context, name string, how ending) error {
+	a, err := s.tell(ctx, name, how)
+	if err != nil {
+		return err
+	}
+	if how.force {
+		if err := s.Runtime.Kill(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+		return wait(ctx, a)
+	}
+	timed, cancel := context.WithTimeout(ctx, how.timeout)
+	defer cancel()
+	err = wait(timed, a)
+	if err == nil {
+		return nil
+	}
+	s.giveUp(name, a)
+	if ctx.Err() != nil {
+		return err
+	}
+	return errs.Conflictf("the guest did not shut down within %s: look at its console, or stop it with --force", how.timeout)
+}
+
+// tell notes what is wished, and for a clean end asks the guest.
+func (s *Service) tell(ctx context.Context, name string, how ending) (*active, error) {
+	defer s.locks.lock(name)()
+	a := s.index.get(name)
+	if a == nil {
+		return nil, errs.Invalidf("instance %q is not running", name)
+	}
+	a.wish = how.wish
+	if how.force {
+		return a, nil
+	}
+	state, err := s.Runtime.Get(name)
+	if err == nil && state.Frozen {
+		err = s.Runtime.Thaw(ctx, name) // Who is frozen hears nothing.
+	}
+	if err == nil {
+		err = s.Runtime.Shutdown(ctx, name)
+	}
+	if err != nil && !errs.Is(err, errs.NotFound) { // It can end by itself just now.
+		return nil, err
+	}
+	return a, nil
+}
+
+func wait(ctx context.Context, a *active) error {
+	select {
+	case <-a.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// giveUp is for who wanted to start the instance again and does not wait for
+// its end any longer: when it ends, it has been stopped.
+func (s *Service) giveUp(name string, a *active) {
+	defer s.locks.lock(name)()
+	if a.wish == wishRestart {
+		a.wish = wishStop
+	}
+}
+
+// restart ends an instance and starts it again.
+func (s *Service) restart(ctx context.Context, name string, how ending) error {
+	if err := s.end(ctx, name, how); err != nil {
+		return err
+	}
+	in, unlock, err := s.locked(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.start(ctx, in, starting{event: "instance-restarted"})
+}
+
+// ended cleans up after an instance that has ended, and does what is to
+// happen then. The runtime calls it.
+func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.Exit) {
+	defer close(a.done)
+	defer s.locks.lock(name)()
+	if s.index.get(name) != a {
+		return // A start that failed has cleaned up already.
+	}
+	s.index.drop(name)
+	log := s.Log.With("instance", name)
+	if err := s.cleanUp(ctx, a); err != nil {
+		log.ErrorContext(ctx, "cannot clean up after an instance", "err", err)
+	}
+	in, err := s.load(ctx, name)
+	if err != nil {
+		log.ErrorContext(ctx, "cannot read an instance that has ended", "err", err)
+		return
+	}
+	if err := s.after(ctx, in, a, e); err != nil {
+		log.ErrorContext(ctx, "cannot do what is to follow the end of an instance", "err", err)
+	}
+}
+
+// cleanUp undoes on the host what a start did.
+func (s *Service) cleanUp(ctx context.Context, a *active) error {
+	d, err := s.Pools.Driver(ctx, a.pool)
+	if err != nil {
+		return err
+	}
+	return d.Unmount(ctx, a.volume)
+}
+
+// after does what is to follow the end of an instance.
+func (s *Service) after(ctx context.Context, in *instance, a *active, e runtime.Exit) error {
+	if a.wish == wishRestart {
+		return nil
+	}
+	if e.Reboot && a.wish == wishNothing {
+		return s.start(ctx, in, starting{event: "instance-restarted", deaths: a.deaths})
+	}
+	if died(a, e) && isTrue(in.expanded.Options["boot.autorestart"]) && !in.Ephemeral {
+		if deaths, again := another(a.deaths, time.Now()); again {
+			return s.start(ctx, in, starting{event: "instance-restarted", deaths: deaths})
+		}
+		s.Log.WarnContext(ctx, "an instance dies again and again: it stays down", "instance", in.Name, "status", e.Status)
+	}
+	if err := s.patch(ctx, in, map[string]string{keyPower: powerOff}); err != nil {
+		return err
+	}
+	action := "instance-stopped"
+	if a.wish == wishNothing {
+		action = "instance-shutdown"
+	}
+	s.event(action, in.Name, nil)
+	if in.Ephemeral {
+		return s.delete(ctx, in)
+	}
+	return nil
+}
+
+// shutDown is the status of an init that shut its system down: the kernel
+// ends the namespace with SIGINT then, see reboot(2).
+const shutDown = 128 + 2
+
+// died reports whether an instance ended without anybody's wish.
+func died(a *active, e runtime.Exit) bool {
+	return a.wish == wishNothing && e.Status != 0 && e.Status != shutDown
+}
+
+// An instance that dies this often within the time is not started again.
+const (
+	maxDeaths   = 10
+	deathWindow = time.Minute
+)
+
+// another adds a death to the recent ones, and says whether there can be
+// another start.
+func another(deaths []time.Time, now time.Time) ([]time.Time, bool) {
+	var recent []time.Time
+	for _, t := range deaths {
+		if now.Sub(t) < deathWindow {
+			recent = append(recent, t)
+		}
+	}
+	recent = append(recent, now)
+	return recent, len(recent) < maxDeaths
+}
+
+// writeStarted writes down that an instance runs, and what was chosen for it.
+func (s *Service) writeStarted(ctx context.Context, in *instance, keys map[string]string) error {
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := db.PatchInstanceConfig(ctx, tx, in.Name, keys); err != nil {
+			return err
+		}
+		if in.Status != db.Ready {
+			if err := db.SetInstanceStatus(ctx, tx, in.Name, db.Ready); err != nil {
+				return err
+			}
+		}
+		return db.TouchInstance(ctx, tx, in.Name)
+	})
+	if err != nil {
+		return fmt.Errorf("write down that it runs: %w", err)
+	}
+	in.apply(keys)
+	in.Status = db.Ready
+	return nil
+}

@@ -1,0 +1,420 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/devices"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/undo"
+)
+
+// plan is what the devices of an instance come to, by device.
+type plan map[string]devices.Plan
+
+// into adds what is planned to what the runtime is to start.
+func (p plan) into(spec *runtime.Spec) {
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		spec.Mounts = append(spec.Mounts, p[name].Mounts...)
+		spec.Nodes = append(spec.Nodes, p[name].Nodes...)
+		spec.NICs = append(spec.NICs, p[name].NICs...)
+	}
+	// One mount can be below another, which must be there first.
+	slices.SortStableFunc(spec.Mounts, func(a, b runtime.Mount) int { return strings.Compare(a.Target, b.Target) })
+}
+
+func (s *Service) env(in *instance) devices.Env {
+	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link}
+	if a := s.index.get(in.Name); a != nil {
+		env.IDs = a.ids // Whatever the configuration says by now.
+	} else if !isTrue(in.expanded.Options["security.privileged"]) {
+		env.IDs = idmap.Default(0, 1) // Which ones does not matter, but that there are some.
+	}
+	return env
+}
+
+// plan plans the devices of an instance. What it must remember of them is
+// added to its configuration in memory, and returned.
+func (s *Service) plan(ctx context.Context, in *instance) (plan, map[string]string, error) {
+	out, keys := plan{}, map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
+		p, err := devices.Make(ctx, name, in.expanded.Devices[name], s.env(in))
+		if err != nil {
+			return nil, nil, errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
+		}
+		out[name] = p
+		maps.Copy(keys, p.Volatile)
+		in.apply(p.Volatile)
+	}
+	return out, keys, nil
+}
+
+// recall is what an instance was given when it was planned last.
+func (s *Service) recall(ctx context.Context, in *instance) plan {
+	out := plan{}
+	for name, dev := range in.expanded.Devices {
+		out[name] = devices.Recall(ctx, name, dev, s.env(in))
+	}
+	return out
+}
+
+// name gives the NICs of a new instance their addresses and names.
+func (s *Service) name(ctx context.Context, in *instance) {
+	for _, name := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
+		in.apply(devices.Recall(ctx, name, in.expanded.Devices[name], s.env(in)).Volatile)
+	}
+}
+
+// startDevices plans the devices.
+func (s *Service) startDevices(ctx context.Context, l *launch, _ *undo.Stack) error {
+	p, keys, err := s.plan(ctx, l.in)
+	l.plan = p
+	maps.Copy(l.keys, keys)
+	return err
+}
+
+// startHosts tells the networks of the instance. They keep knowing it, be it
+// stopped or not, until it is deleted.
+func (s *Service) startHosts(ctx context.Context, l *launch, _ *undo.Stack) error {
+	for _, name := range slices.Sorted(maps.Keys(l.plan)) {
+		for _, h := range l.plan[name].Hosts {
+			if err := s.Nets.SetHost(ctx, h.Network, h.Host); err != nil {
+				return fmt.Errorf("device %q: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// hosts is what the networks know of an instance.
+func hosts(in *instance) []devices.NetHost {
+	var out []devices.NetHost
+	for _, name := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
+		out = append(out, devices.Hosts(name, in.expanded.Devices[name], in.Name, in.Config)...)
+	}
+	return out
+}
+
+// setHost tells a network of an instance, and unsetHost makes it forget it;
+// both with what takes it back.
+func (s *Service) setHost(ctx context.Context, h devices.NetHost, u *undo.Stack) error {
+	if err := s.Nets.SetHost(ctx, h.Network, h.Host); err != nil {
+		return fmt.Errorf("network %q: %w", h.Network, err)
+	}
+	u.Push("make network "+h.Network+" forget the instance", func(ctx context.Context) error {
+		return s.Nets.UnsetHost(ctx, h.Network, h.Host)
+	})
+	return nil
+}
+
+func (s *Service) unsetHost(ctx context.Context, h devices.NetHost, u *undo.Stack) error {
+	if err := s.Nets.UnsetHost(ctx, h.Network, h.Host); err != nil {
+		return fmt.Errorf("network %q: %w", h.Network, err)
+	}
+	u.Push("tell network "+h.Network+" of the instance", func(ctx context.Context) error {
+		return s.Nets.SetHost(ctx, h.Network, h.Host)
+	})
+	return nil
+}
+
+// unsetHosts makes the networks forget an instance.
+func (s *Service) unsetHosts(ctx context.Context, in *instance, u *undo.Stack) error {
+	for _, h := range hosts(in) {
+		if err := s.unsetHost(ctx, h, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkParents reports devices whose pool or network is not there.
+func (s *Service) checkParents(ctx context.Context, devs map[string]profiles.Device) error {
+	for _, name := range slices.Sorted(maps.Keys(devs)) {
+		if err := s.checkParent(ctx, devs[name]); err != nil {
+			return fmt.Errorf("device %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) checkParent(ctx context.Context, dev profiles.Device) error {
+	if network := dev["network"]; dev["type"] == "nic" && network != "" {
+		if _, err := s.Nets.Get(ctx, network); err != nil {
+			return asInvalid(err)
+		}
+	}
+	if pool := dev["pool"]; dev["type"] == "disk" && pool != "" {
+		if _, err := s.Pools.Driver(ctx, pool); err != nil {
+			return asInvalid(err)
+		}
+	}
+	return nil
+}
+
+// asInvalid makes an error of the request of what it names and is not there.
+func asInvalid(err error) error {
+	if errs.Is(err, errs.NotFound) {
+		return errs.Newf(errs.Invalid, "%w", err)
+	}
+	return err
+}
+
+// checkPlan reports what the host or the networks have against a new
+// instance's devices, or against the changed ones of another.
+func (s *Service) checkPlan(ctx context.Context, in *instance) error {
+	if _, err := settings(in); err != nil {
+		return err
+	}
+	if err := s.checkParents(ctx, in.expanded.Devices); err != nil {
+		return err
+	}
+	p, _, err := s.plan(ctx, in.clone())
+	if err != nil {
+		return err
+	}
+	return s.checkHosts(ctx, p)
+}
+
+// checkHosts reports what the networks have against static addresses.
+func (s *Service) checkHosts(ctx context.Context, p plan) error {
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		for _, h := range p[name].Hosts {
+			if !h.Host.IPv4.IsValid() && !h.Host.IPv6.IsValid() {
+				continue
+			}
+			if err := s.Nets.CheckHost(ctx, h.Network, h.Host); err != nil {
+				return errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// sameDevices reports whether a change leaves all devices as they are. Then
+// nothing is asked of them: what the host has lost meanwhile is in the way of
+// a start, and of nothing else.
+func sameDevices(in, next *instance) bool {
+	return reflect.DeepEqual(in.expanded.Devices, next.expanded.Devices) &&
+		maps.Equal(nicKeys(in.Config), nicKeys(next.Config))
+}
+
+func nicKeys(config map[string]string) map[string]string {
+	out := maps.Clone(config)
+	maps.DeleteFunc(out, func(k, _ string) bool { return !isNICKey(k) })
+	return out
+}
+
+// checkLive reports why a running instance cannot become next now.
+func (s *Service) checkLive(ctx context.Context, in, next *instance) error {
+	if s.index.get(in.Name) == nil || sameDevices(in, next) {
+		return nil
+	}
+	want, _, err := s.plan(ctx, next.clone())
+	if err != nil {
+		return err
+	}
+	_, err = devices.Diff(s.recall(ctx, in), want)
+	return err
+}
+
+// change makes what runs, and what the pool and the networks know, become
+// next; with what takes each step back.
+func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	if err := s.changeSize(ctx, in, next, u); err != nil {
+		return err
+	}
+	if s.index.get(in.Name) == nil {
+		return s.forgetHosts(ctx, in, next, u)
+	}
+	if err := s.changeLimits(ctx, in, next, u); err != nil {
+		return err
+	}
+	if sameDevices(in, next) {
+		return nil
+	}
+	return s.changeDevices(ctx, in, next, u)
+}
+
+// forgetHosts makes networks forget what a stopped instance is not any more.
+// They learn what it is when it starts.
+func (s *Service) forgetHosts(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	keep := hosts(next)
+	for _, h := range hosts(in) {
+		if slices.Contains(keep, h) {
+			continue
+		}
+		if err := s.unsetHost(ctx, h, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeSize changes the limit of the root disk.
+func (s *Service) changeSize(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	name, before, _ := root(in.expanded)
+	_, after, ok := root(next.expanded)
+	if !ok || before["size"] == after["size"] {
+		return nil
+	}
+	d, err := s.driver(ctx, in)
+	if err != nil {
+		return err
+	}
+	was, err := profiles.ParseSize(before["size"])
+	if err != nil {
+		return err
+	}
+	size, err := profiles.ParseSize(after["size"])
+	if err != nil {
+		return fmt.Errorf("device %q: size: %w", name, err)
+	}
+	if err := setSize(ctx, d, in.volume(), size); err != nil {
+		return fmt.Errorf("device %q: %w", name, err)
+	}
+	u.Push("set the size of the root disk back", func(ctx context.Context) error { return setSize(ctx, d, in.volume(), was) })
+	return nil
+}
+
+func (s *Service) changeLimits(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	before, err := s.limits(in)
+	if err != nil {
+		return err
+	}
+	after, err := s.limits(next)
+	if err != nil {
+		return err
+	}
+	if in.Config[keyCPU] != "" && before.CPUs != "" {
+		before.CPUs = in.Config[keyCPU] // As they were chosen when it started.
+	}
+	sameCount := in.expanded.Options["limits.cpu"] == next.expanded.Options["limits.cpu"]
+	if sameCount {
+		after.CPUs = before.CPUs
+	}
+	if before == after {
+		return nil
+	}
+	if err := s.Runtime.SetLimits(ctx, in.Name, after); err != nil {
+		return err
+	}
+	u.Push("set the limits back", func(ctx context.Context) error {
+		s.index.bind(in.Name, before.CPUs)
+		return s.Runtime.SetLimits(ctx, in.Name, before)
+	})
+	s.index.bind(in.Name, after.CPUs)
+	next.apply(map[string]string{keyCPU: after.CPUs})
+	return nil
+}
+
+// changeDevices removes what a running instance has not any more and adds
+// what is new. A device that changed goes and comes back.
+func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	want, _, err := s.plan(ctx, next)
+	if err != nil {
+		return err
+	}
+	have := s.recall(ctx, in)
+	c, err := devices.Diff(have, want)
+	if err != nil {
+		return err
+	}
+	for _, name := range c.Remove {
+		if err := s.detach(ctx, in.Name, have[name], u); err != nil {
+			return fmt.Errorf("remove device %q: %w", name, err)
+		}
+	}
+	for _, name := range c.Add {
+		if err := s.attach(ctx, in.Name, want[name], u); err != nil {
+			return fmt.Errorf("add device %q: %w", name, err)
+		}
+	}
+	for _, name := range c.Hosts {
+		if err := s.know(ctx, have[name].Hosts, want[name].Hosts, u); err != nil {
+			return fmt.Errorf("device %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// know tells networks what has changed of a NIC that stays.
+func (s *Service) know(ctx context.Context, before, after []devices.NetHost, u *undo.Stack) error {
+	for _, h := range before {
+		if err := s.unsetHost(ctx, h, u); err != nil {
+			return err
+		}
+	}
+	for _, h := range after {
+		if err := s.setHost(ctx, h, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach adds a device to a running instance.
+func (s *Service) attach(ctx context.Context, name string, p devices.Plan, u *undo.Stack) error {
+	for _, h := range p.Hosts {
+		if err := s.setHost(ctx, h, u); err != nil {
+			return err
+		}
+	}
+	for _, part := range s.parts(name, p) {
+		if err := part.add(ctx); err != nil {
+			return err
+		}
+		u.Push("remove it", part.remove)
+	}
+	return nil
+}
+
+// detach removes a device from a running instance.
+func (s *Service) detach(ctx context.Context, name string, p devices.Plan, u *undo.Stack) error {
+	for _, part := range slices.Backward(s.parts(name, p)) {
+		if err := part.remove(ctx); err != nil {
+			return err
+		}
+		u.Push("add it", part.add)
+	}
+	for _, h := range p.Hosts {
+		if err := s.unsetHost(ctx, h, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// part is something that a running container can be given, and lose.
+type part struct {
+	add, remove func(context.Context) error
+}
+
+func (s *Service) parts(name string, p devices.Plan) []part {
+	var out []part
+	for _, m := range p.Mounts {
+		out = append(out, part{
+			func(ctx context.Context) error { return s.Runtime.AddMount(ctx, name, m) },
+			func(ctx context.Context) error { return s.Runtime.RemoveMount(ctx, name, m.Target) },
+		})
+	}
+	for _, n := range p.Nodes {
+		out = append(out, part{
+			func(ctx context.Context) error { return s.Runtime.AddNode(ctx, name, n) },
+			func(ctx context.Context) error { return s.Runtime.RemoveNode(ctx, name, n) },
+		})
+	}
+	for _, n := range p.NICs {
+		out = append(out, part{
+			func(ctx context.Context) error { return s.Runtime.AddNIC(ctx, name, n) },
+			func(ctx context.Context) error { return s.Runtime.RemoveNIC(ctx, name, n) },
+		})
+	}
+	return out
+}

@@ -1,0 +1,276 @@
+package instances
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/undo"
+)
+
+// Profiles returns all profiles by name.
+func (s *Service) Profiles(ctx context.Context) ([]api.Profile, error) {
+	var out []api.Profile
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		all, err := db.Profiles(ctx, tx)
+		if err != nil {
+			return err
+		}
+		rows, err := db.Instances(ctx, tx)
+		if err != nil {
+			return err
+		}
+		users := map[string][]db.Instance{}
+		for _, row := range rows {
+			for _, name := range row.Profiles {
+				users[name] = append(users[name], row)
+			}
+		}
+		out = make([]api.Profile, 0, len(all))
+		for _, p := range all {
+			out = append(out, apiProfile(p, users[p.Name]))
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Profile returns a profile.
+func (s *Service) Profile(ctx context.Context, name string) (api.Profile, error) {
+	var out api.Profile
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		p, err := db.GetProfile(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		users, err := db.InstancesUsingProfile(ctx, tx, name)
+		out = apiProfile(p, users)
+		return err
+	})
+	return out, err
+}
+
+func apiProfile(p db.Profile, users []db.Instance) api.Profile {
+	out := api.Profile{
+		ProfilePut: api.ProfilePut{Config: apiConfig(p.Config), Description: p.Description, Devices: apiDevices(p.Devices)},
+		Name:       p.Name, UsedBy: []string{}, Project: "default",
+	}
+	for _, u := range users {
+		out.UsedBy = append(out.UsedBy, instanceURL(u.Name))
+	}
+	return out
+}
+
+func profileURL(name string) string { return "/1.0/profiles/" + name }
+
+// CreateProfile adds a profile, which no instance has yet.
+func (s *Service) CreateProfile(ctx context.Context, req api.ProfilesPost) error {
+	if err := profiles.CheckProfileName(req.Name); err != nil {
+		return err
+	}
+	p := newProfile(req.Name, req.ProfilePut)
+	if err := s.validateProfile(ctx, p); err != nil {
+		return err
+	}
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := db.GetProfile(ctx, tx, req.Name); err == nil {
+			return errs.Conflictf("profile %q exists already", req.Name)
+		}
+		return db.AddProfile(ctx, tx, &p)
+	})
+	if err == nil {
+		s.Events.Lifecycle("profile-created", profileURL(req.Name), nil)
+	}
+	return err
+}
+
+func newProfile(name string, put api.ProfilePut) db.Profile {
+	return db.Profile{Name: name, Description: put.Description, Config: patched(put.Config, nil), Devices: convert[map[string]string](put.Devices)}
+}
+
+func (s *Service) validateProfile(ctx context.Context, p db.Profile) error {
+	if err := profiles.ValidateProfile(profiles.Config{Options: p.Config, Devices: p.Devices}); err != nil {
+		return err
+	}
+	return s.checkParents(ctx, p.Devices)
+}
+
+// RenameProfile gives a profile another name. Its instances keep it.
+func (s *Service) RenameProfile(ctx context.Context, name, to string) error {
+	if name == DefaultProfile {
+		return errs.Newf(errs.Denied, "profile %q cannot be renamed", name)
+	}
+	if err := profiles.CheckProfileName(to); err != nil {
+		return err
+	}
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := db.GetProfile(ctx, tx, to); err == nil {
+			return errs.Conflictf("profile %q exists already", to)
+		}
+		return db.RenameProfile(ctx, tx, name, to)
+	})
+	if err == nil {
+		s.Events.Lifecycle("profile-renamed", profileURL(to), map[string]any{"old_name": name})
+	}
+	return err
+}
+
+// DeleteProfile deletes a profile that no instance has.
+func (s *Service) DeleteProfile(ctx context.Context, name string) error {
+	if name == DefaultProfile {
+		return errs.Newf(errs.Denied, "profile %q cannot be deleted", name)
+	}
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		users, err := db.InstancesUsingProfile(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if len(users) > 0 {
+			return errs.Conflictf("profile %q is in use by instance %q", name, users[0].Name)
+		}
+		return db.DeleteProfile(ctx, tx, name)
+	})
+	if err == nil {
+		s.Events.Lifecycle("profile-deleted", profileURL(name), nil)
+	}
+	return err
+}
+
+// UpdateProfile changes a profile. It checks the change against all instances
+// that have the profile, applies it to those that run, and writes it down; if
+// one of them cannot take it, none keeps it.
+func (s *Service) UpdateProfile(ctx context.Context, name string, put api.ProfilePut) (err error) {
+	next := newProfile(name, put)
+	if err := s.validateProfile(ctx, next); err != nil {
+		return err
+	}
+	before, after, unlock, err := s.profileUsers(ctx, next)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	for i, in := range after {
+		if err := s.checkChange(ctx, before[i], in); err != nil {
+			return fmt.Errorf("profile %q: instance %q: %w", name, in.Name, err)
+		}
+	}
+	for i, in := range after {
+		if err := s.change(ctx, before[i], in, &u); err != nil {
+			return fmt.Errorf("profile %q: instance %q: %w", name, in.Name, err)
+		}
+	}
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := db.UpdateProfile(ctx, tx, next); err != nil {
+			return err
+		}
+		return s.writeVolatile(ctx, tx, before, after)
+	})
+	if err != nil {
+		return err
+	}
+	s.Events.Lifecycle("profile-updated", profileURL(name), nil)
+	return nil
+}
+
+// writeVolatile writes down what the daemon must remember of the instances
+// that changed with a profile.
+func (s *Service) writeVolatile(ctx context.Context, tx *db.Tx, before, after []*instance) error {
+	for i, in := range after {
+		keys := changedKeys(before[i].Config, in.Config)
+		if len(keys) == 0 {
+			continue
+		}
+		if err := db.PatchInstanceConfig(ctx, tx, in.Name, keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changedKeys is the patch that makes after of before.
+func changedKeys(before, after map[string]string) map[string]string {
+	keys := map[string]string{}
+	for k := range before {
+		if _, ok := after[k]; !ok {
+			keys[k] = ""
+		}
+	}
+	for k, v := range after {
+		if before[k] != v {
+			keys[k] = v
+		}
+	}
+	return keys
+}
+
+// profileUsers locks the instances that have a profile, and returns them as
+// they are and as the new profile makes them.
+func (s *Service) profileUsers(ctx context.Context, next db.Profile) (before, after []*instance, unlock func(), err error) {
+	for {
+		names, err := s.userNames(ctx, next.Name)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		unlock := s.locks.lockAll(names...)
+		before, after, err := s.usersWith(ctx, next)
+		if err != nil {
+			unlock()
+			return nil, nil, nil, err
+		}
+		if slices.EqualFunc(before, names, func(in *instance, name string) bool { return in.Name == name }) {
+			return before, after, unlock, nil
+		}
+		unlock() // One came or went before the locks were held.
+	}
+}
+
+func (s *Service) userNames(ctx context.Context, profile string) ([]string, error) {
+	var names []string
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := db.GetProfile(ctx, tx, profile); err != nil {
+			return err
+		}
+		rows, err := db.InstancesUsingProfile(ctx, tx, profile)
+		names = names[:0]
+		for _, row := range rows {
+			names = append(names, row.Name)
+		}
+		return err
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+func (s *Service) usersWith(ctx context.Context, next db.Profile) (before, after []*instance, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		before, after = nil, nil
+		rows, err := db.InstancesUsingProfile(ctx, tx, next.Name)
+		if err != nil {
+			return err
+		}
+		profs, err := db.Profiles(ctx, tx)
+		if err != nil {
+			return err
+		}
+		slices.SortFunc(rows, func(a, b db.Instance) int { return cmp.Compare(a.Name, b.Name) })
+		now := profilesByName(profs)
+		then := maps.Clone(now)
+		then[next.Name] = next
+		for _, row := range rows {
+			before = append(before, newInstance(row, choose(now, row.Profiles)))
+			after = append(after, newInstance(row, choose(then, row.Profiles)))
+		}
+		return nil
+	})
+	return before, after, err
+}

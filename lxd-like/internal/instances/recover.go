@@ -1,0 +1,265 @@
+package instances
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/storage"
+)
+
+// Recover finds the instances that run, and removes what a crash left half
+// made or half deleted. The daemon calls it at its start, before it serves
+// requests. What goes wrong with one instance does not keep the others.
+func (s *Service) Recover(ctx context.Context) error {
+	rows, err := s.rows(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range s.reserve(rows) {
+		s.Log.WarnContext(ctx, "the id range of an instance is not free any more: it gets another when it starts", "instance", name)
+	}
+	if err := s.adopt(ctx, rows); err != nil {
+		return fmt.Errorf("find the running instances: %w", err)
+	}
+	have := s.volumes(ctx, rows)
+	for _, row := range rows {
+		if err := s.recoverOne(ctx, row, have[row.Pool]); err != nil {
+			s.Log.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) rows(ctx context.Context) ([]db.Instance, error) {
+	var rows []db.Instance
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		rows, err = db.Instances(ctx, tx)
+		return err
+	})
+	return rows, err
+}
+
+// adopt takes the instances that run already under its care. A container
+// that no instance belongs to is ended.
+func (s *Service) adopt(ctx context.Context, rows []db.Instance) error {
+	byName := make(map[string]*active, len(rows))
+	for _, row := range rows {
+		in := newInstance(row, nil)
+		a := &active{volume: in.volume(), pool: row.Pool, cpus: row.Config[keyCPU], done: make(chan struct{})}
+		if err := json.Unmarshal([]byte(row.Config[keyIDCurrent]), &a.ids); err != nil || len(a.ids) == 0 {
+			a.ids = nil // Privileged.
+		}
+		byName[row.Name] = a
+	}
+	running, err := s.Runtime.Recover(ctx, func(name string, e runtime.Exit) {
+		if a := byName[name]; a != nil {
+			s.ended(context.WithoutCancel(ctx), name, a, e)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range running {
+		a := byName[r.Name]
+		if a == nil {
+			s.Log.WarnContext(ctx, "a container runs that is no instance's: it is ended", "name", r.Name)
+			if err := s.Runtime.Kill(ctx, r.Name); err != nil {
+				s.Log.ErrorContext(ctx, "cannot end a container", "name", r.Name, "err", err)
+			}
+			continue
+		}
+		s.index.put(r.Name, a)
+	}
+	return nil
+}
+
+// volumes lists what is in the pools, by pool.
+func (s *Service) volumes(ctx context.Context, rows []db.Instance) map[string]map[storage.Volume]bool {
+	out := map[string]map[storage.Volume]bool{}
+	for _, row := range rows {
+		if out[row.Pool] != nil {
+			continue
+		}
+		out[row.Pool] = map[storage.Volume]bool{}
+		d, err := s.Pools.Driver(ctx, row.Pool)
+		var all []storage.Volume
+		if err == nil {
+			all, err = d.List(ctx)
+		}
+		if err != nil {
+			s.Log.ErrorContext(ctx, "cannot look into a storage pool", "pool", row.Pool, "err", err)
+		}
+		for _, v := range all {
+			out[row.Pool][v] = true
+		}
+	}
+	return out
+}
+
+// recoverOne brings one instance into a state that requests can leave it in.
+func (s *Service) recoverOne(ctx context.Context, row db.Instance, have map[storage.Volume]bool) error {
+	defer s.locks.lock(row.Name)()
+	in, err := s.loadAny(ctx, row.Name)
+	if err != nil {
+		return err
+	}
+	if in.Status == db.Pending {
+		return s.unmake(ctx, in)
+	}
+	d, err := s.driver(ctx, in)
+	if err != nil {
+		return err
+	}
+	if s.index.get(in.Name) != nil {
+		// A crash between the start and its record.
+		if in.Config[keyPower] != powerOn {
+			err = s.patch(ctx, in, map[string]string{keyPower: powerOn})
+		}
+		return errors.Join(err, s.recoverSnapshots(ctx, d, in, have))
+	}
+	return errors.Join(
+		d.Unmount(ctx, in.volume()),
+		s.unrename(ctx, d, in, have),
+		s.unbuild(ctx, d, in, have),
+		s.recoverSnapshots(ctx, d, in, have),
+		s.rerestore(ctx, d, in))
+}
+
+// unmake removes an instance that was being created or deleted.
+func (s *Service) unmake(ctx context.Context, in *instance) error {
+	if a := s.index.get(in.Name); a != nil {
+		s.index.drop(in.Name) // Its end is nobody's business any more.
+		if err := s.Runtime.Kill(ctx, in.Name); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+		if err := s.cleanUp(ctx, a); err != nil {
+			return err
+		}
+	}
+	s.Log.InfoContext(ctx, "removing what is left of an instance", "instance", in.Name)
+	return s.remove(ctx, in)
+}
+
+// unrename takes back a renaming that a crash cut short.
+func (s *Service) unrename(ctx context.Context, d storage.Driver, in *instance, have map[storage.Volume]bool) error {
+	to := in.Config[keyRenaming]
+	if to == "" {
+		return nil
+	}
+	moved := storage.Volume{Kind: storage.Instance, Name: to}
+	if !have[in.volume()] && have[moved] {
+		if err := d.Rename(ctx, moved, in.Name); err != nil {
+			return err
+		}
+	}
+	return s.patch(ctx, in, map[string]string{keyRenaming: ""})
+}
+
+// recoverSnapshots removes snapshots that were being made or deleted, and
+// takes back a renaming that a crash cut short.
+func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *instance, have map[storage.Volume]bool) error {
+	var snaps []db.Snapshot
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		snaps, err = db.Snapshots(ctx, tx, in.Name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	known, missing := map[string]bool{}, []string{}
+	for _, snap := range snaps {
+		known[snap.Name] = true
+		if snap.Status == db.Pending {
+			v := in.snapshotVolume(snap.Name)
+			if err := errors.Join(d.Unmount(ctx, v), d.Delete(ctx, v)); err != nil {
+				return err
+			}
+			if err := s.forgetSnapshot(ctx, in.Name, snap.Name); err != nil {
+				return err
+			}
+		} else if !have[in.snapshotVolume(snap.Name)] {
+			missing = append(missing, snap.Name)
+		}
+	}
+	var strays []storage.Volume
+	for v := range have {
+		if v.Parent() == in.volume() && v.Snapshot != "" && !known[v.Snapshot] {
+			strays = append(strays, v)
+		}
+	}
+	// One without a volume and one volume without a record are one that was
+	// being renamed: one operation at a time works on an instance.
+	if len(missing) == 1 && len(strays) == 1 {
+		return d.Rename(ctx, strays[0], missing[0])
+	}
+	return nil
+}
+
+// rerestore ends a restoration that a crash cut short: the configuration is
+// that of the snapshot already.
+func (s *Service) rerestore(ctx context.Context, d storage.Driver, in *instance) error {
+	snapshot := in.Config[keyRestoring]
+	if snapshot == "" {
+		return nil
+	}
+	if err := d.Restore(ctx, in.snapshotVolume(snapshot)); err != nil {
+		return err
+	}
+	return s.patch(ctx, in, map[string]string{keyRestoring: ""})
+}
+
+// Autostart starts the instances that are to run: those that say so, and of
+// those that say nothing the ones that ran. The daemon calls it when it
+// serves requests already.
+func (s *Service) Autostart(ctx context.Context) error {
+	all, _, err := s.all(ctx)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(in *instance) bool { return !wantsStart(in) || s.index.get(in.Name) != nil })
+	slices.SortStableFunc(all, func(a, b *instance) int {
+		return cmp.Compare(number(b, "boot.autostart.priority"), number(a, "boot.autostart.priority"))
+	})
+	for _, in := range all {
+		if err := s.startNamed(ctx, in.Name); err != nil {
+			s.Log.ErrorContext(ctx, "cannot start an instance", "instance", in.Name, "err", err)
+			continue
+		}
+		delay := time.Duration(number(in, "boot.autostart.delay")) * time.Second
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(delay):
+		}
+	}
+	return nil
+}
+
+func wantsStart(in *instance) bool {
+	said := strings.TrimSpace(in.expanded.Options["boot.autostart"])
+	if said == "" {
+		return in.Config[keyPower] == powerOn
+	}
+	return isTrue(said)
+}
+
+// number is the value of a key that is a number, 0 if it is not set.
+func number(in *instance, key string) int {
+	n, err := strconv.Atoi(in.expanded.Options[key])
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,130 @@
+package instances
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/undo"
+)
+
+// Rename checks a request for another name of an instance, which must not run.
+func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost) (ops.Job, error) {
+	if _, err := s.load(ctx, name); err != nil {
+		return ops.Job{}, err
+	}
+	switch {
+	case req.Project != "" && req.Project != "default":
+		return ops.Job{}, errs.NotFoundf("project %q not found", req.Project)
+	case req.Pool != "":
+		return ops.Job{}, errs.Newf(errs.Unsupported, "moving instances to other storage pools is not supported")
+	case req.Migration && req.Name == "":
+		return ops.Job{}, errs.Newf(errs.Unsupported, "moving instances to other servers is not supported")
+	}
+	if err := profiles.CheckInstanceName(req.Name); err != nil {
+		return ops.Job{}, err
+	}
+	if err := s.free(ctx, req.Name); err != nil {
+		return ops.Job{}, err
+	}
+	if err := s.checkStopped(name, "rename"); err != nil {
+		return ops.Job{}, err
+	}
+	return ops.Job{
+		Description: "Renaming instance", Objects: objects(name, req.Name), Resources: resources(name),
+		Run: func(ctx context.Context, _ *ops.Op) error {
+			defer s.locks.lockAll(name, req.Name)()
+			in, err := s.load(ctx, name)
+			if err != nil {
+				return err
+			}
+			if err := s.checkStopped(name, "rename"); err != nil {
+				return err
+			}
+			if err := s.rename(ctx, in, req.Name); err != nil {
+				return fmt.Errorf("rename instance %q to %q: %w", name, req.Name, err)
+			}
+			s.event("instance-renamed", req.Name, map[string]any{"old_name": name})
+			return nil
+		},
+	}, nil
+}
+
+func (s *Service) checkStopped(name, action string) error {
+	if s.index.get(name) != nil {
+		return errs.Conflictf("cannot %s instance %q: it is running", action, name)
+	}
+	return nil
+}
+
+// rename writes down first what name the volume gets: Recover takes back a
+// renaming that a crash cut short.
+func (s *Service) rename(ctx context.Context, in *instance, to string) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	d, err := s.driver(ctx, in)
+	if err != nil {
+		return err
+	}
+	if err := s.patch(ctx, in, map[string]string{keyRenaming: to}); err != nil {
+		return err
+	}
+	u.Push("unmark the instance", func(ctx context.Context) error {
+		return s.patch(ctx, in, map[string]string{keyRenaming: ""})
+	})
+	if err := s.unsetHosts(ctx, in, &u); err != nil {
+		return err
+	}
+	if err := d.Unmount(ctx, in.volume()); err != nil {
+		return err
+	}
+	if err := d.Rename(ctx, in.volume(), to); err != nil {
+		return err
+	}
+	u.Push("rename the root volume back", func(ctx context.Context) error {
+		v := in.volume()
+		v.Name = to
+		return d.Rename(ctx, v, in.Name)
+	})
+	if err := s.moveLogs(in.Name, to, &u); err != nil {
+		return err
+	}
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		keys := map[string]string{keyRenaming: "", keyApplyTemplate: "rename"}
+		if pending := in.Config[keyApplyTemplate]; pending == "create" || pending == "copy" {
+			delete(keys, keyApplyTemplate) // It was never started: that is still to come, with the new name.
+		}
+		if err := db.PatchInstanceConfig(ctx, tx, in.Name, keys); err != nil {
+			return err
+		}
+		return db.RenameInstance(ctx, tx, in.Name, to)
+	})
+	if err != nil {
+		return err
+	}
+	s.ranges.rename(in.Name, to)
+	return nil
+}
+
+func (s *Service) moveLogs(from, to string, u *undo.Stack) error {
+	if err := os.RemoveAll(s.logDir(to)); err != nil {
+		return err
+	}
+	err := os.Rename(s.logDir(from), s.logDir(to))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	u.Push("move the logs back", func(context.Context) error { return os.Rename(s.logDir(to), s.logDir(from)) })
+	return nil
+}

@@ -1,0 +1,132 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/undo"
+)
+
+// restoreJob checks a request to put a snapshot back.
+func (s *Service) restoreJob(ctx context.Context, name, snapshot string) (ops.Job, error) {
+	snapshot = strings.TrimPrefix(snapshot, name+"/") // LXD's client sends both names.
+	if _, err := s.snapshot(ctx, name, snapshot); err != nil {
+		return ops.Job{}, err
+	}
+	job := snapshotJob("Restoring snapshot", name, snapshot)
+	job.Run = func(ctx context.Context, _ *ops.Op) error {
+		in, unlock, err := s.locked(ctx, name)
+		if err != nil {
+			return err
+		}
+		running := s.index.get(name) != nil
+		unlock()
+		if running {
+			if err := s.end(ctx, name, ending{force: true, wish: wishRestart}); err != nil {
+				return fmt.Errorf("restore snapshot %q: %w", snapshot, err)
+			}
+		}
+		if in, unlock, err = s.locked(ctx, name); err != nil {
+			return err
+		}
+		defer unlock()
+		err = s.restore(ctx, in, snapshot)
+		if err != nil {
+			err = fmt.Errorf("restore snapshot %q: %w", snapshot, err)
+		} else {
+			s.event("instance-restored", name, map[string]any{"snapshot": snapshot})
+		}
+		return s.afterRestart(ctx, in, afterRestart{running: running, err: err})
+	}
+	return job, nil
+}
+
+// afterRestart says what went before an instance is started again.
+type afterRestart struct {
+	running bool  // It ran.
+	err     error // Why what was to be done meanwhile was not.
+}
+
+// afterRestart starts an instance again if it ran, and whether what it was
+// stopped for went well or not.
+func (s *Service) afterRestart(ctx context.Context, in *instance, was afterRestart) error {
+	if !was.running {
+		return was.err
+	}
+	if serr := s.start(ctx, in, starting{event: "instance-started"}); serr != nil && was.err == nil {
+		return fmt.Errorf("start again: %w", serr)
+	}
+	return was.err
+}
+
+// restore puts a snapshot back, with the configuration of its time. A crash
+// leads to the end of the restoration, not to its beginning: see keyRestoring.
+func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	if s.index.get(in.Name) != nil {
+		return s.checkStopped(in.Name, "restore")
+	}
+	snap, err := s.snapshot(ctx, in.Name, snapshot)
+	if err != nil {
+		return err
+	}
+	d, err := s.driver(ctx, in)
+	if err != nil {
+		return err
+	}
+	before := in.Instance
+	if err := s.becomeSnapshot(ctx, in, snap); err != nil {
+		return err
+	}
+	u.Push("put the configuration back", func(ctx context.Context) error {
+		in.Instance = before
+		return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, before) })
+	})
+	if err := d.Unmount(ctx, in.volume()); err != nil {
+		return err
+	}
+	if err := d.Restore(ctx, in.snapshotVolume(snapshot)); err != nil {
+		return err
+	}
+	u = undo.Stack{} // The root is back as it was: only forward now.
+	if err := s.limitSize(ctx, d, in); err != nil {
+		return err
+	}
+	return s.patch(ctx, in, map[string]string{keyRestoring: ""})
+}
+
+// becomeSnapshot gives an instance the configuration that it had when the
+// snapshot was made. What the daemon remembers of it stays.
+func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snapshot) error {
+	config := maps.Clone(snap.Config)
+	for k, v := range in.Config {
+		if strings.HasPrefix(k, "volatile.") {
+			config[k] = v
+		}
+	}
+	config[keyRestoring] = snap.Name
+	config[keyGeneration] = newUUID()
+	next := &instance{Instance: in.Instance}
+	next.Config, next.Devices, next.Profiles = config, snap.Devices, snap.Profiles
+	next.Architecture, next.Ephemeral = snap.Architecture, snap.Ephemeral
+	if err := s.refresh(ctx, next); err != nil {
+		return err
+	}
+	if err := s.validate(ctx, next); err != nil {
+		return fmt.Errorf("the configuration of that time is not valid any more: %w", err)
+	}
+	if err := samePool(in, next); err != nil {
+		return err
+	}
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })
+	if err == nil {
+		*in = *next
+	}
+	return err
+}

@@ -1,0 +1,347 @@
+package instances
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/units"
+	"github.com/cuib/cuib/storage"
+)
+
+// A source is what an instance is made from.
+type source interface {
+	// check refuses an instance that this cannot be made into.
+	check(in *instance) error
+	// names are the instances that nobody else may change meanwhile.
+	names() []string
+	// prepare does what comes before the record, and completes it.
+	prepare(ctx context.Context, in *instance, op *ops.Op) error
+	// fill makes the instance's volume.
+	fill(ctx context.Context, d storage.Driver, in *instance, op *ops.Op) error
+}
+
+// source finds what a request wants to make an instance from, and puts into
+// the request what it leaves to that.
+func (s *Service) source(ctx context.Context, req *api.InstancesPost) (source, error) {
+	switch src := req.Source; src.Type {
+	case "image":
+		return s.imageSource(ctx, req)
+	case "none":
+		return emptySource{}, nil
+	case "copy":
+		return s.copySource(ctx, req)
+	case "":
+		return nil, errs.Invalidf("source.type is missing: it is image, none or copy")
+	case "migration":
+		return nil, errs.Newf(errs.Unsupported, "source.type %q is not supported: instances come from image, none or copy", src.Type)
+	default:
+		return nil, errs.Invalidf("source.type %q is not known: it is image, none or copy", src.Type)
+	}
+}
+
+// fromImage makes instances of images.
+type fromImage struct {
+	s     *Service
+	image db.Image
+	build string // What to build first; empty if image is there.
+}
+
+func (s *Service) imageSource(ctx context.Context, req *api.InstancesPost) (source, error) {
+	src := req.Source
+	if src.Server != "" {
+		return nil, errs.Newf(errs.Unsupported, "images of other servers (%s) are not supported: import the image first", src.Server)
+	}
+	image, err := s.Images.Resolve(ctx, src)
+	switch {
+	case err == nil:
+		if req.Profiles == nil && len(image.Profiles) > 0 {
+			req.Profiles = image.Profiles
+		}
+		if req.Architecture == "" {
+			req.Architecture = image.Architecture
+		}
+		return &fromImage{s: s, image: image}, nil
+	case errs.Is(err, errs.NotFound) && s.Images.Buildable(src.Alias):
+		return &fromImage{s: s, build: src.Alias}, nil
+	}
+	return nil, err
+}
+
+func (f *fromImage) check(*instance) error {
+	return checkArchitecture(&f.image.Architecture)
+}
+
+func (f *fromImage) names() []string { return nil }
+
+func (f *fromImage) prepare(ctx context.Context, in *instance, op *ops.Op) error {
+	if f.build != "" {
+		image, err := f.s.Images.Build(ctx, f.build, op)
+		if err != nil {
+			return fmt.Errorf("build image %q: %w", f.build, err)
+		}
+		f.image, f.build = image, ""
+	}
+	in.apply(imageKeys(f.image))
+	in.apply(newIdentity())
+	in.apply(map[string]string{keyApplyTemplate: "create"})
+	return nil
+}
+
+func (f *fromImage) fill(ctx context.Context, d storage.Driver, in *instance, op *ops.Op) error {
+	return f.s.cloneImage(ctx, d, in.volume(), imagePlace{f.image.Fingerprint, in.Pool, op})
+}
+
+// imagePlace says which image is needed in which pool.
+type imagePlace struct {
+	fingerprint, pool string
+	op                *ops.Op
+}
+
+// cloneImage makes a volume with the contents of an image.
+func (s *Service) cloneImage(ctx context.Context, d storage.Driver, dst storage.Volume, at imagePlace) error {
+	src, err := s.Images.Volume(ctx, at.fingerprint, at.pool, at.op)
+	if err != nil {
+		return fmt.Errorf("unpack image %s: %w", short(at.fingerprint), err)
+	}
+	if err := d.Clone(ctx, dst, src); err != nil {
+		return fmt.Errorf("make the root volume: %w", err)
+	}
+	return nil
+}
+
+func short(fingerprint string) string { return fingerprint[:min(12, len(fingerprint))] }
+
+// imageKeys are the keys that say where an instance comes from.
+func imageKeys(image db.Image) map[string]string {
+	keys := map[string]string{keyBaseImage: image.Fingerprint}
+	for k, v := range image.Properties {
+		keys["image."+k] = v
+	}
+	return keys
+}
+
+// newIdentity are the keys that tell an instance from all others.
+func newIdentity() map[string]string {
+	id := newUUID()
+	return map[string]string{keyUUID: id, keyGeneration: id, keyCloudInitID: newUUID()}
+}
+
+// emptySource makes instances without anything in them.
+type emptySource struct{}
+
+func (emptySource) check(*instance) error { return nil }
+func (emptySource) names() []string       { return nil }
+
+func (emptySource) prepare(_ context.Context, in *instance, _ *ops.Op) error {
+	in.apply(newIdentity())
+	return nil
+}
+
+func (emptySource) fill(ctx context.Context, d storage.Driver, in *instance, _ *ops.Op) error {
+	return fillEmpty(ctx, d, in.volume(), in.Architecture)
+}
+
+// fillEmpty makes a volume with an empty root directory.
+func fillEmpty(ctx context.Context, d storage.Driver, v storage.Volume, arch string) (err error) {
+	if err := d.Create(ctx, v); err != nil {
+		return fmt.Errorf("make the root volume: %w", err)
+	}
+	return within(ctx, d, v, func(dir string) error {
+		if err := os.MkdirAll(filepath.Join(dir, "rootfs"), 0o755); err != nil { //nolint:gosec // A root directory is for all.
+			return err
+		}
+		meta, err := yaml.Marshal(api.ImageMetadata{Architecture: arch})
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, "metadata.yaml"), meta, 0o644) //nolint:gosec // It has no secrets.
+	})
+}
+
+// within calls fn with a volume mounted as it is stored.
+func within(ctx context.Context, d storage.Driver, v storage.Volume, fn func(dir string) error) (err error) {
+	dir, err := d.Mount(ctx, v, nil)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", v, err)
+	}
+	defer func() {
+		if uerr := d.Unmount(context.WithoutCancel(ctx), v); err == nil {
+			err = uerr
+		}
+	}()
+	return fn(dir)
+}
+
+// fromCopy makes instances of other instances, or of snapshots of them.
+type fromCopy struct {
+	s         *Service
+	from      string // The instance's name.
+	snapshot  string // Empty for the instance itself.
+	pool      string
+	snapshots []db.Snapshot // To be copied too, oldest first.
+}
+
+func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (source, error) {
+	src := req.Source
+	switch {
+	case src.Project != "" && src.Project != "default":
+		return nil, errs.NotFoundf("project %q not found", src.Project)
+	case src.Refresh:
+		return nil, errs.Newf(errs.Unsupported, "refreshing a copy is not supported")
+	}
+	name, snapshot, _ := strings.Cut(src.Source, "/")
+	from, err := s.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	f := &fromCopy{s: s, from: name, snapshot: snapshot, pool: from.Pool}
+	given := given{config: from.Config, devices: from.Devices, profiles: from.Profiles}
+	given.architecture, given.ephemeral = from.Architecture, from.Ephemeral
+	if snapshot != "" {
+		snap, err := s.snapshot(ctx, name, snapshot)
+		if err != nil {
+			return nil, err
+		}
+		given.config, given.devices, given.profiles = snap.Config, snap.Devices, snap.Profiles
+		given.architecture, given.ephemeral = snap.Architecture, snap.Ephemeral
+	} else if !src.InstanceOnly && !src.ContainerOnly {
+		if f.snapshots, err = s.wholeSnapshots(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	given.into(req)
+	return f, nil
+}
+
+// given is what a copy gets from its source where the request says nothing.
+type given struct {
+	config       map[string]string
+	devices      map[string]map[string]string
+	profiles     []string
+	architecture string
+	ephemeral    bool
+}
+
+func (g given) into(req *api.InstancesPost) {
+	config := api.ConfigMap{}
+	for k, v := range g.config {
+		if !strings.HasPrefix(k, "volatile.") || k == keyBaseImage {
+			config[k] = v
+		}
+	}
+	for k, v := range req.Config { // Clients send the source's, or just what differs.
+		if !strings.HasPrefix(k, "volatile.") {
+			config[k] = v
+		}
+	}
+	maps.DeleteFunc(config, func(_, v string) bool { return v == "" })
+	req.Config = config
+	devices := apiDevices(g.devices)
+	maps.Copy(devices, req.Devices)
+	req.Devices = devices
+	if req.Profiles == nil {
+		req.Profiles = g.profiles
+	}
+	if req.Architecture == "" {
+		req.Architecture = g.architecture
+	}
+}
+
+func (f *fromCopy) check(in *instance) error {
+	if in.Pool != f.pool {
+		return errs.Newf(errs.Unsupported, "cannot copy from storage pool %q to %q: a copy stays in the pool of its source", f.pool, in.Pool)
+	}
+	return nil
+}
+
+func (f *fromCopy) names() []string { return []string{f.from} }
+
+func (f *fromCopy) prepare(_ context.Context, in *instance, _ *ops.Op) error {
+	in.apply(newIdentity())
+	in.apply(map[string]string{keyApplyTemplate: "copy"})
+	return nil
+}
+
+func (f *fromCopy) fill(ctx context.Context, d storage.Driver, in *instance, _ *ops.Op) error {
+	from := storage.Volume{Kind: storage.Instance, Name: f.from, Snapshot: f.snapshot}
+	clone := func() error { return d.Clone(ctx, in.volume(), from) }
+	if f.snapshot == "" {
+		clone = func() error { return f.s.still(ctx, f.from, func() error { return d.Clone(ctx, in.volume(), from) }) }
+	}
+	if err := clone(); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	for _, snap := range f.snapshots {
+		if err := f.s.copySnapshot(ctx, d, in, snap); err != nil {
+			return fmt.Errorf("copy snapshot %q: %w", snap.Name, err)
+		}
+	}
+	return nil
+}
+
+// copySnapshot gives the new instance a copy of a snapshot. Its record goes
+// with that of the instance if something fails.
+func (s *Service) copySnapshot(ctx context.Context, d storage.Driver, in *instance, snap db.Snapshot) error {
+	from := storage.Volume{Kind: storage.Instance, Name: snap.Instance, Snapshot: snap.Name}
+	if err := d.Clone(ctx, in.snapshotVolume(snap.Name), from); err != nil {
+		return err
+	}
+	snap.Instance, snap.ID = in.Name, 0
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.AddSnapshot(ctx, tx, &snap) })
+}
+
+// limitSize gives the root volume the size that the root disk has.
+func (s *Service) limitSize(ctx context.Context, d storage.Driver, in *instance) error {
+	name, disk, _ := root(in.expanded)
+	return limitVolume(ctx, d, in.volume(), sizeOf{name, disk})
+}
+
+type sizeOf struct {
+	name string
+	disk profiles.Device
+}
+
+func limitVolume(ctx context.Context, d storage.Driver, v storage.Volume, of sizeOf) error {
+	text := of.disk["size"]
+	if text == "" {
+		return nil
+	}
+	size, err := units.ParseBytes(text)
+	if err != nil {
+		return fmt.Errorf("device %q: size: %w", of.name, err)
+	}
+	return setSize(ctx, d, v, size)
+}
+
+func setSize(ctx context.Context, d storage.Driver, v storage.Volume, size int64) error {
+	l, ok := d.(storage.Limiter)
+	if !ok {
+		return errs.Newf(errs.Unsupported, "the storage pool cannot limit the size of a root disk")
+	}
+	if err := l.Limit(ctx, v, size); err != nil {
+		return fmt.Errorf("limit the size of the root disk: %w", err)
+	}
+	return nil
+}
+
+// newUUID returns a random UUID, of version 4.
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // It never fails.
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	h := hex.EncodeToString(b[:])
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+}

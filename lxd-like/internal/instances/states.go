@@ -1,0 +1,168 @@
+package instances
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// bulk is how many instances change their state at once.
+const bulk = 8
+
+// verbs are what the actions on an instance's state are called.
+var verbs = map[string]string{
+	"start": "Starting instance", "stop": "Stopping instance", "restart": "Restarting instance",
+	"freeze": "Freezing instance", "unfreeze": "Unfreezing instance",
+}
+
+// SetState checks a request to start, stop, restart, freeze or unfreeze an
+// instance. Its jobs hold no other operation up: a stop that waits for the
+// guest can be overtaken by one that does not.
+func (s *Service) SetState(ctx context.Context, name string, req api.InstanceStatePut) (ops.Job, error) {
+	if err := checkAction(req); err != nil {
+		return ops.Job{}, err
+	}
+	in, err := s.load(ctx, name)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	if err := s.allowed(in, req.Action); err != nil {
+		return ops.Job{}, err
+	}
+	return ops.Job{
+		Description: verbs[req.Action], Resources: resources(name), Cancelable: req.Action == "stop",
+		Run: func(ctx context.Context, _ *ops.Op) error { return s.act(ctx, name, req) },
+	}, nil
+}
+
+func checkAction(req api.InstanceStatePut) error {
+	if _, ok := verbs[req.Action]; !ok {
+		return errs.Invalidf("action %q is not known: it is start, stop, restart, freeze or unfreeze", req.Action)
+	}
+	if req.Stateful {
+		return errs.Newf(errs.Unsupported, "keeping the memory of a stopped instance (stateful) is not supported")
+	}
+	return nil
+}
+
+// allowed says whether the action makes sense now.
+func (s *Service) allowed(in *instance, action string) error {
+	state := s.code(in.Name)
+	running := state != api.Stopped
+	switch {
+	case action == "start" && state == api.Frozen:
+		return nil // It goes on.
+	case action == "start" && running:
+		return errs.Invalidf("instance %q is running already", in.Name)
+	case action == "start" && isTrue(in.expanded.Options["security.protection.start"]):
+		return errs.Conflictf("instance %q is protected: unset security.protection.start first", in.Name)
+	case action == "start":
+		return nil
+	case !running:
+		return errs.Invalidf("instance %q is not running: cannot %s it", in.Name, action)
+	case action == "freeze" && state == api.Frozen:
+		return errs.Invalidf("instance %q is frozen already", in.Name)
+	case action == "unfreeze" && state != api.Frozen:
+		return errs.Invalidf("instance %q is not frozen", in.Name)
+	}
+	return nil
+}
+
+func (s *Service) act(ctx context.Context, name string, req api.InstanceStatePut) error {
+	var err error
+	switch req.Action {
+	case "start":
+		err = s.startNamed(ctx, name)
+	case "stop":
+		err = s.end(ctx, name, ending{force: req.Force, timeout: grace(req.Timeout), wish: wishStop})
+	case "restart":
+		err = s.restart(ctx, name, ending{force: req.Force, timeout: grace(req.Timeout), wish: wishRestart})
+	case "freeze":
+		err = s.freeze(ctx, name)
+	case "unfreeze":
+		err = s.thaw(ctx, name)
+	}
+	if err != nil {
+		return fmt.Errorf("%s instance %q: %w", req.Action, name, err)
+	}
+	return nil
+}
+
+// grace is how long a clean stop waits for the guest.
+func grace(seconds int) time.Duration {
+	if seconds <= 0 {
+		return Grace
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// SetStates checks a request for the state of all instances. Those for which
+// it makes no sense, such as a stop of one that does not run, stay as they
+// are.
+func (s *Service) SetStates(ctx context.Context, req api.InstanceStatePut) (ops.Job, error) {
+	if err := checkAction(req); err != nil {
+		return ops.Job{}, err
+	}
+	all, _, err := s.all(ctx)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	var names, urls []string
+	for _, in := range all {
+		if s.allowed(in, req.Action) == nil {
+			names, urls = append(names, in.Name), append(urls, in.url())
+		}
+	}
+	return ops.Job{
+		Description: verbs[req.Action] + "s", Resources: map[string][]string{"instances": urls},
+		Run: func(ctx context.Context, _ *ops.Op) error {
+			return each(names, func(name string) error { return s.act(ctx, name, req) })
+		},
+	}, nil
+}
+
+// each calls fn with all names, a few at once, and returns all errors.
+func each(names []string, fn func(string) error) error {
+	var g errgroup.Group
+	g.SetLimit(bulk)
+	var mu sync.Mutex
+	var all []error
+	for _, name := range names {
+		g.Go(func() error {
+			if err := fn(name); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // No function returns an error.
+	return errors.Join(all...)
+}
+
+func (s *Service) freeze(ctx context.Context, name string) error {
+	defer s.locks.lock(name)()
+	if err := s.Runtime.Freeze(ctx, name); err != nil {
+		return err
+	}
+	s.event("instance-paused", name, nil)
+	return nil
+}
+
+func (s *Service) thaw(ctx context.Context, name string) error {
+	defer s.locks.lock(name)()
+	if err := s.Runtime.Thaw(ctx, name); err != nil {
+		return err
+	}
+	s.event("instance-resumed", name, nil)
+	return nil
+}

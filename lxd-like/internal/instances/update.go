@@ -1,0 +1,156 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/undo"
+)
+
+// Update checks a change of an instance's configuration, or a request to put
+// a snapshot back.
+func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
+	if put.Restore != "" {
+		return s.restoreJob(ctx, name, put.Restore)
+	}
+	in, err := s.load(ctx, name)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	next, err := s.changed(ctx, in, put)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	if err := s.checkChange(ctx, in, next); err != nil {
+		return ops.Job{}, err
+	}
+	return ops.Job{
+		Description: "Updating instance", Objects: objects(name), Resources: resources(name),
+		Run: func(ctx context.Context, _ *ops.Op) error { return s.UpdateNow(ctx, name, put) },
+	}, nil
+}
+
+// UpdateNow changes an instance's configuration, all of it or nothing. What
+// can change while the instance runs does; the rest waits for its next start.
+func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePut) error {
+	in, unlock, err := s.locked(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	next, err := s.changed(ctx, in, put)
+	if err != nil {
+		return err
+	}
+	if err := s.checkChange(ctx, in, next); err != nil {
+		return err
+	}
+	if err := s.update(ctx, in, next); err != nil {
+		return fmt.Errorf("update instance %q: %w", name, err)
+	}
+	s.event("instance-updated", name, nil)
+	return nil
+}
+
+// changed returns the instance as the request wants it.
+func (s *Service) changed(ctx context.Context, in *instance, put api.InstancePut) (*instance, error) {
+	if put.Stateful {
+		return nil, errs.Newf(errs.Unsupported, "stateful instances are not supported")
+	}
+	next := &instance{Instance: in.Instance}
+	next.Config, next.Devices = patched(put.Config, nil), convert[map[string]string](put.Devices)
+	for k, v := range next.Config {
+		if v == "" {
+			delete(next.Config, k)
+		}
+	}
+	keepInternal(in.Config, next.Config, s.index.get(in.Name) != nil)
+	next.Description, next.Ephemeral, next.Profiles = put.Description, put.Ephemeral, put.Profiles
+	if put.Architecture != "" {
+		next.Architecture = put.Architecture
+	}
+	if next.Profiles == nil {
+		next.Profiles = []string{}
+	}
+	if next.Architecture != in.Architecture {
+		if err := checkArchitecture(&next.Architecture); err != nil {
+			return nil, err
+		}
+	}
+	return next, s.refresh(ctx, next)
+}
+
+// keepInternal keeps what only the daemon may change, whatever the client
+// says: clients send back what they read, which can be old. The addresses and
+// names of NICs are the user's too; if they are left out, a running instance
+// keeps them.
+func keepInternal(before, next map[string]string, running bool) { //nolint:revive // Not exported.
+	for k := range next {
+		if isInternal(k) {
+			delete(next, k)
+		}
+	}
+	for k, v := range before {
+		_, given := next[k]
+		if isInternal(k) || running && isNICKey(k) && !given {
+			next[k] = v
+		}
+	}
+}
+
+// isInternal reports whether only the daemon may change the key: all that is
+// volatile but the addresses and names of NICs, which users may move between
+// instances.
+func isInternal(key string) bool {
+	return strings.HasPrefix(key, "volatile.") && !isNICKey(key)
+}
+
+func isNICKey(key string) bool {
+	for _, option := range []string{".hwaddr", ".name", ".host_name"} {
+		if strings.HasPrefix(key, "volatile.") && strings.HasSuffix(key, option) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkChange reports why the instance cannot become next, before anything
+// is touched.
+func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
+	check := s.validate
+	if sameDevices(in, next) {
+		check = s.validateOptions
+	}
+	if err := check(ctx, next); err != nil {
+		return err
+	}
+	if err := samePool(in, next); err != nil {
+		return err
+	}
+	return s.checkLive(ctx, in, next)
+}
+
+func samePool(in, next *instance) error {
+	name, disk, ok := root(next.expanded)
+	if ok && disk["pool"] != in.Pool {
+		return errs.Invalidf("device %q: the root disk is in storage pool %q and cannot move to %q", name, in.Pool, disk["pool"])
+	}
+	return nil
+}
+
+// update makes the instance, whose lock is held, what next says: live first,
+// and if that goes well, in the database.
+func (s *Service) update(ctx context.Context, in, next *instance) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	if err := s.change(ctx, in, next, &u); err != nil {
+		return err
+	}
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })
+}
