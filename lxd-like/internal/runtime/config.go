@@ -56,7 +56,7 @@ func (c *conf) add(key, value string) {
 func Render(s Spec, h Host, f Files) (string, error) {
 	c := &conf{}
 	renderBasics(c, s, f)
-	renderRoot(c, s)
+	renderRoot(c, s, f)
 	renderSecurity(c, s, h, f)
 	renderMounts(c, s, h, f)
 	for i, n := range s.NICs {
@@ -94,7 +94,7 @@ func renderBasics(c *conf, s Spec, f Files) {
 	c.add("lxc.pty.max", "1024")
 }
 
-func renderRoot(c *conf, s Spec) {
+func renderRoot(c *conf, s Spec, f Files) {
 	for _, e := range s.IDs {
 		for _, k := range []struct {
 			wanted bool
@@ -105,10 +105,7 @@ func renderRoot(c *conf, s Spec) {
 			}
 		}
 	}
-	c.add("lxc.rootfs.path", "dir:"+s.Root)
-	if s.IDs != nil && !s.RootMapped {
-		c.add("lxc.rootfs.options", "idmap=container")
-	}
+	c.add("lxc.rootfs.path", "dir:"+path.Join(f.Dir, rootDir)) // Mapped already.
 }
 
 // allowedDevices are those of every container's minimal /dev, its terminals,

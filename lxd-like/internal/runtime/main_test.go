@@ -76,10 +76,29 @@ func newRuntime(t *testing.T) *runtime.Runtime {
 	t.Helper()
 	testenv.Kernel(t, "busybox")
 	return &runtime.Runtime{
-		Dir:  filepath.Join(t.TempDir(), "run"),
+		Dir:  reachable(t) + "/run",
 		Shim: build(t) + "/cuib-shim",
 		Log:  slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
+}
+
+// reachable returns a new directory that users of the host can go through, as
+// the roots of guests must.
+func reachable(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cuib-runtime-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 var lastID atomic.Int64
@@ -130,7 +149,8 @@ func start(t *testing.T, r *runtime.Runtime, s runtime.Spec) <-chan runtime.Exit
 	t.Helper()
 	exits := make(chan runtime.Exit, 1)
 	if _, err := r.Start(t.Context(), s, func(e runtime.Exit) { exits <- e }); err != nil {
-		t.Fatal(err)
+		log, _ := os.ReadFile(filepath.Join(r.Dir, s.Name, "lxc.log"))
+		t.Fatalf("%v\n%s", err, log)
 	}
 	t.Cleanup(func() { kill(t, r, s.Name) })
 	return exits

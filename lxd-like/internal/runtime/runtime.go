@@ -35,6 +35,7 @@ const (
 	consoleFile = "console.log"
 	lxcLogFile  = "lxc.log"
 	shimLogFile = "shim.log"
+	rootDir     = "rootfs"
 	mountsDir   = "mounts"
 	devicesDir  = "devices"
 )

@@ -46,6 +46,19 @@ func (r *Runtime) stage(s Spec) ([]Staged, error) {
 	return list, nil
 }
 
+// stageRoot makes the root file system ready.
+func (r *Runtime) stageRoot(s Spec) error {
+	at := r.path(s.Name, rootDir)
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		return err
+	}
+	ids := s.IDs
+	if s.RootMapped {
+		ids = nil
+	}
+	return bind(Mount{Source: s.Root}, at, ids)
+}
+
 // spot returns the place in Dir/NAME/kind for what appears at target.
 func (r *Runtime) spot(name, kind, target string) string {
 	sum := sha256.Sum256([]byte(path.Clean(target)))
@@ -183,14 +196,12 @@ func (n Node) rule() string {
 
 // unstage takes back all that was staged for a container's mounts.
 func (r *Runtime) unstage(name string) error {
+	rerr := unstageOne(r.path(name, rootDir))
 	entries, err := os.ReadDir(r.path(name, mountsDir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return rerr
 	}
-	if err != nil {
-		return err
-	}
-	errList := []error{}
+	errList := []error{rerr, err}
 	for _, e := range entries {
 		errList = append(errList, unstageOne(r.path(name, mountsDir, e.Name())))
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/inroot"
 	"github.com/cuib/cuib/shared/undo"
 )
@@ -60,13 +61,22 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 // prepare makes the files and mounts that the shim starts the container from.
 func (r *Runtime) prepare(c *container) error {
 	name := c.spec.Name
-	// The guest's root looks for mounts in it before it is confined.
-	for _, dir := range []string{r.Dir, r.path(name)} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(r.path(name), 0o711); err != nil {
+		return err
+	}
+	// The guest's root looks for its mounts there before it is confined.
+	// Other users of the host must not: programs of guests can be setuid.
+	uid, err := hostID(c.spec.IDs, idmap.User, 0)
+	if err != nil {
+		return fmt.Errorf("id map: %w", err)
+	}
+	if err := errors.Join(os.Chown(r.path(name), uid, -1), os.Chmod(r.path(name), 0o500)); err != nil { //nolint:gosec // A directory.
+		return err
 	}
 	if err := r.clearFiles(name); err != nil {
+		return err
+	}
+	if err := r.stageRoot(c.spec); err != nil {
 		return err
 	}
 	return r.writeConf(c)
