@@ -118,6 +118,12 @@ type Spacer interface {
 	Space(ctx context.Context) (Space, error)
 }
 
+// A Grower is a [Driver] whose pool can become larger.
+type Grower interface {
+	// Grow makes the pool at least size bytes large.
+	Grow(ctx context.Context, size int64) error
+}
+
 // Space is the room in a pool. Inodes are 0 where there is no limit.
 type Space struct {
 	UsedBytes, TotalBytes   uint64

@@ -116,10 +116,7 @@ func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
 
 func remove(_ context.Context, cfg storage.Config) error {
 	dir := root(cfg)
-	if err := layout.Unmake(dir); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(filepath.Join(dir, layers)); err != nil {
+	if err := layout.Unmake(dir, layers); err != nil {
 		return err
 	}
 	if cfg.Source == "" {

@@ -44,10 +44,17 @@ type Pool struct {
 	Remove func(path string) error
 }
 
+// marker is the file in a pool's directory that says that it is one. Where it
+// is not, nothing is removed.
+const marker = ".cuib-pool"
+
 // Make makes the directories of a new pool in root, which is an empty
 // directory or none.
 func Make(root string) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, marker), nil, 0o600); err != nil {
 		return err
 	}
 	for _, dir := range []string{staging, trash, volumes} {
@@ -58,8 +65,14 @@ func Make(root string) error {
 	return nil
 }
 
-// Unmake removes what Make made, but root, if the pool is empty.
-func Unmake(root string) error {
+// Unmake removes what Make made, and the other directories, but not root, if
+// the pool is empty. It finishes what an earlier one left undone.
+func Unmake(root string, others ...string) error {
+	if _, err := os.Stat(filepath.Join(root, marker)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
 	kinds, err := os.ReadDir(filepath.Join(root, volumes))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -69,7 +82,7 @@ func Unmake(root string) error {
 			return errs.Conflictf("the pool holds volumes: %w", err)
 		}
 	}
-	for _, dir := range []string{volumes, staging, trash} {
+	for _, dir := range append(others, volumes, staging, trash, marker) { // The marker last.
 		if err := os.RemoveAll(filepath.Join(root, dir)); err != nil {
 			return err
 		}

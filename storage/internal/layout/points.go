@@ -30,8 +30,8 @@ func (p Points) Path(v storage.Volume) string {
 	return filepath.Join(p.Dir, Escape(string(v.Kind)), name)
 }
 
-// marker returns the symbolic link that keeps the ids of the mount at path.
-func marker(path string) string {
+// noteOf returns the symbolic link that keeps the ids of the mount at path.
+func noteOf(path string) string {
 	return filepath.Join(filepath.Dir(path), "@"+filepath.Base(path))
 }
 
@@ -46,7 +46,7 @@ func (p Points) Mount(v storage.Volume, ids idmap.Map, open func() (*os.File, er
 		return "", err
 	}
 	if mounted {
-		have, err := os.Readlink(marker(path))
+		have, err := os.Readlink(noteOf(path))
 		if err == nil && have != want {
 			err = errs.Conflictf("volume %s is mounted with other ids", v)
 		}
@@ -56,7 +56,7 @@ func (p Points) Mount(v storage.Volume, ids idmap.Map, open func() (*os.File, er
 	if err := os.MkdirAll(path, 0o711); err != nil {
 		return "", err
 	}
-	if err := setLink(marker(path), want); err != nil {
+	if err := setLink(noteOf(path), want); err != nil {
 		return "", err
 	}
 	f, err := open()
@@ -81,7 +81,7 @@ func (p Points) Unmount(v storage.Volume) error {
 
 // clear removes an unused mount point.
 func (p Points) clear(path string) error {
-	for _, name := range []string{path, marker(path)} {
+	for _, name := range []string{path, noteOf(path)} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
