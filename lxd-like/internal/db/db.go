@@ -190,7 +190,7 @@ func query[T any](ctx context.Context, tx *Tx, scan func(*T) []any, q string, ar
 }
 
 // one is [query] for exactly one row; missing is its error if there is none.
-func one[T any](ctx context.Context, tx *Tx, missing error, scan func(*T) []any, q string, args ...any) (T, error) {
+func one[T any](ctx context.Context, tx *Tx, missing error, scan func(*T) []any, q string, args ...any) (T, error) { //nolint:revive // One more than query has.
 	all, err := query(ctx, tx, scan, q, args...)
 	if err == nil && len(all) == 0 {
 		err = missing

@@ -37,7 +37,11 @@ const instanceColumns = `SELECT i.id, i.name, i.status, i.pool_id, p.name, i.arc
 func scanInstance(i *Instance) []any {
 	return []any{
 		&i.ID, &i.Name, &i.Status, &i.PoolID, &i.Pool, &i.Architecture, &i.Description,
-		&i.Ephemeral, &i.Stateful, asJSON{&i.Config}, asJSON{&i.Devices}, asTime{&i.Created}, asTime{&i.LastUsed},
+		&i.Ephemeral, &i.Stateful,
+		asJSON{&i.Config},
+		asJSON{&i.Devices},
+		asTime{&i.Created},
+		asTime{&i.LastUsed},
 		asJSON{&i.Profiles},
 	}
 }

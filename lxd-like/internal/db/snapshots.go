@@ -35,8 +35,13 @@ const ofSnapshot = " WHERE name = ? AND instance_id = (SELECT id FROM instances 
 func scanSnapshot(s *Snapshot) []any {
 	return []any{
 		&s.ID, &s.Instance, &s.Name, &s.Status, &s.Architecture, &s.Description,
-		&s.Ephemeral, &s.Stateful, asJSON{&s.Config}, asJSON{&s.Devices}, asJSON{&s.Profiles},
-		asTime{&s.Created}, asTime{&s.LastUsed}, asTime{&s.Expires},
+		&s.Ephemeral, &s.Stateful,
+		asJSON{&s.Config},
+		asJSON{&s.Devices},
+		asJSON{&s.Profiles},
+		asTime{&s.Created},
+		asTime{&s.LastUsed},
+		asTime{&s.Expires},
 	}
 }
 
