@@ -64,8 +64,8 @@ func TestExtractStaysInside(t *testing.T) {
 	}{
 		"plain":                   {[]tar.Header{dir("./"), dir("a/"), file("a/b"), link("a/c", "a/b"), symlink("d", "a")}, "", "a a/b a/c d"},
 		"directories not listed":  {[]tar.Header{file("a/b/c")}, "", "a a/b a/b/c"},
-		"dot dot":                 {[]tar.Header{file("../x")}, `"../x"`, ""},
-		"dot dot within":          {[]tar.Header{file("a/../../x")}, `"a/../../x"`, ""},
+		"double dot":              {[]tar.Header{file("../x")}, `"../x"`, ""},
+		"double dot within":       {[]tar.Header{file("a/../../x")}, `"a/../../x"`, ""},
 		"absolute":                {[]tar.Header{file("/x")}, "", "x"},
 		"symlink to the host":     {[]tar.Header{symlink("a", "HOST"), file("a/x")}, `"a/x"`, ""},
 		"symlink up":              {[]tar.Header{symlink("a", "../../../.."), file("a/x")}, "", "a x"},
@@ -103,7 +103,7 @@ func TestExtractStaysInside(t *testing.T) {
 				tt.headers[i].Name = strings.ReplaceAll(tt.headers[i].Name, "HOST", host)
 				tt.headers[i].Linkname = strings.ReplaceAll(tt.headers[i].Linkname, "HOST", host)
 			}
-			err := archive.Extract(t.Context(), dest, bytes.NewReader(pack(t, tt.headers...)), nil)
+			err := archive.Extract(t.Context(), bytes.NewReader(pack(t, tt.headers...)), archive.Root{Dir: dest})
 			if tt.bad != "" && (!errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), tt.bad)) {
 				t.Errorf("got %v, want an error that names %s", err, tt.bad)
 			}
@@ -212,7 +212,7 @@ func TestUnpackKeepsEverything(t *testing.T) {
 			_, err = f.Seek(0, 0)
 			must(t, err)
 			dest := t.TempDir()
-			must(t, archive.Extract(t.Context(), dest, f, nil))
+			must(t, archive.Extract(t.Context(), f, archive.Root{Dir: dest}))
 			same(t, dest, want)
 			var st unix.Stat_t
 			must(t, unix.Stat(filepath.Join(dest, "etc/holes"), &st))
@@ -261,7 +261,7 @@ func damaged(t *testing.T, file string, part int) {
 	data, err := os.ReadFile(file)
 	must(t, err)
 	cut := data[:len(data)*part/4]
-	err = archive.Extract(t.Context(), t.TempDir(), bytes.NewReader(cut), nil)
+	err = archive.Extract(t.Context(), bytes.NewReader(cut), archive.Root{Dir: t.TempDir()})
 	if !errs.Is(err, errs.Invalid) {
 		t.Errorf("%d of %d bytes: %v", len(cut), len(data), err)
 	}
@@ -283,7 +283,7 @@ func TestExtractRejects(t *testing.T) {
 				continue
 			}
 		}
-		err := archive.Extract(t.Context(), t.TempDir(), strings.NewReader(data), nil)
+		err := archive.Extract(t.Context(), strings.NewReader(data), archive.Root{Dir: t.TempDir()})
 		if !errs.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -293,19 +293,42 @@ func TestExtractRejects(t *testing.T) {
 func TestExtractPlaces(t *testing.T) {
 	dest := t.TempDir()
 	data := pack(t, file("a"), file("b"), link("c", "a"))
-	err := archive.Extract(t.Context(), dest, bytes.NewReader(data), func(name string) string {
+	err := archive.Extract(t.Context(), bytes.NewReader(data), archive.Root{Dir: dest, Place: func(name string) string {
 		if name == "b" {
 			return ""
 		}
 		return "in/" + name
-	})
+	}})
 	must(t, err)
 	if got := strings.Join(list(t, dest), " "); got != "in in/a in/c" {
 		t.Errorf("got %s", got)
 	}
 	data = pack(t, tar.Header{Typeflag: tar.TypeReg, Name: "old", ModTime: time.Unix(1, 0)})
-	must(t, archive.Extract(t.Context(), dest, bytes.NewReader(data), nil))
+	must(t, archive.Extract(t.Context(), bytes.NewReader(data), archive.Root{Dir: dest}))
 	if st, err := os.Stat(filepath.Join(dest, "old")); err != nil || st.ModTime().Unix() != 1 {
 		t.Errorf("time %v, %v", st.ModTime(), err)
+	}
+}
+
+func TestRootsAreApart(t *testing.T) {
+	outer := t.TempDir()
+	inner := filepath.Join(outer, "rootfs")
+	must(t, os.Mkdir(inner, 0o755))
+	data := pack(t, file("top"), symlink("rootfs/up", ".."), file("rootfs/up/top"), file("rootfs/up/new"))
+	err := archive.Extract(t.Context(), bytes.NewReader(data),
+		archive.Root{Dir: inner, Place: func(name string) string {
+			rest, ok := strings.CutPrefix(name, "rootfs/")
+			if !ok {
+				return ""
+			}
+			return rest
+		}},
+		archive.Root{Dir: outer})
+	must(t, err)
+	if got := strings.Join(list(t, outer), " "); got != "rootfs rootfs/new rootfs/top rootfs/up top" {
+		t.Errorf("got %s", got)
+	}
+	if text, err := os.ReadFile(filepath.Join(outer, "top")); err != nil || string(text) != "top" {
+		t.Errorf("got %q, %v", text, err)
 	}
 }

@@ -19,33 +19,44 @@ import (
 	"github.com/cuib/cuib/shared/inroot"
 )
 
-// Extract unpacks the tar in r, compressed or not, below dir, with owners,
-// modes, times, extended attributes, hard links and holes. place says where
-// an entry goes, relative to dir, or leaves it out if it returns an empty
-// string; nil leaves all in their places.
-func Extract(ctx context.Context, dir string, r io.Reader, place func(name string) string) error {
-	root, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
+// A Root is a directory that entries of a tar are unpacked into.
+type Root struct {
+	Dir string
 
-	if place == nil {
-		place = func(name string) string { return name }
+	// Place says where an entry goes, relative to Dir: empty if not here. All
+	// go where their names say if it is nil.
+	Place func(name string) string
+}
+
+// Extract unpacks the tar in r, compressed or not, with owners, modes, times,
+// extended attributes, hard links and holes. Each entry goes into the first
+// root that has a place for it, if there is one, and whatever the archive
+// holds, nothing that is done for one root touches what is outside of that.
+func Extract(ctx context.Context, r io.Reader, roots ...Root) error {
+	x := &extractor{buf: make([]byte, 1<<18)}
+	defer x.close()
+	for _, root := range roots {
+		if err := x.add(root); err != nil {
+			return err
+		}
 	}
-	x := &extractor{root: root, place: place, buf: make([]byte, 1<<18)}
-	defer x.leave()
 	if _, err := Walk(ctx, r, x.entry); err != nil {
 		return err
 	}
 	return x.finish()
 }
 
+// An extractor unpacks an archive into roots.
 type extractor struct {
-	root  *os.File
-	place func(string) string
+	roots []*rootDir
 	buf   []byte
 	dirs  []dirTime
+}
+
+// A rootDir is an open root.
+type rootDir struct {
+	dir   *os.File
+	place func(string) string
 
 	// The directory of the last entry, because the next one is often in it
 	// too. If it was removed meanwhile the kernel makes nothing in it.
@@ -53,30 +64,58 @@ type extractor struct {
 	parentName string
 }
 
+func (x *extractor) add(r Root) error {
+	dir, err := os.OpenFile(r.Dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	place := r.Place
+	if place == nil {
+		place = func(name string) string { return name }
+	}
+	x.roots = append(x.roots, &rootDir{dir: dir, place: place})
+	return nil
+}
+
+func (x *extractor) close() {
+	for _, r := range x.roots {
+		r.leave()
+		r.dir.Close()
+	}
+}
+
 // A dirTime is what a directory's time is set to when all is in it.
 type dirTime struct {
+	root *rootDir
 	name string
 	time time.Time
 }
 
 // A target is where an entry is made: base in the directory dir.
 type target struct {
+	root *rootDir
 	dir  int
 	base string
 	name string // For messages.
 }
 
 func (x *extractor) entry(name string, h *tar.Header, data io.Reader) error {
-	to := x.place(name)
-	if to == "" || h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeXGlobalHeader {
+	if h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	t, err := x.enter(to)
-	if err == nil {
-		err = x.make(t, h, data)
-	}
-	if err != nil {
-		return fmt.Errorf("unpack %q: %w", name, trap(err))
+	for _, r := range x.roots {
+		to := r.place(name)
+		if to == "" {
+			continue
+		}
+		t, err := r.enter(to)
+		if err == nil {
+			err = x.make(t, h, data)
+		}
+		if err != nil {
+			return fmt.Errorf("unpack %q: %w", name, trap(err))
+		}
+		return nil
 	}
 	return nil
 }
@@ -92,37 +131,37 @@ func trap(err error) error {
 }
 
 // enter opens the directory that an entry belongs in.
-func (x *extractor) enter(name string) (target, error) {
+func (r *rootDir) enter(name string) (target, error) {
 	dir, base := path.Split(name)
-	if x.parent == nil || dir != x.parentName {
-		parent, err := inroot.Dir(x.root, dir)
+	if r.parent == nil || dir != r.parentName {
+		parent, err := inroot.Dir(r.dir, dir)
 		if err != nil {
 			return target{}, err
 		}
-		x.leave()
-		x.parent, x.parentName = parent, dir
+		r.leave()
+		r.parent, r.parentName = parent, dir
 	}
-	return target{int(x.parent.Fd()), base, name}, nil
+	return target{r, int(r.parent.Fd()), base, name}, nil
 }
 
-func (x *extractor) leave() {
-	if x.parent != nil {
-		x.parent.Close()
-		x.parent = nil
+func (r *rootDir) leave() {
+	if r.parent != nil {
+		r.parent.Close()
+		r.parent = nil
 	}
 }
 
 func (x *extractor) make(t target, h *tar.Header, data io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
-		x.dirs = append(x.dirs, dirTime{t.name, h.ModTime})
+		x.dirs = append(x.dirs, dirTime{t.root, t.name, h.ModTime})
 		if err := makeDir(t); err != nil {
 			return err
 		}
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 		return x.file(t, h, data)
 	case tar.TypeLink:
-		return x.link(t, h)
+		return link(t, h)
 	case tar.TypeSymlink:
 		if err := replacing(t, func() error { return unix.Symlinkat(h.Linkname, t.dir, t.base) }); err != nil {
 			return err
@@ -247,12 +286,12 @@ func (x *extractor) writeHoles(f *os.File, data io.Reader) error {
 
 // link makes a hard link. The file that it is a link of was unpacked before,
 // below the root, and a symbolic link in its place is not followed.
-func (x *extractor) link(t target, h *tar.Header) error {
-	old := x.place(h.Linkname)
+func link(t target, h *tar.Header) error {
+	old := t.root.place(h.Linkname)
 	if old == "" {
 		return errs.Invalidf("bad archive: it is a hard link to %q, which is not unpacked", h.Linkname)
 	}
-	dir, base, err := inroot.Parent(x.root, old)
+	dir, base, err := inroot.Parent(t.root.dir, old)
 	if err != nil {
 		return err
 	}
@@ -314,7 +353,7 @@ func setTime(t target, at time.Time) error {
 // finish sets the times of directories.
 func (x *extractor) finish() error {
 	for _, d := range slices.Backward(x.dirs) {
-		t, err := x.enter(d.name)
+		t, err := d.root.enter(d.name)
 		if err == nil {
 			err = setTime(t, d.time)
 		}

@@ -1,0 +1,375 @@
+package images
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/run"
+)
+
+//go:embed customize.sh
+var customize []byte
+
+// packages are what an image has beyond apt and what is essential.
+var packages = []string{
+	"systemd", "systemd-sysv", "systemd-resolved", "dbus", "iproute2", "iputils-ping", "ca-certificates",
+	"netbase", "procps", "less", "vim-tiny", "login", "passwd",
+}
+
+// olderSuites have resolved in the package systemd.
+var olderSuites = []string{"buster", "bullseye", "oldoldstable"}
+
+// buildProgress is the key of an operation's metadata that says how far a
+// build is.
+const buildProgress = "build_image_progress"
+
+// Make builds an image. To make one of an instance or of another server's
+// image is for versions to come.
+func (s *Service) Make(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
+	if req.Source == nil {
+		return ops.Job{}, errs.Invalidf("source is missing")
+	}
+	if req.Source.Type != "build" {
+		return ops.Job{}, errs.Invalidf("source.type is %q: want build, or upload an image", req.Source.Type)
+	}
+	if req.CompressionAlgorithm != "" && req.CompressionAlgorithm != "zstd" {
+		return ops.Job{}, errs.Invalidf("compression_algorithm is %q: images that are built have zstd", req.CompressionAlgorithm)
+	}
+	name := req.Source.Name
+	if name == "" {
+		name = req.Source.Alias
+	}
+	source, ok := parseSource(name)
+	if !ok {
+		return ops.Job{}, errs.Invalidf("source.name is %q: want debian:SUITE, such as debian:bookworm", name)
+	}
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := checkPut(ctx, tx, &req.ImagePut); err != nil {
+			return err
+		}
+		return checkNew(ctx, tx, req.Aliases, source.String())
+	})
+	if err != nil {
+		return ops.Job{}, err
+	}
+	b := &build{s: s, source: source, put: req.ImagePut, aliases: req.Aliases, fresh: req.Source.Refresh}
+	return ops.Job{
+		Description: "Building image " + source.String(),
+		Cancelable:  true,
+		Run: func(ctx context.Context, op *ops.Op) error {
+			image, err := b.run(ctx, op)
+			if err != nil {
+				return err
+			}
+			for k, v := range result(image) {
+				op.SetMetadata(k, v)
+			}
+			return nil
+		},
+	}, nil
+}
+
+// Build makes the image that alias, such as "debian:bookworm", names, or
+// returns the one that was built before.
+func (s *Service) Build(ctx context.Context, alias string, op *ops.Op) (db.Image, error) {
+	source, ok := parseSource(alias)
+	if !ok {
+		return db.Image{}, errs.NotFoundf("image alias %q not found", alias)
+	}
+	b := &build{s: s, source: source, put: api.ImagePut{Properties: map[string]string{}, Profiles: []string{"default"}}}
+	return b.run(ctx, op)
+}
+
+// A build is an image that is to be built.
+type build struct {
+	s       *Service
+	source  buildSource
+	put     api.ImagePut
+	aliases []api.ImageAlias
+	fresh   bool // Even if there is one.
+	op      *ops.Op
+}
+
+// run builds the image unless it is there. Those who want the same one wait
+// for the first of them.
+func (b *build) run(ctx context.Context, op *ops.Op) (db.Image, error) {
+	b.op = op
+	asked := time.Now()
+	unlock, err := b.s.locks.lock(ctx, b.source.String())
+	if err != nil {
+		return db.Image{}, err
+	}
+	defer unlock()
+
+	image, err := b.cached(ctx, asked)
+	if !errs.Is(err, errs.NotFound) {
+		return image, err
+	}
+	image, err = b.make(ctx)
+	if err != nil {
+		return db.Image{}, fmt.Errorf("build %s: %w", b.source, err)
+	}
+	return image, nil
+}
+
+// cached returns the image that was built before, with the aliases that are
+// wanted, or an error of kind NotFound.
+func (b *build) cached(ctx context.Context, asked time.Time) (db.Image, error) {
+	var image db.Image
+	err := b.s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		if image, err = db.ImageBySource(ctx, tx, b.source.String()); err != nil {
+			return err
+		}
+		// A fresh one that came while this waited for the lock is fresh.
+		if b.fresh && image.Uploaded.Before(asked) {
+			return errs.NotFoundf("no fresh image of %s", b.source)
+		}
+		if err := checkNew(ctx, tx, b.aliases, b.source.String()); err != nil {
+			return err
+		}
+		return setAliases(ctx, tx, b.aliases, image.Fingerprint)
+	})
+	return image, err
+}
+
+// make builds the image in a directory of its own and keeps it.
+func (b *build) make(ctx context.Context) (_ db.Image, err error) {
+	if err := run.Look("mmdebstrap", "mmdebstrap"); err != nil {
+		return db.Image{}, err
+	}
+	in := &incoming{s: b.s, aliases: b.aliases, split: true, hash: sha256.New()}
+	in.image.Source = b.source.String()
+	if err := in.begin(ctx, b.put); err != nil {
+		return db.Image{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(in.dir)) }()
+
+	meta := debianMetadata(b.source.suite, time.Now().UTC())
+	packed, err := packMetadata(meta)
+	if err != nil {
+		return db.Image{}, err
+	}
+	in.image.Filename = fmt.Sprintf("%s-%s-%s.tar.zst", b.source.distribution, b.source.suite, meta.Properties["serial"])
+	if err := in.add(ctx, "image", bytes.NewReader(packed)); err != nil {
+		return db.Image{}, err
+	}
+	if err := b.bootstrap(ctx, in); err != nil {
+		return db.Image{}, err
+	}
+	in.describe(meta)
+	if err := in.identify(ctx, ""); err != nil {
+		return db.Image{}, err
+	}
+	return in.image, in.keep(ctx)
+}
+
+// tell says what the build is doing.
+func (b *build) tell(what string) {
+	if b.op != nil {
+		b.op.SetMetadata(buildProgress, fmt.Sprintf("Building %s: %s", b.source, what))
+	}
+}
+
+// debArch is Debian's name of this machine's architecture.
+func debArch() string {
+	names := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el", "loong64": "loong64"}
+	if name, ok := names[runtime.GOARCH]; ok {
+		return name
+	}
+	return runtime.GOARCH
+}
+
+func debianMetadata(suite string, now time.Time) api.ImageMetadata {
+	serial := now.Format("20060102_1504")
+	arch := debArch()
+	return api.ImageMetadata{
+		Architecture: architectures[arch],
+		CreationDate: now.Unix(),
+		Properties: map[string]string{
+			"os": "Debian", "release": suite, "architecture": arch, "variant": "default", "serial": serial,
+			"name":        fmt.Sprintf("debian-%s-%s-default-%s", suite, arch, serial),
+			"description": fmt.Sprintf("Debian %s %s (%s)", suite, arch, serial),
+		},
+		Templates: map[string]*api.ImageMetadataTemplate{
+			"/etc/hostname": {When: []string{"create", "copy", "rename"}, Template: "hostname.tpl", Properties: map[string]string{}},
+		},
+	}
+}
+
+// packMetadata makes the first file of a split image.
+func packMetadata(meta api.ImageMetadata) ([]byte, error) {
+	text, err := formatMetadata(meta)
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	z, err := zstd.NewWriter(&buf)
+	if err != nil {
+		return nil, err
+	}
+	w := tar.NewWriter(z)
+	at := time.Unix(meta.CreationDate, 0)
+	for _, f := range []struct {
+		header tar.Header
+		data   string
+	}{
+		{tar.Header{Typeflag: tar.TypeReg, Name: metadataFile, Mode: 0o644}, string(text)},
+		{tar.Header{Typeflag: tar.TypeDir, Name: templatesDir + "/", Mode: 0o755}, ""},
+		{tar.Header{Typeflag: tar.TypeReg, Name: templatesDir + "/hostname.tpl", Mode: 0o644}, "{{ instance.name }}\n"},
+	} {
+		f.header.Size, f.header.ModTime = int64(len(f.data)), at
+		if err := w.WriteHeader(&f.header); err != nil {
+			return nil, err
+		}
+		if _, err := io.WriteString(w, f.data); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// bootstrap lets mmdebstrap write the rootfs. It runs in namespaces of its
+// own, so that its mounts and all its processes go with it, however it ends.
+func (b *build) bootstrap(ctx context.Context, in *incoming) error {
+	work := filepath.Join(in.dir, "work")
+	args, err := b.arguments(ctx, work)
+	if err != nil {
+		return err
+	}
+	r, w := io.Pipe()
+	failed := make(chan error, 1)
+	go func() {
+		err := b.mmdebstrap(ctx, work, args, w)
+		_ = w.CloseWithError(err) // It never fails.
+		failed <- err
+	}()
+	err = in.add(ctx, "rootfs", r)
+	_ = r.CloseWithError(err) // So that mmdebstrap does not wait for a reader. It never fails.
+	return errors.Join(<-failed, err)
+}
+
+func (b *build) mmdebstrap(ctx context.Context, work string, args []string, w io.Writer) error {
+	// The level that costs least: to read and write the image is quick
+	// against the rest, and what is small is also unpacked faster.
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault))
+	if err != nil {
+		return err
+	}
+	err = run.Program{
+		Args:   append([]string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap"}, args...),
+		Env:    []string{"TMPDIR=" + work, "DEBIAN_FRONTEND=noninteractive"},
+		Stdout: z,
+		Line:   b.line,
+	}.Run(ctx)
+	if err != nil {
+		return errors.Join(bootstrapError(err, b.source.suite), z.Close())
+	}
+	return z.Close()
+}
+
+// line makes progress of what mmdebstrap says.
+func (b *build) line(line string) {
+	what, ok := strings.CutPrefix(line, "I: ")
+	if !ok {
+		return
+	}
+	if strings.HasPrefix(what, "running --customize-hook") {
+		what = "setting it up"
+	}
+	if what, ok := strings.CutSuffix(strings.TrimSuffix(what, "..."), " inside the chroot"); ok || strings.HasSuffix(line, "...") || what == "setting it up" {
+		b.tell(what)
+	}
+}
+
+// bootstrapError tells a suite that there is none of from other failures.
+func bootstrapError(err error, suite string) error {
+	failed, ok := errors.AsType[*run.Error](err)
+	if !ok {
+		return err
+	}
+	switch {
+	case strings.Contains(failed.Stderr, "does not have a Release file"):
+		return errs.Newf(errs.NotFound, "the mirror has no suite %q: %w", suite, err)
+	case strings.Contains(failed.Stderr, "NO_PUBKEY"):
+		return errs.Newf(errs.Unsupported, "the host's keyring is older than suite %q: install a newer debian-archive-keyring: %w", suite, err)
+	case strings.Contains(failed.Stderr, "Temporary failure resolving"), strings.Contains(failed.Stderr, "Could not connect"):
+		return errs.Newf(errs.Unavailable, "the mirror cannot be reached: %w", err)
+	}
+	return err
+}
+
+// arguments prepares the directory that mmdebstrap works in and returns its
+// arguments.
+func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
+	dir := b.s.Apt
+	if dir == "" {
+		dir = "/etc/apt"
+	}
+	host, err := aptSources(dir)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := debianSources(host, b.source.suite)
+	if err != nil {
+		return nil, err
+	}
+	options, err := aptOptions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return nil, err
+	}
+	list := filepath.Join(work, "build.sources")
+	inside := slices.Clone(sources)
+	for i := range inside {
+		inside[i].signedBy = debianKeyring
+	}
+	for name, text := range map[string]string{
+		"build.sources": formatSources(sources), "debian.sources": formatSources(inside),
+		"apt.conf": strings.Join(options.image, ""), "customize.sh": string(customize),
+	} {
+		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil { //nolint:gosec // One is a script, none has secrets.
+			return nil, err
+		}
+	}
+	args := []string{"--mode=root", "--variant=minbase", "--format=tar", "--include=" + strings.Join(packagesOf(b.source.suite), ",")}
+	for _, o := range append(options.host, `Acquire::Languages "none";`) {
+		args = append(args, "--aptopt="+strings.TrimSpace(o))
+	}
+	for _, o := range []string{
+		"force-unsafe-io", "path-exclude=/usr/share/doc/*", "path-include=/usr/share/doc/*/copyright",
+		"path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias",
+	} {
+		args = append(args, "--dpkgopt="+o)
+	}
+	return append(args, "--customize-hook="+filepath.Join(work, "customize.sh"), b.source.suite, "-", list), nil
+}
+
+func packagesOf(suite string) []string {
+	if !slices.Contains(olderSuites, suite) {
+		return packages
+	}
+	return slices.DeleteFunc(slices.Clone(packages), func(p string) bool { return p == "systemd-resolved" })
+}

@@ -1,0 +1,82 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Resolve finds the image that a source names by alias, the beginning of a
+// fingerprint, or properties. An alias that no image has can be a fingerprint
+// too, and something to build, such as "debian:bookworm": of that it returns
+// the image that was built before.
+func (s *Service) Resolve(ctx context.Context, source api.InstanceSource) (db.Image, error) {
+	var image db.Image
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		switch {
+		case source.Fingerprint != "":
+			image, err = find(ctx, tx, source.Fingerprint)
+		case source.Alias != "":
+			image, err = byAlias(ctx, tx, source.Alias)
+		case len(source.Properties) > 0:
+			image, err = byProperties(ctx, tx, source.Properties)
+		default:
+			err = errs.Invalidf("source names no image: want alias, fingerprint or properties")
+		}
+		return err
+	})
+	return image, err
+}
+
+func byAlias(ctx context.Context, tx *db.Tx, name string) (db.Image, error) {
+	alias, err := db.GetAlias(ctx, tx, name)
+	if err == nil {
+		return find(ctx, tx, alias.Fingerprint)
+	}
+	if !errs.Is(err, errs.NotFound) {
+		return db.Image{}, err
+	}
+	missing := errs.NotFoundf("image alias %q not found", name)
+	if src, ok := parseSource(name); ok {
+		image, err := db.ImageBySource(ctx, tx, src.String())
+		if errs.Is(err, errs.NotFound) {
+			return db.Image{}, missing
+		}
+		return image, err
+	}
+	image, err := find(ctx, tx, name)
+	if errs.Is(err, errs.NotFound) {
+		return db.Image{}, missing
+	}
+	return image, err
+}
+
+// byProperties finds the newest image that has all of the given properties.
+func byProperties(ctx context.Context, tx *db.Tx, want map[string]string) (db.Image, error) {
+	all, err := db.FindImages(ctx, tx, "")
+	if err != nil {
+		return db.Image{}, err
+	}
+	all = slices.DeleteFunc(all, func(i db.Image) bool {
+		for k, v := range want {
+			if i.Properties[k] != v {
+				return true
+			}
+		}
+		return false
+	})
+	if len(all) == 0 {
+		var pairs []string
+		for k, v := range want {
+			pairs = append(pairs, fmt.Sprintf("%s=%s", k, v))
+		}
+		slices.Sort(pairs)
+		return db.Image{}, errs.NotFoundf("no image with the properties %s found", strings.Join(pairs, ", "))
+	}
+	return slices.MaxFunc(all, func(a, b db.Image) int { return a.Created.Compare(b.Created) }), nil
+}

@@ -1,0 +1,56 @@
+package images
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A buildSource names something that can be built.
+type buildSource struct {
+	distribution string
+	suite        string
+}
+
+// String returns the name as records have it, such as "debian:bookworm".
+func (b buildSource) String() string { return b.distribution + ":" + b.suite }
+
+const debian = "debian"
+
+// releases are Debian's suites by the version that they are.
+var releases = map[string]string{
+	"10": "buster", "11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky", "15": "duke",
+}
+
+// suites are the suites that an alias with a slash can name: with a colon it
+// cannot be anything else, and so names any suite that the mirror has.
+var suites = []string{
+	"buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid",
+	"oldoldstable", "oldstable", "stable", "testing", "unstable",
+}
+
+var suiteName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
+
+// parseSource reads the name of something to build: "debian:bookworm",
+// "debian:12", "debian/bookworm" or "debian/12". An architecture or variant
+// after that, which the peers' image servers have, is not known here.
+func parseSource(name string) (buildSource, bool) {
+	distribution, suite, colon := strings.Cut(name, ":")
+	if !colon {
+		distribution, suite, _ = strings.Cut(name, "/")
+	}
+	if codename, ok := releases[suite]; ok {
+		suite = codename
+	}
+	if distribution != debian || !suiteName.MatchString(suite) || !colon && !slices.Contains(suites, suite) {
+		return buildSource{}, false
+	}
+	return buildSource{distribution, suite}, true
+}
+
+// Buildable reports whether alias names something that [Service.Build] can
+// make.
+func (s *Service) Buildable(alias string) bool {
+	_, ok := parseSource(alias)
+	return ok
+}
