@@ -10,6 +10,7 @@ require (
 
 require (
 	github.com/Rican7/retry v0.3.0 // indirect
+	github.com/flosch/pongo2/v6 v6.0.0 // indirect
 	github.com/ghodss/yaml v1.0.0 // indirect
 	github.com/google/go-cmp v0.6.0 // indirect
 	github.com/google/nftables v0.3.0 // indirect
