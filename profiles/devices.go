@@ -110,16 +110,17 @@ func option(k Key) Option { return Option{Key: k} }
 func booleanOption(k Key) Option { return Option{Key: boolean(k)} }
 
 func diskOptions() []Option {
+	const isRoot, notRoot = "root disk", "not the root disk"
 	return []Option{
-		booleanOption(Key{Name: "optional", Default: "false", Doc: "The opposite of required."}),
+		booleanOption(Key{Name: "optional", Default: "false", Condition: notRoot, Doc: "The opposite of required."}),
 		{Required: true, Key: Key{Name: "path", Type: String, Allowed: `an absolute path such as "/srv/data"`, Doc: `Where the disk is inside; "/" for the root disk.`, check: is(insidePath)}},
-		option(Key{Name: "pool", Type: String, Allowed: "the name of a storage pool", Condition: "root disk", Doc: "The storage pool that the root disk is in.", check: CheckPoolName}),
-		booleanOption(Key{Name: "readonly", Default: "false", Doc: "Let nothing write to the disk."}),
-		booleanOption(Key{Name: "recursive", Default: "false", Doc: "Show what is mounted below the source too."}),
-		booleanOption(Key{Name: "required", Default: "true", Doc: "Refuse to start the instance while the source is missing."}),
-		booleanOption(Key{Name: "shift", Default: "false", Doc: "Show files of the host's users 0 and up as those of the instance's users 0 and up."}),
-		option(Key{Name: "size", Type: String, Allowed: `a size such as "10GiB"`, Condition: "root disk", Doc: "How large the root disk may get.", check: parses(ParseSize)}),
-		option(Key{Name: "source", Type: String, Allowed: `an absolute path without ".."`, Condition: "not the root disk", Doc: "The directory or file of the host.", check: is(hostPath)}),
+		option(Key{Name: "pool", Type: String, Allowed: "the name of a storage pool", Condition: isRoot, Doc: "The storage pool that the root disk is in.", check: CheckPoolName}),
+		booleanOption(Key{Name: "readonly", Default: "false", Condition: notRoot, Doc: "Let nothing write to the disk."}),
+		booleanOption(Key{Name: "recursive", Default: "false", Condition: notRoot, Doc: "Show what is mounted below the source too."}),
+		booleanOption(Key{Name: "required", Default: "true", Condition: notRoot, Doc: "Refuse to start the instance while the source is missing."}),
+		booleanOption(Key{Name: "shift", Default: "false", Condition: notRoot, Doc: "Show files of the host's users 0 and up as those of the instance's users 0 and up."}),
+		option(Key{Name: "size", Type: String, Allowed: `a size such as "10GiB"`, Condition: isRoot, Doc: "How large the root disk may get.", check: parses(ParseSize)}),
+		option(Key{Name: "source", Type: String, Allowed: `an absolute path without ".."`, Condition: notRoot, Doc: "The directory or file of the host.", check: is(hostPath)}),
 	}
 }
 
@@ -128,7 +129,7 @@ func checkDisk(d Device) error {
 		return errs.Invalidf("required and optional are opposites, want one of them")
 	}
 	if IsRoot(d) {
-		for _, o := range []string{"source", "recursive", "shift", "optional", "required"} {
+		for _, o := range []string{"source", "readonly", "recursive", "shift", "optional", "required"} {
 			if d[o] != "" {
 				return errs.Invalidf("%s: the root disk does not have it", o)
 			}

@@ -33,6 +33,7 @@ type Settings struct {
 
 	SnapshotPattern string // Empty for the default; see [SnapshotName].
 	SnapshotExpiry  string // See [Expiry].
+	ManualExpiry    string // Likewise, of snapshots that a user makes; empty for SnapshotExpiry.
 }
 
 // Limits are the limits of resources. The zero value limits nothing.
@@ -108,6 +109,7 @@ func Parse(opts map[string]string, host Host) (Settings, error) {
 		RawLXC:          o["raw.lxc"],
 		SnapshotPattern: o["snapshots.pattern"],
 		SnapshotExpiry:  o["snapshots.expiry"],
+		ManualExpiry:    o["snapshots.expiry.manual"],
 	}
 	var err error
 	if s.IDs.Raw, err = idmap.ParseRaw(o["raw.idmap"]); err != nil {
