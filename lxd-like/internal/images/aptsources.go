@@ -87,8 +87,8 @@ func parseDeb822(text string) (all []aptSource) {
 		if !strings.HasPrefix(signedBy, "/") || spaces.MatchString(signedBy) {
 			signedBy = "" // A key that is written there, or several files.
 		}
-		for _, uri := range strings.Fields(f["uris"]) {
-			for _, suite := range strings.Fields(f["suites"]) {
+		for uri := range strings.FieldsSeq(f["uris"]) {
+			for suite := range strings.FieldsSeq(f["suites"]) {
 				all = append(all, aptSource{uri, suite, strings.Fields(f["components"]), signedBy})
 			}
 		}

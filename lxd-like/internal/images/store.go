@@ -142,7 +142,7 @@ func (in *incoming) identify(ctx context.Context, want string) error {
 			return nil
 		}
 		if err == nil {
-			err = errs.Conflictf("Image with same fingerprint already exists") //nolint:staticcheck // Clients of the peers know this text.
+			err = errs.Conflictf("Image with same fingerprint already exists")
 		}
 		return err
 	})
