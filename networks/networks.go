@@ -67,6 +67,10 @@ type Host struct {
 	Name       string
 	MAC        string
 	IPv4, IPv6 netip.Addr // Not valid for a dynamic address.
+
+	// Port is the host's end of a bridged NIC, if it is known: one that has
+	// lost its bridge is put back.
+	Port string
 }
 
 // A Driver makes networks of one type. Its methods are idempotent. The caller

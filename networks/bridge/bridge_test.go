@@ -339,6 +339,19 @@ func TestApplyRefuses(t *testing.T) {
 	must(t, d.Remove(t.Context(), cfg))
 }
 
+func TestPortsComeBack(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := apply(t, config())
+	guest := networkstest.Guest(t, cfg.Name, "veth1", mac1)
+	first := guest.DHCP(t, mac1, "").Address
+	testenv.Run(t, "ip", "link", "del", cfg.Name)
+	cfg.Hosts = []networks.Host{{Name: "web", MAC: mac1, Port: "veth1"}, {Name: "gone", MAC: mac2, Port: "veth2"}}
+	must(t, bridge.Driver{}.Apply(t.Context(), cfg))
+	if got := guest.DHCP(t, mac1, "").Address; got != first {
+		t.Errorf("got %s, and before %s", got, first)
+	}
+}
+
 // eventually waits until what dnsmasq does in its own time is done.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

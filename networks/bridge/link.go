@@ -51,6 +51,9 @@ func applyLink(cfg networks.Config) (int, error) {
 	if err := applyAddresses(l, cfg); err != nil {
 		return 0, err
 	}
+	if err := applyPorts(l, cfg); err != nil {
+		return 0, err
+	}
 	// Bridges are made without STP, and we leave it so.
 	if err := netlink.LinkSetUp(l); err != nil {
 		return 0, fmt.Errorf("set up: %w", err)
@@ -65,6 +68,30 @@ func addLink(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {
 		return nil, err
 	}
 	return netlink.LinkByName(cfg.Name)
+}
+
+// applyPorts puts the ports of running instances back into the bridge, if it
+// was deleted below them.
+func applyPorts(bridge netlink.Link, cfg networks.Config) error {
+	for _, h := range cfg.Hosts {
+		if h.Port == "" {
+			continue
+		}
+		l, err := netlink.LinkByName(h.Port)
+		if missing(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if l.Type() != "veth" || l.Attrs().MasterIndex != 0 {
+			continue
+		}
+		if err := netlink.LinkSetMaster(l, bridge); err != nil {
+			return fmt.Errorf("attach %s: %w", h.Port, err)
+		}
+	}
+	return nil
 }
 
 // isBridge returns an error if l, which has the name of one of our bridges,

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -114,14 +115,11 @@ func start(ctx context.Context, cfg networks.Config, text string) error {
 	if err := searchable(cfg.Dir); err != nil {
 		return err
 	}
-	if err := test(ctx, cfg, text); err != nil {
-		return err
-	}
 	if err := writeFile(cfg.Dir, confFile, text); err != nil {
 		return err
 	}
 	if _, err := run.Cmd(ctx, "dnsmasq", confFlag(cfg)); err != nil {
-		return fmt.Errorf("start the DHCP and DNS server of %s: %w", cfg.Name, err)
+		return fmt.Errorf("start the DHCP and DNS server of %s: %w", cfg.Name, blame(cfg, err))
 	}
 	return nil
 }
@@ -136,10 +134,22 @@ func test(ctx context.Context, cfg networks.Config, text string) error {
 	defer func() { _ = os.Remove(path) }()
 
 	_, err := run.Cmd(ctx, "dnsmasq", "--test", "--conf-file="+path)
-	if failed, ok := errors.AsType[*run.Error](err); ok && cfg.Raw != "" && ctx.Err() == nil {
-		return errs.Invalidf("raw.dnsmasq is not valid: %s", strings.TrimPrefix(failed.Stderr, "dnsmasq: "))
+	return blame(cfg, err)
+}
+
+// blame returns the user's error if err is dnsmasq's about its configuration,
+// a part of which is the user's.
+func blame(cfg networks.Config, err error) error {
+	const badConfiguration = 1 // dnsmasq's exit status.
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.ExitCode() != badConfiguration || cfg.Raw == "" {
+		return err
 	}
-	return err
+	failed, ok := errors.AsType[*run.Error](err)
+	if !ok {
+		return err
+	}
+	return errs.Invalidf("raw.dnsmasq is not valid: %s", strings.TrimSpace(strings.TrimPrefix(failed.Stderr, "dnsmasq: ")))
 }
 
 // searchable reports whether the user that dnsmasq becomes can reach dir.
@@ -163,6 +173,9 @@ func searchable(dir string) error {
 func writeFile(dir, name, text string) error {
 	tmp := filepath.Join(dir, "."+name+"~")
 	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		return err
+	}
+	if err := os.Chmod(tmp, 0o644); err != nil { // Whatever the umask is.
 		return err
 	}
 	return os.Rename(tmp, filepath.Join(dir, name))

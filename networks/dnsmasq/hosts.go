@@ -64,7 +64,11 @@ func reload(cfg networks.Config) error {
 // dnsmasq has to forget what was there.
 func setHosts(cfg networks.Config) (forgot bool, err error) {
 	for _, dir := range []string{"", hostsDir, namesDir} {
-		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o755); err != nil {
+		path := filepath.Join(cfg.Dir, dir)
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return false, err
+		}
+		if err := os.Chmod(path, 0o755); err != nil { // Whatever the umask is.
 			return false, err
 		}
 	}

@@ -64,7 +64,7 @@ func (n *NS) DHCP(tb testing.TB, mac, hostName string) (got Offer) {
 }
 
 func dhcpMessage(hw net.HardwareAddr, kind byte, options []byte) []byte {
-	msg := make([]byte, 240)
+	msg := make([]byte, 240, 300)
 	msg[0], msg[1], msg[2] = 1, 1, byte(len(hw))
 	copy(msg[4:8], hw[2:])
 	msg[10] = 0x80 // Answer by broadcast: there is no address yet.

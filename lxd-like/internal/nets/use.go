@@ -2,7 +2,6 @@ package nets
 
 import (
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -151,7 +150,10 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 		}
 	}
 	s.mu.Lock()
-	maps.Copy(known, s.hosts[n.Name])
+	for mac, h := range s.hosts[n.Name] {
+		h.Port = known[mac].Port
+		known[mac] = h
+	}
 	s.mu.Unlock()
 	for _, mac := range sortedKeys(known) {
 		cfg.Hosts = append(cfg.Hosts, known[mac])
@@ -181,6 +183,7 @@ func (s *Service) recorded(ctx context.Context, network string) ([]networks.Host
 			// What is no address, such as "none", is none.
 			h.IPv4, _ = netip.ParseAddr(dev["ipv4.address"])
 			h.IPv6, _ = netip.ParseAddr(dev["ipv6.address"])
+			h.Port = expanded.Options["volatile."+name+".host_name"]
 			all = append(all, h)
 		}
 	}

@@ -1,0 +1,54 @@
+package nets_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/cuib/cuib/shared/api"
+)
+
+func TestRunRepairs(t *testing.T) {
+	e := newEnv(t)
+	e.create(t, "br0", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+
+	there := func(name string, want bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			if _, ok := e.driver.Networks()[name]; ok == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: never was %v", name, want)
+			}
+		}
+	}
+	e.driver.Disturb("br0")
+	there("br0", true)
+
+	// Those made later are watched too, and so is a changed one.
+	e.create(t, "br1", nil)
+	n, err := e.Get(t.Context(), "br0")
+	must(t, err)
+	n.Config["bridge.mtu"] = "1400"
+	must(t, e.Update(t.Context(), "br0", api.NetworkPut{Config: n.Config}))
+	for _, name := range []string{"br0", "br1"} {
+		e.driver.Disturb(name)
+		there(name, true)
+	}
+	if got := e.driver.Networks()["br0"].MTU; got != 1400 {
+		t.Errorf("repaired with the old configuration: MTU %d", got)
+	}
+
+	// A deleted one stays away.
+	must(t, e.Delete(t.Context(), "br1"))
+	there("br1", false)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	there("br1", false)
+}
