@@ -113,7 +113,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images,
 		Runtime: &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")},
-		Events:  d.events, IDs: ids, Log: log.With("component", "instances"),
+		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
 	return d, nil
 }

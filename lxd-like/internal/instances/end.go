@@ -107,7 +107,7 @@ func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.E
 		return // A start that failed has cleaned up already.
 	}
 	s.index.drop(name)
-	log := s.Log.With("instance", name)
+	log := s.Logger.With("instance", name)
 	if err := s.cleanUp(ctx, a); err != nil {
 		log.ErrorContext(ctx, "cannot clean up after an instance", "err", err)
 	}
@@ -142,7 +142,7 @@ func (s *Service) after(ctx context.Context, in *instance, a *active, e runtime.
 		if deaths, again := another(a.deaths, time.Now()); again {
 			return s.start(ctx, in, starting{event: "instance-restarted", deaths: deaths})
 		}
-		s.Log.WarnContext(ctx, "an instance dies again and again: it stays down", "instance", in.Name, "status", e.Status)
+		s.Logger.WarnContext(ctx, "an instance dies again and again: it stays down", "instance", in.Name, "status", e.Status)
 	}
 	if err := s.patch(ctx, in, map[string]string{keyPower: powerOff}); err != nil {
 		return err

@@ -108,7 +108,7 @@ func (s *Service) rebuild(ctx context.Context, in *instance, src source, op *ops
 	u = undo.Stack{}
 	if err := d.Delete(ctx, storage.Volume{Kind: storage.Instance, Name: in.Name + rebuildOld}); err != nil {
 		// The instance is as it was asked for; the next start of the daemon tries again.
-		s.Log.WarnContext(ctx, "cannot delete the old root of a rebuilt instance", "instance", in.Name, "err", err)
+		s.Logger.WarnContext(ctx, "cannot delete the old root of a rebuilt instance", "instance", in.Name, "err", err)
 	}
 	return nil
 }

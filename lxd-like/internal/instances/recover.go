@@ -26,7 +26,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		return err
 	}
 	for _, name := range s.reserve(rows) {
-		s.Log.WarnContext(ctx, "the id range of an instance is not free any more: it gets another when it starts", "instance", name)
+		s.Logger.WarnContext(ctx, "the id range of an instance is not free any more: it gets another when it starts", "instance", name)
 	}
 	if err := s.adopt(ctx, rows); err != nil {
 		return fmt.Errorf("find the running instances: %w", err)
@@ -34,7 +34,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	have := s.volumes(ctx, rows)
 	for _, row := range rows {
 		if err := s.recoverOne(ctx, row, have[row.Pool]); err != nil {
-			s.Log.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
+			s.Logger.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
 		}
 	}
 	return nil
@@ -73,9 +73,9 @@ func (s *Service) adopt(ctx context.Context, rows []db.Instance) error {
 	for _, r := range running {
 		a := byName[r.Name]
 		if a == nil {
-			s.Log.WarnContext(ctx, "a container runs that is no instance's: it is ended", "name", r.Name)
+			s.Logger.WarnContext(ctx, "a container runs that is no instance's: it is ended", "name", r.Name)
 			if err := s.Runtime.Kill(ctx, r.Name); err != nil {
-				s.Log.ErrorContext(ctx, "cannot end a container", "name", r.Name, "err", err)
+				s.Logger.ErrorContext(ctx, "cannot end a container", "name", r.Name, "err", err)
 			}
 			continue
 		}
@@ -98,7 +98,7 @@ func (s *Service) volumes(ctx context.Context, rows []db.Instance) map[string]ma
 			all, err = d.List(ctx)
 		}
 		if err != nil {
-			s.Log.ErrorContext(ctx, "cannot look into a storage pool", "pool", row.Pool, "err", err)
+			s.Logger.ErrorContext(ctx, "cannot look into a storage pool", "pool", row.Pool, "err", err)
 		}
 		for _, v := range all {
 			out[row.Pool][v] = true
@@ -147,7 +147,7 @@ func (s *Service) unmake(ctx context.Context, in *instance) error {
 			return err
 		}
 	}
-	s.Log.InfoContext(ctx, "removing what is left of an instance", "instance", in.Name)
+	s.Logger.InfoContext(ctx, "removing what is left of an instance", "instance", in.Name)
 	return s.remove(ctx, in)
 }
 
@@ -234,7 +234,7 @@ func (s *Service) Autostart(ctx context.Context) error {
 	})
 	for _, in := range all {
 		if err := s.startNamed(ctx, in.Name); err != nil {
-			s.Log.ErrorContext(ctx, "cannot start an instance", "instance", in.Name, "err", err)
+			s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", in.Name, "err", err)
 			continue
 		}
 		delay := time.Duration(number(in, "boot.autostart.delay")) * time.Second

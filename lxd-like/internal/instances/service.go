@@ -34,7 +34,7 @@ type Service struct {
 	Runtime containers
 	Events  *events.Hub
 	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.
-	Log     *slog.Logger
+	Logger  *slog.Logger
 
 	locks  keyedLocks
 	index  index

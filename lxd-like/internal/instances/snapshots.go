@@ -399,7 +399,7 @@ func (s *Service) Expire(ctx context.Context, now time.Time) error {
 				continue
 			}
 			if eerr := s.expire(ctx, name, snap.Name); eerr != nil {
-				s.Log.WarnContext(ctx, "cannot delete an expired snapshot", "instance", name, "snapshot", snap.Name, "err", eerr)
+				s.Logger.WarnContext(ctx, "cannot delete an expired snapshot", "instance", name, "snapshot", snap.Name, "err", eerr)
 			}
 		}
 	}

@@ -1,0 +1,592 @@
+package instances_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/instances"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/fake"
+)
+
+var errBoom = errors.New("boom")
+
+// A world is a host with a daemon's state, and a service that works on it.
+type world struct {
+	tb     testing.TB
+	dir    string
+	db     *db.DB
+	pool   *fake.Driver
+	pools  *fakePools
+	nets   *fakeNets
+	images *fakeImages
+	rt     *fakeRuntime
+	svc    *instances.Service
+
+	mu    sync.Mutex // Guards what follows.
+	calls int        // That change the host, since the last arm.
+	at    int        // The call that fails; 0 for none.
+	crash bool       // It does not fail, but the daemon dies there.
+	muted bool       // The test itself calls, and nothing fails.
+}
+
+func newWorld(tb testing.TB) *world {
+	tb.Helper()
+	w := &world{tb: tb, dir: tb.TempDir()}
+	var err error
+	w.db, err = db.OpenFile(tb.Context(), filepath.Join(w.dir, "cuib.db"))
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, w.db.Close()) })
+	w.pool, err = fake.New(filepath.Join(w.dir, "pool"))
+	must(tb, err)
+	w.pool.Fail = w.tick
+	w.pools = &fakePools{w: w, names: []string{"p"}}
+	w.nets = &fakeNets{w: w, hosts: map[string]networks.Host{}, names: []string{"n"}}
+	w.images = &fakeImages{w: w}
+	w.rt = &fakeRuntime{w: w, running: map[string]*container{}}
+	must(tb, w.db.Do(tb.Context(), func(ctx context.Context, tx *db.Tx) error {
+		return db.AddPool(ctx, tx, &db.Pool{Name: "p", Driver: "fake", Status: db.Ready, Config: map[string]string{}})
+	}))
+	w.boot()
+	must(tb, w.svc.UpdateProfile(tb.Context(), "default", api.ProfilePut{Devices: api.DevicesMap{
+		"root": {"type": "disk", "path": "/", "pool": "p"},
+		"eth0": {"type": "nic", "network": "n", "name": "eth0"},
+	}}))
+	return w
+}
+
+// boot makes a new service, as a daemon that has started.
+func (w *world) boot() {
+	w.tb.Helper()
+	w.svc = &instances.Service{
+		DB: w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Runtime: w.rt,
+		Events: &events.Hub{}, Logger: slog.New(slog.NewTextHandler(testWriter{w.tb}, nil)),
+		IDs: idmap.NewAllocator([]idmap.Range{{First: 1000000, Size: 100 * 65536}}, nil),
+	}
+	must(w.tb, w.svc.Recover(w.tb.Context()))
+}
+
+type testWriter struct{ tb testing.TB }
+
+func (t testWriter) Write(p []byte) (int, error) { return len(p), nil }
+
+// arm makes the n-th call from now fail, or kill the daemon.
+func (w *world) arm(n int, crash bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls, w.at, w.crash = 0, n, crash
+}
+
+// disarm reports whether the call that was to fail was reached.
+func (w *world) disarm() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	reached := w.at > 0 && w.calls >= w.at
+	w.at = 0
+	return reached
+}
+
+func (w *world) tick(string) error {
+	w.mu.Lock()
+	if w.muted {
+		w.mu.Unlock()
+		return nil
+	}
+	w.calls++
+	hit, crash := w.calls == w.at, w.crash
+	dead := crash && w.at > 0 && w.calls > w.at
+	w.mu.Unlock()
+	if hit && crash || dead {
+		goruntime.Goexit()
+	}
+	if hit {
+		return errBoom
+	}
+	return nil
+}
+
+func (w *world) mute() (unmute func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.muted = true
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.muted = false
+	}
+}
+
+// do runs a job to its end. It reports whether the daemon survived it.
+func (w *world) do(job ops.Job, err error) (survived bool, _ error) {
+	if err != nil {
+		return true, err
+	}
+	done := make(chan struct{})
+	survived = false
+	go func() {
+		defer close(done)
+		err = job.Run(w.tb.Context(), nil)
+		survived = true
+	}()
+	<-done
+	return survived, err
+}
+
+// ok runs a job that has to succeed.
+func (w *world) ok(job ops.Job, err error) {
+	w.tb.Helper()
+	_, err = w.do(job, err)
+	must(w.tb, err)
+}
+
+func (w *world) create(name string, start bool) {
+	w.tb.Helper()
+	w.ok(w.svc.Create(w.tb.Context(), post(name, start)))
+}
+
+func post(name string, start bool) api.InstancesPost {
+	return api.InstancesPost{Name: name, Start: start, Source: api.InstanceSource{Type: "image", Alias: "debian"}}
+}
+
+func (w *world) state(name, action string, force bool) {
+	w.tb.Helper()
+	w.ok(w.svc.SetState(w.tb.Context(), name, api.InstanceStatePut{Action: action, Force: force, Timeout: 5}))
+}
+
+// dump is all that there is: records, volumes, what runs and what networks
+// know. What differs from run to run is left out.
+func (w *world) dump() string {
+	w.tb.Helper()
+	var b strings.Builder
+	must(w.tb, w.db.View(w.tb.Context(), func(ctx context.Context, tx *db.Tx) error {
+		rows, err := db.Instances(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			fmt.Fprintln(&b, "instance", row.Name, row.Status, row.Pool, row.Description, row.Devices, row.Profiles)
+			for _, k := range slices.Sorted(maps.Keys(row.Config)) {
+				fmt.Fprintln(&b, "  ", k, row.Config[k])
+			}
+			snaps, err := db.Snapshots(ctx, tx, row.Name)
+			if err != nil {
+				return err
+			}
+			for _, s := range snaps {
+				fmt.Fprintln(&b, "  snapshot", s.Name, s.Status)
+			}
+		}
+		profs, err := db.Profiles(ctx, tx)
+		for _, p := range profs {
+			fmt.Fprintln(&b, "profile", p.Name, p.Config, p.Devices)
+		}
+		return err
+	}))
+	vols, err := w.pool.List(w.tb.Context())
+	must(w.tb, err)
+	slices.SortFunc(vols, func(a, b storage.Volume) int { return cmp.Compare(a.String(), b.String()) })
+	for _, v := range vols {
+		if v.Kind == storage.Instance {
+			fmt.Fprintln(&b, "volume", v, "says", w.read(v))
+		}
+	}
+	w.rt.mu.Lock()
+	defer w.rt.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(w.rt.running)) {
+		c := w.rt.running[name]
+		fmt.Fprintln(&b, "running", name, c.spec.Limits, c.parts(), c.frozen)
+	}
+	w.nets.mu.Lock()
+	defer w.nets.mu.Unlock()
+	for _, mac := range slices.Sorted(maps.Keys(w.nets.hosts)) {
+		fmt.Fprintln(&b, "host", mac, w.nets.hosts[mac].Name)
+	}
+	logs, _ := os.ReadDir(filepath.Join(w.dir, "logs"))
+	for _, l := range logs {
+		fmt.Fprintln(&b, "logs", l.Name())
+	}
+	return b.String()
+}
+
+// read returns what a test has written into a volume.
+func (w *world) read(v storage.Volume) string {
+	w.tb.Helper()
+	return w.inside(v, func(root string) string {
+		data, err := os.ReadFile(filepath.Join(root, "word"))
+		if err != nil {
+			return ""
+		}
+		return string(data)
+	})
+}
+
+func (w *world) write(name, word string) {
+	w.tb.Helper()
+	w.inside(vol(name), func(root string) string {
+		must(w.tb, os.WriteFile(filepath.Join(root, "word"), []byte(word), 0o600))
+		return ""
+	})
+}
+
+// inside calls fn with the root directory of a volume. It fails no call.
+func (w *world) inside(v storage.Volume, fn func(root string) string) string {
+	w.tb.Helper()
+	defer w.mute()()
+	dir, err := w.pool.Mount(w.tb.Context(), v, nil)
+	if err != nil {
+		return "mounted with ids"
+	}
+	defer func() { must(w.tb, w.pool.Unmount(w.tb.Context(), v)) }()
+	return fn(filepath.Join(dir, "rootfs"))
+}
+
+func vol(name string) storage.Volume { return storage.Volume{Kind: storage.Instance, Name: name} }
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+type fakePools struct {
+	w     *world
+	names []string
+}
+
+func (p *fakePools) Driver(_ context.Context, pool string) (storage.Driver, error) {
+	if !slices.Contains(p.names, pool) {
+		return nil, errs.NotFoundf("storage pool %q not found", pool)
+	}
+	return p.w.pool, nil
+}
+
+func (p *fakePools) List(context.Context) ([]api.StoragePool, error) {
+	var out []api.StoragePool
+	for _, name := range p.names {
+		out = append(out, api.StoragePool{Name: name})
+	}
+	return out, nil
+}
+
+func (p *fakePools) Create(ctx context.Context, req api.StoragePoolsPost) error {
+	if req.Driver == "overlay" {
+		return errs.Newf(errs.Unsupported, "no overlay here")
+	}
+	p.names = append(p.names, req.Name)
+	return p.w.db.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return db.AddPool(ctx, tx, &db.Pool{Name: req.Name, Driver: req.Driver, Status: db.Ready, Config: map[string]string{}})
+	})
+}
+
+type fakeNets struct {
+	w     *world
+	names []string
+
+	mu    sync.Mutex // Guards hosts.
+	hosts map[string]networks.Host
+}
+
+func (n *fakeNets) Get(_ context.Context, name string) (api.Network, error) {
+	if !slices.Contains(n.names, name) {
+		return api.Network{}, errs.NotFoundf("network %q not found", name)
+	}
+	return api.Network{Name: name, Type: "bridge", Managed: true}, nil
+}
+
+func (n *fakeNets) List(context.Context) ([]api.Network, error) { return nil, nil }
+
+func (n *fakeNets) Create(_ context.Context, req api.NetworksPost) error {
+	n.names = append(n.names, req.Name)
+	return nil
+}
+
+func (n *fakeNets) Link(_ context.Context, network string) (networks.Link, error) {
+	return networks.Link{Kind: "bridged", Parent: network}, nil
+}
+
+func (n *fakeNets) CheckHost(_ context.Context, _ string, h networks.Host) error {
+	if h.IPv4.IsValid() && !strings.HasPrefix(h.IPv4.String(), "10.0.0.") {
+		return errs.Invalidf("%s is not on the network", h.IPv4)
+	}
+	return nil
+}
+
+func (n *fakeNets) SetHost(_ context.Context, _ string, h networks.Host) error {
+	if err := n.w.tick("SetHost"); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hosts[h.MAC] = h
+	return nil
+}
+
+func (n *fakeNets) UnsetHost(_ context.Context, _ string, h networks.Host) error {
+	if err := n.w.tick("UnsetHost"); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.hosts, h.MAC)
+	return nil
+}
+
+type fakeImages struct {
+	w     *world
+	built bool
+}
+
+var debian = db.Image{Fingerprint: strings.Repeat("d", 64), Architecture: "", Properties: map[string]string{"os": "Debian"}}
+
+func (i *fakeImages) Resolve(_ context.Context, src api.InstanceSource) (db.Image, error) {
+	if src.Alias == "debian" || src.Alias == "debian:sid" && i.built {
+		return debian, nil
+	}
+	return db.Image{}, errs.NotFoundf("image %q not found", src.Alias)
+}
+
+func (i *fakeImages) Buildable(alias string) bool { return strings.HasPrefix(alias, "debian:") }
+
+func (i *fakeImages) Build(context.Context, string, *ops.Op) (db.Image, error) {
+	if err := i.w.tick("Build"); err != nil {
+		return db.Image{}, err
+	}
+	i.built = true
+	return debian, nil
+}
+
+func (i *fakeImages) Volume(ctx context.Context, fingerprint, _ string, _ *ops.Op) (storage.Volume, error) {
+	v := storage.Volume{Kind: storage.Image, Name: fingerprint}
+	if err := i.w.tick("Volume"); err != nil {
+		return v, err
+	}
+	defer i.w.mute()()
+	err := i.w.pool.Create(ctx, v)
+	if errs.Is(err, errs.Conflict) {
+		return v, nil
+	}
+	if err != nil {
+		return v, err
+	}
+	dir, err := i.w.pool.Mount(ctx, v, nil)
+	if err != nil {
+		return v, err
+	}
+	const meta = "architecture: x86_64\ntemplates:\n  /etc/hostname:\n    when: [create, copy, rename]\n    template: hostname.tpl\n"
+	return v, errors.Join(
+		os.MkdirAll(filepath.Join(dir, "rootfs", "etc"), 0o755),
+		os.MkdirAll(filepath.Join(dir, "templates"), 0o755),
+		os.WriteFile(filepath.Join(dir, "templates", "hostname.tpl"), []byte("{{ container.name }}\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "metadata.yaml"), []byte(meta), 0o600),
+		i.w.pool.Unmount(ctx, v))
+}
+
+// fakeRuntime runs containers in name only. They outlive services.
+type fakeRuntime struct {
+	w *world
+
+	mu      sync.Mutex // Guards what follows.
+	running map[string]*container
+	deaf    bool // Guests do not hear when they are to shut down.
+	exits   sync.WaitGroup
+}
+
+type container struct {
+	spec   runtime.Spec
+	frozen bool
+	onExit func(runtime.Exit)
+}
+
+func (c *container) parts() string {
+	var all []string
+	for _, m := range c.spec.Mounts {
+		all = append(all, m.Target)
+	}
+	for _, n := range c.spec.NICs {
+		all = append(all, n.Name+"="+n.HostName)
+	}
+	for _, n := range c.spec.Nodes {
+		all = append(all, n.Path)
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+func (r *fakeRuntime) find(name string) (*container, error) {
+	c := r.running[name]
+	if c == nil {
+		return nil, errs.NotFoundf("instance %q is not running", name)
+	}
+	return c, nil
+}
+
+// with calls fn with a running container, after a tick.
+func (r *fakeRuntime) with(name string, fn func(*container)) error {
+	if err := r.w.tick("runtime"); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.find(name)
+	if err == nil {
+		fn(c)
+	}
+	return err
+}
+
+func (r *fakeRuntime) Start(_ context.Context, spec runtime.Spec, onExit func(runtime.Exit)) (runtime.Running, error) {
+	if err := r.w.tick("Start"); err != nil {
+		return runtime.Running{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running[spec.Name] != nil {
+		return runtime.Running{}, errs.Conflictf("it runs")
+	}
+	r.running[spec.Name] = &container{spec: spec, onExit: onExit}
+	return runtime.Running{Name: spec.Name, PID: 1}, nil
+}
+
+func (r *fakeRuntime) Recover(_ context.Context, onExit func(string, runtime.Exit)) ([]runtime.Running, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []runtime.Running
+	for name, c := range r.running {
+		c.onExit = func(e runtime.Exit) { onExit(name, e) }
+		out = append(out, runtime.Running{Name: name})
+	}
+	return out, nil
+}
+
+func (r *fakeRuntime) Get(name string) (runtime.Running, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.find(name)
+	if err != nil {
+		return runtime.Running{}, err
+	}
+	return runtime.Running{Name: name, PID: 1, Frozen: c.frozen, StartedAt: time.Unix(1, 0)}, nil
+}
+
+// exit ends a container, as its guest would.
+func (r *fakeRuntime) exit(name string, e runtime.Exit) {
+	r.mu.Lock()
+	c := r.running[name]
+	delete(r.running, name)
+	r.mu.Unlock()
+	if c != nil {
+		r.exits.Go(func() { c.onExit(e) })
+	}
+}
+
+func (r *fakeRuntime) Shutdown(_ context.Context, name string) error {
+	if err := r.with(name, func(*container) {}); err != nil {
+		return err
+	}
+	if !r.deaf {
+		r.exit(name, runtime.Exit{Status: 130})
+	}
+	return nil
+}
+
+func (r *fakeRuntime) Reboot(context.Context, string) error { return nil }
+
+func (r *fakeRuntime) Kill(_ context.Context, name string) error {
+	if err := r.with(name, func(*container) {}); err != nil {
+		return err
+	}
+	r.exit(name, runtime.Exit{Status: 137})
+	return nil
+}
+
+func (r *fakeRuntime) Wait(context.Context, string) error { return nil }
+
+func (r *fakeRuntime) Freeze(_ context.Context, name string) error {
+	return r.with(name, func(c *container) { c.frozen = true })
+}
+
+func (r *fakeRuntime) Thaw(_ context.Context, name string) error {
+	return r.with(name, func(c *container) { c.frozen = false })
+}
+
+func (r *fakeRuntime) SetLimits(_ context.Context, name string, l runtime.Limits) error {
+	return r.with(name, func(c *container) { c.spec.Limits = l })
+}
+
+func (r *fakeRuntime) AddMount(_ context.Context, name string, m runtime.Mount) error {
+	return r.with(name, func(c *container) { c.spec.Mounts = append(c.spec.Mounts, m) })
+}
+
+func (r *fakeRuntime) RemoveMount(_ context.Context, name, target string) error {
+	return r.with(name, func(c *container) {
+		c.spec.Mounts = slices.DeleteFunc(c.spec.Mounts, func(m runtime.Mount) bool { return m.Target == target })
+	})
+}
+
+func (r *fakeRuntime) AddNode(_ context.Context, name string, n runtime.Node) error {
+	return r.with(name, func(c *container) { c.spec.Nodes = append(c.spec.Nodes, n) })
+}
+
+func (r *fakeRuntime) RemoveNode(_ context.Context, name string, n runtime.Node) error {
+	return r.with(name, func(c *container) {
+		c.spec.Nodes = slices.DeleteFunc(c.spec.Nodes, func(o runtime.Node) bool { return o.Path == n.Path })
+	})
+}
+
+func (r *fakeRuntime) AddNIC(_ context.Context, name string, n runtime.NIC) error {
+	return r.with(name, func(c *container) { c.spec.NICs = append(c.spec.NICs, n) })
+}
+
+func (r *fakeRuntime) RemoveNIC(_ context.Context, name string, n runtime.NIC) error {
+	return r.with(name, func(c *container) {
+		c.spec.NICs = slices.DeleteFunc(c.spec.NICs, func(o runtime.NIC) bool { return o.Name == n.Name })
+	})
+}
+
+func (r *fakeRuntime) Root(string) (*os.File, error) { return nil, errs.NotFoundf("none") }
+
+func (r *fakeRuntime) Exec(context.Context, string, runtime.Exec) (*runtime.Process, error) {
+	return nil, errBoom
+}
+
+func (r *fakeRuntime) Console(context.Context, string) (*runtime.Console, error) {
+	return nil, errBoom
+}
+
+func (r *fakeRuntime) ConsoleLog(string) (io.ReadCloser, error) { return nil, errBoom }
+func (r *fakeRuntime) ClearConsoleLog(string) error             { return errBoom }
+func (r *fakeRuntime) Usage(string) (runtime.Usage, error)      { return runtime.Usage{}, nil }
+
+func (r *fakeRuntime) Interfaces(string) (map[string]runtime.Interface, error) {
+	return map[string]runtime.Interface{}, nil
+}
+
+// job makes a job of a call that is none.
+func job(fn func() error) ops.Job {
+	return ops.Job{Run: func(context.Context, *ops.Op) error { return fn() }}
+}
+
+// reopen opens the pool as the next daemon does: mounts outlive the last one.
+func reopen(w *world) *fake.Driver { return w.pool }
