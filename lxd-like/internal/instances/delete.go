@@ -29,6 +29,9 @@ func (s *Service) Delete(ctx context.Context, name string) (ops.Job, error) {
 		Description: "Deleting instance", Objects: objects(name), Resources: resources(name),
 		Run: func(ctx context.Context, _ *ops.Op) error {
 			defer s.locks.lock(name)()
+			if err := s.visits.end(ctx, name); err != nil {
+				return err
+			}
 			in, err := s.loadAny(ctx, name)
 			if err != nil {
 				return err
@@ -81,6 +84,9 @@ func (s *Service) remove(ctx context.Context, in *instance) (err error) {
 
 	d, err := s.driver(ctx, in)
 	if err != nil {
+		return err
+	}
+	if err := s.visits.end(ctx, in.Name); err != nil {
 		return err
 	}
 	if in.Status == db.Ready {
@@ -145,11 +151,18 @@ func (s *Service) removeSnapshots(ctx context.Context, d storage.Driver, in *ins
 func deleteVolumes(ctx context.Context, d storage.Driver, name string) error {
 	for _, name := range []string{name + rebuildNew, name + rebuildOld, name} {
 		v := storage.Volume{Kind: storage.Instance, Name: name}
-		if err := errors.Join(d.Unmount(ctx, v), d.Delete(ctx, v)); err != nil {
+		if err := deleteVolume(ctx, d, v); err != nil {
 			return fmt.Errorf("delete %s: %w", v, err)
 		}
 	}
 	return nil
+}
+
+func deleteVolume(ctx context.Context, d storage.Driver, v storage.Volume) error {
+	if err := d.Unmount(ctx, v); err != nil {
+		return err
+	}
+	return d.Delete(ctx, v)
 }
 
 // logDir is where an instance's logs are kept.

@@ -219,8 +219,18 @@ func (w *world) dump() string {
 	}
 	w.nets.mu.Lock()
 	defer w.nets.mu.Unlock()
+	// That a network knows an instance that does not run is no harm.
 	for _, mac := range slices.Sorted(maps.Keys(w.nets.hosts)) {
-		fmt.Fprintln(&b, "host", mac, w.nets.hosts[mac].Name)
+		if name := w.nets.hosts[mac].Name; !strings.Contains(b.String(), "instance "+name+" ") {
+			fmt.Fprintln(&b, "stray host", mac, name)
+		}
+	}
+	for name, c := range w.rt.running {
+		for _, n := range c.spec.NICs {
+			if w.nets.hosts[n.MAC].Name != name {
+				fmt.Fprintln(&b, "no network knows", name, n.MAC)
+			}
+		}
 	}
 	logs, _ := os.ReadDir(filepath.Join(w.dir, "logs"))
 	for _, l := range logs {

@@ -57,13 +57,18 @@ func (s *Service) inVolume(ctx context.Context, name string, fn func(in *instanc
 		return err
 	}
 	defer unlock()
+	a := s.index.get(name)
+	if a == nil {
+		v, err := s.visit(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer v.leave()
+		return fn(in, v.dir)
+	}
 	d, err := s.driver(ctx, in)
 	if err != nil {
 		return err
-	}
-	a := s.index.get(name)
-	if a == nil {
-		return within(ctx, d, in.volume(), func(dir string) error { return fn(in, dir) })
 	}
 	dir, err := d.Mount(ctx, in.volume(), a.ids) // It is mounted so already.
 	if err != nil {

@@ -131,6 +131,9 @@ func rebuiltKeys(before, after map[string]string) map[string]string {
 
 // swap puts the old root aside and the new one in its place.
 func (s *Service) swap(ctx context.Context, d storage.Driver, in *instance, u *undo.Stack) error {
+	if err := s.visits.end(ctx, in.Name); err != nil {
+		return err
+	}
 	if err := s.patch(ctx, in, map[string]string{keyRebuilding: "true"}); err != nil {
 		return err
 	}

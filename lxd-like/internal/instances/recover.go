@@ -182,8 +182,7 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 	for _, snap := range snaps {
 		known[snap.Name] = true
 		if snap.Status == db.Pending {
-			v := in.snapshotVolume(snap.Name)
-			if err := errors.Join(d.Unmount(ctx, v), d.Delete(ctx, v)); err != nil {
+			if err := deleteVolume(ctx, d, in.snapshotVolume(snap.Name)); err != nil {
 				return err
 			}
 			if err := s.forgetSnapshot(ctx, in.Name, snap.Name); err != nil {

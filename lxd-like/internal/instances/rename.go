@@ -74,6 +74,9 @@ func (s *Service) rename(ctx context.Context, in *instance, to string) (err erro
 	if err != nil {
 		return err
 	}
+	if err := s.visits.end(ctx, in.Name); err != nil {
+		return err
+	}
 	if err := s.patch(ctx, in, map[string]string{keyRenaming: to}); err != nil {
 		return err
 	}

@@ -80,6 +80,9 @@ func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (e
 	if err != nil {
 		return err
 	}
+	if err := s.visits.end(ctx, in.Name); err != nil {
+		return err
+	}
 	before := in.Instance
 	if err := s.becomeSnapshot(ctx, in, snap); err != nil {
 		return err

@@ -39,6 +39,7 @@ type Service struct {
 	locks  keyedLocks
 	index  index
 	ranges idRanges
+	visits visits
 }
 
 // A poolKeeper is what instances need of storage pools.

@@ -127,6 +127,9 @@ func (s *Service) startRoot(ctx context.Context, l *launch, u *undo.Stack) error
 	if err != nil {
 		return err
 	}
+	if err := s.visits.end(ctx, l.in.Name); err != nil {
+		return err
+	}
 	due := l.in.Config[keyApplyTemplate]
 	if due != "" {
 		if err := l.render(ctx, d, images.Trigger(due), images.OnStart); err != nil {

@@ -1,0 +1,186 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/guestfs"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/storage"
+)
+
+const (
+	// visitLinger is how long the volume of an instance that does not run
+	// stays mounted after the last use of its files.
+	visitLinger = 2 * time.Second
+
+	// visitPatience is how long who needs the volume waits for the end of a
+	// use.
+	visitPatience = 5 * time.Second
+)
+
+// Files opens the instance's file system: as the guest sees it if it runs.
+func (s *Service) Files(ctx context.Context, name string) (*guestfs.FS, error) {
+	defer s.locks.lock(name)()
+	if a := s.index.get(name); a != nil {
+		root, err := s.Runtime.Root(name)
+		if err == nil {
+			return guestfs.New(root, a.ids, nil), nil
+		}
+		if !errs.Is(err, errs.NotFound) {
+			return nil, err
+		}
+		return nil, errs.Conflictf("instance %q is stopping", name)
+	}
+	v, err := s.visit(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.Open(filepath.Join(v.dir, "rootfs"))
+	if err != nil {
+		v.leave()
+		return nil, fmt.Errorf("open the root of instance %q: %w", name, err)
+	}
+	return guestfs.New(root, nil, v.leave), nil
+}
+
+// visits are the volumes of instances that do not run, mounted for whom reads
+// or writes their files. The zero value is ready to use.
+type visits struct {
+	mu   sync.Mutex // Guards open.
+	open map[string]*visit
+}
+
+// A visit is a volume that is mounted as it is stored. It begins with the
+// instance's lock held, and so it ends.
+type visit struct {
+	dir     string
+	unmount func(context.Context) error
+
+	mu    sync.Mutex // Guards what follows.
+	users int
+	idle  chan struct{} // Closed when the last user leaves; made anew by the next.
+	timer *time.Timer   // Ends the visit after a while without user.
+	later func()        // What the timer calls.
+}
+
+// visit mounts the volume of an instance, whose lock is held, unless it is
+// mounted, and counts a user.
+func (s *Service) visit(ctx context.Context, name string) (*visit, error) {
+	if v := s.visits.get(name); v != nil {
+		v.enter()
+		return v, nil
+	}
+	in, err := s.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.driver(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := d.Mount(ctx, in.volume(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("mount the root disk: %w", err)
+	}
+	v := &visit{dir: dir, unmount: unmounter(d, in.volume())}
+	later := context.WithoutCancel(ctx)
+	v.later = func() {
+		defer s.locks.lock(name)()
+		if s.visits.get(name) == v && v.free() {
+			if err := s.visits.end(later, name); err != nil {
+				s.Logger.ErrorContext(later, "cannot unmount the root disk after the use of its files", "instance", name, "err", err)
+			}
+		}
+	}
+	v.enter()
+	s.visits.put(name, v)
+	return v, nil
+}
+
+func unmounter(d storage.Driver, volume storage.Volume) func(context.Context) error {
+	return func(ctx context.Context) error { return d.Unmount(ctx, volume) }
+}
+
+func (v *visit) enter() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.users == 0 {
+		v.idle = make(chan struct{})
+	}
+	if v.timer != nil {
+		v.timer.Stop()
+	}
+	v.users++
+}
+
+func (v *visit) leave() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.users--
+	if v.users == 0 {
+		close(v.idle)
+		v.timer = time.AfterFunc(visitLinger, v.later)
+	}
+}
+
+func (v *visit) free() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.users == 0
+}
+
+// wait waits until nobody uses the files.
+func (v *visit) wait(ctx context.Context) error {
+	v.mu.Lock()
+	idle := v.idle
+	v.mu.Unlock()
+	t := time.NewTimer(visitPatience)
+	defer t.Stop()
+	select {
+	case <-idle:
+		return nil
+	case <-t.C:
+		return errs.Conflictf("its files are in use")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (v *visits) get(name string) *visit {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.open[name]
+}
+
+func (v *visits) put(name string, one *visit) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.open == nil {
+		v.open = map[string]*visit{}
+	}
+	v.open[name] = one
+}
+
+// end ends the visit of an instance whose lock is held, for who needs the
+// volume alone. It does nothing if there is none.
+func (v *visits) end(ctx context.Context, name string) error {
+	one := v.get(name)
+	if one == nil {
+		return nil
+	}
+	if err := one.wait(ctx); err != nil {
+		return fmt.Errorf("instance %q is busy: %w", name, err)
+	}
+	if err := one.unmount(ctx); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.open, name)
+	return nil
+}
