@@ -120,10 +120,7 @@ func expand(own profiles.Config, profs []db.Profile) profiles.Config {
 // releases with unlock.
 func (s *Service) locked(ctx context.Context, name string) (in *instance, unlock func(), err error) {
 	unlock = s.locks.lock(name)
-	err = s.visits.end(ctx, name)
-	if err == nil {
-		in, err = s.load(ctx, name)
-	}
+	in, err = s.load(ctx, name)
 	if err != nil {
 		unlock()
 		return nil, nil, err
