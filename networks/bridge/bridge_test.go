@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -194,42 +195,42 @@ func TestStatefulIPv6(t *testing.T) {
 // leases checks the network's leases: address, MAC, name, static.
 func leases(t *testing.T, cfg networks.Config, want ...string) {
 	t.Helper()
-	all, err := bridge.Driver{}.Leases(t.Context(), cfg)
-	must(t, err)
-	var got []string
-	for _, l := range all {
-		static := " false"
-		if l.Static {
-			static = " true"
+	// dnsmasq answers first, and writes then.
+	eventually(t, fmt.Sprintf("the leases are %q", want), func() bool {
+		all, err := bridge.Driver{}.Leases(t.Context(), cfg)
+		must(t, err)
+		var got []string
+		for _, l := range all {
+			got = append(got, fmt.Sprintf("%s %s %s %v", l.Address, l.Host.MAC, l.Host.Name, l.Static))
 		}
-		got = append(got, l.Address.String()+" "+l.Host.MAC+" "+l.Host.Name+static)
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got leases %q, want %q", got, want)
-	}
+		return slices.Equal(got, want)
+	})
 }
 
 func TestNames(t *testing.T) {
 	testenv.Kernel(t)
 	tests := map[string]struct {
 		mode string
+		name string // The instance's.
 		want string // The name that resolves.
 	}{
-		"managed": {networks.DNSManaged, "web"},
-		"dynamic": {networks.DNSDynamic, "thief"},
-		"none":    {networks.DNSNone, ""},
+		"managed":        {networks.DNSManaged, "web", "web"},
+		"named as a key": {networks.DNSManaged, "ignore", "ignore"},
+		"named as time":  {networks.DNSManaged, "1h", "1h"},
+		"dynamic":        {networks.DNSDynamic, "web", "thief"},
+		"none":           {networks.DNSNone, "web", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			cfg := config()
 			cfg.DNS.Mode = tt.mode
 			cfg = apply(t, cfg)
-			must(t, bridge.Driver{}.SetHost(t.Context(), cfg, networks.Host{Name: "web", MAC: mac1}))
+			must(t, bridge.Driver{}.SetHost(t.Context(), cfg, networks.Host{Name: tt.name, MAC: mac1}))
 			guest := networkstest.Guest(t, cfg.Name, "veth1", mac1)
 			addr := guest.DHCP(t, mac1, "thief").Address
 			asker := networkstest.Guest(t, cfg.Name, "veth2", mac2)
 			asker.Must(t, func() error { return networkstest.Address("eth0", "10.7.8.200/24") })
-			for _, n := range []string{"web", "thief"} {
+			for _, n := range []string{tt.name, "thief"} {
 				var want []netip.Addr
 				if n == tt.want {
 					want = []netip.Addr{addr}

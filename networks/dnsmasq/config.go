@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -191,6 +192,10 @@ func check(cfg networks.Config) error {
 	return nil
 }
 
+// keyword matches names that dhcp-host would take for something else: what to
+// do with the host, or its lease time. With a domain they are names.
+var keyword = regexp.MustCompile(`^(ignore|infinite|[0-9]+[smhdwSMHDW]?)$`)
+
 // hostLine returns the dhcp-host value for a host, and its lines for
 // /etc/hosts.
 func hostLine(cfg networks.Config, h networks.Host) (dhcp, names string, err error) {
@@ -209,7 +214,11 @@ func hostLine(cfg networks.Config, h networks.Host) (dhcp, names string, err err
 		dhcp += ",[" + h.IPv6.String() + "]"
 	}
 	named := h.Name != "" && (cfg.DNS.Mode == networks.DNSManaged || cfg.DNS.Mode == "")
-	if named {
+	switch {
+	case !named:
+	case cfg.DNS.Domain != "":
+		dhcp += "," + h.Name + "." + cfg.DNS.Domain
+	case !keyword.MatchString(h.Name):
 		dhcp += "," + h.Name
 	}
 	for _, a := range []netip.Addr{h.IPv4, h.IPv6} {

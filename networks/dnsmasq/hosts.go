@@ -85,6 +85,13 @@ func setHosts(cfg networks.Config) (forgot bool, err error) {
 		keep = append(keep, name)
 		forgot = forgot || changed
 	}
+	pruned, err := prune(cfg, keep)
+	return forgot || pruned, err
+}
+
+// prune removes the files of hosts other than those to keep. It reports
+// whether there were any.
+func prune(cfg networks.Config, keep []string) (forgot bool, err error) {
 	for _, dir := range []string{hostsDir, namesDir} {
 		entries, err := os.ReadDir(filepath.Join(cfg.Dir, dir))
 		if err != nil {

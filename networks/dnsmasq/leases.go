@@ -1,6 +1,7 @@
 package dnsmasq
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -26,6 +27,13 @@ const (
 	releasePause   = 10 * time.Millisecond
 )
 
+// How long the file of leases must stay as it is to be whole, and how often
+// that is tried.
+const (
+	settle      = 2 * time.Millisecond
+	settleTries = 20
+)
+
 // leases is what the file of leases says.
 type leases struct {
 	all    []lease
@@ -45,9 +53,21 @@ type lease struct {
 // address, name and client's identifier; "duid" and our own identifier before
 // those of IPv6.
 func readLeases(cfg networks.Config) (leases, error) {
-	data, err := os.ReadFile(filepath.Join(cfg.Dir, leaseFile))
+	path := filepath.Join(cfg.Dir, leaseFile)
+	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return leases{}, nil
+	}
+	// dnsmasq writes the file in place: what is read twice alike is whole.
+	for range settleTries {
+		if err != nil {
+			return leases{}, err
+		}
+		<-time.After(settle)
+		last := data
+		if data, err = os.ReadFile(path); bytes.Equal(data, last) {
+			break
+		}
 	}
 	return parseLeases(string(data)), err
 }
