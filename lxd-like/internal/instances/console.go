@@ -62,7 +62,7 @@ func (s *Service) console(ctx context.Context, name string, req api.InstanceCons
 	if err != nil {
 		return err
 	}
-	defer con.Close()
+	defer con.Close() //nolint:errcheck // What was to be said was said.
 	if req.Width > 0 && req.Height > 0 {
 		_ = con.Resize(req.Width, req.Height) // It works without.
 	}

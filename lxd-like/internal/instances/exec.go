@@ -165,7 +165,8 @@ func attend(ctx context.Context, p waiter, files stdio, conns *streams) (status 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	kill := func() { _ = p.Signal(unix.SIGKILL) } // It may have ended.
-	defer context.AfterFunc(ctx, kill)()
+	stop := context.AfterFunc(ctx, kill)
+	defer stop()
 
 	ended := make(chan struct{})
 	var sent sync.WaitGroup
@@ -274,7 +275,8 @@ func (s *Service) execAlone(ctx context.Context, name string, e runtime.Exec, re
 	}
 	from := stdio{p.Terminal, p.Stdin, p.Stdout, p.Stderr}
 	defer from.close()
-	defer context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) })() // It may have ended.
+	stop := context.AfterFunc(ctx, func() { _ = p.Signal(unix.SIGKILL) }) // It may have ended.
+	defer stop()
 	if p.Stdin != nil {
 		p.Stdin.Close()
 	}

@@ -25,7 +25,8 @@ const (
 
 // Files opens the instance's file system: as the guest sees it if it runs.
 func (s *Service) Files(ctx context.Context, name string) (*guestfs.FS, error) {
-	defer s.locks.lock(name)()
+	unlock := s.locks.lock(name)
+	defer unlock()
 	if a := s.index.get(name); a != nil {
 		root, err := s.Runtime.Root(name)
 		if err == nil {
@@ -90,7 +91,8 @@ func (s *Service) visit(ctx context.Context, name string) (*visit, error) {
 	v := &visit{dir: dir, unmount: unmounter(d, in.volume())}
 	later := context.WithoutCancel(ctx)
 	v.later = func() {
-		defer s.locks.lock(name)()
+		unlock := s.locks.lock(name)
+		defer unlock()
 		if s.visits.get(name) == v && v.free() {
 			if err := s.visits.end(later, name); err != nil {
 				s.Logger.ErrorContext(later, "cannot unmount the root disk after the use of its files", "instance", name, "err", err)

@@ -173,7 +173,7 @@ func controlPump(p program, ended <-chan struct{}, lost func()) pump {
 				default:
 					lost()
 				}
-				return nil //nolint:nilerr // The client may leave.
+				return nil
 			}
 			control(p, data)
 		}

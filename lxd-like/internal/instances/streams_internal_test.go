@@ -9,10 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,12 +43,8 @@ func (h *host) Signal(sig unix.Signal) error { return h.cmd.Process.Signal(sig) 
 func (h *host) Resize(width, height int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.size = strings.Join([]string{itoa(width), itoa(height)}, "x")
+	h.size = strconv.Itoa(width) + "x" + strconv.Itoa(height)
 	return nil
-}
-
-func itoa(n int) string {
-	return string(rune('0'+n/100%10)) + string(rune('0'+n/10%10)) + string(rune('0'+n%10))
 }
 
 // run starts a shell script.
@@ -78,7 +74,6 @@ func run(tb testing.TB, script string) *host {
 type session struct {
 	op    *ops.Op
 	conns map[string]*ws.Conn
-	left  func()
 }
 
 // attach runs h as the program of an operation and connects a client to it.
@@ -151,8 +146,9 @@ func (s *session) receive(names ...string) map[string]string {
 	var wg sync.WaitGroup
 	out := map[string]*bytes.Buffer{}
 	for _, name := range names {
-		out[name] = &bytes.Buffer{}
-		wg.Go(func() { _ = s.conns[name].Receive(out[name]) })
+		b := &bytes.Buffer{}
+		out[name] = b
+		wg.Go(func() { _ = s.conns[name].Receive(b) })
 	}
 	wg.Wait()
 	text := map[string]string{}
@@ -224,7 +220,7 @@ func TestControl(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_ = control.WriteJSON(api.InstanceExecControl{Command: "window-resize", Args: map[string]string{"width": "132", "height": "050"}})
+	_ = control.WriteJSON(api.InstanceExecControl{Command: "window-resize", Args: map[string]string{"width": "132", "height": "50"}})
 	_ = control.WriteJSON(api.InstanceExecControl{Command: "signal", Signal: int(unix.SIGUSR1)})
 	if got := s.receive(streamOut); got[streamOut] != "got\n" {
 		t.Errorf("got %q", got)
@@ -234,7 +230,7 @@ func TestControl(t *testing.T) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.size != "132x050" {
+	if h.size != "132x50" {
 		t.Errorf("size %q", h.size)
 	}
 }
@@ -269,18 +265,13 @@ func terminal(tb testing.TB) (master, slave *os.File) {
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		tb.Fatal(err)
 	}
-	peer, err := unix.IoctlRetInt(fd, unix.TIOCGPTPEER)
-	if err != nil { // It wants flags; see below.
-		peer = -1
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	if peer < 0 {
-		n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if peer, err = unix.Open("/dev/pts/"+strings.TrimLeft(itoa(n), "0"), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err != nil {
-			tb.Fatal(err)
-		}
+	peer, err := unix.Open("/dev/pts/"+strconv.Itoa(n), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return os.NewFile(uintptr(fd), "master"), os.NewFile(uintptr(peer), "slave")
 }
@@ -295,7 +286,9 @@ func TestTerminal(t *testing.T) {
 	}
 	slave.Close()
 	s := attach(t, h, []string{streamIn, streamControl})
-	time.AfterFunc(100*time.Millisecond, func() { _ = s.conns[streamIn].WriteBinary([]byte("hi\n")) })
+	if err := s.conns[streamIn].WriteBinary([]byte("hi\n")); err != nil {
+		t.Fatal(err)
+	}
 	lines := strings.Split(strings.ReplaceAll(s.receive(streamIn)[streamIn], "\r", ""), "\n")
 	if len(lines) < 3 {
 		t.Fatalf("got %q", lines)
