@@ -4,6 +4,9 @@
  *
  *   start    owns one container for as long as it runs (start.c)
  *   attach   runs programs in a running container (attach.c, child.c)
+ *   mount    mounts a directory or file of the host in one (mount.c)
+ *   unmount  takes that back
+ *   device   lets it use a device, or not any more (console.c)
  *   console  hands out the controlling end of a container's console (console.c)
  *
  * It runs as root and meets what a guest controls, so: everything that it
@@ -47,6 +50,11 @@ int attach(int argc, char **argv);
 
 /* console.c */
 int console(int argc, char **argv);
+int device(int argc, char **argv);
+
+/* mount.c */
+int mount_inside(int argc, char **argv);
+int unmount_inside(int argc, char **argv);
 
 #define MAX_FDS 8
 

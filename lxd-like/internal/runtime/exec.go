@@ -325,16 +325,21 @@ func (p *Process) pipes(ids idmap.Map) (given []*os.File, err error) {
 	uid, uok := ids.ToHost(idmap.User, 0)
 	gid, gok := ids.ToHost(idmap.Group, 0)
 	for i, ours := range []**os.File{&p.Stdin, &p.Stdout, &p.Stderr} {
-		read, write, err := os.Pipe()
+		var ends [2]int // Reading, writing.
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+			return given, os.NewSyscallError("pipe", err)
+		}
+		own, other := ends[0], ends[1]
+		if i == 0 {
+			own, other = other, own
+		}
+		theirs := os.NewFile(uintptr(other), "theirs") // Blocks, as programs expect.
+		err := unix.SetNonblock(own, true)
+		*ours = os.NewFile(uintptr(own), "ours")
+		given = append(given, theirs)
 		if err != nil {
 			return given, err
 		}
-		*ours = read
-		theirs := write
-		if i == 0 {
-			*ours, theirs = write, read
-		}
-		given = append(given, theirs)
 		if uok && gok {
 			if err := theirs.Chown(int(uid), int(gid)); err != nil {
 				return given, err
@@ -433,10 +438,12 @@ func (p *Process) Wait(ctx context.Context) (int, error) {
 // Signal sends a signal to the program. That it has ended is no error.
 func (p *Process) Signal(sig unix.Signal) error {
 	err := process{p.PID, p.pidfd}.signal(sig)
-	if errors.Is(err, os.ErrClosed) {
+	select {
+	case <-p.ended:
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 // Resize sets the size of the program's terminal.

@@ -1,6 +1,9 @@
 package runtime_test
 
 import (
+	"io"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
@@ -31,4 +34,258 @@ func TestStartExecKill(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 	leftovers(t, r, s.Name)
+}
+
+func TestShutdown(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	exits := start(t, r, s)
+	if err := r.Shutdown(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Wait(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if e := wait(t, exits); e.Status != 7 { // As testdata/init.c has it.
+		t.Errorf("%+v", e)
+	}
+	leftovers(t, r, s.Name)
+}
+
+func TestGuestReboots(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	exits := start(t, r, s)
+	for range 3 {
+		before, err := r.Get(s.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Reboot(t.Context(), s.Name); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a new init", func() bool {
+			now, err := r.Get(s.Name)
+			return err == nil && now.PID != before.PID
+		})
+		if got := sh(t, r, s.Name, "echo again"); got != "again" {
+			t.Errorf("%q", got)
+		}
+	}
+	if err := r.Kill(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if e := wait(t, exits); e.Status != 137 {
+		t.Errorf("%+v", e)
+	}
+	leftovers(t, r, s.Name)
+}
+
+func TestGuestRebootsWithConsole(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	writeFile(t, s.Root+"/etc/rc", "echo booted >/dev/console; exec cat /dev/console >/tmp/typed\n")
+	start(t, r, s)
+	for range 2 {
+		console, err := r.Console(t.Context(), s.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer console.Close()
+		before, err := r.Get(s.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Reboot(t.Context(), s.Name); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a new init", func() bool {
+			now, err := r.Get(s.Name)
+			return err == nil && now.PID != before.PID
+		})
+		if _, err := io.ReadAll(console.Stdout); err == nil {
+			t.Log("the console ended without an error")
+		}
+	}
+}
+
+func TestConsole(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	writeFile(t, s.Root+"/etc/rc", "echo booted; read x; echo \"read $x\"; stty size; exec sleep 1000\n")
+	start(t, r, s)
+	console, err := r.Console(t.Context(), s.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer console.Close()
+	if _, err := r.Console(t.Context(), s.Name); !errs.Is(err, errs.Conflict) {
+		t.Errorf("second console: %v", err)
+	}
+	if err := console.Resize(77, 33); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := console.Stdin.WriteString("hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	var seen strings.Builder
+	buf := make([]byte, 1000)
+	for !strings.Contains(seen.String(), "33 77") {
+		n, err := console.Stdout.Read(buf)
+		if err != nil {
+			t.Fatalf("%v after %q", err, seen.String())
+		}
+		seen.Write(buf[:n])
+	}
+	if err := console.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a console again", func() bool {
+		again, err := r.Console(t.Context(), s.Name)
+		if err != nil {
+			return false
+		}
+		return again.Close() == nil
+	})
+	log := func() string {
+		t.Helper()
+		f, err := r.ConsoleLog(s.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		data, err := io.ReadAll(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	if got := log(); !strings.Contains(got, "booted") || !strings.Contains(got, "read hello") {
+		t.Errorf("log: %q", got)
+	}
+	if err := r.ClearConsoleLog(s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if got := log(); got != "" {
+		t.Errorf("log after clearing: %q", got)
+	}
+}
+
+func TestFreeze(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	exits := start(t, r, s)
+	for range 3 {
+		if err := r.Freeze(t.Context(), s.Name); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := r.Get(s.Name); err != nil || !now.Frozen {
+			t.Errorf("%+v, %v", now, err)
+		}
+		if _, err := r.Exec(t.Context(), s.Name, runtime.Exec{Args: []string{"true"}}); !errs.Is(err, errs.Conflict) {
+			t.Errorf("exec while frozen: %v", err)
+		}
+		if err := r.Thaw(t.Context(), s.Name); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := r.Get(s.Name); err != nil || now.Frozen {
+			t.Errorf("%+v, %v", now, err)
+		}
+		sh(t, r, s.Name, "true")
+	}
+	if err := r.Freeze(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Kill(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, exits)
+	leftovers(t, r, s.Name)
+}
+
+func TestRecover(t *testing.T) {
+	r, s, dead := newRuntime(t), newSpec(t), newSpec(t)
+	if _, err := r.Start(t.Context(), s, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Start(t.Context(), dead, nil); err != nil {
+		t.Fatal(err)
+	}
+	before, err := r.Get(s.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh(t, r, s.Name, "true") // So that there is a server, that this runtime keeps.
+
+	next := &runtime.Runtime{Dir: r.Dir, Shim: r.Shim, Log: r.Log}
+	exits := make(chan runtime.Exit, 2)
+	list, err := next.Recover(t.Context(), func(name string, e runtime.Exit) {
+		if name == s.Name {
+			exits <- e
+		}
+	})
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	now, err := next.Get(s.Name)
+	if err != nil || now.PID != before.PID || !now.StartedAt.Equal(before.StartedAt) {
+		t.Errorf("got %+v, %v, want %+v", now, err, before)
+	}
+	if got := sh(t, next, s.Name, "echo $GREETING"); got != "good day" {
+		t.Errorf("%q", got)
+	}
+	if err := next.Reboot(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new init", func() bool {
+		again, err := next.Get(s.Name)
+		return err == nil && again.PID != before.PID
+	})
+	for _, name := range []string{s.Name, dead.Name} {
+		if err := next.Kill(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Wait(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := wait(t, exits); e.Status != 137 {
+		t.Errorf("%+v", e)
+	}
+	leftovers(t, r, s.Name)
+	list, err = (&runtime.Runtime{Dir: r.Dir, Shim: r.Shim, Log: r.Log}).Recover(t.Context(), nil)
+	if err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	tests := map[string]struct {
+		change func(*runtime.Spec)
+		kind   errs.Kind
+		says   string
+	}{
+		"no root":         {func(s *runtime.Spec) { s.Root += "/nonesuch" }, errs.Internal, "nonesuch"},
+		"no init":         {func(s *runtime.Spec) { s.Init = []string{"/sbin/nonesuch"} }, errs.Invalid, "/sbin/nonesuch"},
+		"init no program": {func(s *runtime.Spec) { s.Init = []string{"/etc/passwd"} }, errs.Invalid, "/etc/passwd"},
+		"line break":      {func(s *runtime.Spec) { s.Hostname = "a\nlxc.cap.drop = x" }, errs.Invalid, "line break"},
+		"raw":             {func(s *runtime.Spec) { s.Raw = "lxc.rootfs.path = /" }, errs.Invalid, "lxc.rootfs.path"},
+		"raw unknown":     {func(s *runtime.Spec) { s.Raw = "lxc.nonesuch = 1" }, errs.Internal, "lxc"},
+		"no source":       {func(s *runtime.Spec) { s.Mounts = []runtime.Mount{{Source: "/nonesuch", Target: "/mnt"}} }, errs.NotFound, "/nonesuch"},
+		"no bridge": {func(s *runtime.Spec) {
+			s.NICs = []runtime.NIC{{Kind: "bridged", Parent: "nonesuch", HostName: "vethnone", Name: "eth0"}}
+		}, errs.Internal, "nonesuch"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r, s := newRuntime(t), newSpec(t)
+			if err := os.Chmod(s.Root+"/etc/passwd", 0o644); err != nil {
+				t.Fatal(err)
+			}
+			test.change(&s)
+			_, err := r.Start(t.Context(), s, func(runtime.Exit) { t.Error("an exit was reported") })
+			if !errs.Is(err, test.kind) || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%v", err)
+			}
+			if _, err := r.Get(s.Name); !errs.Is(err, errs.NotFound) {
+				t.Errorf("it runs: %v", err)
+			}
+			leftovers(t, r, s.Name)
+		})
+	}
 }

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // build compiles cuib-shim and the tests' init. CUIB_TEST_BUILT names a
 // directory that has them, where there is no compiler.
-func build(t *testing.T) string {
+func build(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv("CUIB_TEST_BUILT"); dir != "" {
 		return dir
@@ -72,7 +72,7 @@ func build(t *testing.T) string {
 
 // newRuntime returns a runtime in a new directory. Containers that run at
 // the test's end are killed.
-func newRuntime(t *testing.T) *runtime.Runtime {
+func newRuntime(t testing.TB) *runtime.Runtime {
 	t.Helper()
 	testenv.Kernel(t, "busybox")
 	return &runtime.Runtime{
@@ -84,7 +84,7 @@ func newRuntime(t *testing.T) *runtime.Runtime {
 
 // reachable returns a new directory that users of the host can go through, as
 // the roots of guests must.
-func reachable(t *testing.T) string {
+func reachable(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cuib-runtime-")
 	if err != nil {
@@ -105,7 +105,7 @@ var lastID atomic.Int64
 
 // newSpec returns a container with a small system of its own: busybox, and
 // an init as testdata/init.c has it.
-func newSpec(t *testing.T) runtime.Spec {
+func newSpec(t testing.TB) runtime.Spec {
 	t.Helper()
 	root := t.TempDir()
 	for _, dir := range []string{"bin", "sbin", "etc", "proc", "sys", "dev", "tmp", "root", "usr/bin", "home/user"} {
@@ -137,7 +137,7 @@ func newSpec(t *testing.T) runtime.Spec {
 	}
 }
 
-func writeFile(t *testing.T, path, content string) {
+func writeFile(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func writeFile(t *testing.T, path, content string) {
 }
 
 // start starts a container that is killed at the test's end.
-func start(t *testing.T, r *runtime.Runtime, s runtime.Spec) <-chan runtime.Exit {
+func start(t testing.TB, r *runtime.Runtime, s runtime.Spec) <-chan runtime.Exit {
 	t.Helper()
 	exits := make(chan runtime.Exit, 1)
 	if _, err := r.Start(t.Context(), s, func(e runtime.Exit) { exits <- e }); err != nil {
@@ -156,7 +156,7 @@ func start(t *testing.T, r *runtime.Runtime, s runtime.Spec) <-chan runtime.Exit
 	return exits
 }
 
-func kill(t *testing.T, r *runtime.Runtime, name string) {
+func kill(t testing.TB, r *runtime.Runtime, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
@@ -175,7 +175,7 @@ type result struct {
 }
 
 // run runs a program in a container to its end.
-func run(t *testing.T, r *runtime.Runtime, name, stdin string, e runtime.Exec) result {
+func run(t testing.TB, r *runtime.Runtime, name, stdin string, e runtime.Exec) result {
 	t.Helper()
 	res, err := tryRun(t.Context(), r, name, stdin, e)
 	if err != nil {
@@ -206,7 +206,7 @@ func tryRun(ctx context.Context, r *runtime.Runtime, name, stdin string, e runti
 
 // sh runs a line of shell in a container, which must succeed, and returns
 // its output without the final newline.
-func sh(t *testing.T, r *runtime.Runtime, name, line string) string {
+func sh(t testing.TB, r *runtime.Runtime, name, line string) string {
 	t.Helper()
 	res := run(t, r, name, "", runtime.Exec{Args: []string{"sh", "-c", line}})
 	if res.status != 0 {
@@ -216,7 +216,7 @@ func sh(t *testing.T, r *runtime.Runtime, name, line string) string {
 }
 
 // leftovers fails the test if anything of a container is left.
-func leftovers(t *testing.T, r *runtime.Runtime, name string) {
+func leftovers(t testing.TB, r *runtime.Runtime, name string) {
 	t.Helper()
 	for _, pattern := range []string{
 		"/sys/fs/cgroup/lxc.*." + name + "*", "/sys/fs/cgroup/*/lxc.*." + name + "*",
@@ -242,7 +242,7 @@ func leftovers(t *testing.T, r *runtime.Runtime, name string) {
 	}
 }
 
-func wait(t *testing.T, exits <-chan runtime.Exit) runtime.Exit {
+func wait(t testing.TB, exits <-chan runtime.Exit) runtime.Exit {
 	t.Helper()
 	select {
 	case e := <-exits:
@@ -254,7 +254,7 @@ func wait(t *testing.T, exits <-chan runtime.Exit) runtime.Exit {
 }
 
 // eventually waits for something that comes about by itself.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 3000 {
 		if ok() {

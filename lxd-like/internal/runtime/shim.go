@@ -52,31 +52,40 @@ func (r *Runtime) openLog(name, file string) (*os.File, error) {
 	return os.OpenFile(r.path(name, file), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 }
 
-// lastLines returns what the end of a log says, as a part of an error.
-func lastLines(path string, keep func(line string) string) string {
-	const enough = 3
+// firstLines returns what a log says first, as a part of an error: what comes
+// after are consequences.
+func firstLines(path string, keep func(line string) string) string {
+	const enough = 2
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}
 	var lines []string
 	for line := range strings.Lines(string(data)) {
-		if line = keep(strings.TrimSpace(line)); line != "" {
+		line = keep(strings.TrimSpace(line))
+		if line != "" && len(lines) < enough {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines[max(0, len(lines)-enough):], "; ")
+	return strings.Join(lines, "; ")
 }
 
-// lxcError returns the message of a line of liblxc's log if it is an error.
+// lxcError returns the message of a line of liblxc's log if it is an error
+// that tells something.
 func lxcError(line string) string {
+	// lxc NAME TIME LEVEL PART - FILE:FUNCTION:LINE - MESSAGE
 	_, rest, ok := strings.Cut(line, " ERROR ")
-	if !ok {
+	part, rest, ok2 := strings.Cut(rest, " - ")
+	_, message, ok3 := strings.Cut(rest, " - ")
+	if !ok || !ok2 || !ok3 {
 		return ""
 	}
-	if _, message, ok := strings.Cut(rest, " - "); ok {
-		// FILE:FUNCTION:LINE - MESSAGE
-		return message
+	switch strings.TrimSpace(part) {
+	case "af_unix", "commands", "sync": // The conversation between liblxc's processes.
+		return ""
 	}
-	return strings.TrimSpace(rest)
+	if strings.HasPrefix(message, "Failed to spawn container") {
+		return ""
+	}
+	return message
 }

@@ -203,8 +203,8 @@ func (r *Runtime) startError(c *container, err error) error {
 	name := c.spec.Name
 	all := func(line string) string { return line }
 	for _, said := range []string{
-		lastLines(r.path(name, lxcLogFile), lxcError),
-		lastLines(r.path(name, shimLogFile), all),
+		firstLines(r.path(name, lxcLogFile), lxcError),
+		firstLines(r.path(name, shimLogFile), all),
 	} {
 		if said != "" {
 			return fmt.Errorf("%w: %s", err, said)

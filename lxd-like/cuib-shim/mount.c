@@ -1,0 +1,137 @@
+/* The modes that change what is mounted in a running container, whose init
+ * FD_INIT is a pidfd of:
+ *
+ *   cuib-shim mount DIR NAME TARGET     mounts DIR/NAME of the host on TARGET
+ *   cuib-shim unmount TARGET            takes it back
+ *
+ * They act as the container's root. So whatever the guest has put in the way
+ * of TARGET is its own affair, and, as with mounts that the container was
+ * started with, its root cannot make a read-only mount writable: the kernel
+ * locks the flags of mounts that are copied for another user namespace. */
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/openat2.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int open_beneath(const char *path, int flags)
+{
+	struct open_how how = {
+		.flags = (unsigned long long)(flags | O_CLOEXEC),
+		.resolve = RESOLVE_NO_MAGICLINKS,
+	};
+
+	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+}
+
+static bool shares_user_namespace(void)
+{
+	/* Entering one's own is an error, and the only one of this kind. */
+	return setns(FD_INIT, CLONE_NEWUSER) < 0 && errno == EINVAL;
+}
+
+/* become_root takes on the container's user namespace and its root. */
+static void become_root(void)
+{
+	hide_from_guests();
+	errno = 0;
+	if (!shares_user_namespace() && errno != 0)
+		die("cannot enter the container: %m");
+	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+		die("cannot become the container's root: %m");
+	hide_from_guests();
+}
+
+/* enter goes on into the container's mounts, and to its root directory. */
+static void enter_mounts(void)
+{
+	if (setns(FD_INIT, CLONE_NEWNS) < 0)
+		die("cannot enter the container's mounts: %m");
+}
+
+/* parent_of enters the directory that a path is in, making it and those
+ * before, and returns the rest of the path. */
+static char *parent_of(char *path)
+{
+	char *last = strrchr(path, '/');
+
+	for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+		*slash = 0;
+		if (mkdir(path, 0755) < 0 && errno != EEXIST && errno != EROFS)
+			die("cannot make %s: %m", path);
+		*slash = '/';
+	}
+	*last = 0;
+	int dir = open_beneath(last == path ? "/" : path, O_PATH | O_DIRECTORY);
+	if (dir < 0 || fchdir(dir) < 0)
+		die("cannot enter %s: %m", path);
+	close(dir);
+	return last + 1;
+}
+
+/* make_place makes something to mount on. */
+static void make_place(const char *name, bool directory)
+{
+	if (directory) {
+		if (mkdir(name, 0755) == 0 || errno == EEXIST)
+			return;
+	} else {
+		int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+		if (fd >= 0)
+			close(fd);
+		if (fd >= 0 || errno == EEXIST)
+			return;
+	}
+	die("cannot make %s: %m", name);
+}
+
+int mount_inside(int argc, char **argv)
+{
+	struct stat st;
+
+	if (argc != 5 || argv[4][0] != '/')
+		die("usage: mount DIR NAME TARGET");
+	/* The way to it is open to us only, and its file system to the container. */
+	if (chdir(argv[2]) < 0 || stat(argv[3], &st) < 0)
+		die("cannot enter %s: %m", argv[2]);
+	become_root();
+	if (unshare(CLONE_NEWNS) < 0)
+		die("cannot copy the mounts: %m");
+	int tree = (int)syscall(SYS_open_tree, AT_FDCWD, argv[3], OPEN_TREE_CLONE | AT_RECURSIVE | O_CLOEXEC);
+	if (tree < 0)
+		die("cannot copy the mount: %m");
+	enter_mounts();
+	char *name = parent_of(argv[4]);
+	make_place(name, S_ISDIR(st.st_mode));
+	int target = open_beneath(name, O_PATH);
+	if (target < 0)
+		die("cannot open the target: %m");
+	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		die("cannot mount: %m");
+	return 0;
+}
+
+int unmount_inside(int argc, char **argv)
+{
+	struct stat st;
+
+	if (argc != 3 || argv[2][0] != '/')
+		die("usage: unmount TARGET");
+	become_root();
+	enter_mounts();
+	char *name = parent_of(argv[2]);
+	/* Not there or not mounted: the guest did it. */
+	if (umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT)
+		die("cannot unmount: %m");
+	/* What was made for a file to be mounted on. */
+	if (lstat(name, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0)
+		unlink(name);
+	return 0;
+}

@@ -1,0 +1,79 @@
+package runtime
+
+import (
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+func handleAt(ns *os.File) (*netlink.Handle, error) {
+	return netlink.NewHandleAt(netns.NsHandle(int(ns.Fd())), unix.NETLINK_ROUTE)
+}
+
+// Interfaces returns a running container's network interfaces by their names
+// inside.
+func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return nil, err
+	}
+	in, err := c.current()
+	if err != nil {
+		return nil, err
+	}
+	ns, err := openNetNS(in)
+	if err != nil {
+		return nil, c.orGone(err)
+	}
+	defer ns.close()
+	links, err := ns.guest.LinkList()
+	if err != nil {
+		return nil, c.orGone(err)
+	}
+	addresses, err := ns.guest.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, c.orGone(err)
+	}
+	hostNames := map[string]string{}
+	for _, n := range c.specNow().NICs {
+		hostNames[n.Name] = n.HostName
+	}
+	all := map[string]Interface{}
+	for _, l := range links {
+		one := describe(l.Attrs())
+		one.HostName = hostNames[l.Attrs().Name]
+		for _, a := range addresses {
+			if a.LinkIndex != l.Attrs().Index || a.IPNet == nil {
+				continue
+			}
+			if ip, ok := netip.AddrFromSlice(a.IP); ok {
+				bits, _ := a.Mask.Size()
+				one.Addresses = append(one.Addresses, netip.PrefixFrom(ip.Unmap(), bits))
+			}
+		}
+		all[l.Attrs().Name] = one
+	}
+	return all, nil
+}
+
+func describe(a *netlink.LinkAttrs) Interface {
+	one := Interface{Type: "broadcast", MAC: a.HardwareAddr.String(), MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0}
+	switch {
+	case a.RawFlags&unix.IFF_LOOPBACK != 0:
+		one.Type, one.MAC = "loopback", ""
+	case a.RawFlags&unix.IFF_POINTOPOINT != 0:
+		one.Type = "point-to-point"
+	}
+	if s := a.Statistics; s != nil {
+		one.Counters = Counters{
+			BytesIn: int64(s.RxBytes), BytesOut: int64(s.TxBytes), //nolint:gosec // Counters do not reach 2^63.
+			PacketsIn: int64(s.RxPackets), PacketsOut: int64(s.TxPackets), //nolint:gosec // As above.
+			ErrorsIn: int64(s.RxErrors), ErrorsOut: int64(s.TxErrors), //nolint:gosec // As above.
+			DroppedIn: int64(s.RxDropped), DroppedOut: int64(s.TxDropped), //nolint:gosec // As above.
+		}
+	}
+	return one
+}
