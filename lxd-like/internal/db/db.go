@@ -249,13 +249,19 @@ func object[V any](m map[string]V) map[string]V {
 type asJSON struct{ p any }
 
 func (j asJSON) Scan(src any) error {
-	switch src := src.(type) {
-	case string:
-		return json.Unmarshal([]byte(src), j.p)
-	case []byte:
-		return json.Unmarshal(src, j.p)
+	text, ok := src.(string)
+	if b, is := src.([]byte); is {
+		text, ok = string(b), true
 	}
-	return fmt.Errorf("JSON column holds %T", src)
+	if !ok {
+		return fmt.Errorf("JSON column holds %T", src)
+	}
+	if m, is := j.p.(*map[string]string); is {
+		if *m, ok = flat(text); ok {
+			return nil
+		}
+	}
+	return json.Unmarshal([]byte(text), j.p)
 }
 
 func (j asJSON) Value() (sqldriver.Value, error) {

@@ -1,0 +1,4 @@
+package db
+
+// Flat is the fast way to read a configuration, for its test.
+var Flat = flat
