@@ -380,9 +380,22 @@ func TestHostsOutliveUpdates(t *testing.T) {
 		t.Errorf("after it was unset: %v", got)
 	}
 	must(t, e.UnsetHost(t.Context(), "br9", h))
+
+	h.IPv4 = n0(t, e)
+	must(t, e.SetHost(t.Context(), "br0", h))
+	other := networks.Host{Name: "c2", MAC: "10:66:6a:00:00:02", IPv4: h.IPv4}
+	if err := e.SetHost(t.Context(), "br0", other); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "c1") {
+		t.Errorf("an address twice: got %v", err)
+	}
 	if err := e.SetHost(t.Context(), "br9", h); !errs.Is(err, errs.NotFound) {
 		t.Errorf("unknown network: got %v", err)
 	}
+}
+
+// n0 returns an address on br0.
+func n0(t *testing.T, e env) netip.Addr {
+	t.Helper()
+	return e.driver.Networks()["br0"].IPv4.Address.Addr().Next()
 }
 
 func TestLink(t *testing.T) {

@@ -2,6 +2,7 @@ package nets
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -59,22 +60,40 @@ func (s *Service) CheckHost(ctx context.Context, network string, h networks.Host
 			return err
 		}
 	}
-	others, err := s.recorded(ctx, network)
+	return s.checkTaken(ctx, network, h)
+}
+
+// checkTaken returns an error if another instance has a static address of h.
+func (s *Service) checkTaken(ctx context.Context, network string, h networks.Host) error {
+	if !h.IPv4.IsValid() && !h.IPv6.IsValid() {
+		return nil
+	}
+	recorded, err := s.recorded(ctx, network)
 	if err != nil {
 		return err
 	}
+	var others []networks.Host
+	for _, r := range recorded {
+		others = append(others, r.Host)
+	}
+	s.mu.Lock()
+	others = slices.AppendSeq(others, maps.Values(s.hosts[network]))
+	s.mu.Unlock()
 	for _, o := range others {
-		if o.Name == h.Name {
+		if o.Name == h.Name || o.MAC != "" && strings.EqualFold(o.MAC, h.MAC) {
 			continue
 		}
-		if h.IPv4.IsValid() && o.IPv4 == h.IPv4 || h.IPv6.IsValid() && o.IPv6 == h.IPv6 {
-			return errs.Conflictf("the static address is taken on network %q by instance %q", network, o.Name)
+		for _, a := range []netip.Addr{h.IPv4, h.IPv6} {
+			if a.IsValid() && (a == o.IPv4 || a == o.IPv6) {
+				return errs.Conflictf("address %s is taken on network %q by instance %q", a, network, o.Name)
+			}
 		}
 	}
 	return nil
 }
 
-// SetHost tells the network of an instance, or changes what it knows.
+// SetHost tells the network of an instance, or changes what it knows. Of two
+// instances that want one static address at once the second is refused.
 func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) error {
 	if err := networks.CheckHost(h); err != nil {
 		return err
@@ -84,6 +103,9 @@ func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) 
 
 	cfg, d, err := s.driverOf(ctx, network)
 	if err != nil {
+		return err
+	}
+	if err := s.checkTaken(ctx, network, h); err != nil {
 		return err
 	}
 	if err := d.SetHost(ctx, cfg, h); err != nil {
@@ -144,9 +166,10 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 		return cfg, err
 	}
 	known := map[string]networks.Host{}
-	for _, h := range recorded {
-		if networks.CheckHost(h) == nil {
-			known[strings.ToLower(h.MAC)] = h
+	for _, r := range recorded {
+		// One that is made was told of, and one that is removed is forgotten.
+		if r.status == db.Ready && networks.CheckHost(r.Host) == nil {
+			known[strings.ToLower(r.MAC)] = r.Host
 		}
 	}
 	s.mu.Lock()
@@ -161,14 +184,21 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 	return cfg, nil
 }
 
+// A record is a host as the record of an instance has it.
+type record struct {
+	networks.Host
+
+	status db.Status
+}
+
 // recorded returns the hosts that the records of instances put on a network.
 // Those that have no MAC address yet are among them.
-func (s *Service) recorded(ctx context.Context, network string) ([]networks.Host, error) {
+func (s *Service) recorded(ctx context.Context, network string) ([]record, error) {
 	u, err := s.users(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []networks.Host
+	var all []record
 	for _, in := range u.instances {
 		expanded := u.expand(in)
 		for _, name := range sortedKeys(expanded.Devices) {
@@ -184,7 +214,7 @@ func (s *Service) recorded(ctx context.Context, network string) ([]networks.Host
 			h.IPv4, _ = netip.ParseAddr(dev["ipv4.address"])
 			h.IPv6, _ = netip.ParseAddr(dev["ipv6.address"])
 			h.Port = expanded.Options["volatile."+name+".host_name"]
-			all = append(all, h)
+			all = append(all, record{h, in.Status})
 		}
 	}
 	return all, nil
