@@ -40,7 +40,7 @@ func run(args []string) error {
 func configKeys(w io.Writer) {
 	fmt.Fprint(w, `# Configuration of instances and profiles
 
-This page is made by `+"`go run ./scripts/gendocs docs`"+` from the tables in `+"`profiles`"+`; change those instead.
+This page is made by `+"`make gen`"+` from the tables in `+"`profiles`"+`; change those instead.
 
 A key is *live* if a change reaches a running instance at once. Another one counts from the next start on.
 

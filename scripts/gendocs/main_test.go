@@ -23,7 +23,7 @@ func TestPagesAreCurrent(t *testing.T) {
 			t.Fatal(err)
 		}
 		if string(got) != string(want) {
-			t.Errorf("docs/%s is not current: go run ./scripts/gendocs docs", name)
+			t.Errorf("docs/%s is not current: make gen", name)
 		}
 	}
 }
