@@ -81,7 +81,7 @@ func run(ctx context.Context, log *slog.Logger, cfg config) error {
 }
 
 func storageTypes() map[string]storage.Type {
-	return map[string]storage.Type{"btrfs": btrfs.Type, "dir": dir.Type, "overlay": overlay.Type}
+	return map[string]storage.Type{"btrfs": btrfs.Type(), "dir": dir.Type(), "overlay": overlay.Type()}
 }
 
 func networkDrivers() map[string]networks.Driver {
