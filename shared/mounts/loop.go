@@ -49,7 +49,7 @@ func configure(name string, back *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &unix.LoopConfig{Fd: uint32(back.Fd())} //nolint:gosec // A descriptor.
+	cfg := &unix.LoopConfig{Fd: uint32(back.Fd())}
 	cfg.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
 	copy(cfg.Info.File_name[:len(cfg.Info.File_name)-1], back.Name())
 	if err := unix.IoctlLoopConfigure(int(dev.Fd()), cfg); err != nil {

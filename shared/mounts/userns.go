@@ -146,7 +146,7 @@ func cloneIdle() (pid int, err error) {
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(child), nil //nolint:gosec // A pid.
+	return int(child), nil
 }
 
 // idle clones. In the child it makes system calls only, on the stack that it
@@ -169,7 +169,7 @@ func idle() (uintptr, unix.Errno) {
 		}
 		// The parent may have died before the prctl.
 		if ppid, _, _ := unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid <= 1 {
-			unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+			_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -108,7 +109,7 @@ func makePool(ctx context.Context, cfg storage.Config) (_ storage.Config, err er
 	if p.image == "" && cfg.Options["size"] != "" {
 		return cfg, errs.Invalidf("key \"size\": only a pool without a source takes one")
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil { //nolint:gosec // Guests' roots go through it.
+	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return cfg, err
 	}
 	switch {
@@ -147,9 +148,7 @@ func makeImage(ctx context.Context, cfg *storage.Config, p place) error {
 		return err
 	}
 	options := map[string]string{"size": strconv.FormatInt(size, 10)}
-	for k, v := range cfg.Options {
-		options[k] = v
-	}
+	maps.Copy(options, cfg.Options)
 	cfg.Options = options
 	f, err := os.OpenFile(p.image, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -177,7 +176,7 @@ func sizeOf(cfg storage.Config) (int64, error) {
 	if err := unix.Statfs(cfg.Dir, &st); err != nil {
 		return 0, &os.PathError{Op: "statfs", Path: cfg.Dir, Err: err}
 	}
-	free := int64(st.Bavail) * st.Bsize //nolint:gosec // A size.
+	free := int64(st.Bavail) * st.Bsize
 	return max(minDefault, min(maxDefault, free/5>>20<<20)), nil
 }
 

@@ -192,7 +192,7 @@ func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	}
 	const exclusive = 3 // generation, referenced, compressed, exclusive, compressed
 	if len(item) > exclusive {
-		return int64(item[exclusive]), nil //nolint:gosec // A size.
+		return int64(item[exclusive]), nil
 	}
 	return tree.Usage(ctx, path)
 }

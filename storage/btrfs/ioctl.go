@@ -81,7 +81,7 @@ func createSubvol(path string) error {
 	if err := inDir(path, iocSubvolCreate, &volArgs{}); err != nil {
 		return &os.PathError{Op: "create subvolume", Path: path, Err: err}
 	}
-	return os.Chmod(path, 0o700) //nolint:gosec // A directory.
+	return os.Chmod(path, 0o700)
 }
 
 // snapshot makes dst a snapshot of the subvolume src.
@@ -91,7 +91,7 @@ func snapshot(dst, src string, flags uint64) error {
 		return err
 	}
 	defer from.Close()
-	if err := inDir(dst, iocSnapCreate, &volArgs{fd: int64(from.Fd()), flags: flags}); err != nil { //nolint:gosec // A descriptor.
+	if err := inDir(dst, iocSnapCreate, &volArgs{fd: int64(from.Fd()), flags: flags}); err != nil {
 		return &os.PathError{Op: "create snapshot", Path: dst, Err: err}
 	}
 	return nil

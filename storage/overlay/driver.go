@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 
-
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"

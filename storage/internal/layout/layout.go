@@ -384,7 +384,7 @@ func Space(path string) (storage.Space, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return storage.Space{}, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	block := uint64(st.Bsize) //nolint:gosec // Never negative.
+	block := uint64(st.Bsize)
 	return storage.Space{
 		UsedBytes:   (st.Blocks - st.Bfree) * block,
 		TotalBytes:  st.Blocks * block,

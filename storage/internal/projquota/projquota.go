@@ -158,7 +158,7 @@ func quotactl(fd int, cmd uintptr, id uint32, arg unsafe.Pointer) error {
 }
 
 func setLimit(fd int, id uint32, size int64) error {
-	q := dqblk{bhard: uint64(size+blockSize-1) / blockSize, valid: qifLimits} //nolint:gosec // Never negative.
+	q := dqblk{bhard: uint64(size+blockSize-1) / blockSize, valid: qifLimits}
 	if err := quotactl(fd, qSetQuota, id, unsafe.Pointer(&q)); err != nil {
 		return fmt.Errorf("set the quota of project %d: %w", id, err)
 	}

@@ -106,7 +106,7 @@ func (c *copier) leaf(to, from *os.File, n names, st *unix.Stat_t) (err error) {
 	case unix.S_IFLNK:
 		err = symlink(to, from, n)
 	default:
-		err = unix.Mknodat(int(to.Fd()), n.to, st.Mode, int(st.Rdev)) //nolint:gosec // A device number.
+		err = unix.Mknodat(int(to.Fd()), n.to, st.Mode, int(st.Rdev))
 	}
 	if err != nil {
 		return err

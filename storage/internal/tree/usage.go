@@ -68,10 +68,10 @@ const (
 )
 
 type fiemap struct {
-	start, length         uint64
-	flags, mapped, count_ uint32
-	_                     uint32
-	extents               [fiemapExtentsMax]fiemapExtent
+	start, length       uint64
+	flags, mapped, room uint32
+	_                   uint32
+	extents             [fiemapExtentsMax]fiemapExtent
 }
 
 type fiemapExtent struct {
@@ -89,7 +89,7 @@ func shared(path string, limit int64) int64 {
 	}
 	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
 	var sum uint64
-	m := &fiemap{length: ^uint64(0), count_: fiemapExtentsMax}
+	m := &fiemap{length: ^uint64(0), room: fiemapExtentsMax}
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), iocFiemap, uintptr(unsafe.Pointer(m)))
 		if errno != 0 || m.mapped == 0 {
@@ -106,5 +106,5 @@ func shared(path string, limit int64) int64 {
 		}
 		m.start, m.length, m.mapped = last.logical+last.length, ^uint64(0)-last.logical-last.length, 0
 	}
-	return min(int64(sum), limit) //nolint:gosec // A file's size.
+	return min(int64(sum), limit)
 }
