@@ -137,40 +137,53 @@ func substitute(target, args []string) ([]string, error) {
 // split cuts a command line into words as a shell does, with quotes and
 // backslashes.
 func split(line string) ([]string, error) {
-	var out []string
-	var word strings.Builder
-	started, quote, escaped := false, rune(0), false
+	var w words
 	for _, r := range line {
-		switch {
-		case escaped:
-			word.WriteRune(r)
-			escaped = false
-		case r == '\\' && quote != '\'':
-			escaped, started = true, true
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(r)
-		case r == '\'' || r == '"':
-			quote, started = r, true
-		case r == ' ' || r == '\t' || r == '\n':
-			if started {
-				out = append(out, word.String())
-				word.Reset()
-				started = false
-			}
-		default:
-			word.WriteRune(r)
-			started = true
-		}
+		w.add(r)
 	}
-	if quote != 0 || escaped {
+	if w.quote != 0 || w.escaped {
 		return nil, errs.Invalidf("alias %q: a quote is not closed", line)
 	}
-	if started {
-		out = append(out, word.String())
+	w.end()
+	return w.out, nil
+}
+
+// words is the state of [split].
+type words struct {
+	out     []string
+	word    strings.Builder
+	started bool // There is a word, which can be empty.
+	quote   rune // Zero outside of quotes.
+	escaped bool // By a backslash.
+}
+
+func (w *words) add(r rune) {
+	blank := r == ' ' || r == '\t' || r == '\n'
+	switch {
+	case w.escaped:
+		w.word.WriteRune(r)
+		w.escaped = false
+	case r == '\\' && w.quote != '\'':
+		w.escaped, w.started = true, true
+	case w.quote != 0 && r == w.quote:
+		w.quote = 0
+	case w.quote == 0 && (r == '\'' || r == '"'):
+		w.quote, w.started = r, true
+	case w.quote == 0 && blank:
+		w.end()
+	default:
+		w.word.WriteRune(r)
+		w.started = true
 	}
-	return out, nil
+}
+
+// end ends a word, if there is one.
+func (w *words) end() {
+	if w.started {
+		w.out = append(w.out, w.word.String())
+		w.word.Reset()
+		w.started = false
+	}
 }
 
 type aliasEntry struct {

@@ -17,6 +17,13 @@ const completionTime = 2 * time.Second
 // before it.
 type completer func(ctx context.Context, e *env, args []string) ([]string, error)
 
+// find runs the completer, for a short time.
+func (c completer) find(ctx context.Context, e *env, args []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	return c(ctx, e, args)
+}
+
 func instances(ctx context.Context, e *env, _ []string) ([]string, error) {
 	return e.client().InstanceNames(ctx)
 }
@@ -118,23 +125,26 @@ var errLocalFiles = errs.Invalidf("files of this host")
 
 // complete returns the function by which shells complete arguments: each one
 // has a completer, and the last completer is for all that follow.
-func (e *env) complete(by ...completer) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
-		defer cancel()
-		given := make([]string, len(args))
-		for i, a := range args {
-			given[i] = strings.TrimPrefix(a, "local:")
-		}
-		found, err := by[min(len(args), len(by)-1)](ctx, e, given)
-		switch {
-		case err == errLocalFiles: //nolint:errorlint // It is a mark, not an error.
-			return nil, cobra.ShellCompDirectiveDefault
-		case err != nil:
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return fitting(found, args, typed), cobra.ShellCompDirectiveNoFileComp
+func (e *env) complete(by ...completer) cobra.CompletionFunc { return completion{e, by}.complete }
+
+type completion struct {
+	e  *env
+	by []completer
+}
+
+func (c completion) complete(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	given := make([]string, len(args))
+	for i, a := range args {
+		given[i] = strings.TrimPrefix(a, "local:")
 	}
+	found, err := c.by[min(len(args), len(c.by)-1)].find(cmd.Context(), c.e, given)
+	switch {
+	case err == errLocalFiles: //nolint:errorlint // It is a mark, not an error.
+		return nil, cobra.ShellCompDirectiveDefault
+	case err != nil:
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return fitting(found, args, typed), cobra.ShellCompDirectiveNoFileComp
 }
 
 // fitting returns the names that begin as typed and are not given yet.

@@ -25,7 +25,10 @@ func newInfo(e *env) *cobra.Command {
 				s, _, err := e.client().Server(cmd.Context())
 				return objectView{"yaml"}.show(e, s, err)
 			}
-			return e.info(cmd.Context(), args[0], log)
+			if err := e.info(cmd.Context(), args[0]); err != nil || !log {
+				return err
+			}
+			return e.showLog(cmd.Context(), args[0])
 		}),
 	}
 	cmd.Flags().BoolVar(&log, "show-log", false, "show the instance's log too")
@@ -34,7 +37,7 @@ func newInfo(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) info(ctx context.Context, name string, log bool) error {
+func (e *env) info(ctx context.Context, name string) error {
 	in, err := e.client().InstanceFull(ctx, name)
 	if err != nil {
 		return err
@@ -58,27 +61,20 @@ func (e *env) info(ctx context.Context, name string, log bool) error {
 	if in.State != nil {
 		writeResources(e.Out, *in.State)
 	}
-	if err := writeSnapshots(e.Out, in.Snapshots); err != nil || !log {
-		return err
-	}
-	return e.showLog(ctx, name)
+	return writeSnapshots(e.Out, in.Snapshots)
 }
 
 func writeResources(w io.Writer, s api.InstanceState) {
 	if s.Pid > 0 {
 		fmt.Fprintf(w, "\nResources:\n  Processes: %d\n", s.Processes)
-		if s.CPU.Usage > 0 {
-			fmt.Fprintf(w, "  CPU usage: %.2fs\n", float64(s.CPU.Usage)/1e9)
-		}
-		if s.Memory.Usage > 0 {
-			fmt.Fprintf(w, "  Memory usage: %s\n", size(s.Memory.Usage))
-		}
-		if s.Memory.UsagePeak > 0 {
-			fmt.Fprintf(w, "  Memory peak: %s\n", size(s.Memory.UsagePeak))
-		}
-		if s.Memory.Total > 0 {
-			fmt.Fprintf(w, "  Memory limit: %s\n", size(s.Memory.Total))
-		}
+		fmt.Fprintf(w, "  CPU usage: %.2fs\n", float64(s.CPU.Usage)/1e9)
+		fmt.Fprintf(w, "  Memory usage: %s\n", size(s.Memory.Usage))
+	}
+	if s.Memory.UsagePeak > 0 {
+		fmt.Fprintf(w, "  Memory peak: %s\n", size(s.Memory.UsagePeak))
+	}
+	if s.Pid > 0 && s.Memory.Total > 0 {
+		fmt.Fprintf(w, "  Memory limit: %s\n", size(s.Memory.Total))
 	}
 	if len(s.Disk) > 0 {
 		fmt.Fprint(w, "\nDisk usage:\n")

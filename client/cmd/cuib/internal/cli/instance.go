@@ -25,7 +25,11 @@ func newDelete(e *env) *cobra.Command {
 			if interactive && !e.confirm("Delete "+strings.Join(args, ", ")+"?") {
 				return errs.Newf(errs.Canceled, "nothing deleted")
 			}
-			return e.each(args, func(name string) error { return e.deleteInstance(cmd.Context(), name, force) })
+			remove := e.deleteInstance
+			if force {
+				remove = e.forceDelete
+			}
+			return e.each(args, func(name string) error { return remove(cmd.Context(), name) })
 		}),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop running instances first")
@@ -34,30 +38,35 @@ func newDelete(e *env) *cobra.Command {
 }
 
 // deleteInstance deletes an instance or, for INSTANCE/SNAPSHOT, a snapshot.
-func (e *env) deleteInstance(ctx context.Context, name string, force bool) error {
+func (e *env) deleteInstance(ctx context.Context, name string) error {
 	c := e.client()
 	if instance, snapshot, ok := strings.Cut(name, "/"); ok {
 		op, err := c.DeleteSnapshot(ctx, instance, snapshot)
 		return e.wait(ctx, op, err)
 	}
 	op, err := c.DeleteInstance(ctx, name)
-	err = e.wait(ctx, op, err)
-	if !force || err == nil || errs.Is(err, errs.NotFound) {
+	return e.wait(ctx, op, err)
+}
+
+// forceDelete is [env.deleteInstance] that stops the instance if it must.
+func (e *env) forceDelete(ctx context.Context, name string) error {
+	err := e.deleteInstance(ctx, name)
+	if !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.Invalid) {
 		return err
 	}
+	c := e.client()
 	in, _, gerr := c.Instance(ctx, name)
 	if gerr != nil || in.StatusCode == api.Stopped {
 		return err
 	}
-	op, err = c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
+	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
 	if err := e.wait(ctx, op, err); err != nil {
 		return fmt.Errorf("stop it first: %w", err)
 	}
 	if in.Ephemeral {
 		return nil // Its stop deletes it.
 	}
-	op, err = c.DeleteInstance(ctx, name)
-	return e.wait(ctx, op, err)
+	return e.deleteInstance(ctx, name)
 }
 
 // confirm asks a question and tells whether the answer is yes.
@@ -227,7 +236,10 @@ func newRebuild(e *env) *cobra.Command {
 				}
 				src = imageSource(args[0])
 			}
-			return e.rebuild(cmd.Context(), name, src, force)
+			if force {
+				return e.forceRebuild(cmd.Context(), name, src)
+			}
+			return e.rebuild(cmd.Context(), name, src)
 		},
 	}
 	cmd.Flags().BoolVar(&empty, "empty", false, "leave the instance empty")
@@ -235,24 +247,26 @@ func newRebuild(e *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) rebuild(ctx context.Context, name string, src api.InstanceSource, force bool) error {
+func (e *env) rebuild(ctx context.Context, name string, src api.InstanceSource) error {
+	op, err := e.client().RebuildInstance(ctx, name, api.InstanceRebuildPost{Source: src})
+	return e.wait(ctx, op, err)
+}
+
+// forceRebuild stops the instance for the time of its rebuilding.
+func (e *env) forceRebuild(ctx context.Context, name string, src api.InstanceSource) error {
 	c := e.client()
 	in, _, err := c.Instance(ctx, name)
 	if err != nil {
 		return err
 	}
-	running := in.StatusCode == api.Running || in.StatusCode == api.Frozen
-	if running && !force {
-		return errs.Conflictf("instance %q is running: stop it, or use --force", name)
+	if in.StatusCode != api.Running && in.StatusCode != api.Frozen {
+		return e.rebuild(ctx, name, src)
 	}
-	if running {
-		op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
-		if err := e.wait(ctx, op, err); err != nil {
-			return err
-		}
+	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
+	if err := e.wait(ctx, op, err); err != nil {
+		return err
 	}
-	op, err := c.RebuildInstance(ctx, name, api.InstanceRebuildPost{Source: src})
-	if err := e.wait(ctx, op, err); err != nil || !running {
+	if err := e.rebuild(ctx, name, src); err != nil {
 		return err
 	}
 	op, err = c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "start", Timeout: -1})

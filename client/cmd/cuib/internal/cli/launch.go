@@ -118,7 +118,12 @@ func (e *env) createRequest(ctx context.Context, o createOptions, args []string)
 		return req, errs.Invalidf("type %q: there is only \"container\"", o.typ)
 	}
 	var err error
-	if req.Source, req.Name, err = sourceOf(args, o.empty); err != nil {
+	if o.empty {
+		req.Source, req.Name, err = emptySource(args)
+	} else {
+		req.Source, req.Name, err = sourceOf(args)
+	}
+	if err != nil {
 		return req, err
 	}
 	req.Profiles = []string{"default"}
@@ -141,17 +146,19 @@ func (e *env) createRequest(ctx context.Context, o createOptions, args []string)
 	return req, e.applyDevices(ctx, o, &req.InstancePut)
 }
 
-// sourceOf reads the arguments IMAGE and NAME.
-func sourceOf(args []string, empty bool) (src api.InstanceSource, name string, err error) {
-	if empty {
-		if len(args) > 1 {
-			return src, "", errs.Invalidf("an empty instance has no image: give only its name")
-		}
-		if len(args) == 1 {
-			name, err = local(args[0])
-		}
-		return api.InstanceSource{Type: "none"}, name, err
+// emptySource reads the argument NAME of an instance without an image.
+func emptySource(args []string) (src api.InstanceSource, name string, err error) {
+	if len(args) > 1 {
+		return src, "", errs.Invalidf("an empty instance has no image: give only its name")
 	}
+	if len(args) == 1 {
+		name, err = local(args[0])
+	}
+	return api.InstanceSource{Type: "none"}, name, err
+}
+
+// sourceOf reads the arguments IMAGE and NAME.
+func sourceOf(args []string) (src api.InstanceSource, name string, err error) {
 	if len(args) == 0 {
 		return src, "", errs.Invalidf("no image given: name one, such as debian:bookworm, or say --empty")
 	}

@@ -175,7 +175,11 @@ func (e *env) list(ctx context.Context, o listOptions, args []string) error {
 		return err
 	}
 	full := f.Name == "json" || f.Name == "yaml" || filters.needState() || needState(o.columns)
-	all, err := e.instances(ctx, full)
+	read := e.plainInstances
+	if full {
+		read = e.client().InstancesFull
+	}
+	all, err := read(ctx)
 	if err != nil {
 		return err
 	}
@@ -184,12 +188,9 @@ func (e *env) list(ctx context.Context, o listOptions, args []string) error {
 	return f.Write(e.Out, output.Tabulate(columns, all))
 }
 
-// instances returns all instances; without full they have no state and no
-// snapshots, which is cheaper.
-func (e *env) instances(ctx context.Context, full bool) ([]api.InstanceFull, error) {
-	if full {
-		return e.client().InstancesFull(ctx)
-	}
+// plainInstances returns all instances without state and snapshots, which is
+// cheaper.
+func (e *env) plainInstances(ctx context.Context) ([]api.InstanceFull, error) {
 	plain, err := e.client().Instances(ctx)
 	if err != nil {
 		return nil, err

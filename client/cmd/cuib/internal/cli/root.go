@@ -51,11 +51,11 @@ func newRoot(e *env) *cobra.Command {
 	flags.Bool("force-local", false, "accepted and ignored: the daemon is always the local one")
 	_ = flags.MarkHidden("force-local") // The flag exists.
 	root.AddCommand(
-		newAlias(e), newConsole(e), newCopy(e), newCreate(e), newDelete(e),
-		newExec(e), newInfo(e), newLaunch(e), newList(e),
-		newMove(e), newPause(e), newRebuild(e),
+		newAdmin(e), newAlias(e), newCompletion(e), newConfig(e), newConsole(e), newCopy(e), newCreate(e), newDelete(e),
+		newExec(e), newFile(e), newImage(e), newInfo(e), newLaunch(e), newList(e), newManpage(e), newMonitor(e),
+		newMove(e), newNetwork(e), newOperation(e), newPause(e), newProfile(e), newQuery(e), newRebuild(e),
 		newRename(e), newRestart(e), newResume(e), newShell(e), newSnapshot(e), newStart(e), newStop(e),
-		newVersion(e), newWait(e),
+		newStorage(e), newVersion(e), newWait(e),
 	)
 	return root
 }

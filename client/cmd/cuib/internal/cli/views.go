@@ -84,12 +84,7 @@ func parseTime(s string) (time.Time, error) {
 	return time.Time{}, errs.Invalidf("time %q is not of the form 2030-01-31 or 2030-01-31T12:00:00Z", s)
 }
 
-func yesNo(b bool) string {
-	if b {
-		return "YES"
-	}
-	return "NO"
-}
+func yesNo(b bool) string { return map[bool]string{false: "NO", true: "YES"}[b] }
 
 // size formats a number of bytes for people.
 func size[N int64 | uint64](n N) string {

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/client/doctor"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+func newAdmin(e *env) *cobra.Command {
+	return group("admin", "Set up and look after the daemon", "  cuib admin init --auto\n  cuib admin doctor",
+		newAdminDoctor(e), newAdminInit(e), newAdminShutdown(e), newAdminWaitready(e))
+}
+
+func newAdminWaitready(e *env) *cobra.Command {
+	var timeout int
+	cmd := &cobra.Command{
+		Use: "waitready", Short: "Wait until the daemon serves",
+		Example: "  cuib admin waitready --timeout 30",
+		Args:    needs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, time.Duration(timeout)*time.Second)
+				defer cancel()
+			}
+			return e.waitReady(ctx)
+		},
+	}
+	cmd.Flags().IntVarP(&timeout, "timeout", "t", 0, "seconds to wait at most; 0 for as long as it takes")
+	return cmd
+}
+
+// readyEvery is how often the daemon is asked whether it is there.
+const readyEvery = 100 * time.Millisecond
+
+func (e *env) waitReady(ctx context.Context) error {
+	ticker := time.NewTicker(readyEvery)
+	defer ticker.Stop()
+	for {
+		err := e.client().Ready(ctx)
+		if err == nil || errs.Is(err, errs.Denied) {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return errs.Newf(errs.Unavailable, "the daemon is not ready: %w", err)
+		}
+	}
+}
+
+func newAdminShutdown(e *env) *cobra.Command {
+	var req client.ShutdownRequest
+	var timeout int
+	cmd := &cobra.Command{
+		Use: "shutdown", Short: "Stop all instances, and the daemon",
+		Example: "  cuib admin shutdown --timeout 60",
+		Args:    needs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, time.Duration(timeout)*time.Second)
+				defer cancel()
+			}
+			return e.client().Shutdown(ctx, req)
+		},
+	}
+	cmd.Flags().BoolVarP(&req.Force, "force", "f", false, "do not wait for operations")
+	cmd.Flags().IntVarP(&timeout, "timeout", "t", 0, "seconds to wait at most; 0 for as long as it takes")
+	return cmd
+}
+
+var checkColumns = []output.Column[doctor.Result]{
+	{Key: 'n', Name: "CHECK", Value: func(r doctor.Result) string { return r.Name }},
+	{Key: 's', Name: "STATUS", Value: func(r doctor.Result) string { return string(r.Status) }},
+	{Key: 'd', Name: "FOUND", Value: func(r doctor.Result) string { return r.Found }},
+	{Key: 'f', Name: "REMEDY", Value: func(r doctor.Result) string { return r.Remedy }},
+}
+
+func newAdminDoctor(e *env) *cobra.Command {
+	var v listView
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Say what this host lacks, and how to get it",
+		Long:    "Look for what the daemon and its instances need on this host: programs, features\nof the kernel, ranges of ids, and the daemon itself. The exit status is 1 if\nsomething is missing that is needed.",
+		Example: "  cuib admin doctor\n  cuib admin doctor --format json",
+		Args:    needs(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			host := doctor.ThisHost(func(ctx context.Context) error {
+				_, _, err := e.client().Server(ctx)
+				return err
+			})
+			results := doctor.Examine(cmd.Context(), host)
+			if err := show(e, v, checkColumns, results); err != nil {
+				return err
+			}
+			if doctor.Worst(results) == doctor.Missing {
+				return status(1)
+			}
+			return nil
+		},
+	}
+	v.flags(cmd, "nsdf")
+	return cmd
+}

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/run"
+)
+
+// An edit is an object that is changed as YAML.
+type edit struct {
+	help string // Comment above the text.
+	read func() (object any, etag string, err error)
+	// write decodes the text and stores it; etag is empty for what did not
+	// come from an editor.
+	write func(text []byte, etag string) error
+}
+
+// edit takes the new text from the standard input if it is piped there, else
+// from the user's editor. A text that is refused can be edited again.
+func (e *env) edit(ctx context.Context, o edit) error {
+	text, err := e.piped()
+	if err != nil {
+		return err
+	}
+	if len(text) > 0 {
+		return o.write(text, "")
+	}
+	object, etag, err := o.read()
+	if err != nil {
+		return err
+	}
+	var old bytes.Buffer
+	for line := range bytes.Lines([]byte(o.help)) {
+		fmt.Fprintf(&old, "### %s", line)
+	}
+	old.WriteString("\n")
+	if err := output.YAML(&old, object); err != nil {
+		return err
+	}
+	text = old.Bytes()
+	for {
+		if text, err = e.editText(ctx, text); err != nil {
+			return err
+		}
+		if bytes.Equal(text, old.Bytes()) {
+			return nil
+		}
+		err = o.write(text, etag)
+		if err == nil || errs.Is(err, errs.Stale) || errs.Is(err, errs.Unavailable) {
+			return err
+		}
+		fmt.Fprintln(e.Err, "Error:", err)
+		if !e.confirm("Edit again?") {
+			return status(1)
+		}
+	}
+}
+
+// editText lets the user edit a text.
+func (e *env) editText(ctx context.Context, text []byte) ([]byte, error) {
+	f, err := os.CreateTemp("", "cuib-*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := e.editFile(ctx, f.Name()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(f.Name())
+}
+
+// editFile runs the user's editor, which $VISUAL or $EDITOR name with its
+// options.
+func (e *env) editFile(ctx context.Context, name string) error {
+	editor := e.Getenv("VISUAL")
+	if editor == "" {
+		editor = e.Getenv("EDITOR")
+	}
+	for _, usual := range []string{"editor", "nano", "vi"} {
+		if editor != "" {
+			break
+		}
+		if _, err := exec.LookPath(usual); err == nil {
+			editor = usual
+		}
+	}
+	if editor == "" {
+		return errs.Newf(errs.Unsupported, "no editor found: set $EDITOR")
+	}
+	terminal := run.Terminal{In: e.In, Out: e.Out, Err: e.Err}
+	return terminal.Run(ctx, "sh", "-c", editor+` "$1"`, editor, name)
+}

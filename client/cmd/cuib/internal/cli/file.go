@@ -1,0 +1,369 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/pkg/sftp"
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/files"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/mount"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+func newFile(e *env) *cobra.Command {
+	return group("file", "Move files between this host and instances",
+		"  cuib file push index.html web/srv/www/\n  cuib file pull web/etc/hosts -",
+		newFileCreate(e), newFileDelete(e), newFileEdit(e), newFileMount(e), newFilePull(e), newFilePush(e))
+}
+
+// sftp opens the files of an instance.
+func (e *env) sftp(ctx context.Context, instance string) (*sftp.Client, error) {
+	conn, err := e.client().SFTP(ctx, instance)
+	if err != nil {
+		return nil, err
+	}
+	return files.Open(conn)
+}
+
+// fileOptions are the flags of commands that make files in an instance.
+type fileOptions struct {
+	uid, gid   int
+	mode       string
+	createDirs bool
+	recursive  bool
+	force      bool
+	typ        string
+}
+
+func (o *fileOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.IntVar(&o.uid, "uid", -1, "user id of the owner")
+	f.IntVar(&o.gid, "gid", -1, "group id of the owner")
+	f.StringVar(&o.mode, "mode", "", "permissions in octal, such as 0644")
+	f.BoolVarP(&o.createDirs, "create-dirs", "p", false, "make directories that are missing")
+}
+
+func (o *fileOptions) attributes() (files.Attributes, error) {
+	a := files.Attributes{UID: o.uid, GID: o.gid}
+	if o.mode == "" {
+		return a, nil
+	}
+	mode, err := strconv.ParseUint(o.mode, 8, 32)
+	if err != nil || mode > 0o7777 {
+		return a, errs.Invalidf("mode %q is not an octal number up to 7777", o.mode)
+	}
+	a.Mode, a.HasMode = fs.FileMode(mode&0o777), true
+	for bit, m := range map[uint64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if mode&bit != 0 {
+			a.Mode |= m
+		}
+	}
+	return a, nil
+}
+
+func newFilePush(e *env) *cobra.Command {
+	var o fileOptions
+	cmd := &cobra.Command{
+		Use: "push SOURCE... INSTANCE/PATH", Short: "Copy files into an instance",
+		Long: `Copy files of this host into an instance, running or not. "-" is the standard
+input. A file keeps its mode and belongs to root unless you say otherwise; with
+--recursive files keep their owners too.`,
+		Example: "  cuib file push index.html web/srv/www/\n  cuib file push --recursive site web/srv\n  echo hello | cuib file push - web/etc/motd --mode 0644",
+		Args:    needs(2, -1), ValidArgsFunction: e.complete(localFiles),
+		RunE: func(cmd *cobra.Command, args []string) error { return e.push(cmd.Context(), o, args) },
+	}
+	o.flags(cmd)
+	cmd.Flags().BoolVarP(&o.recursive, "recursive", "r", false, "copy directories with all that is in them")
+	return cmd
+}
+
+func (e *env) push(ctx context.Context, o fileOptions, args []string) error {
+	to, err := e.filePath(args[len(args)-1])
+	if err != nil {
+		return err
+	}
+	sources := args[:len(args)-1]
+	to.IsDir = to.IsDir || len(sources) > 1
+	a, err := o.attributes()
+	if err != nil {
+		return err
+	}
+	c, err := e.sftp(ctx, to.Instance)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	p := files.Pusher{FS: c, To: to, Attributes: a, CreateDirs: o.createDirs}
+	for _, source := range sources {
+		if err := e.pushOne(p, o, source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *env) pushOne(p files.Pusher, o fileOptions, source string) error {
+	if source == "-" {
+		return p.Stream("stdin", e.In, 0o644)
+	}
+	info, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() && o.recursive {
+		return p.Tree(source)
+	}
+	return p.File(source)
+}
+
+// filePath parses INSTANCE/PATH.
+func (e *env) filePath(arg string) (files.Path, error) {
+	arg, err := local(arg)
+	if err != nil {
+		return files.Path{}, err
+	}
+	return files.ParsePath(arg)
+}
+
+func newFilePull(e *env) *cobra.Command {
+	var o fileOptions
+	cmd := &cobra.Command{
+		Use: "pull INSTANCE/PATH... TARGET", Short: "Copy files out of an instance",
+		Long:    "Copy files out of an instance, running or not. The target \"-\" is the standard\noutput.",
+		Example: "  cuib file pull web/etc/hosts .\n  cuib file pull web/etc/hosts -\n  cuib file pull --recursive web/var/log logs",
+		Args:    needs(2, -1), ValidArgsFunction: e.complete(instancePaths, localFiles),
+		RunE: func(cmd *cobra.Command, args []string) error { return e.pull(cmd.Context(), o, args) },
+	}
+	cmd.Flags().BoolVarP(&o.recursive, "recursive", "r", false, "copy directories with all that is in them")
+	cmd.Flags().BoolVarP(&o.createDirs, "create-dirs", "p", false, "make directories that are missing")
+	return cmd
+}
+
+// instancePaths completes names of instances, with the slash after them.
+func instancePaths(ctx context.Context, e *env, _ []string) ([]string, error) {
+	names, err := e.client().InstanceNames(ctx)
+	for i := range names {
+		names[i] += "/"
+	}
+	return names, err
+}
+
+func (e *env) pull(ctx context.Context, o fileOptions, args []string) error {
+	target, sources := args[len(args)-1], args[:len(args)-1]
+	info, err := os.Stat(target)
+	isDir := err == nil && info.IsDir() || strings.HasSuffix(target, "/") || len(sources) > 1
+	if o.createDirs && target != "-" {
+		dir := filepath.Dir(target)
+		if isDir {
+			dir = target
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, source := range sources {
+		from, err := e.filePath(source)
+		if err != nil {
+			return err
+		}
+		to := target
+		if isDir && !o.recursive {
+			to = filepath.Join(target, path.Base(from.File))
+		}
+		if err := e.pullOne(ctx, o, from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *env) pullOne(ctx context.Context, o fileOptions, from files.Path, to string) error {
+	c, err := e.sftp(ctx, from.Instance)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	switch {
+	case to == "-":
+		_, err := files.Pull(c, from.File, e.Out)
+		return err
+	case o.recursive:
+		return files.Puller{FS: c, Skip: func(name string) {
+			e.warn("%s: skipped: neither a file, a directory, nor a link", name)
+		}}.Tree(from.File, to)
+	}
+	return files.PullFile(c, from.File, to)
+}
+
+func newFileEdit(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "edit INSTANCE/PATH", Short: "Edit a file of an instance in $EDITOR",
+		Example: "  cuib file edit web/etc/hosts",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(instancePaths, none),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := e.filePath(args[0])
+			if err != nil {
+				return err
+			}
+			return e.editGuestFile(cmd.Context(), p)
+		},
+	}
+}
+
+func (e *env) editGuestFile(ctx context.Context, p files.Path) error {
+	c, err := e.sftp(ctx, p.Instance)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	dir, err := os.MkdirTemp("", "cuib-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, path.Base(p.File)) // Editors look at the ending.
+	err = files.PullFile(c, p.File, name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	before, berr := os.ReadFile(name)
+	if err := e.editFile(ctx, name); err != nil {
+		return err
+	}
+	after, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // Nothing was written.
+	}
+	if err != nil {
+		return err
+	}
+	defer after.Close()
+	if text, err := os.ReadFile(name); err != nil || berr == nil && string(text) == string(before) {
+		return err
+	}
+	keep := files.Attributes{UID: -1, GID: -1}
+	push := files.Pusher{FS: c, To: p, Attributes: keep}
+	if berr == nil {
+		return push.Replace(after)
+	}
+	return push.Stream(path.Base(p.File), after, 0o644)
+}
+
+func newFileDelete(e *env) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "delete INSTANCE/PATH...", Aliases: []string{"rm"}, Short: "Delete files of an instance",
+		Example: "  cuib file delete web/tmp/old\n  cuib file delete --force web/srv/site",
+		Args:    needs(1, -1), ValidArgsFunction: e.complete(instancePaths),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			remove := (*sftp.Client).Remove
+			if force {
+				remove = (*sftp.Client).RemoveAll
+			}
+			for _, a := range args {
+				if err := e.deleteFile(cmd.Context(), a, remove); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "delete directories with all that is in them")
+	return cmd
+}
+
+func (e *env) deleteFile(ctx context.Context, arg string, remove func(*sftp.Client, string) error) error {
+	p, err := e.filePath(arg)
+	if err != nil {
+		return err
+	}
+	c, err := e.sftp(ctx, p.Instance)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return files.Explain(p.File, remove(c, p.File))
+}
+
+func newFileCreate(e *env) *cobra.Command {
+	var o fileOptions
+	cmd := &cobra.Command{
+		Use: "create INSTANCE/PATH [LINK-TARGET]", Short: "Make a file, a directory or a link in an instance",
+		Example: "  cuib file create web/srv/empty\n  cuib file create --type directory web/srv/www\n  cuib file create --type symlink web/srv/now releases/7",
+		Args:    needs(1, 2), ValidArgsFunction: e.complete(instancePaths, none),
+		RunE: func(cmd *cobra.Command, args []string) error { return e.createFile(cmd.Context(), o, args) },
+	}
+	o.flags(cmd)
+	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "go on if it exists")
+	cmd.Flags().StringVar(&o.typ, "type", "file", "file, directory or symlink")
+	return cmd
+}
+
+func (e *env) createFile(ctx context.Context, o fileOptions, args []string) error {
+	p, err := e.filePath(args[0])
+	if err != nil {
+		return err
+	}
+	a, err := o.attributes()
+	if err != nil {
+		return err
+	}
+	if (o.typ == "symlink") != (len(args) == 2) {
+		return errs.Invalidf("a target is for --type symlink, and only for it")
+	}
+	c, err := e.sftp(ctx, p.Instance)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	maker := files.Maker{Pusher: files.Pusher{FS: c, To: p, Attributes: a, CreateDirs: o.createDirs}, Force: o.force}
+	switch o.typ {
+	case "file":
+		return maker.File()
+	case "directory":
+		return maker.Dir()
+	case "symlink":
+		return maker.Link(args[1])
+	}
+	return errs.Invalidf("type %q is none of file, directory, symlink", o.typ)
+}
+
+func newFileMount(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "mount INSTANCE[/PATH] TARGET", Short: "Mount files of an instance on this host",
+		Long:    "Mount a directory of an instance on an empty directory of this host, until you\ninterrupt the command or unmount the directory.",
+		Example: "  cuib file mount web/srv ~/web",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(instancePaths, localFiles),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !strings.Contains(args[0], "/") {
+				args[0] += "/"
+			}
+			p, err := e.filePath(args[0])
+			if err != nil {
+				return err
+			}
+			return e.mount(cmd.Context(), p, args[1])
+		},
+	}
+}
+
+func (e *env) mount(ctx context.Context, p files.Path, target string) error {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	c, err := e.sftp(ctx, p.Instance)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return mount.Serve(ctx, c, p.File, target, func() {
+		e.warn("%s is mounted on %s: press ctrl+c to unmount it", p, target)
+	})
+}

@@ -1,0 +1,340 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+var networkColumns = []output.Column[api.Network]{
+	{Key: 'n', Name: "NAME", Value: func(n api.Network) string { return n.Name }},
+	{Key: 't', Name: "TYPE", Value: func(n api.Network) string { return n.Type }},
+	{Key: 'm', Name: "MANAGED", Value: func(n api.Network) string { return yesNo(n.Managed) }},
+	{Key: '4', Name: "IPV4", Value: func(n api.Network) string { return n.Config["ipv4.address"] }},
+	{Key: '6', Name: "IPV6", Value: func(n api.Network) string { return n.Config["ipv6.address"] }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(n api.Network) string { return n.Description }},
+	{Key: 'u', Name: "USED BY", Value: func(n api.Network) string { return count(n.UsedBy) }},
+	{Key: 's', Name: "STATE", Value: func(n api.Network) string { return n.Status }},
+	{Key: 'e', Name: "PROJECT", Value: func(n api.Network) string { return n.Project }},
+}
+
+var leaseColumns = []output.Column[api.NetworkLease]{
+	{Key: 'h', Name: "HOSTNAME", Value: func(l api.NetworkLease) string { return l.Hostname }},
+	{Key: 'm', Name: "MAC ADDRESS", Value: func(l api.NetworkLease) string { return l.Hwaddr }},
+	{Key: 'i', Name: "IP ADDRESS", Value: func(l api.NetworkLease) string { return l.Address }},
+	{Key: 't', Name: "TYPE", Value: func(l api.NetworkLease) string { return l.Type }},
+	{Key: 'L', Name: "LOCATION", Value: func(l api.NetworkLease) string { return l.Location }},
+}
+
+func newNetwork(e *env) *cobra.Command {
+	return group("network", "Manage networks, and what is in them",
+		"  cuib network create lab ipv4.address=10.77.0.1/24\n  cuib network list-leases cuibbr0",
+		newNetworkAttach(e), newNetworkAttachProfile(e), newNetworkCreate(e), newNetworkDelete(e), newNetworkDetach(e),
+		newNetworkDetachProfile(e), newNetworkEdit(e), newKeyGet(e, networkKeysOwner(e)), newNetworkInfo(e), newNetworkList(e),
+		newNetworkLeases(e), newNetworkRename(e), newKeySet(e, networkKeysOwner(e)), newNetworkShow(e), newKeyUnset(e, networkKeysOwner(e)),
+	)
+}
+
+func (e *env) changeNetwork(ctx context.Context, name string, change func(*api.NetworkPut) error) error {
+	n, etag, err := e.client().Network(ctx, name)
+	if err != nil {
+		return err
+	}
+	if n.Config == nil {
+		n.Config = api.ConfigMap{}
+	}
+	if err := change(&n.NetworkPut); err != nil {
+		return err
+	}
+	return e.client().UpdateNetwork(ctx, name, n.NetworkPut, etag)
+}
+
+func networkKeysOwner(e *env) keysOwner {
+	return keysOwner{
+		command: "network", arg: "NETWORK", pair: "cuibbr0 ipv6.address=none", names: networks, keys: networkKeys,
+		read: func(ctx context.Context, name string) (any, api.ConfigMap, error) {
+			n, _, err := e.client().Network(ctx, name)
+			return n, n.Config, err
+		},
+		setKeys: func(ctx context.Context, name string, keys api.ConfigMap) error {
+			return e.changeNetwork(ctx, name, func(n *api.NetworkPut) error { return setKeys(n.Config, keys) })
+		},
+		setProperties: func(ctx context.Context, name string, values api.ConfigMap) error {
+			return e.changeNetwork(ctx, name, func(n *api.NetworkPut) error { return setProperties(n, values) })
+		},
+	}
+}
+
+func networkKeys(ctx context.Context, e *env, args []string) ([]string, error) {
+	n, _, err := e.client().Network(ctx, args[0])
+	return keysOf(n.Config), err
+}
+
+func newNetworkCreate(e *env) *cobra.Command {
+	var typ, description string
+	cmd := &cobra.Command{
+		Use: "create NETWORK [KEY=VALUE...]", Short: "Create a network",
+		Long:    "Create a network. YAML on the standard input, in the form that \"cuib network\nshow\" has, is what it begins with.",
+		Example: "  cuib network create lab\n  cuib network create lab ipv4.address=10.77.0.1/24 ipv6.address=none\n  cuib network create up --type macvlan parent=eth0",
+		Args:    needs(1, -1), ValidArgsFunction: e.complete(none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			req := api.NetworksPost{Name: args[0], Type: typ}
+			config, err := e.createConfig(args[1:], &req.NetworkPut)
+			if err != nil {
+				return err
+			}
+			req.Config = mergeKeys(req.Config, config)
+			if description != "" {
+				req.Description = description
+			}
+			if err := e.client().CreateNetwork(cmd.Context(), req); err != nil {
+				return err
+			}
+			e.say("Network %s created", args[0])
+			return nil
+		}),
+	}
+	cmd.Flags().StringVarP(&typ, "type", "t", "bridge", "bridge or macvlan")
+	cmd.Flags().StringVar(&description, "description", "", "text that describes the network")
+	return cmd
+}
+
+// createConfig reads what an object is created with: YAML from the standard
+// input into put, and arguments KEY=VALUE.
+func (e *env) createConfig(args []string, put any) (api.ConfigMap, error) {
+	text, err := e.piped()
+	if err != nil {
+		return nil, err
+	}
+	if err := output.ParseYAMLPart(text, put); err != nil {
+		return nil, err
+	}
+	return pairs(args)
+}
+
+// mergeKeys returns base with more in it.
+func mergeKeys(base, more api.ConfigMap) api.ConfigMap {
+	out := api.ConfigMap{}
+	for _, m := range []api.ConfigMap{base, more} {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func newNetworkDelete(e *env) *cobra.Command {
+	return e.deleteCommand("Network", showUse{"NETWORK", "networks", "  cuib network delete lab"}, networks,
+		func(ctx context.Context, name string) error { return e.client().DeleteNetwork(ctx, name) })
+}
+
+func newNetworkRename(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "rename NETWORK NAME", Short: "Rename an unused network",
+		Example: "  cuib network rename lab test",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(networks, none),
+		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
+			return e.client().RenameNetwork(cmd.Context(), args[0], args[1])
+		}),
+	}
+}
+
+func newNetworkList(e *env) *cobra.Command {
+	return listCommand(e, lister[api.Network]{
+		what: "networks", columns: networkColumns, usual: "ntm46dus", example: "  cuib network list",
+		read: func(ctx context.Context) ([]api.Network, error) { return e.client().Networks(ctx) },
+	})
+}
+
+func newNetworkShow(e *env) *cobra.Command {
+	return showCommand(e, showUse{"NETWORK", "a network", "  cuib network show cuibbr0"}, networks,
+		func(ctx context.Context, name string) (api.Network, string, error) {
+			return e.client().Network(ctx, name)
+		})
+}
+
+func newNetworkEdit(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "edit NETWORK", Short: "Edit a network as YAML",
+		Example: "  cuib network edit cuibbr0\n  cuib network edit cuibbr0 < cuibbr0.yaml",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(networks, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			return e.edit(ctx, edit{
+				help: editHelp,
+				read: func() (any, string, error) {
+					n, etag, err := e.client().Network(ctx, args[0])
+					return n, etag, err
+				},
+				write: func(text []byte, etag string) error {
+					var put api.NetworkPut
+					if err := output.ParseYAMLPart(text, &put); err != nil {
+						return err
+					}
+					return e.client().UpdateNetwork(ctx, args[0], put, etag)
+				},
+			})
+		}),
+	}
+}
+
+func newNetworkLeases(e *env) *cobra.Command {
+	var v listView
+	cmd := &cobra.Command{
+		Use: "list-leases NETWORK", Short: "List the addresses that a network has given out",
+		Long:    "List the addresses that a network has given out. Columns:\n\n" + output.Describe(leaseColumns),
+		Example: "  cuib network list-leases cuibbr0",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(networks, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			all, err := e.client().NetworkLeases(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return show(e, v, leaseColumns, all)
+		}),
+	}
+	v.flags(cmd, "hmit")
+	return cmd
+}
+
+func newNetworkInfo(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "info NETWORK", Short: "Show the state of a network's interface",
+		Example: "  cuib network info cuibbr0",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(networks, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			s, err := e.client().NetworkState(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			e.writeNetwork(args[0], s)
+			return nil
+		}),
+	}
+}
+
+func (e *env) writeNetwork(name string, s api.NetworkState) {
+	fmt.Fprintf(e.Out, "Name: %s\nMAC address: %s\nMTU: %d\nState: %s\nType: %s\n", name, s.Hwaddr, s.Mtu, s.State, s.Type)
+	if len(s.Addresses) > 0 {
+		fmt.Fprint(e.Out, "\nAddresses:\n")
+	}
+	for _, a := range s.Addresses {
+		fmt.Fprintf(e.Out, "  %s: %s/%s (%s)\n", a.Family, a.Address, a.Netmask, a.Scope)
+	}
+	if c := s.Counters; c != nil {
+		fmt.Fprintf(e.Out, "\nTraffic:\n  Received: %s in %d packets\n  Sent: %s in %d packets\n",
+			size(c.BytesReceived), c.PacketsReceived, size(c.BytesSent), c.PacketsSent)
+	}
+	if s.Bridge != nil {
+		fmt.Fprintf(e.Out, "\nBridge:\n  ID: %s\n  STP: %t\n", s.Bridge.ID, s.Bridge.STP)
+		for _, d := range s.Bridge.UpperDevices {
+			fmt.Fprintf(e.Out, "  Interface: %s\n", d)
+		}
+	}
+}
+
+const attachUsage = " [DEVICE [INTERFACE]]"
+
+func newNetworkAttach(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "attach NETWORK INSTANCE" + attachUsage, Short: "Give an instance an interface in a network",
+		Example: "  cuib network attach lab web eth1",
+		Args:    needs(2, 4), ValidArgsFunction: e.complete(networks, instances, none),
+		RunE: named(2, func(cmd *cobra.Command, args []string) error {
+			return e.attach(cmd.Context(), instanceDeviceOwner(e), args)
+		}),
+	}
+}
+
+func newNetworkAttachProfile(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "attach-profile NETWORK PROFILE" + attachUsage, Short: "Give a profile an interface in a network",
+		Example: "  cuib network attach-profile lab small eth1",
+		Args:    needs(2, 4), ValidArgsFunction: e.complete(networks, profiles, none),
+		RunE: named(2, func(cmd *cobra.Command, args []string) error {
+			return e.attach(cmd.Context(), profileDeviceOwner(e), args)
+		}),
+	}
+}
+
+// attach adds a NIC; args are NETWORK, its owner, and maybe the names of the
+// device and of the interface in the guest.
+func (e *env) attach(ctx context.Context, o deviceOwner, args []string) error {
+	network, owner := args[0], args[1]
+	device := network
+	if len(args) > 2 {
+		device = args[2]
+	}
+	nic := api.ConfigMap{"type": "nic", "network": network}
+	if len(args) > 3 {
+		nic["name"] = args[3]
+	}
+	n, _, err := e.client().Network(ctx, network)
+	if err != nil {
+		return err
+	}
+	if !n.Managed { // It is an interface of the host.
+		delete(nic, "network")
+		nic["parent"], nic["nictype"] = network, "macvlan"
+		if n.Type == "bridge" {
+			nic["nictype"] = "bridged"
+		}
+	}
+	return o.change(ctx, owner, func(devices, _ api.DevicesMap) error {
+		if devices[device] != nil {
+			return errs.Conflictf("%q has a device %q already", owner, device)
+		}
+		devices[device] = nic
+		return nil
+	})
+}
+
+func newNetworkDetach(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "detach NETWORK INSTANCE [DEVICE]", Short: "Take an interface away from an instance",
+		Example: "  cuib network detach lab web",
+		Args:    needs(2, 3), ValidArgsFunction: e.complete(networks, instances, none),
+		RunE: named(2, func(cmd *cobra.Command, args []string) error {
+			return e.detach(cmd.Context(), instanceDeviceOwner(e), args)
+		}),
+	}
+}
+
+func newNetworkDetachProfile(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "detach-profile NETWORK PROFILE [DEVICE]", Short: "Take an interface away from a profile",
+		Example: "  cuib network detach-profile lab small",
+		Args:    needs(2, 3), ValidArgsFunction: e.complete(networks, profiles, none),
+		RunE: named(2, func(cmd *cobra.Command, args []string) error {
+			return e.detach(cmd.Context(), profileDeviceOwner(e), args)
+		}),
+	}
+}
+
+// detach removes the NIC that is in a network; args are NETWORK, its owner,
+// and the device if there are several.
+func (e *env) detach(ctx context.Context, o deviceOwner, args []string) error {
+	network, owner := args[0], args[1]
+	return o.change(ctx, owner, func(devices, _ api.DevicesMap) error {
+		var found []string
+		for _, name := range keysOf(devices) {
+			d := devices[name]
+			if d["type"] == "nic" && (d["network"] == network || d["parent"] == network) && (len(args) < 3 || name == args[2]) {
+				found = append(found, name)
+			}
+		}
+		switch len(found) {
+		case 0:
+			return errs.NotFoundf("%q has no such interface in network %q", owner, network)
+		case 1:
+			delete(devices, found[0])
+			return nil
+		}
+		return errs.Invalidf("%q has several interfaces in network %q: name one of %q", owner, network, found)
+	})
+}

@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+var profileColumns = []output.Column[api.Profile]{
+	{Key: 'n', Name: "NAME", Value: func(p api.Profile) string { return p.Name }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(p api.Profile) string { return p.Description }},
+	{Key: 'u', Name: "USED BY", Value: func(p api.Profile) string { return count(p.UsedBy) }},
+	{Key: 'e', Name: "PROJECT", Value: func(p api.Profile) string { return p.Project }},
+}
+
+func newProfile(e *env) *cobra.Command {
+	return group("profile", "Manage profiles: configuration that instances share",
+		"  cuib profile create small\n  cuib profile set small limits.memory=512MiB\n  cuib profile add web small",
+		newProfileAdd(e), newProfileAssign(e), newProfileCopy(e), newProfileCreate(e), newProfileDelete(e),
+		newDevice(e, profileDeviceOwner(e)), newProfileEdit(e), newKeyGet(e, profileKeysOwner(e)), newProfileList(e),
+		newProfileRemove(e), newProfileRename(e), newKeySet(e, profileKeysOwner(e)), newProfileShow(e), newKeyUnset(e, profileKeysOwner(e)),
+	)
+}
+
+// changeProfile reads a profile, changes it, and writes it back.
+func (e *env) changeProfile(ctx context.Context, name string, change func(*api.ProfilePut) error) error {
+	p, etag, err := e.client().Profile(ctx, name)
+	if err != nil {
+		return err
+	}
+	if p.Config == nil {
+		p.Config = api.ConfigMap{}
+	}
+	if p.Devices == nil {
+		p.Devices = api.DevicesMap{}
+	}
+	if err := change(&p.ProfilePut); err != nil {
+		return err
+	}
+	return e.client().UpdateProfile(ctx, name, p.ProfilePut, etag)
+}
+
+func profileKeysOwner(e *env) keysOwner {
+	return keysOwner{
+		command: "profile", arg: "PROFILE", pair: "default limits.memory=1GiB", names: profiles, keys: profileKeys,
+		read: func(ctx context.Context, name string) (any, api.ConfigMap, error) {
+			p, _, err := e.client().Profile(ctx, name)
+			return p, p.Config, err
+		},
+		setKeys: func(ctx context.Context, name string, keys api.ConfigMap) error {
+			return e.changeProfile(ctx, name, func(p *api.ProfilePut) error { return setKeys(p.Config, keys) })
+		},
+		setProperties: func(ctx context.Context, name string, values api.ConfigMap) error {
+			return e.changeProfile(ctx, name, func(p *api.ProfilePut) error { return setProperties(p, values) })
+		},
+	}
+}
+
+func newProfileCreate(e *env) *cobra.Command {
+	var description string
+	cmd := &cobra.Command{
+		Use: "create PROFILE", Short: "Create a profile",
+		Long:    "Create a profile. YAML on the standard input, in the form that \"cuib profile\nshow\" has, is what is in it.",
+		Example: "  cuib profile create small\n  cuib profile create small < small.yaml",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			req := api.ProfilesPost{Name: args[0]}
+			text, err := e.piped()
+			if err != nil {
+				return err
+			}
+			if err := output.ParseYAMLPart(text, &req.ProfilePut); err != nil {
+				return err
+			}
+			if description != "" {
+				req.Description = description
+			}
+			if err := e.client().CreateProfile(cmd.Context(), req); err != nil {
+				return err
+			}
+			e.say("Profile %s created", args[0])
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&description, "description", "", "text that describes the profile")
+	return cmd
+}
+
+func newProfileCopy(e *env) *cobra.Command {
+	var refresh bool
+	cmd := &cobra.Command{
+		Use: "copy PROFILE NAME", Aliases: []string{"cp"}, Short: "Copy a profile",
+		Example: "  cuib profile copy small smaller",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(profiles, none),
+		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			p, _, err := e.client().Profile(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			err = e.client().CreateProfile(ctx, api.ProfilesPost{ProfilePut: p.ProfilePut, Name: args[1]})
+			if refresh && errs.Is(err, errs.Conflict) {
+				return e.client().UpdateProfile(ctx, args[1], p.ProfilePut, "")
+			}
+			return err
+		}),
+	}
+	cmd.Flags().BoolVar(&refresh, "refresh", false, "replace a profile of that name")
+	return cmd
+}
+
+func newProfileDelete(e *env) *cobra.Command {
+	return e.deleteCommand("Profile", showUse{"PROFILE", "profiles", "  cuib profile delete small"}, profiles,
+		func(ctx context.Context, name string) error { return e.client().DeleteProfile(ctx, name) })
+}
+
+func newProfileRename(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "rename PROFILE NAME", Short: "Rename a profile",
+		Example: "  cuib profile rename small tiny",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(profiles, none),
+		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
+			return e.client().RenameProfile(cmd.Context(), args[0], args[1])
+		}),
+	}
+}
+
+func newProfileEdit(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "edit PROFILE", Short: "Edit a profile as YAML",
+		Long:    "Edit a profile as YAML in $EDITOR. YAML on the standard input is taken instead.",
+		Example: "  cuib profile edit default\n  cuib profile edit default < default.yaml",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(profiles, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			return e.edit(ctx, edit{
+				help: editHelp,
+				read: func() (any, string, error) {
+					p, etag, err := e.client().Profile(ctx, args[0])
+					return p, etag, err
+				},
+				write: func(text []byte, etag string) error {
+					var put api.ProfilePut
+					if err := output.ParseYAMLPart(text, &put); err != nil {
+						return err
+					}
+					return e.client().UpdateProfile(ctx, args[0], put, etag)
+				},
+			})
+		}),
+	}
+}
+
+func newProfileList(e *env) *cobra.Command {
+	return listCommand(e, lister[api.Profile]{
+		what: "profiles", columns: profileColumns, usual: "ndu", example: "  cuib profile list",
+		read: func(ctx context.Context) ([]api.Profile, error) { return e.client().Profiles(ctx) },
+	})
+}
+
+func newProfileShow(e *env) *cobra.Command {
+	return showCommand(e, showUse{"PROFILE", "a profile", "  cuib profile show default"}, profiles,
+		func(ctx context.Context, name string) (api.Profile, string, error) {
+			return e.client().Profile(ctx, name)
+		})
+}
+
+func newProfileAssign(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "assign INSTANCE PROFILE,...", Aliases: []string{"apply"}, Short: "Give an instance these profiles and no others",
+		Example: "  cuib profile assign web default,small\n  cuib profile assign web ''",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(instances, profiles, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			list := []string{}
+			if args[1] != "" {
+				list = strings.Split(args[1], ",")
+			}
+			return e.changeProfiles(cmd.Context(), args[0], func([]string) ([]string, error) { return list, nil })
+		}),
+	}
+}
+
+func newProfileAdd(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "add INSTANCE PROFILE", Short: "Add a profile to an instance",
+		Example: "  cuib profile add web small",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(instances, profiles, none),
+		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
+			return e.changeProfiles(cmd.Context(), args[0], func(list []string) ([]string, error) {
+				if slices.Contains(list, args[1]) {
+					return nil, errs.Conflictf("instance %q has the profile %q already", args[0], args[1])
+				}
+				return append(list, args[1]), nil
+			})
+		}),
+	}
+}
+
+func newProfileRemove(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove INSTANCE PROFILE", Short: "Remove a profile from an instance",
+		Example: "  cuib profile remove web small",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(instances, profiles, none),
+		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
+			return e.changeProfiles(cmd.Context(), args[0], func(list []string) ([]string, error) {
+				i := slices.Index(list, args[1])
+				if i < 0 {
+					return nil, errs.NotFoundf("instance %q does not have the profile %q", args[0], args[1])
+				}
+				return slices.Delete(list, i, i+1), nil
+			})
+		}),
+	}
+}
+
+func (e *env) changeProfiles(ctx context.Context, instance string, change func([]string) ([]string, error)) error {
+	return e.changeInstance(ctx, instance, func(in *api.Instance) (err error) {
+		in.Profiles, err = change(in.Profiles)
+		return err
+	})
+}

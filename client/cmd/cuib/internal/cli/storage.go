@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+var poolColumns = []output.Column[api.StoragePool]{
+	{Key: 'n', Name: "NAME", Value: func(p api.StoragePool) string { return p.Name }},
+	{Key: 'D', Name: "DRIVER", Value: func(p api.StoragePool) string { return p.Driver }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(p api.StoragePool) string { return p.Description }},
+	{Key: 'S', Name: "SOURCE", Value: func(p api.StoragePool) string { return p.Config["source"] }},
+	{Key: 'u', Name: "USED BY", Value: func(p api.StoragePool) string { return count(p.UsedBy) }},
+	{Key: 's', Name: "STATE", Value: func(p api.StoragePool) string { return strings.ToUpper(p.Status) }},
+}
+
+var volumeColumns = []output.Column[api.StorageVolume]{
+	{Key: 't', Name: "TYPE", Value: func(v api.StorageVolume) string { return v.Type }},
+	{Key: 'n', Name: "NAME", Value: func(v api.StorageVolume) string { return v.Name }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(v api.StorageVolume) string { return v.Description }},
+	{Key: 'c', Name: "CONTENT TYPE", Value: func(v api.StorageVolume) string { return v.ContentType }},
+	{Key: 'u', Name: "USED BY", Value: func(v api.StorageVolume) string { return count(v.UsedBy) }},
+	{Key: 'e', Name: "PROJECT", Value: func(v api.StorageVolume) string { return v.Project }},
+	{Key: 'L', Name: "LOCATION", Value: func(v api.StorageVolume) string { return v.Location }},
+}
+
+// drivers are the storage drivers that the daemon can have.
+var drivers = []string{"overlay", "btrfs", "dir"}
+
+func newStorage(e *env) *cobra.Command {
+	volume := group("volume", "Show what is in a storage pool", "  cuib storage volume list default", newVolumeList(e), newVolumeShow(e))
+	return group("storage", "Manage storage pools",
+		"  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage info fast",
+		newStorageCreate(e), newStorageDelete(e), newStorageEdit(e), newKeyGet(e, poolKeysOwner(e)), newStorageInfo(e),
+		newStorageList(e), newKeySet(e, poolKeysOwner(e)), newStorageShow(e), newKeyUnset(e, poolKeysOwner(e)), volume,
+	)
+}
+
+func (e *env) changePool(ctx context.Context, name string, change func(*api.StoragePoolPut) error) error {
+	p, etag, err := e.client().StoragePool(ctx, name)
+	if err != nil {
+		return err
+	}
+	if p.Config == nil {
+		p.Config = api.ConfigMap{}
+	}
+	if err := change(&p.StoragePoolPut); err != nil {
+		return err
+	}
+	return e.client().UpdateStoragePool(ctx, name, p.StoragePoolPut, etag)
+}
+
+func poolKeysOwner(e *env) keysOwner {
+	return keysOwner{
+		command: "storage", arg: "POOL", pair: "default size=50GiB", names: pools, keys: poolKeys,
+		read: func(ctx context.Context, name string) (any, api.ConfigMap, error) {
+			p, _, err := e.client().StoragePool(ctx, name)
+			return p, p.Config, err
+		},
+		setKeys: func(ctx context.Context, name string, keys api.ConfigMap) error {
+			return e.changePool(ctx, name, func(p *api.StoragePoolPut) error { return setKeys(p.Config, keys) })
+		},
+		setProperties: func(ctx context.Context, name string, values api.ConfigMap) error {
+			return e.changePool(ctx, name, func(p *api.StoragePoolPut) error { return setProperties(p, values) })
+		},
+	}
+}
+
+func poolKeys(ctx context.Context, e *env, args []string) ([]string, error) {
+	p, _, err := e.client().StoragePool(ctx, args[0])
+	return keysOf(p.Config), err
+}
+
+func newStorageCreate(e *env) *cobra.Command {
+	var description string
+	cmd := &cobra.Command{
+		Use: "create POOL DRIVER [KEY=VALUE...]", Short: "Create a storage pool",
+		Long: `Create a storage pool with one of the drivers
+
+  overlay  layers in a directory; the default
+  btrfs    subvolumes of a btrfs file system: a new one in a file of "size", one
+           on a block device, or a directory on one that exists, as "source" says
+  dir      plain directories, which copies everything`,
+		Example: "  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage create small btrfs size=10GiB",
+		Args:    needs(2, -1), ValidArgsFunction: e.complete(none, driverNames, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			req := api.StoragePoolsPost{Name: args[0], Driver: args[1]}
+			config, err := e.createConfig(args[2:], &req.StoragePoolPut)
+			if err != nil {
+				return err
+			}
+			req.Config = mergeKeys(req.Config, config)
+			if description != "" {
+				req.Description = description
+			}
+			if err := e.client().CreateStoragePool(cmd.Context(), req); err != nil {
+				return err
+			}
+			e.say("Storage pool %s created", args[0])
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&description, "description", "", "text that describes the pool")
+	return cmd
+}
+
+func driverNames(context.Context, *env, []string) ([]string, error) { return drivers, nil }
+
+func newStorageDelete(e *env) *cobra.Command {
+	return e.deleteCommand("Storage pool", showUse{"POOL", "unused storage pools", "  cuib storage delete fast"}, pools,
+		func(ctx context.Context, name string) error { return e.client().DeleteStoragePool(ctx, name) })
+}
+
+func newStorageList(e *env) *cobra.Command {
+	return listCommand(e, lister[api.StoragePool]{
+		what: "storage pools", columns: poolColumns, usual: "nDdus", example: "  cuib storage list",
+		read: func(ctx context.Context) ([]api.StoragePool, error) { return e.client().StoragePools(ctx) },
+	})
+}
+
+func newStorageShow(e *env) *cobra.Command {
+	return showCommand(e, showUse{"POOL", "a storage pool", "  cuib storage show default"}, pools,
+		func(ctx context.Context, name string) (api.StoragePool, string, error) {
+			return e.client().StoragePool(ctx, name)
+		})
+}
+
+func newStorageEdit(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "edit POOL", Short: "Edit a storage pool as YAML",
+		Example: "  cuib storage edit default\n  cuib storage edit default < default.yaml",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(pools, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			return e.edit(ctx, edit{
+				help: editHelp,
+				read: func() (any, string, error) {
+					p, etag, err := e.client().StoragePool(ctx, args[0])
+					return p, etag, err
+				},
+				write: func(text []byte, etag string) error {
+					var put api.StoragePoolPut
+					if err := output.ParseYAMLPart(text, &put); err != nil {
+						return err
+					}
+					return e.client().UpdateStoragePool(ctx, args[0], put, etag)
+				},
+			})
+		}),
+	}
+}
+
+func newStorageInfo(e *env) *cobra.Command {
+	var bytes bool
+	cmd := &cobra.Command{
+		Use: "info POOL", Short: "Show how much room a storage pool has, and who uses it",
+		Example: "  cuib storage info default",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(pools, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			format := size[uint64]
+			if bytes {
+				format = func(n uint64) string { return fmt.Sprint(n) }
+			}
+			return e.storageInfo(cmd.Context(), args[0], format)
+		}),
+	}
+	cmd.Flags().BoolVar(&bytes, "bytes", false, "show plain numbers of bytes")
+	return cmd
+}
+
+func (e *env) storageInfo(ctx context.Context, name string, format func(uint64) string) error {
+	p, _, err := e.client().StoragePool(ctx, name)
+	if err != nil {
+		return err
+	}
+	room, err := e.client().StoragePoolResources(ctx, name)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.Out, "Name: %s\nDriver: %s\nDescription: %s\nStatus: %s\n", p.Name, p.Driver, p.Description, p.Status)
+	fmt.Fprintf(e.Out, "Space used: %s\nTotal space: %s\n", format(room.Space.Used), format(room.Space.Total))
+	if room.Inodes.Total > 0 {
+		fmt.Fprintf(e.Out, "Inodes used: %d\nTotal inodes: %d\n", room.Inodes.Used, room.Inodes.Total)
+	}
+	if len(p.UsedBy) > 0 {
+		fmt.Fprint(e.Out, "Used by:\n")
+	}
+	slices.Sort(p.UsedBy)
+	for _, u := range p.UsedBy {
+		fmt.Fprintf(e.Out, "  %s\n", strings.TrimPrefix(u, "/1.0/"))
+	}
+	return nil
+}
+
+func newVolumeList(e *env) *cobra.Command {
+	var v listView
+	cmd := &cobra.Command{
+		Use: "list POOL", Aliases: []string{"ls"}, Short: "List the volumes of a pool",
+		Long:    "List the volumes of a pool. Columns:\n\n" + output.Describe(volumeColumns),
+		Example: "  cuib storage volume list default",
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(pools, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			all, err := e.client().StorageVolumes(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return show(e, v, volumeColumns, all)
+		}),
+	}
+	v.flags(cmd, "tndcu")
+	return cmd
+}
+
+func newVolumeShow(e *env) *cobra.Command {
+	var v objectView
+	cmd := &cobra.Command{
+		Use: "show POOL TYPE/VOLUME", Short: "Show all of a volume",
+		Example: "  cuib storage volume show default container/web",
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(pools, volumes, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			typ, name, ok := strings.Cut(args[1], "/")
+			if !ok {
+				return errs.Invalidf("volume %q is not of the form TYPE/NAME, such as container/web", args[1])
+			}
+			volume, err := e.client().StorageVolume(cmd.Context(), args[0], typ, name)
+			return v.show(e, volume, err)
+		}),
+	}
+	v.flags(cmd)
+	return cmd
+}
+
+func volumes(ctx context.Context, e *env, args []string) ([]string, error) {
+	all, err := e.client().StorageVolumes(ctx, args[0])
+	var out []string
+	for _, v := range all {
+		out = append(out, v.Type+"/"+v.Name)
+	}
+	return out, err
+}
