@@ -9,8 +9,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"maps"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -98,10 +98,11 @@ func NewManager(ctx context.Context, publish func(typ string, metadata any)) *Ma
 	return &Manager{Log: slog.New(slog.DiscardHandler), base: ctx, publish: publish, ops: map[string]*Op{}, busy: map[string]*Op{}}
 }
 
-// Start runs a job in the background. It returns an error of kind
-// [errs.Conflict] if another operation works on one of the same objects.
-func (m *Manager) Start(job Job) (*Op, error) {
-	ctx, cancel := context.WithCancelCause(m.base)
+// Start runs a job in the background. The operation has the values of ctx,
+// but does not end with it. Start returns an error of kind [errs.Conflict] if
+// another operation works on one of the same objects.
+func (m *Manager) Start(ctx context.Context, job Job) (*Op, error) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	op := m.newOp(job, cancel)
 	if err := m.add(op); err != nil {
 		cancel(err)
@@ -111,18 +112,25 @@ func (m *Manager) Start(job Job) (*Op, error) {
 	if job.Run == nil {
 		return op, nil
 	}
+	stop := context.AfterFunc(m.base, func() { cancel(context.Cause(m.base)) }) //nolint:contextcheck // It ends with the daemon.
 	m.wg.Go(func() {
+		defer stop()
 		defer cancel(nil)
-		err := protect(ctx, op, job.Run)
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if errs.Is(err, errs.Internal) {
-			m.Log.ErrorContext(ctx, "operation failed", "operation", op.ID, "description", job.Description, "err", err)
-		}
-		m.finish(op, err)
+		m.finish(op, m.run(ctx, op))
 	})
 	return op, nil
+}
+
+// run does the work of an operation.
+func (m *Manager) run(ctx context.Context, op *Op) error {
+	err := protect(ctx, op, op.job.Run)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if errs.Is(err, errs.Internal) {
+		m.Log.ErrorContext(ctx, "operation failed", "operation", op.ID, "description", op.job.Description, "err", err)
+	}
+	return err
 }
 
 func (m *Manager) newOp(job Job, cancel context.CancelCauseFunc) *Op {

@@ -37,7 +37,8 @@ func (s *Server) patchImage(r *http.Request) (response, error) {
 }
 
 func (s *Server) deleteImage(r *http.Request) (response, error) {
-	return s.start(s.Images.Delete(r.Context(), r.PathValue("fingerprint")))
+	job, err := s.Images.Delete(r.Context(), r.PathValue("fingerprint"))
+	return s.start(r, job, err)
 }
 
 // createImage takes an upload, or makes an image of what the body says.
@@ -50,13 +51,15 @@ func (s *Server) createImage(r *http.Request) (response, error) {
 		if body.Source == nil {
 			return nil, errs.Invalidf("field \"source\" is missing in the request body")
 		}
-		return s.start(s.Images.Make(r.Context(), body))
+		job, err := s.Images.Make(r.Context(), body)
+		return s.start(r, job, err)
 	}
 	up, err := upload(r)
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Images.Import(r.Context(), up))
+	job, err := s.Images.Import(r.Context(), up)
+	return s.start(r, job, err)
 }
 
 // upload reads the headers of an upload and finds its parts.

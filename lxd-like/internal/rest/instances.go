@@ -57,7 +57,8 @@ func (s *Server) createInstance(r *http.Request) (response, error) {
 		return nil, errs.Newf(errs.Unsupported, "type is %q: this server runs containers only", body.Type)
 	}
 	body.Source.InstanceOnly = body.Source.InstanceOnly || body.Source.ContainerOnly
-	return s.start(s.Instances.Create(r.Context(), body))
+	job, err := s.Instances.Create(r.Context(), body)
+	return s.start(r, job, err)
 }
 
 // putInstances changes what all instances are doing.
@@ -69,7 +70,8 @@ func (s *Server) putInstances(r *http.Request) (response, error) {
 	if body.State == nil {
 		return nil, errs.Invalidf("field \"state\" is missing in the request body")
 	}
-	return s.start(s.Instances.SetStates(r.Context(), *body.State))
+	job, err := s.Instances.SetStates(r.Context(), *body.State)
+	return s.start(r, job, err)
 }
 
 func (s *Server) getInstance(r *http.Request) (response, error) {
@@ -102,7 +104,8 @@ func (s *Server) putInstance(r *http.Request) (response, error) {
 	if err := checkMatch(r, func() (any, error) { return s.instancePut(r) }); err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.Update(r.Context(), r.PathValue("name"), body))
+	job, err := s.Instances.Update(r.Context(), r.PathValue("name"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) patchInstance(r *http.Request) (response, error) {
@@ -126,11 +129,13 @@ func (s *Server) renameInstance(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.Rename(r.Context(), r.PathValue("name"), body))
+	job, err := s.Instances.Rename(r.Context(), r.PathValue("name"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) deleteInstance(r *http.Request) (response, error) {
-	return s.start(s.Instances.Delete(r.Context(), r.PathValue("name")))
+	job, err := s.Instances.Delete(r.Context(), r.PathValue("name"))
+	return s.start(r, job, err)
 }
 
 func (s *Server) getState(r *http.Request) (response, error) {
@@ -143,7 +148,8 @@ func (s *Server) putState(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.SetState(r.Context(), r.PathValue("name"), body))
+	job, err := s.Instances.SetState(r.Context(), r.PathValue("name"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) rebuildInstance(r *http.Request) (response, error) {
@@ -151,7 +157,8 @@ func (s *Server) rebuildInstance(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.Rebuild(r.Context(), r.PathValue("name"), body))
+	job, err := s.Instances.Rebuild(r.Context(), r.PathValue("name"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) execInstance(r *http.Request) (response, error) {
@@ -159,7 +166,8 @@ func (s *Server) execInstance(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.Exec(r.Context(), r.PathValue("name"), body))
+	job, err := s.Instances.Exec(r.Context(), r.PathValue("name"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) attachConsole(r *http.Request) (response, error) {
@@ -167,7 +175,8 @@ func (s *Server) attachConsole(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.Console(r.Context(), r.PathValue("name"), body))
+	job, err := s.Instances.Console(r.Context(), r.PathValue("name"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) getConsoleLog(r *http.Request) (response, error) {
@@ -236,10 +245,14 @@ func (s *Server) putMetadata(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMatch(r, func() (any, error) { return s.Instances.Metadata(r.Context(), r.PathValue("name")) }); err != nil {
+	if err := checkMatch(r, func() (any, error) { return s.metadata(r) }); err != nil {
 		return nil, err
 	}
 	return done(s.Instances.SetMetadata(r.Context(), r.PathValue("name"), body))
+}
+
+func (s *Server) metadata(r *http.Request) (any, error) {
+	return s.Instances.Metadata(r.Context(), r.PathValue("name"))
 }
 
 func (s *Server) patchMetadata(r *http.Request) (response, error) {

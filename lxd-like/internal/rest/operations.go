@@ -139,7 +139,7 @@ func (s *Server) listenEvents(r *http.Request) (response, error) {
 		defer l.Close()
 		conn, err := ws.Upgrade(w, r)
 		if err != nil {
-			return nil //nolint:nilerr // Upgrade has answered.
+			return nil // Upgrade has answered.
 		}
 		defer conn.Close()
 		s.sendEvents(conn.Watch(r.Context()), conn, l.C)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -139,9 +140,7 @@ func merge[T any](current T, r *http.Request) (T, error) {
 	if err := errors.Join(json.Unmarshal(old, &fields), json.Unmarshal(data, &changes)); err != nil {
 		return out, err
 	}
-	for name, value := range changes {
-		fields[name] = value
-	}
+	maps.Copy(fields, changes)
 	for _, name := range mergedFields {
 		if changes[name] == nil {
 			continue

@@ -5,6 +5,7 @@ package rest
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -122,15 +123,16 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
 	_ = errorResponse(errs.Newf(errs.Internal, "internal error: %v", p))(w, r) // The client may be gone.
 }
 
-// start answers with an operation that does the job.
-func (s *Server) start(job ops.Job, err error) (response, error) {
+// start answers with an operation that does a job.
+func (s *Server) start(r *http.Request, job ops.Job, err error) (response, error) {
 	if err != nil {
 		return nil, err
 	}
 	if urls := job.Resources["instances"]; urls != nil {
+		job.Resources = maps.Clone(job.Resources)
 		job.Resources["containers"] = urls // What older clients look for.
 	}
-	op, err := s.Ops.Start(job)
+	op, err := s.Ops.Start(r.Context(), job)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,8 @@ func (s *Server) createSnapshot(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.CreateSnapshot(r.Context(), r.PathValue("name"), body))
+	job, err := s.Instances.CreateSnapshot(r.Context(), r.PathValue("name"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) snapshot(r *http.Request) (api.InstanceSnapshot, error) {
@@ -48,7 +49,8 @@ func (s *Server) putSnapshot(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body))
+	job, err := s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) patchSnapshot(r *http.Request) (response, error) {
@@ -63,7 +65,8 @@ func (s *Server) patchSnapshot(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body))
+	job, err := s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) renameSnapshot(r *http.Request) (response, error) {
@@ -74,9 +77,11 @@ func (s *Server) renameSnapshot(r *http.Request) (response, error) {
 	if body.Migration {
 		return nil, errs.Newf(errs.Unsupported, "snapshots can't be moved to another server")
 	}
-	return s.start(s.Instances.RenameSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body))
+	job, err := s.Instances.RenameSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body)
+	return s.start(r, job, err)
 }
 
 func (s *Server) deleteSnapshot(r *http.Request) (response, error) {
-	return s.start(s.Instances.DeleteSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot")))
+	job, err := s.Instances.DeleteSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"))
+	return s.start(r, job, err)
 }
