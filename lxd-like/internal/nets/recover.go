@@ -2,7 +2,6 @@ package nets
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"sync"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/networks"
-	"github.com/cuib/cuib/shared/errs"
 )
 
 // Recover removes what a crash left half made or half removed, and makes the
@@ -153,8 +151,7 @@ const (
 	longPause  = time.Minute
 )
 
-// guard repairs a network whenever something of it is missing, until ctx ends
-// or the network is gone.
+// guard repairs a network whenever something of it is missing, until ctx ends.
 func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Config) {
 	pause := shortPause
 	for ctx.Err() == nil {
@@ -167,13 +164,9 @@ func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Co
 			pause = shortPause
 		}
 		if err == nil {
-			s.Log.WarnContext(ctx, "network was disturbed, applying it again", "network", cfg.Name, "missing", missing)
-			err = s.Repair(ctx, cfg.Name)
+			err = s.restore(ctx, cfg, missing)
 		}
-		if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Conflict) && s.failure(cfg.Name) == nil {
-			return // It is removed; a change of it begins a new guard.
-		}
-		if err != nil && !errors.Is(err, context.Canceled) {
+		if err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot keep a network", "network", cfg.Name, "err", err)
 		}
 		select {
@@ -182,4 +175,29 @@ func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Co
 		}
 		pause = min(pause*2, longPause)
 	}
+}
+
+// restore applies a network of which something is missing, unless that is so
+// because it was changed or removed meanwhile.
+func (s *Service) restore(ctx context.Context, cfg networks.Config, missing string) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	all, err := s.records(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range all {
+		now, err := s.config(n)
+		if err != nil || n.Status != db.Ready || !reflect.DeepEqual(now, cfg) {
+			continue
+		}
+		d, err := s.driver(n.Type)
+		if err != nil {
+			return err
+		}
+		s.Log.WarnContext(ctx, "network was disturbed, applying it again", "network", n.Name, "missing", missing)
+		return s.apply(ctx, n, d)
+	}
+	return nil
 }
