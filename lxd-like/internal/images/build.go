@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -365,6 +366,15 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 		args = append(args, "--dpkgopt="+o)
 	}
 	return append(args, "--customize-hook="+filepath.Join(work, "customize.sh"), b.source.suite, "-", list), nil
+}
+
+// Recipe identifies what the builder does: images of the same suite and
+// recipe differ in nothing but the versions of packages.
+func Recipe() string {
+	h := sha256.New()
+	fmt.Fprintln(h, packages)
+	h.Write(customize)
+	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
 func packagesOf(suite string) []string {

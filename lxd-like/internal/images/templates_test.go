@@ -1,0 +1,141 @@
+package images_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cuib/cuib/lxd-like/internal/images"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// volume makes a directory as an instance's volume is, with one template "t".
+func volume(t *testing.T, template string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{"rootfs/etc", "templates"} {
+		must(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "templates/t"), []byte(template), 0o644))
+	return dir
+}
+
+func meta(target string, t api.ImageMetadataTemplate) api.ImageMetadata {
+	if t.Template == "" {
+		t.Template = "t"
+	}
+	if t.When == nil {
+		t.When = []string{"create", "start"}
+	}
+	return api.ImageMetadata{Templates: map[string]*api.ImageMetadataTemplate{target: &t}}
+}
+
+var vars = images.Vars{
+	Name: "web", Architecture: "x86_64", Privileged: true,
+	Config:  map[string]string{"user.motd": "hi <&>", "limits.cpu": "2"},
+	Devices: map[string]map[string]string{"eth0": {"type": "nic"}},
+}
+
+func TestRenderTemplates(t *testing.T) {
+	tests := map[string]struct{ template, want, bad string }{
+		"instance":       {template: "{{ instance.name }} {{ container.name }} {{ instance.privileged }} {{ instance.ephemeral }}", want: "web web true false"},
+		"config":         {template: `{{ config_get("user.motd", "x") }}|{{ config_get("user.none", "default") }}`, want: "hi <&>|default"},
+		"config as map":  {template: `{% for k, v in config %}{{ k }}={{ v }};{% endfor %}`, want: "limits.cpu=2;user.motd=hi <&>;"},
+		"condition":      {template: `{% if config_get("user.none", "") == "" %}empty{% else %}{{ trigger }}{% endif %}`, want: "empty"},
+		"trigger, path":  {template: "{{ trigger }} {{ path }} {{ properties.a }} {{ devices.eth0.type }}", want: "create /etc/f b nic"},
+		"line ends":      {template: "a\n{{ instance.name }}\n", want: "a\nweb\n"},
+		"include":        {template: `{% include "/etc/passwd" %}`, bad: "include"},
+		"ssi":            {template: `{% ssi "/etc/passwd" %}`, bad: "ssi"},
+		"extends":        {template: `{% extends "/etc/passwd" %}`, bad: "extends"},
+		"syntax":         {template: "{{ instance.name", bad: "/etc/f"},
+		"unknown filter": {template: "{{ instance.name|frobnicate }}", bad: "frobnicate"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := volume(t, tt.template)
+			err := images.RenderTemplates(dir, meta("/etc/f", api.ImageMetadataTemplate{Properties: map[string]string{"a": "b"}}), images.OnCreate, vars)
+			if tt.bad != "" {
+				if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), tt.bad) {
+					t.Errorf("got %v, want it to name %s", err, tt.bad)
+				}
+				return
+			}
+			must(t, err)
+			if got, err := os.ReadFile(filepath.Join(dir, "rootfs/etc/f")); err != nil || string(got) != tt.want {
+				t.Errorf("got %q, %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestRenderTemplatesWhere(t *testing.T) {
+	host := t.TempDir()
+	secret := filepath.Join(host, "secret")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	tests := map[string]struct {
+		target, before string // A shell script in rootfs.
+		template       api.ImageMetadataTemplate
+		want           string // What a shell script in rootfs, after, prints.
+		after          string
+		bad            string
+	}{
+		"new":              {target: "/etc/f", after: "cat etc/f; stat -c %a:%u:%g etc/f", want: "web644:0:0"},
+		"new directory":    {target: "/a/b/f", after: "cat a/b/f", want: "web"},
+		"existing":         {target: "/etc/f", before: "echo longer > etc/f; chmod 604 etc/f", after: "cat etc/f; stat -c %a etc/f", want: "web604"},
+		"mode":             {target: "/etc/f", template: api.ImageMetadataTemplate{Mode: "0755"}, after: "stat -c %a etc/f", want: "755"},
+		"create only":      {target: "/etc/f", before: "printf old > etc/f", template: api.ImageMetadataTemplate{CreateOnly: true}, after: "cat etc/f", want: "old"},
+		"other trigger":    {target: "/etc/f", template: api.ImageMetadataTemplate{When: []string{"copy"}}, after: "ls etc", want: ""},
+		"dots":             {target: "/../../../etc/f", after: "cat etc/f", want: "web"},
+		"link to the host": {target: "/etc/f", before: "ln -s $HOST/secret etc/f", after: "cat $HOST/secret; cat etc/f; cat ./$HOST/secret 2>&1 || true", want: ""},
+		"link up":          {target: "/etc/f", before: "ln -s ../../../../../../../../../$HOST/secret etc/f", want: ""},
+		"directory linked": {target: "/d/f", before: "ln -s $HOST d; mkdir -p ./$HOST", after: "cat ./$HOST/f", want: "web"},
+		"link within":      {target: "/etc/f", before: "ln -s /real etc/f; touch real", after: "cat real", want: "web"},
+		"fifo":             {target: "/etc/f", before: "mkfifo etc/f", bad: ""},
+		"directory":        {target: "/etc", bad: "/etc"},
+		"template outside": {target: "/etc/f", template: api.ImageMetadataTemplate{Template: "../x"}, bad: "../x"},
+		"template missing": {target: "/etc/f", template: api.ImageMetadataTemplate{Template: "x"}, bad: "x"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := volume(t, "{{ instance.name }}")
+			sh := func(script string) string {
+				out, err := shell(t, filepath.Join(dir, "rootfs"), strings.ReplaceAll(script, "$HOST", host))
+				if err != nil {
+					t.Fatalf("%s: %v", script, err)
+				}
+				return strings.TrimSpace(out)
+			}
+			sh(tt.before)
+			err := images.RenderTemplates(dir, meta(tt.target, tt.template), images.OnCreate, vars)
+			if tt.bad != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.bad) {
+					t.Errorf("got %v, want it to name %s", err, tt.bad)
+				}
+			} else if err != nil && name != "fifo" {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(secret); err != nil || string(got) != "secret" {
+				t.Fatalf("the host's file: %q, %v", got, err)
+			}
+			if files, err := os.ReadDir(host); err != nil || len(files) != 1 {
+				t.Fatalf("on the host: %v, %v", files, err)
+			}
+			if tt.after == "" || tt.want == "" {
+				return
+			}
+			if got := sh(tt.after); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+	t.Run("templates is a link", func(t *testing.T) {
+		dir := volume(t, "x")
+		must(t, os.RemoveAll(filepath.Join(dir, "templates")))
+		must(t, os.Symlink(host, filepath.Join(dir, "templates")))
+		if err := images.RenderTemplates(dir, meta("/etc/f", api.ImageMetadataTemplate{Template: "secret"}), images.OnCreate, vars); err == nil {
+			t.Error("it was followed")
+		}
+	})
+}
