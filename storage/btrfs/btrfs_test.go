@@ -1,14 +1,35 @@
 package btrfs_test
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/btrfs"
 	"github.com/cuib/cuib/storage/storagetest"
 )
+
+var (
+	c1   = storage.Volume{Kind: storage.Instance, Name: "c1"}
+	c2   = storage.Volume{Kind: storage.Instance, Name: "c2"}
+	snap = storage.Volume{Kind: storage.Instance, Name: "c1", Snapshot: "s0"}
+	ids  = idmap.Map{{UID: true, GID: true, Inside: 0, Host: 1700000, Size: 65536}}
+)
+
+func ok(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
 
 func TestDriver(t *testing.T) {
 	mnt := testenv.Mounted(t, "btrfs", "1G")
@@ -18,24 +39,264 @@ func TestDriver(t *testing.T) {
 }
 
 // newPool makes a pool that goes away with the test.
-func newPool(t *testing.T, cfg storage.Config) storagetest.Pool {
-	t.Helper()
-	cfg.Name, cfg.Dir = "p", t.TempDir()
-	cfg, err := btrfs.Type().Make(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reopen := func(t *testing.T) storage.Driver {
-		t.Helper()
-		d, err := btrfs.Type().Open(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
+func newPool(tb testing.TB, cfg storage.Config) storagetest.Pool {
+	tb.Helper()
+	cfg.Name, cfg.Dir = "p", tb.TempDir()
+	cfg = makePool(tb, cfg)
 	dir := cfg.Source
 	if dir == "" {
 		dir = filepath.Join(cfg.Dir, "data")
 	}
-	return storagetest.Pool{Driver: reopen(t), Dir: dir, Reopen: reopen}
+	return storagetest.Pool{
+		Driver: openPool(tb, cfg), Dir: dir,
+		Reopen: func(t *testing.T) storage.Driver { t.Helper(); return openPool(t, cfg) },
+	}
+}
+
+func makePool(tb testing.TB, cfg storage.Config) storage.Config {
+	tb.Helper()
+	cfg, err := btrfs.Type().Make(tb.Context(), cfg)
+	ok(tb, err)
+	tb.Cleanup(func() {
+		mounts.Settle()
+		ok(tb, mounts.Unmount(filepath.Join(cfg.Dir, "data")))
+	})
+	return cfg
+}
+
+func openPool(tb testing.TB, cfg storage.Config) storage.Driver {
+	tb.Helper()
+	d, err := btrfs.Type().Open(tb.Context(), cfg)
+	ok(tb, err)
+	return d
+}
+
+func onFile(t *testing.T, options map[string]string) storage.Config {
+	t.Helper()
+	return storage.Config{Name: "p", Dir: filepath.Join(t.TempDir(), "p"), Options: options}
+}
+
+// live makes, uses, reboots and removes a pool.
+func live(t *testing.T, cfg storage.Config) {
+	t.Helper()
+	typ := btrfs.Type()
+	ok(t, typ.Check(t.Context()))
+	cfg = makePool(t, cfg)
+	d := openPool(t, cfg)
+	ok(t, d.Create(t.Context(), c1))
+	dir, err := d.Mount(t.Context(), c1, nil)
+	ok(t, err)
+	ok(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o600))
+	ok(t, d.Unmount(t.Context(), c1))
+	if err := typ.Remove(t.Context(), cfg); !errs.Is(err, errs.Conflict) {
+		t.Errorf("removing a pool with volumes: %v", err)
+	}
+
+	mounts.Settle()
+	ok(t, mounts.Unmount(filepath.Join(cfg.Dir, "data"))) // As a reboot does.
+	d = openPool(t, cfg)
+	dir, err = d.Mount(t.Context(), c1, nil)
+	ok(t, err)
+	if _, err := os.Stat(filepath.Join(dir, "f")); err != nil {
+		t.Error(err)
+	}
+	ok(t, d.Unmount(t.Context(), c1))
+	ok(t, d.Delete(t.Context(), c1))
+	ok(t, typ.Remove(t.Context(), cfg))
+	ok(t, typ.Remove(t.Context(), cfg))
+	if left, err := os.ReadDir(cfg.Dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestPoolOnFile(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	live(t, onFile(t, map[string]string{"size": "300MiB", "btrfs.mount_options": "noatime,compress=zstd"}))
+}
+
+func TestPoolOnFileOfDefaultSize(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	cfg := makePool(t, onFile(t, nil))
+	st, err := os.Stat(filepath.Join(cfg.Dir, "btrfs.img"))
+	ok(t, err)
+	if st.Size() < 5<<30 || st.Size() > 30<<30 || cfg.Options["size"] != fmt.Sprint(st.Size()) {
+		t.Errorf("the file has %d bytes, the key size is %q", st.Size(), cfg.Options["size"])
+	}
+}
+
+func TestPoolOnDevice(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs", "mkfs.ext4")
+	device := loopDevice(t)
+	cfg := storage.Config{Name: "p", Source: device}
+	for range 2 { // It is empty again after the first.
+		cfg.Dir = filepath.Join(t.TempDir(), "p")
+		live(t, cfg)
+	}
+	testenv.Run(t, "mkfs.ext4", "-q", device)
+	cfg.Dir = t.TempDir()
+	_, err := btrfs.Type().Make(t.Context(), cfg)
+	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "holds data") {
+		t.Errorf("on a device with data: %v", err)
+	}
+	if out := testenv.Run(t, "blkid", "-p", "-o", "value", "-s", "TYPE", device); out != "ext4" {
+		t.Errorf("the device now holds %q", out)
+	}
+}
+
+func loopDevice(t *testing.T) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	ok(t, err)
+	ok(t, errors.Join(f.Truncate(300<<20), f.Close()))
+	loop, err := mounts.Loop(f.Name())
+	ok(t, err)
+	t.Cleanup(func() { ok(t, loop.Close()) })
+	return loop.Name()
+}
+
+func TestPoolInDirectory(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "300M")
+	ours, theirs := filepath.Join(mnt, "ours"), filepath.Join(mnt, "theirs")
+	ok(t, os.Mkdir(theirs, 0o700))
+	for _, source := range []string{ours, theirs} {
+		live(t, storage.Config{Name: "p", Dir: filepath.Join(t.TempDir(), "p"), Source: source})
+	}
+	if _, err := os.Stat(ours); err == nil {
+		t.Error("the directory that was made for the pool is still there")
+	}
+	if left, err := os.ReadDir(theirs); err != nil || len(left) > 0 {
+		t.Errorf("the directory that was there holds %v, %v", left, err)
+	}
+}
+
+func TestMakeRefuses(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	full := t.TempDir()
+	ok(t, os.WriteFile(filepath.Join(full, "f"), nil, 0o600))
+	for name, tt := range map[string]struct {
+		source, size, text string
+	}{
+		"a size too small":               {size: "1MiB", text: "256MiB"},
+		"a bad size":                     {size: "much", text: "size"},
+		"a relative source":              {source: "pool", text: "absolute"},
+		"a device that is not there":     {source: "/dev/nothing/here", text: "not there"},
+		"a directory with data":          {source: full, text: "not empty"},
+		"a directory on something else":  {source: t.TempDir(), text: "not on a btrfs"},
+		"a new one on something else":    {source: filepath.Join(t.TempDir(), "new"), text: "not on a btrfs"},
+		"a directory without its parent": {source: filepath.Join(t.TempDir(), "no", "new"), text: "does not exist"},
+		"a size for a directory":         {source: t.TempDir(), size: "1GiB", text: "size"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := storage.Config{Name: "p", Dir: t.TempDir(), Source: tt.source, Options: map[string]string{"size": tt.size}}
+			_, err := btrfs.Type().Make(t.Context(), cfg)
+			if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("got %v", err)
+			}
+			if left, err := os.ReadDir(cfg.Dir); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestGrow(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	cfg := makePool(t, onFile(t, map[string]string{"size": "300MiB"}))
+	d := openPool(t, cfg)
+	size := func() uint64 {
+		t.Helper()
+		spacer, can := d.(storage.Spacer)
+		if !can {
+			t.Fatal("the driver does not tell its room")
+		}
+		space, err := spacer.Space(t.Context())
+		ok(t, err)
+		return space.TotalBytes
+	}
+	g, can := d.(storage.Grower)
+	if !can {
+		t.Fatal("the driver cannot grow")
+	}
+	for range 2 {
+		ok(t, g.Grow(t.Context(), 500<<20))
+		if got := size(); got != 500<<20 {
+			t.Errorf("the pool has %d bytes", got)
+		}
+	}
+	ok(t, d.Create(t.Context(), c1))
+	other := newPool(t, storage.Config{Source: filepath.Join(testenv.Mounted(t, "btrfs", "300M"), "p")})
+	if g, can := other.Driver.(storage.Grower); !can || !errs.Is(g.Grow(t.Context(), 1<<30), errs.Invalid) {
+		t.Error("a pool in a directory grows")
+	}
+}
+
+// TestNestedSubvolumes has a guest make subvolumes of its own.
+func TestNestedSubvolumes(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "300M")
+	testenv.Kernel(t, "btrfs")
+	p := newPool(t, storage.Config{Source: filepath.Join(mnt, "p")})
+	d := p.Driver
+	ok(t, d.Create(t.Context(), c1))
+	dir, err := d.Mount(t.Context(), c1, nil)
+	ok(t, err)
+	ok(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700))
+	for _, name := range []string{"s", "a/b/s", "a/b/s/t", "a/b/s/t/u"} {
+		testenv.Run(t, "btrfs", "subvolume", "create", filepath.Join(dir, name))
+	}
+	ok(t, os.WriteFile(filepath.Join(dir, "a/b/s/t/u/f"), nil, 0o600))
+	testenv.Run(t, "btrfs", "subvolume", "snapshot", "-r", filepath.Join(dir, "a/b/s"), filepath.Join(dir, "r"))
+	ok(t, d.Unmount(t.Context(), c1))
+	ok(t, d.Snapshot(t.Context(), snap))
+	ok(t, d.Clone(t.Context(), c2, c1))
+	ok(t, d.Restore(t.Context(), snap))
+	for _, v := range []storage.Volume{snap, c1, c2} {
+		ok(t, d.Delete(t.Context(), v))
+	}
+	if out := testenv.Run(t, "btrfs", "subvolume", "list", mnt); strings.Count(out, "\n") != 0 {
+		t.Errorf("left behind:\n%s", out)
+	}
+}
+
+// TestQuotaGroupsGo has no quota group outlive its volume, as new ones would
+// count in vain.
+func TestQuotaGroupsGo(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "300M")
+	testenv.Kernel(t, "btrfs")
+	p := newPool(t, storage.Config{Source: filepath.Join(mnt, "p")})
+	d := p.Driver
+	groups := func() int {
+		t.Helper()
+		testenv.Run(t, "btrfs", "subvolume", "sync", mnt)
+		return strings.Count(testenv.Run(t, "btrfs", "qgroup", "show", mnt), "0/")
+	}
+	ok(t, d.Create(t.Context(), c1))
+	l, can := d.(storage.Limiter)
+	if !can {
+		t.Fatal("the driver has no limits")
+	}
+	ok(t, l.Limit(t.Context(), c1, 1<<20))
+	before := groups()
+	for range 3 {
+		ok(t, d.Clone(t.Context(), c2, c1))
+		ok(t, l.Limit(t.Context(), c2, 2<<20))
+		ok(t, d.Delete(t.Context(), c2))
+	}
+	if after := groups(); after > before {
+		t.Errorf("%d quota groups became %d", before, after)
+	}
+}
+
+func BenchmarkCloneAndMount(b *testing.B) {
+	testenv.Kernel(b)
+	d := newPool(b, storage.Config{Options: map[string]string{"size": "1GiB"}}).Driver
+	ok(b, d.Create(b.Context(), c1))
+	for b.Loop() {
+		ok(b, d.Clone(b.Context(), c2, c1))
+		_, err := d.Mount(b.Context(), c2, ids)
+		ok(b, err)
+		b.StopTimer()
+		ok(b, d.Unmount(b.Context(), c2))
+		ok(b, d.Delete(b.Context(), c2))
+		b.StartTimer()
+	}
 }
