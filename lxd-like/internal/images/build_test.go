@@ -60,7 +60,7 @@ func aptDir(t *testing.T) string {
 
 const fakeBuild = `echo run >> "$COUNT"
 echo "I: running apt-get update..." >&2
-mkdir -p "$TMPDIR/r/etc" && echo "$$" > "$TMPDIR/r/etc/f" && tar -C "$TMPDIR/r" -c .
+mkdir -p "$TMPDIR/r/etc" && date +%s.%N > "$TMPDIR/r/etc/f" && tar -C "$TMPDIR/r" -c .
 `
 
 func TestBuildIsCached(t *testing.T) {

@@ -225,7 +225,7 @@ func TestImportRefuses(t *testing.T) {
 	profile := unified(good)
 	profile.Put.Profiles = []string{"none"}
 	broken := unified(nil)
-	broken.Metadata = io.MultiReader(bytes.NewReader(good[:5000]), errReader{})
+	broken.Metadata = io.MultiReader(bytes.NewReader(good[:5000]), lineError{})
 	badSquash := split(onlyMeta, []byte("hsqs"+strings.Repeat("\x01", 200)))
 	tests := map[string]struct {
 		up   images.Upload
@@ -267,16 +267,16 @@ func TestImportRefuses(t *testing.T) {
 		})
 	}
 	w := newWorld(t)
-	if _, err := w.do(w.Import(t.Context(), broken)); !errors.Is(err, errReader{}) {
+	if _, err := w.do(w.Import(t.Context(), broken)); !errors.Is(err, lineError{}) {
 		t.Errorf("upload breaks off: %v", err)
 	}
 	w.empty()
 }
 
-type errReader struct{}
+type lineError struct{}
 
-func (errReader) Read([]byte) (int, error) { return 0, errReader{} }
-func (errReader) Error() string            { return "the line is dead" }
+func (lineError) Read([]byte) (int, error) { return 0, lineError{} }
+func (lineError) Error() string            { return "the line is dead" }
 
 func TestImportConflicts(t *testing.T) {
 	w := newWorld(t)

@@ -40,9 +40,9 @@ var vars = images.Vars{
 
 func TestRenderTemplates(t *testing.T) {
 	tests := map[string]struct{ template, want, bad string }{
-		"instance":       {template: "{{ instance.name }} {{ container.name }} {{ instance.privileged }} {{ instance.ephemeral }}", want: "web web true false"},
+		"instance":       {template: "{{ instance.name }}, {{ container.name }} {{ instance.privileged }} {{ instance.ephemeral }}", want: "web, web true false"},
 		"config":         {template: `{{ config_get("user.motd", "x") }}|{{ config_get("user.none", "default") }}`, want: "hi <&>|default"},
-		"config as map":  {template: `{% for k, v in config %}{{ k }}={{ v }};{% endfor %}`, want: "limits.cpu=2;user.motd=hi <&>;"},
+		"config as map":  {template: `{% for k, v in config sorted %}{{ k }}={{ v }};{% endfor %}`, want: "limits.cpu=2;user.motd=hi <&>;"},
 		"condition":      {template: `{% if config_get("user.none", "") == "" %}empty{% else %}{{ trigger }}{% endif %}`, want: "empty"},
 		"trigger, path":  {template: "{{ trigger }} {{ path }} {{ properties.a }} {{ devices.eth0.type }}", want: "create /etc/f b nic"},
 		"line ends":      {template: "a\n{{ instance.name }}\n", want: "a\nweb\n"},

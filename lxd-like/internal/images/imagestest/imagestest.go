@@ -38,14 +38,15 @@ func Debian(tb testing.TB) Image {
 		dir = filepath.Join(user, "cuib-test")
 	}
 	must(tb, os.MkdirAll(dir, 0o700))
-	defer lock(tb, filepath.Join(dir, "lock"))()
+	unlock := lock(tb, filepath.Join(dir, "lock"))
+	defer unlock()
 
 	dir = filepath.Join(dir, "debian-bookworm-"+images.Recipe())
 	image := Image{filepath.Join(dir, "metadata"), filepath.Join(dir, "rootfs")}
 	if _, err := os.Stat(dir); err == nil {
 		return image
 	}
-	state, err := os.MkdirTemp(filepath.Dir(dir), "build-")
+	state, err := os.MkdirTemp(filepath.Dir(dir), "build-") //nolint:usetesting // Files move from there into the cache.
 	must(tb, err)
 	defer func() { must(tb, os.RemoveAll(state)) }()
 	s := &images.Service{DB: dbtest.New(tb), Dir: state, Events: &events.Hub{}, Log: slog.New(slog.DiscardHandler)}
