@@ -72,8 +72,9 @@ func run(args ...string) (string, error) {
 
 type hostKey struct{}
 
-// A host is a daemon's surroundings: a state directory and a network
-// namespace with an uplink that leads nowhere.
+// A host is a daemon's surroundings: a state directory, and a network
+// namespace with an uplink that leads nowhere. It has a mount namespace too,
+// for /sys to show the interfaces of the network namespace.
 type host struct {
 	work   string // Scratch directory.
 	dir    string // CUIB_DIR.
@@ -84,19 +85,38 @@ type host struct {
 
 var hosts int
 
+// newDir makes a state directory that others than root can pass through, as
+// /var/lib/cuib is.
+func newDir() (string, error) {
+	dir, err := os.MkdirTemp("/var/tmp", "cuibt-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o711)
+}
+
 func newHost(work string) (*host, error) {
 	hosts++
-	h := &host{work: work, dir: filepath.Join(work, "cuib"), ns: fmt.Sprintf("cuibt%d-%d", os.Getpid(), hosts)}
-	if err := os.MkdirAll(h.dir, 0o711); err != nil {
+	dir, err := newDir()
+	if err != nil {
 		return nil, err
 	}
+	h := &host{work: work, dir: dir, ns: fmt.Sprintf("cuibt%d-%d", os.Getpid(), hosts)}
 	log, err := os.Create(filepath.Join(work, "cuibd.log"))
 	if err != nil {
 		return nil, err
 	}
 	h.log = log
+	holder := h.mountNS()
 	for _, args := range [][]string{
 		{"ip", "netns", "add", h.ns},
+		{"mkdir", holder},
+		{"mount", "--bind", holder, holder},
+		{"mount", "--make-private", holder},
+		{"touch", holder + "/mnt"},
+		{"nsenter", "--net=/run/netns/" + h.ns, "unshare", "--mount=" + holder + "/mnt", "--propagation", "private", "sh", "-ec",
+			"mkdir " + holder + "/cgroup; mount --rbind /sys/fs/cgroup " + holder + "/cgroup; mount -t sysfs sysfs /sys;" +
+				" mount --rbind " + holder + "/cgroup /sys/fs/cgroup; umount -l " + holder},
 		{"ip", "-n", h.ns, "link", "set", "lo", "up"},
 		{"ip", "-n", h.ns, "link", "add", "up0", "type", "veth", "peer", "name", "up1"},
 		{"ip", "-n", h.ns, "addr", "add", "198.51.100.2/24", "dev", "up0"},
@@ -120,6 +140,17 @@ func (h *host) env() map[string]string {
 	}
 }
 
+// mountNS is a directory whose file mnt is the mount namespace.
+func (h *host) mountNS() string { return "/run/netns/" + h.ns + ".d" }
+
+// inside returns the command that runs args in the host's namespaces.
+func (h *host) inside(args ...string) []string {
+	if h.ns == "" {
+		return args
+	}
+	return append([]string{"nsenter", "--net=/run/netns/" + h.ns, "--mount=" + h.mountNS() + "/mnt", "--"}, args...)
+}
+
 func (h *host) socket() string { return filepath.Join(h.dir, "unix.socket") }
 
 // start starts the daemon and waits until it answers.
@@ -127,11 +158,7 @@ func (h *host) start() error {
 	if h.daemon != nil {
 		return errors.New("the daemon runs already")
 	}
-	args := []string{filepath.Join(binDir, "cuibd"), "--debug"}
-	if h.ns != "" {
-		args = append([]string{"nsenter", "--net=/run/netns/" + h.ns}, args...)
-	}
-	cmd := command(args...)
+	cmd := command(h.inside(filepath.Join(binDir, "cuibd"), "--debug")...)
 	cmd.Env = append(os.Environ(), "CUIB_DIR="+h.dir)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -262,10 +289,10 @@ func (h *host) leftovers() error {
 
 // mounts returns the mount points below the host's directory, deepest first.
 func (h *host) mounts() []string {
-	data, _ := os.ReadFile("/proc/self/mountinfo")
+	data, _ := run(h.inside("cat", "/proc/self/mountinfo")...)
 	var all []string
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], h.work+"/") {
+	for line := range strings.Lines(data) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], h.dir+"/") {
 			all = append([]string{f[4]}, all...)
 		}
 	}
@@ -280,9 +307,15 @@ func (h *host) sweep() {
 		_, _ = run("kill", "-9", pid)
 	}
 	for _, m := range h.mounts() {
-		_ = syscall.Unmount(m, syscall.MNT_DETACH)
+		_, _ = run(h.inside("umount", "-l", m)...)
+	}
+	if h.ns != "" {
+		_, _ = run("umount", h.mountNS()+"/mnt")
+		_, _ = run("umount", h.mountNS())
+		_ = os.RemoveAll(h.mountNS())
 	}
 	h.log.Close()
+	_ = os.RemoveAll(h.dir)
 }
 
 func hostOf(ts *testscript.TestScript) *host {
@@ -314,6 +347,15 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		err = fmt.Errorf("daemon %s: unknown", args[0])
 	}
 	ts.Check(err)
+}
+
+// cmdHost runs a command in the namespaces of the daemon: "host mount ...".
+func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
+	inside := hostOf(ts).inside(args...)
+	err := ts.Exec(inside[0], inside[1:]...)
+	if (err != nil) != neg {
+		ts.Fatalf("%v: %v", args, err)
+	}
 }
 
 // cmdRetry runs a command until it succeeds, for a minute at most:

@@ -130,7 +130,11 @@ func (h *host) makeDebian(path string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(work)
-	b := &host{work: work, dir: filepath.Join(work, "cuib")}
+	b := &host{work: work}
+	if b.dir, err = newDir(); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
 	if b.log, err = os.Create(filepath.Join(work, "cuibd.log")); err != nil {
 		return err
 	}
