@@ -3,6 +3,7 @@ package instances
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -42,7 +43,8 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 		Resources:   resources(name),
 		Cancelable:  true,
 		Run: func(ctx context.Context, op *ops.Op) error {
-			defer s.locks.lockAll(append(src.names(), name)...)()
+			unlock := s.locks.lockAll(append(src.names(), name)...)
+			defer unlock()
 			if err := s.create(ctx, in, creation{src, start, op}); err != nil {
 				return fmt.Errorf("create instance %q: %w", name, err)
 			}
@@ -118,6 +120,7 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 		Ephemeral: req.Ephemeral, Config: patched(req.Config, nil), Devices: convert[map[string]string](req.Devices),
 		Profiles: req.Profiles,
 	}}
+	maps.DeleteFunc(in.Config, func(k, v string) bool { return v == "" || isInternal(k) && k != keyBaseImage })
 	if in.Profiles == nil {
 		in.Profiles = []string{DefaultProfile}
 	}
@@ -275,7 +278,7 @@ func checkArchitecture(arch *string) error {
 	if *arch == "" {
 		*arch = host
 	}
-	if *arch != host && !(host == "x86_64" && strings.HasPrefix(*arch, "i")) {
+	if *arch != host && (host != "x86_64" || !strings.HasPrefix(*arch, "i")) {
 		return errs.Invalidf("architecture %q does not run on this host, which is %s", *arch, host)
 	}
 	return nil

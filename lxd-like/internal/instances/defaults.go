@@ -24,7 +24,8 @@ const lockDefaults = "/defaults"
 // no pool yet it makes all that instances need, and the default profile
 // names it; else the only pool that there is does.
 func (s *Service) giveRoot(ctx context.Context, in *instance) error {
-	defer s.locks.lock(lockDefaults)()
+	unlock := s.locks.lock(lockDefaults)
+	defer unlock()
 	pools, err := s.Pools.List(ctx)
 	if err != nil {
 		return err

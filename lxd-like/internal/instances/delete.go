@@ -28,7 +28,8 @@ func (s *Service) Delete(ctx context.Context, name string) (ops.Job, error) {
 	return ops.Job{
 		Description: "Deleting instance", Objects: objects(name), Resources: resources(name),
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			defer s.locks.lock(name)()
+			unlock := s.locks.lock(name)
+			defer unlock()
 			if err := s.visits.end(ctx, name); err != nil {
 				return err
 			}
@@ -106,7 +107,7 @@ func (s *Service) remove(ctx context.Context, in *instance) (err error) {
 	}
 	u = undo.Stack{} // There is no way back now: what remains to do, Recover or another Delete does.
 
-	err = errors.Join(os.RemoveAll(s.logDir(in.Name)), os.RemoveAll(filepath.Join(s.Dir, "run", in.Name)))
+	err = errors.Join(os.RemoveAll(s.logDir(in.Name)), os.RemoveAll(s.runDir(in.Name)))
 	if err != nil {
 		return err
 	}
@@ -167,6 +168,10 @@ func deleteVolume(ctx context.Context, d storage.Driver, v storage.Volume) error
 
 // logDir is where an instance's logs are kept.
 func (s *Service) logDir(name string) string { return filepath.Join(s.Dir, "logs", name) }
+
+// runDir is where the runtime keeps what belongs to an instance that runs, and
+// the log of its console.
+func (s *Service) runDir(name string) string { return filepath.Join(s.Dir, "run", name) }
 
 // isTrue reports whether the value of a key, which is valid, means yes.
 func isTrue(text string) bool {

@@ -45,7 +45,8 @@ func (s *Service) end(ctx context.Context, name string, how ending) error {
 
 // tell notes what is wished, and for a clean end asks the guest.
 func (s *Service) tell(ctx context.Context, name string, how ending) (*active, error) {
-	defer s.locks.lock(name)()
+	unlock := s.locks.lock(name)
+	defer unlock()
 	a := s.index.get(name)
 	if a == nil {
 		return nil, errs.Invalidf("instance %q is not running", name)
@@ -79,7 +80,8 @@ func wait(ctx context.Context, a *active) error {
 // giveUp is for who wanted to start the instance again and does not wait for
 // its end any longer: when it ends, it has been stopped.
 func (s *Service) giveUp(name string, a *active) {
-	defer s.locks.lock(name)()
+	unlock := s.locks.lock(name)
+	defer unlock()
 	if a.wish == wishRestart {
 		a.wish = wishStop
 	}
@@ -102,7 +104,8 @@ func (s *Service) restart(ctx context.Context, name string, how ending) error {
 // happen then. The runtime calls it.
 func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.Exit) {
 	defer close(a.done)
-	defer s.locks.lock(name)()
+	unlock := s.locks.lock(name)
+	defer unlock()
 	if s.index.get(name) != a {
 		return // A start that failed has cleaned up already.
 	}

@@ -262,7 +262,8 @@ func (w *world) write(name, word string) {
 // inside calls fn with the root directory of a volume. It fails no call.
 func (w *world) inside(v storage.Volume, fn func(root string) string) string {
 	w.tb.Helper()
-	defer w.mute()()
+	unmute := w.mute()
+	defer unmute()
 	dir, err := w.pool.Mount(w.tb.Context(), v, nil)
 	if err != nil {
 		return "mounted with ids"
@@ -392,7 +393,8 @@ func (i *fakeImages) Volume(ctx context.Context, fingerprint, _ string, _ *ops.O
 	if err := i.w.tick("Volume"); err != nil {
 		return v, err
 	}
-	defer i.w.mute()()
+	unmute := i.w.mute()
+	defer unmute()
 	err := i.w.pool.Create(ctx, v)
 	if errs.Is(err, errs.Conflict) {
 		return v, nil

@@ -150,11 +150,12 @@ func (s *Service) UpdateProfile(ctx context.Context, name string, put api.Profil
 	if err := s.validateProfile(ctx, next); err != nil {
 		return err
 	}
-	before, after, unlock, err := s.profileUsers(ctx, next)
+	users, err := s.profileUsers(ctx, next)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer users.unlock()
+	before, after := users.before, users.after
 
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
@@ -213,24 +214,28 @@ func changedKeys(before, after map[string]string) map[string]string {
 	return keys
 }
 
-// profileUsers locks the instances that have a profile, and returns them as
-// they are and as the new profile makes them.
-func (s *Service) profileUsers(ctx context.Context, next db.Profile) (before, after []*instance, unlock func(), err error) {
+// profileUsers are the instances that have a profile, with their locks held.
+type profileUsers struct {
+	before, after []*instance // As they are, and as the new profile makes them.
+	unlock        func()
+}
+
+func (s *Service) profileUsers(ctx context.Context, next db.Profile) (profileUsers, error) {
 	for {
 		names, err := s.userNames(ctx, next.Name)
 		if err != nil {
-			return nil, nil, nil, err
+			return profileUsers{}, err
 		}
-		unlock := s.locks.lockAll(names...)
-		before, after, err := s.usersWith(ctx, next)
+		users := profileUsers{unlock: s.locks.lockAll(names...)}
+		users.before, users.after, err = s.usersWith(ctx, next)
 		if err != nil {
-			unlock()
-			return nil, nil, nil, err
+			users.unlock()
+			return profileUsers{}, err
 		}
-		if slices.EqualFunc(before, names, func(in *instance, name string) bool { return in.Name == name }) {
-			return before, after, unlock, nil
+		if slices.EqualFunc(users.before, names, func(in *instance, name string) bool { return in.Name == name }) {
+			return users, nil
 		}
-		unlock() // One came or went before the locks were held.
+		users.unlock() // One came or went before the locks were held.
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // made or half deleted. The daemon calls it at its start, before it serves
 // requests. What goes wrong with one instance does not keep the others.
 func (s *Service) Recover(ctx context.Context) error {
-	rows, err := s.rows(ctx)
+	rows, b, err := s.everything(ctx)
 	if err != nil {
 		return err
 	}
@@ -33,21 +33,18 @@ func (s *Service) Recover(ctx context.Context) error {
 	}
 	have := s.volumes(ctx, rows)
 	for _, row := range rows {
-		if err := s.recoverOne(ctx, row, have[row.Pool]); err != nil {
+		left := remains{have: have[row.Pool], snapshots: b.snapshots[row.Name]}
+		if err := s.recoverOne(ctx, newInstance(row, choose(b.profiles, row.Profiles)), left); err != nil {
 			s.Logger.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
 		}
 	}
 	return nil
 }
 
-func (s *Service) rows(ctx context.Context) ([]db.Instance, error) {
-	var rows []db.Instance
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var err error
-		rows, err = db.Instances(ctx, tx)
-		return err
-	})
-	return rows, err
+// remains are what there is of an instance.
+type remains struct {
+	have      map[storage.Volume]bool // In its pool.
+	snapshots []db.Snapshot
 }
 
 // adopt takes the instances that run already under its care. A container
@@ -108,12 +105,9 @@ func (s *Service) volumes(ctx context.Context, rows []db.Instance) map[string]ma
 }
 
 // recoverOne brings one instance into a state that requests can leave it in.
-func (s *Service) recoverOne(ctx context.Context, row db.Instance, have map[storage.Volume]bool) error {
-	defer s.locks.lock(row.Name)()
-	in, err := s.loadAny(ctx, row.Name)
-	if err != nil {
-		return err
-	}
+func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) error {
+	unlock := s.locks.lock(in.Name)
+	defer unlock()
 	if in.Status == db.Pending {
 		return s.unmake(ctx, in)
 	}
@@ -126,13 +120,13 @@ func (s *Service) recoverOne(ctx context.Context, row db.Instance, have map[stor
 		if in.Config[keyPower] != powerOn {
 			err = s.patch(ctx, in, map[string]string{keyPower: powerOn})
 		}
-		return errors.Join(err, s.recoverSnapshots(ctx, d, in, have))
+		return errors.Join(err, s.recoverSnapshots(ctx, d, in, left))
 	}
 	return errors.Join(
 		d.Unmount(ctx, in.volume()),
-		s.unrename(ctx, d, in, have),
-		s.unbuild(ctx, d, in, have),
-		s.recoverSnapshots(ctx, d, in, have),
+		s.unrename(ctx, d, in, left.have),
+		s.unbuild(ctx, d, in, left.have),
+		s.recoverSnapshots(ctx, d, in, left),
 		s.rerestore(ctx, d, in))
 }
 
@@ -168,18 +162,9 @@ func (s *Service) unrename(ctx context.Context, d storage.Driver, in *instance, 
 
 // recoverSnapshots removes snapshots that were being made or deleted, and
 // takes back a renaming that a crash cut short.
-func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *instance, have map[storage.Volume]bool) error {
-	var snaps []db.Snapshot
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var err error
-		snaps, err = db.Snapshots(ctx, tx, in.Name)
-		return err
-	})
-	if err != nil {
-		return err
-	}
+func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *instance, left remains) error {
 	known, missing := map[string]bool{}, []string{}
-	for _, snap := range snaps {
+	for _, snap := range left.snapshots {
 		known[snap.Name] = true
 		if snap.Status == db.Pending {
 			if err := deleteVolume(ctx, d, in.snapshotVolume(snap.Name)); err != nil {
@@ -188,19 +173,22 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 			if err := s.forgetSnapshot(ctx, in.Name, snap.Name); err != nil {
 				return err
 			}
-		} else if !have[in.snapshotVolume(snap.Name)] {
+		} else if !left.have[in.snapshotVolume(snap.Name)] {
 			missing = append(missing, snap.Name)
 		}
 	}
+	if len(missing) != 1 {
+		return nil
+	}
 	var strays []storage.Volume
-	for v := range have {
+	for v := range left.have {
 		if v.Parent() == in.volume() && v.Snapshot != "" && !known[v.Snapshot] {
 			strays = append(strays, v)
 		}
 	}
 	// One without a volume and one volume without a record are one that was
 	// being renamed: one operation at a time works on an instance.
-	if len(missing) == 1 && len(strays) == 1 {
+	if len(strays) == 1 {
 		return d.Rename(ctx, strays[0], missing[0])
 	}
 	return nil

@@ -40,7 +40,8 @@ func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost)
 	return ops.Job{
 		Description: "Renaming instance", Objects: objects(name, req.Name), Resources: resources(name),
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			defer s.locks.lockAll(name, req.Name)()
+			unlock := s.locks.lockAll(name, req.Name)
+			defer unlock()
 			in, err := s.load(ctx, name)
 			if err != nil {
 				return err
@@ -117,17 +118,20 @@ func (s *Service) rename(ctx context.Context, in *instance, to string) (err erro
 	return nil
 }
 
+// moveLogs moves what is kept of an instance's past.
 func (s *Service) moveLogs(from, to string, u *undo.Stack) error {
-	if err := os.RemoveAll(s.logDir(to)); err != nil {
-		return err
+	for _, dir := range []func(string) string{s.logDir, s.runDir} {
+		if err := os.RemoveAll(dir(to)); err != nil {
+			return err
+		}
+		err := os.Rename(dir(from), dir(to))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		u.Push("move the logs back", func(context.Context) error { return os.Rename(dir(to), dir(from)) })
 	}
-	err := os.Rename(s.logDir(from), s.logDir(to))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	u.Push("move the logs back", func(context.Context) error { return os.Rename(s.logDir(to), s.logDir(from)) })
 	return nil
 }

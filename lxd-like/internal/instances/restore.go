@@ -19,18 +19,14 @@ func (s *Service) restoreJob(ctx context.Context, name, snapshot string) (ops.Jo
 	}
 	job := snapshotJob("Restoring snapshot", name, snapshot)
 	job.Run = func(ctx context.Context, _ *ops.Op) error {
-		in, unlock, err := s.locked(ctx, name)
-		if err != nil {
-			return err
-		}
 		running := s.index.get(name) != nil
-		unlock()
 		if running {
 			if err := s.end(ctx, name, ending{force: true, wish: wishRestart}); err != nil {
 				return fmt.Errorf("restore snapshot %q: %w", snapshot, err)
 			}
 		}
-		if in, unlock, err = s.locked(ctx, name); err != nil {
+		in, unlock, err := s.locked(ctx, name)
+		if err != nil {
 			return err
 		}
 		defer unlock()

@@ -17,15 +17,14 @@ import (
 
 // Snapshots returns the snapshots of an instance, oldest first.
 func (s *Service) Snapshots(ctx context.Context, name string) ([]api.InstanceSnapshot, error) {
-	in, err := s.load(ctx, name)
-	if err != nil {
+	if _, err := s.load(ctx, name); err != nil {
 		return nil, err
 	}
 	snaps, err := s.wholeSnapshots(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return s.apiSnapshots(ctx, in, snaps)
+	return s.apiSnapshots(ctx, snaps)
 }
 
 // Snapshot returns a snapshot.
@@ -38,7 +37,7 @@ func (s *Service) Snapshot(ctx context.Context, name, snapshot string) (api.Inst
 	if err != nil {
 		return api.InstanceSnapshot{}, err
 	}
-	all, err := s.apiSnapshots(ctx, in, []db.Snapshot{snap})
+	all, err := s.apiSnapshots(ctx, []db.Snapshot{snap})
 	if err != nil {
 		return api.InstanceSnapshot{}, err
 	}
@@ -46,7 +45,7 @@ func (s *Service) Snapshot(ctx context.Context, name, snapshot string) (api.Inst
 	return all[0], nil
 }
 
-func (s *Service) apiSnapshots(ctx context.Context, in *instance, snaps []db.Snapshot) ([]api.InstanceSnapshot, error) {
+func (s *Service) apiSnapshots(ctx context.Context, snaps []db.Snapshot) ([]api.InstanceSnapshot, error) {
 	out := make([]api.InstanceSnapshot, 0, len(snaps))
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		all, err := db.Profiles(ctx, tx)
@@ -56,14 +55,14 @@ func (s *Service) apiSnapshots(ctx context.Context, in *instance, snaps []db.Sna
 		out = out[:0]
 		byName := profilesByName(all)
 		for _, snap := range snaps {
-			out = append(out, apiSnapshot(in.Name, snap, byName))
+			out = append(out, apiSnapshot(snap, byName))
 		}
 		return nil
 	})
 	return out, err
 }
 
-func apiSnapshot(name string, snap db.Snapshot, byName map[string]db.Profile) api.InstanceSnapshot {
+func apiSnapshot(snap db.Snapshot, byName map[string]db.Profile) api.InstanceSnapshot {
 	own := profiles.Config{Options: snap.Config, Devices: snap.Devices}
 	expanded := expand(own, choose(byName, snap.Profiles))
 	return api.InstanceSnapshot{

@@ -72,30 +72,34 @@ type belongings struct {
 
 // all reads all instances that are whole, in one transaction.
 func (s *Service) all(ctx context.Context) ([]*instance, belongings, error) {
-	var out []*instance
+	rows, b, err := s.everything(ctx)
+	out := make([]*instance, 0, len(rows))
+	for _, row := range rows {
+		if row.Status == db.Ready {
+			out = append(out, newInstance(row, choose(b.profiles, row.Profiles)))
+		}
+	}
+	return out, b, err
+}
+
+// everything reads all instances, whole or not.
+func (s *Service) everything(ctx context.Context) ([]db.Instance, belongings, error) {
+	var rows []db.Instance
 	var b belongings
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		rows, err := db.Instances(ctx, tx)
-		if err != nil {
+		var err error
+		if rows, err = db.Instances(ctx, tx); err != nil {
 			return err
 		}
 		profs, err := db.Profiles(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if b.snapshots, err = db.AllSnapshots(ctx, tx); err != nil {
-			return err
-		}
 		b.profiles = profilesByName(profs)
-		out = make([]*instance, 0, len(rows))
-		for _, row := range rows {
-			if row.Status == db.Ready {
-				out = append(out, newInstance(row, choose(b.profiles, row.Profiles)))
-			}
-		}
-		return nil
+		b.snapshots, err = db.AllSnapshots(ctx, tx)
+		return err
 	})
-	return out, b, err
+	return rows, b, err
 }
 
 func profilesByName(all []db.Profile) map[string]db.Profile {
@@ -167,7 +171,7 @@ func (s *Service) State(ctx context.Context, name string) (api.InstanceState, er
 func (s *Service) full(in *instance, b belongings) (api.InstanceFull, error) {
 	full := api.InstanceFull{Instance: s.describe(in), Backups: []any{}, Snapshots: []api.InstanceSnapshot{}}
 	for _, snap := range whole(b.snapshots[in.Name]) {
-		full.Snapshots = append(full.Snapshots, apiSnapshot(in.Name, snap, b.profiles))
+		full.Snapshots = append(full.Snapshots, apiSnapshot(snap, b.profiles))
 	}
 	st, err := s.state(in)
 	full.State = &st

@@ -150,7 +150,8 @@ func each(names []string, fn func(string) error) error {
 }
 
 func (s *Service) freeze(ctx context.Context, name string) error {
-	defer s.locks.lock(name)()
+	unlock := s.locks.lock(name)
+	defer unlock()
 	if err := s.Runtime.Freeze(ctx, name); err != nil {
 		return err
 	}
@@ -159,7 +160,8 @@ func (s *Service) freeze(ctx context.Context, name string) error {
 }
 
 func (s *Service) thaw(ctx context.Context, name string) error {
-	defer s.locks.lock(name)()
+	unlock := s.locks.lock(name)
+	defer unlock()
 	if err := s.Runtime.Thaw(ctx, name); err != nil {
 		return err
 	}
