@@ -48,7 +48,7 @@ func newPool(tb testing.TB, cfg storage.Config) storagetest.Pool {
 		dir = filepath.Join(cfg.Dir, "data")
 	}
 	return storagetest.Pool{
-		Driver: openPool(tb, cfg), Dir: dir,
+		Driver: openPool(tb, cfg), Dir: dir, Limits: true,
 		Reopen: func(t *testing.T) storage.Driver { t.Helper(); return openPool(t, cfg) },
 	}
 }
@@ -266,6 +266,7 @@ func TestQuotaGroupsGo(t *testing.T) {
 	d := p.Driver
 	groups := func() int {
 		t.Helper()
+		testenv.Run(t, "btrfs", "filesystem", "sync", mnt) // Wakes what removes subvolumes.
 		testenv.Run(t, "btrfs", "subvolume", "sync", mnt)
 		return strings.Count(testenv.Run(t, "btrfs", "qgroup", "show", mnt), "0/")
 	}

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/dir"
@@ -13,6 +14,32 @@ import (
 func TestDriver(t *testing.T) {
 	testenv.Kernel(t)
 	storagetest.Run(t, func(t *testing.T) storagetest.Pool { return newPool(t, storage.Config{}) })
+}
+
+func TestDriverOn(t *testing.T) {
+	for _, fs := range []string{"xfs", "btrfs"} { // They share blocks.
+		t.Run(fs, func(t *testing.T) {
+			mnt := testenv.Mounted(t, fs, "512M")
+			t.Cleanup(mounts.Settle) // Before it is unmounted.
+			storagetest.Run(t, func(t *testing.T) storagetest.Pool {
+				return newPool(t, storage.Config{Source: filepath.Join(mnt, filepath.Base(t.Name()))})
+			})
+		})
+	}
+}
+
+func TestDriverWithQuotas(t *testing.T) {
+	for _, fs := range []string{"ext4", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			mnt := testenv.MountedWithQuotas(t, fs, "512M")
+			t.Cleanup(mounts.Settle) // Before it is unmounted.
+			storagetest.Run(t, func(t *testing.T) storagetest.Pool {
+				p := newPool(t, storage.Config{Source: filepath.Join(mnt, filepath.Base(t.Name()))})
+				p.Limits = true
+				return p
+			})
+		})
+	}
 }
 
 // newPool makes a pool that goes away with the test.

@@ -47,6 +47,20 @@ func TestDriverOn(t *testing.T) {
 	}
 }
 
+func TestDriverWithQuotas(t *testing.T) {
+	for _, fs := range []string{"ext4", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			mnt := testenv.MountedWithQuotas(t, fs, "512M")
+			t.Cleanup(mounts.Settle) // Before it is unmounted.
+			storagetest.Run(t, func(t *testing.T) storagetest.Pool {
+				p := newPool(t, storage.Config{Source: filepath.Join(mnt, filepath.Base(t.Name()))})
+				p.Limits = true
+				return p
+			})
+		})
+	}
+}
+
 // newPool makes a pool that goes away with the test.
 func newPool(tb testing.TB, cfg storage.Config) storagetest.Pool {
 	tb.Helper()

@@ -22,6 +22,10 @@ type Pool struct {
 	// Reopen opens the pool again, as after a crash.
 	Reopen func(t *testing.T) storage.Driver
 
+	// Limits is for a pool whose file system can limit sizes: the driver
+	// must be able to.
+	Limits bool
+
 	// Plain is for a driver that works without root: the tests of mounts
 	// and of what only root can make are left out.
 	Plain bool
