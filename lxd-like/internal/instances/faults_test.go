@@ -67,7 +67,7 @@ func changes() map[string]change {
 			},
 		},
 		"delete": {
-			prepare: func(w *world) { w.create("c1", false); w.snapshot("c1", "s1"); w.snapshot("c1", "s2") },
+			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1"); w.snapshot("s2") },
 			act:     func(w *world) (ops.Job, error) { return w.svc.Delete(w.tb.Context(), "c1") },
 			done: func(_ *world, dump string) bool {
 				return !strings.Contains(dump, "c1")
@@ -79,7 +79,7 @@ func changes() map[string]change {
 			},
 		},
 		"rename": {
-			prepare: func(w *world) { w.create("c1", false); w.snapshot("c1", "s1"); w.write("c1", "mine") },
+			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1"); w.write("c1", "mine") },
 			act: func(w *world) (ops.Job, error) {
 				return w.svc.Rename(w.tb.Context(), "c1", api.InstancePost{Name: "c2"})
 			},
@@ -88,7 +88,7 @@ func changes() map[string]change {
 			},
 		},
 		"copy": {
-			prepare: func(w *world) { w.create("c1", true); w.snapshot("c1", "s1") },
+			prepare: func(w *world) { w.create("c1", true); w.snapshot("s1") },
 			act: func(w *world) (ops.Job, error) {
 				return w.svc.Create(w.tb.Context(), api.InstancesPost{Name: "c2", Source: api.InstanceSource{Type: "copy", Source: "c1"}})
 			},
@@ -117,7 +117,7 @@ func changes() map[string]change {
 			},
 		},
 		"rename snapshot": {
-			prepare: func(w *world) { w.create("c1", false); w.snapshot("c1", "s1") },
+			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1") },
 			act: func(w *world) (ops.Job, error) {
 				return w.svc.RenameSnapshot(w.tb.Context(), "c1", "s1", api.InstanceSnapshotPost{Name: "s2"})
 			},
@@ -126,7 +126,7 @@ func changes() map[string]change {
 			},
 		},
 		"delete snapshot": {
-			prepare: func(w *world) { w.create("c1", false); w.snapshot("c1", "s1") },
+			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1") },
 			act:     func(w *world) (ops.Job, error) { return w.svc.DeleteSnapshot(w.tb.Context(), "c1", "s1") },
 			done:    func(_ *world, dump string) bool { return has(dump, "c1") && !strings.Contains(dump, "s1") },
 		},
@@ -134,7 +134,7 @@ func changes() map[string]change {
 			prepare: func(w *world) {
 				w.create("c1", false)
 				w.write("c1", "old")
-				w.snapshot("c1", "s1")
+				w.snapshot("s1")
 				w.write("c1", "new")
 			},
 			act: func(w *world) (ops.Job, error) {
@@ -288,7 +288,7 @@ func settled(dump string) string {
 	return b.String()
 }
 
-func (w *world) snapshot(name, snapshot string) {
+func (w *world) snapshot(name string) {
 	w.tb.Helper()
-	w.ok(w.svc.CreateSnapshot(w.tb.Context(), name, api.InstanceSnapshotsPost{Name: snapshot}))
+	w.ok(w.svc.CreateSnapshot(w.tb.Context(), "c1", api.InstanceSnapshotsPost{Name: name}))
 }
