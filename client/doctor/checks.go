@@ -152,7 +152,7 @@ func (h Host) controllers() []Result {
 func (h Host) activeControllers() map[string]bool {
 	out := map[string]bool{}
 	text, _ := h.read("sys/fs/cgroup/cgroup.controllers")
-	for _, c := range strings.Fields(text) {
+	for c := range strings.FieldsSeq(text) {
 		out[c] = true
 	}
 	mounts, _ := h.read("proc/self/mounts")

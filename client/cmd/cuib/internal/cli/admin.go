@@ -92,21 +92,23 @@ func newAdminDoctor(e *env) *cobra.Command {
 		Long:    "Look for what the daemon and its instances need on this host: programs, features\nof the kernel, ranges of ids, and the daemon itself. The exit status is 1 if\nsomething is missing that is needed.",
 		Example: "  cuib admin doctor\n  cuib admin doctor --format json",
 		Args:    needs(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			host := doctor.ThisHost(func(ctx context.Context) error {
-				_, _, err := e.client().Server(ctx)
-				return err
-			})
-			results := doctor.Examine(cmd.Context(), host)
-			if err := show(e, v, checkColumns, results); err != nil {
-				return err
-			}
-			if doctor.Worst(results) == doctor.Missing {
-				return status(1)
-			}
-			return nil
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return e.examine(cmd.Context(), v) },
 	}
 	v.flags(cmd, "nsdf")
 	return cmd
+}
+
+func (e *env) examine(ctx context.Context, v listView) error {
+	host := doctor.ThisHost(func(ctx context.Context) error {
+		_, _, err := e.client().Server(ctx)
+		return err
+	})
+	results := doctor.Examine(ctx, host)
+	if err := show(e, v, checkColumns, results); err != nil {
+		return err
+	}
+	if doctor.Worst(results) == doctor.Missing {
+		return status(1)
+	}
+	return nil
 }

@@ -54,16 +54,14 @@ func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // Main runs a command and returns its exit status.
 func Main(ctx context.Context, world Env, args []string) int {
-	e := &env{Env: world}
+	e := &env{Env: world, made: client.New(client.SocketPath(world.Getenv))}
 	args, err := e.expandAlias(args)
 	if err == nil {
-		root := newRoot(e)
+		root := newRoot(e) //nolint:contextcheck // Commands get their context when they run.
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
 	}
-	if e.made != nil {
-		e.made.Close()
-	}
+	e.made.Close()
 	return e.exit(err)
 }
 
@@ -83,17 +81,11 @@ func (e *env) exit(err error) int {
 }
 
 // client returns the client of the daemon, which connects when it is used.
-func (e *env) client() *client.Client {
-	if e.made != nil {
-		return e.made
-	}
-	e.made = client.New(client.SocketPath(e.Getenv))
-	if e.debug {
-		e.made.Trace = func(method, path string, code int, took time.Duration) {
-			fmt.Fprintf(e.Err, "%s %s: %d (%s)\n", method, path, code, took.Round(time.Microsecond))
-		}
-	}
-	return e.made
+func (e *env) client() *client.Client { return e.made }
+
+// trace prints a request.
+func (e *env) trace(method, path string, code int, took time.Duration) {
+	fmt.Fprintf(e.Err, "%s %s: %d (%s)\n", method, path, code, took.Round(time.Microsecond))
 }
 
 // say prints a line for people, unless they want none.

@@ -46,7 +46,12 @@ func profileDeviceOwner(e *env) deviceOwner {
 			return p.Devices, p.Devices, err
 		},
 		change: func(ctx context.Context, name string, change func(devices, expanded api.DevicesMap) error) error {
-			return e.changeProfile(ctx, name, func(p *api.ProfilePut) error { return change(p.Devices, p.Devices) })
+			return profileKind(e).change(ctx, name, func(p *api.ProfilePut) error {
+				if p.Devices == nil {
+					p.Devices = api.DevicesMap{}
+				}
+				return change(p.Devices, p.Devices)
+			})
 		},
 	}
 }

@@ -68,7 +68,7 @@ func (e *env) editText(ctx context.Context, text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.Write(text)
 	if cerr := f.Close(); err == nil {
 		err = cerr

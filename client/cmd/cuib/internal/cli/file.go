@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -24,13 +25,18 @@ func newFile(e *env) *cobra.Command {
 		newFileCreate(e), newFileDelete(e), newFileEdit(e), newFileMount(e), newFilePull(e), newFilePush(e))
 }
 
-// sftp opens the files of an instance.
-func (e *env) sftp(ctx context.Context, instance string) (*sftp.Client, error) {
+// withFiles calls fn with the files of an instance.
+func (e *env) withFiles(ctx context.Context, instance string, fn func(*sftp.Client) error) error {
 	conn, err := e.client().SFTP(ctx, instance)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return files.Open(conn)
+	c, err := files.Open(conn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // Each file was closed, which says whether it is whole.
+	return fn(c)
 }
 
 // fileOptions are the flags of commands that make files in an instance.
@@ -96,18 +102,15 @@ func (e *env) push(ctx context.Context, o fileOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := e.sftp(ctx, to.Instance)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	p := files.Pusher{FS: c, To: to, Attributes: a, CreateDirs: o.createDirs}
-	for _, source := range sources {
-		if err := e.pushOne(p, o, source); err != nil {
-			return err
+	return e.withFiles(ctx, to.Instance, func(c *sftp.Client) error {
+		p := files.Pusher{FS: c, To: to, Attributes: a, CreateDirs: o.createDirs}
+		for _, source := range sources {
+			if err := e.pushOne(p, o, source); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (e *env) pushOne(p files.Pusher, o fileOptions, source string) error {
@@ -178,19 +181,15 @@ func (e *env) pull(ctx context.Context, o fileOptions, args []string) error {
 		if isDir && !o.recursive {
 			to = filepath.Join(target, path.Base(from.File))
 		}
-		if err := e.pullOne(ctx, o, from, to); err != nil {
+		err = e.withFiles(ctx, from.Instance, func(c *sftp.Client) error { return e.pullOne(c, o, from, to) })
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *env) pullOne(ctx context.Context, o fileOptions, from files.Path, to string) error {
-	c, err := e.sftp(ctx, from.Instance)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+func (e *env) pullOne(c *sftp.Client, o fileOptions, from files.Path, to string) error {
 	switch {
 	case to == "-":
 		_, err := files.Pull(c, from.File, e.Out)
@@ -218,43 +217,41 @@ func newFileEdit(e *env) *cobra.Command {
 	}
 }
 
+// editGuestFile lets the user edit a copy of a file, and puts it back if it was
+// changed.
 func (e *env) editGuestFile(ctx context.Context, p files.Path) error {
-	c, err := e.sftp(ctx, p.Instance)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
 	dir, err := os.MkdirTemp("", "cuib-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	name := filepath.Join(dir, path.Base(p.File)) // Editors look at the ending.
-	err = files.PullFile(c, p.File, name)
-	if err != nil && !errs.Is(err, errs.NotFound) {
-		return err
-	}
-	before, berr := os.ReadFile(name)
-	if err := e.editFile(ctx, name); err != nil {
-		return err
-	}
-	after, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // Nothing was written.
-	}
-	if err != nil {
-		return err
-	}
-	defer after.Close()
-	if text, err := os.ReadFile(name); err != nil || berr == nil && string(text) == string(before) {
-		return err
-	}
-	keep := files.Attributes{UID: -1, GID: -1}
-	push := files.Pusher{FS: c, To: p, Attributes: keep}
-	if berr == nil {
-		return push.Replace(after)
-	}
-	return push.Stream(path.Base(p.File), after, 0o644)
+	return e.withFiles(ctx, p.Instance, func(c *sftp.Client) error {
+		err := files.PullFile(c, p.File, name)
+		isNew := errs.Is(err, errs.NotFound)
+		if err != nil && !isNew {
+			return err
+		}
+		before, err := os.ReadFile(name)
+		if err != nil && !isNew {
+			return err
+		}
+		if err := e.editFile(ctx, name); err != nil {
+			return err
+		}
+		after, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(before, after) && !isNew {
+			return nil // Nothing was written.
+		}
+		if err != nil {
+			return err
+		}
+		push := files.Pusher{FS: c, To: p, Attributes: files.Attributes{UID: -1, GID: -1}}
+		if isNew {
+			return push.Stream(path.Base(p.File), bytes.NewReader(after), 0o644)
+		}
+		return push.Replace(bytes.NewReader(after))
+	})
 }
 
 func newFileDelete(e *env) *cobra.Command {
@@ -285,12 +282,7 @@ func (e *env) deleteFile(ctx context.Context, arg string, remove func(*sftp.Clie
 	if err != nil {
 		return err
 	}
-	c, err := e.sftp(ctx, p.Instance)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return files.Explain(p.File, remove(c, p.File))
+	return e.withFiles(ctx, p.Instance, func(c *sftp.Client) error { return files.Explain(p.File, remove(c, p.File)) })
 }
 
 func newFileCreate(e *env) *cobra.Command {
@@ -319,21 +311,18 @@ func (e *env) createFile(ctx context.Context, o fileOptions, args []string) erro
 	if (o.typ == "symlink") != (len(args) == 2) {
 		return errs.Invalidf("a target is for --type symlink, and only for it")
 	}
-	c, err := e.sftp(ctx, p.Instance)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	maker := files.Maker{Pusher: files.Pusher{FS: c, To: p, Attributes: a, CreateDirs: o.createDirs}, Force: o.force}
-	switch o.typ {
-	case "file":
-		return maker.File()
-	case "directory":
-		return maker.Dir()
-	case "symlink":
-		return maker.Link(args[1])
-	}
-	return errs.Invalidf("type %q is none of file, directory, symlink", o.typ)
+	return e.withFiles(ctx, p.Instance, func(c *sftp.Client) error {
+		maker := files.Maker{Pusher: files.Pusher{FS: c, To: p, Attributes: a, CreateDirs: o.createDirs}, Force: o.force}
+		switch o.typ {
+		case "file":
+			return maker.File()
+		case "directory":
+			return maker.Dir()
+		case "symlink":
+			return maker.Link(args[1])
+		}
+		return errs.Invalidf("type %q is none of file, directory, symlink", o.typ)
+	})
 }
 
 func newFileMount(e *env) *cobra.Command {
@@ -358,12 +347,9 @@ func newFileMount(e *env) *cobra.Command {
 func (e *env) mount(ctx context.Context, p files.Path, target string) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	c, err := e.sftp(ctx, p.Instance)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return mount.Serve(ctx, c, p.File, target, func() {
-		e.warn("%s is mounted on %s: press ctrl+c to unmount it", p, target)
+	return e.withFiles(context.WithoutCancel(ctx), p.Instance, func(c *sftp.Client) error {
+		return mount.Serve(ctx, c, p.File, target, func() {
+			e.warn("%s is mounted on %s: press ctrl+c to unmount it", p, target)
+		})
 	})
 }

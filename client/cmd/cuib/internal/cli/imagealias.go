@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +43,7 @@ func newImageAliasCreate(e *env) *cobra.Command {
 
 func newImageAliasDelete(e *env) *cobra.Command {
 	return e.deleteCommand("Alias", showUse{"ALIAS", "aliases; the images stay", "  cuib image alias delete web-base"}, aliases,
-		func(ctx context.Context, name string) error { return e.client().DeleteImageAlias(ctx, name) })
+		e.client().DeleteImageAlias)
 }
 
 func newImageAliasList(e *env) *cobra.Command {

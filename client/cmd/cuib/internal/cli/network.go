@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/spf13/cobra"
 
@@ -35,38 +36,17 @@ func newNetwork(e *env) *cobra.Command {
 	return group("network", "Manage networks, and what is in them",
 		"  cuib network create lab ipv4.address=10.77.0.1/24\n  cuib network list-leases cuibbr0",
 		newNetworkAttach(e), newNetworkAttachProfile(e), newNetworkCreate(e), newNetworkDelete(e), newNetworkDetach(e),
-		newNetworkDetachProfile(e), newNetworkEdit(e), newKeyGet(e, networkKeysOwner(e)), newNetworkInfo(e), newNetworkList(e),
-		newNetworkLeases(e), newNetworkRename(e), newKeySet(e, networkKeysOwner(e)), newNetworkShow(e), newKeyUnset(e, networkKeysOwner(e)),
+		newNetworkDetachProfile(e), newEdit(e, networkKind(e)), newKeyGet(e, networkKind(e)), newNetworkInfo(e), newNetworkList(e),
+		newNetworkLeases(e), newNetworkRename(e), newKeySet(e, networkKind(e)), newShow(e, networkKind(e)), newKeyUnset(e, networkKind(e)),
 	)
 }
 
-func (e *env) changeNetwork(ctx context.Context, name string, change func(*api.NetworkPut) error) error {
-	n, etag, err := e.client().Network(ctx, name)
-	if err != nil {
-		return err
-	}
-	if n.Config == nil {
-		n.Config = api.ConfigMap{}
-	}
-	if err := change(&n.NetworkPut); err != nil {
-		return err
-	}
-	return e.client().UpdateNetwork(ctx, name, n.NetworkPut, etag)
-}
-
-func networkKeysOwner(e *env) keysOwner {
-	return keysOwner{
+func networkKind(e *env) kind[api.Network, api.NetworkPut] {
+	return kind[api.Network, api.NetworkPut]{
 		command: "network", arg: "NETWORK", pair: "cuibbr0 ipv6.address=none", names: networks, keys: networkKeys,
-		read: func(ctx context.Context, name string) (any, api.ConfigMap, error) {
-			n, _, err := e.client().Network(ctx, name)
-			return n, n.Config, err
-		},
-		setKeys: func(ctx context.Context, name string, keys api.ConfigMap) error {
-			return e.changeNetwork(ctx, name, func(n *api.NetworkPut) error { return setKeys(n.Config, keys) })
-		},
-		setProperties: func(ctx context.Context, name string, values api.ConfigMap) error {
-			return e.changeNetwork(ctx, name, func(n *api.NetworkPut) error { return setProperties(n, values) })
-		},
+		read: e.client().Network, update: e.client().UpdateNetwork,
+		put:    func(n *api.Network) *api.NetworkPut { return &n.NetworkPut },
+		config: func(n *api.NetworkPut) *api.ConfigMap { return &n.Config },
 	}
 }
 
@@ -120,17 +100,14 @@ func (e *env) createConfig(args []string, put any) (api.ConfigMap, error) {
 // mergeKeys returns base with more in it.
 func mergeKeys(base, more api.ConfigMap) api.ConfigMap {
 	out := api.ConfigMap{}
-	for _, m := range []api.ConfigMap{base, more} {
-		for k, v := range m {
-			out[k] = v
-		}
-	}
+	maps.Copy(out, base)
+	maps.Copy(out, more)
 	return out
 }
 
 func newNetworkDelete(e *env) *cobra.Command {
 	return e.deleteCommand("Network", showUse{"NETWORK", "networks", "  cuib network delete lab"}, networks,
-		func(ctx context.Context, name string) error { return e.client().DeleteNetwork(ctx, name) })
+		e.client().DeleteNetwork)
 }
 
 func newNetworkRename(e *env) *cobra.Command {
@@ -147,40 +124,8 @@ func newNetworkRename(e *env) *cobra.Command {
 func newNetworkList(e *env) *cobra.Command {
 	return listCommand(e, lister[api.Network]{
 		what: "networks", columns: networkColumns, usual: "ntm46dus", example: "  cuib network list",
-		read: func(ctx context.Context) ([]api.Network, error) { return e.client().Networks(ctx) },
+		read: e.client().Networks,
 	})
-}
-
-func newNetworkShow(e *env) *cobra.Command {
-	return showCommand(e, showUse{"NETWORK", "a network", "  cuib network show cuibbr0"}, networks,
-		func(ctx context.Context, name string) (api.Network, string, error) {
-			return e.client().Network(ctx, name)
-		})
-}
-
-func newNetworkEdit(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "edit NETWORK", Short: "Edit a network as YAML",
-		Example: "  cuib network edit cuibbr0\n  cuib network edit cuibbr0 < cuibbr0.yaml",
-		Args:    needs(1, 1), ValidArgsFunction: e.complete(networks, none),
-		RunE: named(1, func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			return e.edit(ctx, edit{
-				help: editHelp,
-				read: func() (any, string, error) {
-					n, etag, err := e.client().Network(ctx, args[0])
-					return n, etag, err
-				},
-				write: func(text []byte, etag string) error {
-					var put api.NetworkPut
-					if err := output.ParseYAMLPart(text, &put); err != nil {
-						return err
-					}
-					return e.client().UpdateNetwork(ctx, args[0], put, etag)
-				},
-			})
-		}),
-	}
 }
 
 func newNetworkLeases(e *env) *cobra.Command {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,34 +13,54 @@ import (
 
 // What the commands of all kinds of objects have in common.
 
-// A keysOwner is a kind of object with configuration keys.
-type keysOwner struct {
+// A kind is a kind of object T whose writable part is P.
+type kind[T, P any] struct {
 	command string // Before the verb.
 	arg     string // In usage lines.
 	pair    string // Object and KEY=VALUE, for examples.
 	names   completer
 	keys    completer
-	read    func(ctx context.Context, name string) (object any, config api.ConfigMap, err error)
 
-	setKeys, setProperties func(ctx context.Context, name string, values api.ConfigMap) error
+	read   func(ctx context.Context, name string) (T, string, error)
+	update func(ctx context.Context, name string, put P, etag string) error
+	put    func(object *T) *P
+	config func(put *P) *api.ConfigMap
 }
 
-func (o keysOwner) set(ctx context.Context, name string, values api.ConfigMap, isProperty *bool) error {
-	if *isProperty {
-		return o.setProperties(ctx, name, values)
+// change reads an object, changes it, and writes it back.
+func (k kind[T, P]) change(ctx context.Context, name string, change func(put *P) error) error {
+	object, etag, err := k.read(ctx, name)
+	if err != nil {
+		return err
 	}
-	return o.setKeys(ctx, name, values)
+	put := k.put(&object)
+	if config := k.config(put); *config == nil {
+		*config = api.ConfigMap{}
+	}
+	if err := change(put); err != nil {
+		return err
+	}
+	return k.update(ctx, name, *put, etag)
+}
+
+func (k kind[T, P]) set(ctx context.Context, name string, values api.ConfigMap, isProperty *bool) error {
+	return k.change(ctx, name, func(put *P) error {
+		if *isProperty {
+			return setProperties(put, values)
+		}
+		return setKeys(*k.config(put), values)
+	})
 }
 
 func propertyFlag(cmd *cobra.Command) *bool {
 	return cmd.Flags().BoolP("property", "p", false, "a property of the object, such as description, instead of a key")
 }
 
-func newKeySet(e *env, o keysOwner) *cobra.Command {
+func newKeySet[T, P any](e *env, k kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "set " + o.arg + " KEY=VALUE...", Short: "Set configuration keys",
-		Example: fmt.Sprintf("  cuib %s set %s", o.command, o.pair),
-		Args:    needs(2, -1), ValidArgsFunction: e.complete(o.names, o.keys, none),
+		Use: "set " + k.arg + " KEY=VALUE...", Short: "Set configuration keys",
+		Example: fmt.Sprintf("  cuib %s set %s", k.command, k.pair),
+		Args:    needs(2, -1), ValidArgsFunction: e.complete(k.names, k.keys, none),
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = named(1, func(cmd *cobra.Command, args []string) error {
@@ -47,37 +68,37 @@ func newKeySet(e *env, o keysOwner) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return o.set(cmd.Context(), args[0], values, isProperty)
+		return k.set(cmd.Context(), args[0], values, isProperty)
 	})
 	return cmd
 }
 
-func newKeyUnset(e *env, o keysOwner) *cobra.Command {
+func newKeyUnset[T, P any](e *env, k kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "unset " + o.arg + " KEY", Short: "Unset a configuration key",
-		Example: fmt.Sprintf("  cuib %s unset %s", o.command, withoutValue(o.pair)),
-		Args:    needs(2, 2), ValidArgsFunction: e.complete(o.names, o.keys, none),
+		Use: "unset " + k.arg + " KEY", Short: "Unset a configuration key",
+		Example: fmt.Sprintf("  cuib %s unset %s", k.command, keyOf(k.pair)),
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(k.names, k.keys, none),
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = named(1, func(cmd *cobra.Command, args []string) error {
-		return o.set(cmd.Context(), args[0], api.ConfigMap{args[1]: ""}, isProperty)
+		return k.set(cmd.Context(), args[0], api.ConfigMap{args[1]: ""}, isProperty)
 	})
 	return cmd
 }
 
-func newKeyGet(e *env, o keysOwner) *cobra.Command {
+func newKeyGet[T, P any](e *env, k kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get " + o.arg + " KEY", Short: "Show the value of a configuration key",
-		Example: fmt.Sprintf("  cuib %s get %s", o.command, withoutValue(o.pair)),
-		Args:    needs(2, 2), ValidArgsFunction: e.complete(o.names, o.keys, none),
+		Use: "get " + k.arg + " KEY", Short: "Show the value of a configuration key",
+		Example: fmt.Sprintf("  cuib %s get %s", k.command, keyOf(k.pair)),
+		Args:    needs(2, 2), ValidArgsFunction: e.complete(k.names, k.keys, none),
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = named(1, func(cmd *cobra.Command, args []string) error {
-		object, config, err := o.read(cmd.Context(), args[0])
+		object, _, err := k.read(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
-		value := config[args[1]]
+		value := (*k.config(k.put(&object)))[args[1]]
 		if *isProperty {
 			if value, err = property(object, args[1]); err != nil {
 				return err
@@ -89,14 +110,50 @@ func newKeyGet(e *env, o keysOwner) *cobra.Command {
 	return cmd
 }
 
-// withoutValue cuts "=VALUE" off.
-func withoutValue(pair string) string {
-	for i, r := range pair {
-		if r == '=' {
-			return pair[:i]
-		}
+// newEdit returns the command that edits an object as YAML.
+func newEdit[T, P any](e *env, k kind[T, P]) *cobra.Command {
+	one := objectOf(k.pair)
+	return &cobra.Command{
+		Use: "edit " + k.arg, Short: "Edit as YAML",
+		Long:    "Edit as YAML in $EDITOR. YAML on the standard input is taken instead.",
+		Example: fmt.Sprintf("  cuib %[1]s edit %[2]s\n  cuib %[1]s edit %[2]s < %[2]s.yaml", k.command, one),
+		Args:    needs(1, 1), ValidArgsFunction: e.complete(k.names, none),
+		RunE: named(1, func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			return e.edit(ctx, edit{
+				help: editHelp,
+				read: func() (any, string, error) {
+					object, etag, err := k.read(ctx, args[0])
+					return object, etag, err
+				},
+				write: func(text []byte, etag string) error {
+					var put P
+					if err := output.ParseYAMLPart(text, &put); err != nil {
+						return err
+					}
+					return k.update(ctx, args[0], put, etag)
+				},
+			})
+		}),
 	}
-	return pair
+}
+
+// newShow returns the command that shows all of an object.
+func newShow[T, P any](e *env, k kind[T, P]) *cobra.Command {
+	one := objectOf(k.pair)
+	return showCommand(e, showUse{k.arg, "an object", fmt.Sprintf("  cuib %s show %s", k.command, one)}, k.names, k.read)
+}
+
+// keyOf cuts the value off.
+func keyOf(pair string) string {
+	before, _, _ := strings.Cut(pair, "=")
+	return before
+}
+
+// objectOf cuts KEY=VALUE off.
+func objectOf(pair string) string {
+	object, _, _ := strings.Cut(pair, " ")
+	return object
 }
 
 // A lister is a command that lists objects of one kind.

@@ -27,7 +27,7 @@ func newOperation(e *env) *cobra.Command {
 func newOperationList(e *env) *cobra.Command {
 	return listCommand(e, lister[api.Operation]{
 		what: "operations", columns: operationColumns, usual: "itdscC", example: "  cuib operation list --format json",
-		read: func(ctx context.Context) ([]api.Operation, error) { return e.client().Operations(ctx) },
+		read: e.client().Operations,
 	})
 }
 
@@ -44,7 +44,7 @@ func newOperationShow(e *env) *cobra.Command {
 
 func newOperationDelete(e *env) *cobra.Command {
 	cmd := e.deleteCommand("Operation", showUse{"OPERATION", "operations", "  cuib operation delete 0f5c2b1e-6a0c-4f0e-9d1c-1c2f3a4b5d6e"}, operations,
-		func(ctx context.Context, id string) error { return e.client().CancelOperation(ctx, id) })
+		e.client().CancelOperation)
 	cmd.Short = "Cancel operations"
 	return cmd
 }

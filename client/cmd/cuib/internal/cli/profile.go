@@ -23,42 +23,17 @@ func newProfile(e *env) *cobra.Command {
 	return group("profile", "Manage profiles: configuration that instances share",
 		"  cuib profile create small\n  cuib profile set small limits.memory=512MiB\n  cuib profile add web small",
 		newProfileAdd(e), newProfileAssign(e), newProfileCopy(e), newProfileCreate(e), newProfileDelete(e),
-		newDevice(e, profileDeviceOwner(e)), newProfileEdit(e), newKeyGet(e, profileKeysOwner(e)), newProfileList(e),
-		newProfileRemove(e), newProfileRename(e), newKeySet(e, profileKeysOwner(e)), newProfileShow(e), newKeyUnset(e, profileKeysOwner(e)),
+		newDevice(e, profileDeviceOwner(e)), newEdit(e, profileKind(e)), newKeyGet(e, profileKind(e)), newProfileList(e),
+		newProfileRemove(e), newProfileRename(e), newKeySet(e, profileKind(e)), newShow(e, profileKind(e)), newKeyUnset(e, profileKind(e)),
 	)
 }
 
-// changeProfile reads a profile, changes it, and writes it back.
-func (e *env) changeProfile(ctx context.Context, name string, change func(*api.ProfilePut) error) error {
-	p, etag, err := e.client().Profile(ctx, name)
-	if err != nil {
-		return err
-	}
-	if p.Config == nil {
-		p.Config = api.ConfigMap{}
-	}
-	if p.Devices == nil {
-		p.Devices = api.DevicesMap{}
-	}
-	if err := change(&p.ProfilePut); err != nil {
-		return err
-	}
-	return e.client().UpdateProfile(ctx, name, p.ProfilePut, etag)
-}
-
-func profileKeysOwner(e *env) keysOwner {
-	return keysOwner{
+func profileKind(e *env) kind[api.Profile, api.ProfilePut] {
+	return kind[api.Profile, api.ProfilePut]{
 		command: "profile", arg: "PROFILE", pair: "default limits.memory=1GiB", names: profiles, keys: profileKeys,
-		read: func(ctx context.Context, name string) (any, api.ConfigMap, error) {
-			p, _, err := e.client().Profile(ctx, name)
-			return p, p.Config, err
-		},
-		setKeys: func(ctx context.Context, name string, keys api.ConfigMap) error {
-			return e.changeProfile(ctx, name, func(p *api.ProfilePut) error { return setKeys(p.Config, keys) })
-		},
-		setProperties: func(ctx context.Context, name string, values api.ConfigMap) error {
-			return e.changeProfile(ctx, name, func(p *api.ProfilePut) error { return setProperties(p, values) })
-		},
+		read: e.client().Profile, update: e.client().UpdateProfile,
+		put:    func(p *api.Profile) *api.ProfilePut { return &p.ProfilePut },
+		config: func(p *api.ProfilePut) *api.ConfigMap { return &p.Config },
 	}
 }
 
@@ -117,7 +92,7 @@ func newProfileCopy(e *env) *cobra.Command {
 
 func newProfileDelete(e *env) *cobra.Command {
 	return e.deleteCommand("Profile", showUse{"PROFILE", "profiles", "  cuib profile delete small"}, profiles,
-		func(ctx context.Context, name string) error { return e.client().DeleteProfile(ctx, name) })
+		e.client().DeleteProfile)
 }
 
 func newProfileRename(e *env) *cobra.Command {
@@ -131,44 +106,11 @@ func newProfileRename(e *env) *cobra.Command {
 	}
 }
 
-func newProfileEdit(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "edit PROFILE", Short: "Edit a profile as YAML",
-		Long:    "Edit a profile as YAML in $EDITOR. YAML on the standard input is taken instead.",
-		Example: "  cuib profile edit default\n  cuib profile edit default < default.yaml",
-		Args:    needs(1, 1), ValidArgsFunction: e.complete(profiles, none),
-		RunE: named(1, func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			return e.edit(ctx, edit{
-				help: editHelp,
-				read: func() (any, string, error) {
-					p, etag, err := e.client().Profile(ctx, args[0])
-					return p, etag, err
-				},
-				write: func(text []byte, etag string) error {
-					var put api.ProfilePut
-					if err := output.ParseYAMLPart(text, &put); err != nil {
-						return err
-					}
-					return e.client().UpdateProfile(ctx, args[0], put, etag)
-				},
-			})
-		}),
-	}
-}
-
 func newProfileList(e *env) *cobra.Command {
 	return listCommand(e, lister[api.Profile]{
 		what: "profiles", columns: profileColumns, usual: "ndu", example: "  cuib profile list",
-		read: func(ctx context.Context) ([]api.Profile, error) { return e.client().Profiles(ctx) },
+		read: e.client().Profiles,
 	})
-}
-
-func newProfileShow(e *env) *cobra.Command {
-	return showCommand(e, showUse{"PROFILE", "a profile", "  cuib profile show default"}, profiles,
-		func(ctx context.Context, name string) (api.Profile, string, error) {
-			return e.client().Profile(ctx, name)
-		})
 }
 
 func newProfileAssign(e *env) *cobra.Command {

@@ -30,6 +30,9 @@ func newRoot(e *env) *cobra.Command {
 		SilenceUsage:  true,
 		Version:       version(),
 		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if e.debug {
+				e.client().Trace = e.trace
+			}
 			if e.project != "" && e.project != "default" {
 				return errs.NotFoundf("project %q not found: there is only \"default\"", e.project)
 			}

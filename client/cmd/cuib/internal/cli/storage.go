@@ -39,38 +39,17 @@ func newStorage(e *env) *cobra.Command {
 	volume := group("volume", "Show what is in a storage pool", "  cuib storage volume list default", newVolumeList(e), newVolumeShow(e))
 	return group("storage", "Manage storage pools",
 		"  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage info fast",
-		newStorageCreate(e), newStorageDelete(e), newStorageEdit(e), newKeyGet(e, poolKeysOwner(e)), newStorageInfo(e),
-		newStorageList(e), newKeySet(e, poolKeysOwner(e)), newStorageShow(e), newKeyUnset(e, poolKeysOwner(e)), volume,
+		newStorageCreate(e), newStorageDelete(e), newEdit(e, poolKind(e)), newKeyGet(e, poolKind(e)), newStorageInfo(e),
+		newStorageList(e), newKeySet(e, poolKind(e)), newShow(e, poolKind(e)), newKeyUnset(e, poolKind(e)), volume,
 	)
 }
 
-func (e *env) changePool(ctx context.Context, name string, change func(*api.StoragePoolPut) error) error {
-	p, etag, err := e.client().StoragePool(ctx, name)
-	if err != nil {
-		return err
-	}
-	if p.Config == nil {
-		p.Config = api.ConfigMap{}
-	}
-	if err := change(&p.StoragePoolPut); err != nil {
-		return err
-	}
-	return e.client().UpdateStoragePool(ctx, name, p.StoragePoolPut, etag)
-}
-
-func poolKeysOwner(e *env) keysOwner {
-	return keysOwner{
+func poolKind(e *env) kind[api.StoragePool, api.StoragePoolPut] {
+	return kind[api.StoragePool, api.StoragePoolPut]{
 		command: "storage", arg: "POOL", pair: "default size=50GiB", names: pools, keys: poolKeys,
-		read: func(ctx context.Context, name string) (any, api.ConfigMap, error) {
-			p, _, err := e.client().StoragePool(ctx, name)
-			return p, p.Config, err
-		},
-		setKeys: func(ctx context.Context, name string, keys api.ConfigMap) error {
-			return e.changePool(ctx, name, func(p *api.StoragePoolPut) error { return setKeys(p.Config, keys) })
-		},
-		setProperties: func(ctx context.Context, name string, values api.ConfigMap) error {
-			return e.changePool(ctx, name, func(p *api.StoragePoolPut) error { return setProperties(p, values) })
-		},
+		read: e.client().StoragePool, update: e.client().UpdateStoragePool,
+		put:    func(p *api.StoragePool) *api.StoragePoolPut { return &p.StoragePoolPut },
+		config: func(p *api.StoragePoolPut) *api.ConfigMap { return &p.Config },
 	}
 }
 
@@ -116,46 +95,14 @@ func driverNames(context.Context, *env, []string) ([]string, error) { return dri
 
 func newStorageDelete(e *env) *cobra.Command {
 	return e.deleteCommand("Storage pool", showUse{"POOL", "unused storage pools", "  cuib storage delete fast"}, pools,
-		func(ctx context.Context, name string) error { return e.client().DeleteStoragePool(ctx, name) })
+		e.client().DeleteStoragePool)
 }
 
 func newStorageList(e *env) *cobra.Command {
 	return listCommand(e, lister[api.StoragePool]{
 		what: "storage pools", columns: poolColumns, usual: "nDdus", example: "  cuib storage list",
-		read: func(ctx context.Context) ([]api.StoragePool, error) { return e.client().StoragePools(ctx) },
+		read: e.client().StoragePools,
 	})
-}
-
-func newStorageShow(e *env) *cobra.Command {
-	return showCommand(e, showUse{"POOL", "a storage pool", "  cuib storage show default"}, pools,
-		func(ctx context.Context, name string) (api.StoragePool, string, error) {
-			return e.client().StoragePool(ctx, name)
-		})
-}
-
-func newStorageEdit(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "edit POOL", Short: "Edit a storage pool as YAML",
-		Example: "  cuib storage edit default\n  cuib storage edit default < default.yaml",
-		Args:    needs(1, 1), ValidArgsFunction: e.complete(pools, none),
-		RunE: named(1, func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			return e.edit(ctx, edit{
-				help: editHelp,
-				read: func() (any, string, error) {
-					p, etag, err := e.client().StoragePool(ctx, args[0])
-					return p, etag, err
-				},
-				write: func(text []byte, etag string) error {
-					var put api.StoragePoolPut
-					if err := output.ParseYAMLPart(text, &put); err != nil {
-						return err
-					}
-					return e.client().UpdateStoragePool(ctx, args[0], put, etag)
-				},
-			})
-		}),
-	}
 }
 
 func newStorageInfo(e *env) *cobra.Command {

@@ -127,34 +127,33 @@ func (p Pusher) write(file string, r io.Reader, a Attributes) error {
 
 // apply sets owner and mode.
 func (p Pusher) apply(file string, a Attributes) error {
-	if a.UID >= 0 || a.GID >= 0 {
-		info, err := p.FS.Stat(file)
-		if err != nil {
-			return err
-		}
-		uid, gid := owner(info)
-		if a.UID >= 0 {
-			uid = a.UID
-		}
-		if a.GID >= 0 {
-			gid = a.GID
-		}
-		if err := p.FS.Chown(file, uid, gid); err != nil {
-			return err
-		}
+	if err := p.chown(file, a); err != nil {
+		return err
 	}
 	if a.HasMode {
-		return p.FS.Chmod(file, a.Mode)
+		return p.FS.Chmod(file, a.Mode) // After the change of owner, which takes the setuid bit.
 	}
 	return nil
 }
 
-// owner returns the ids of a file of an instance.
-func owner(info fs.FileInfo) (uid, gid int) {
-	if s, ok := info.Sys().(*sftp.FileStat); ok {
-		return int(s.UID), int(s.GID)
+// chown sets the owner as far as a says it.
+func (p Pusher) chown(file string, a Attributes) error {
+	if a.UID < 0 && a.GID < 0 {
+		return nil
 	}
-	return 0, 0
+	info, err := p.FS.Stat(file)
+	if err != nil {
+		return err
+	}
+	if s, ok := info.Sys().(*sftp.FileStat); ok {
+		if a.UID < 0 {
+			a.UID = int(s.UID)
+		}
+		if a.GID < 0 {
+			a.GID = int(s.GID)
+		}
+	}
+	return p.FS.Chown(file, a.UID, a.GID)
 }
 
 // Explain adds the name of a file of an instance to an error, and its kind.

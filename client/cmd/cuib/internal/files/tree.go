@@ -65,8 +65,7 @@ func (p Pusher) one(name, to string, info fs.FileInfo) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		return p.write(to, f, a)
+		return errors.Join(p.write(to, f, a), f.Close())
 	case info.Mode()&fs.ModeSymlink != 0:
 		target, err := os.Readlink(name)
 		if err != nil {
@@ -98,7 +97,7 @@ func Pull(c *sftp.Client, file string, w io.Writer) (fs.FileMode, error) {
 	if err != nil {
 		return 0, Explain(file, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // It was read.
 	info, err := f.Stat()
 	if err != nil {
 		return 0, Explain(file, err)
@@ -142,7 +141,7 @@ func (p Puller) Tree(file, to string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // Its files were closed.
 	info, err := p.FS.Lstat(file)
 	if err != nil {
 		return Explain(file, err)

@@ -92,21 +92,25 @@ func mode(m iofs.FileMode) uint32 {
 			out |= value
 		}
 	}
-	switch m.Type() {
-	case iofs.ModeDir:
-		return out | syscall.S_IFDIR
-	case iofs.ModeSymlink:
-		return out | syscall.S_IFLNK
-	case iofs.ModeNamedPipe:
-		return out | syscall.S_IFIFO
-	case iofs.ModeSocket:
-		return out | syscall.S_IFSOCK
-	case iofs.ModeDevice | iofs.ModeCharDevice:
-		return out | syscall.S_IFCHR
-	case iofs.ModeDevice:
-		return out | syscall.S_IFBLK
+	for _, t := range types {
+		if m.Type() == t.mode {
+			return out | t.kernel
+		}
 	}
 	return out | syscall.S_IFREG
+}
+
+// types are those of files but regular ones.
+var types = []struct {
+	mode   iofs.FileMode
+	kernel uint32
+}{
+	{iofs.ModeDir, syscall.S_IFDIR},
+	{iofs.ModeSymlink, syscall.S_IFLNK},
+	{iofs.ModeNamedPipe, syscall.S_IFIFO},
+	{iofs.ModeSocket, syscall.S_IFSOCK},
+	{iofs.ModeDevice, syscall.S_IFBLK},
+	{iofs.ModeDevice | iofs.ModeCharDevice, syscall.S_IFCHR},
 }
 
 // child returns the node of a file in the directory n.
