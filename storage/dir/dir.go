@@ -169,9 +169,11 @@ func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
 	}
 	dir, current := layout.Cur(staged), d.pool.Path(v.Parent())
 	if err := d.restore(ctx, dir, current, d.pool.Path(v)); err != nil {
-		return errors.Join(fmt.Errorf("restore %s: %w", v, err), d.pool.Discard(staged))
+		return errors.Join(fmt.Errorf("restore %s: %w", v, err), forget(dir), d.pool.Discard(staged))
 	}
-	_ = d.pool.Discard(staged) // The volume as it was; the next start removes what is left.
+	// There is now the volume as it was. The next start removes what is left.
+	_ = forget(dir)
+	_ = d.pool.Discard(staged)
 	return nil
 }
 
@@ -180,13 +182,21 @@ func (d *driver) restore(ctx context.Context, dir, current, snapshot string) err
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if err := projquota.Inherit(current, dir); err != nil {
+	if err := projquota.Renew(current, dir); err != nil {
 		return err
 	}
 	if err := tree.CopyInto(ctx, dir, snapshot); err != nil {
 		return err
 	}
 	return layout.Exchange(dir, current)
+}
+
+// forget removes the limit of a directory that goes away, if there is one.
+func forget(dir string) error {
+	if err := projquota.Forget(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (d *driver) Rename(_ context.Context, v storage.Volume, name string) error {
@@ -208,7 +218,7 @@ func (d *driver) Delete(_ context.Context, v storage.Volume) error {
 	if err := d.mustNotBeMounted(v); err != nil {
 		return err
 	}
-	if err := projquota.Forget(d.pool.Path(v)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := forget(d.pool.Path(v)); err != nil {
 		return err
 	}
 	gone, err := d.pool.Trash(v)

@@ -36,6 +36,9 @@ func as(t *testing.T, id int, fn func()) {
 	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	restore := noResource(t)
+	defer restore()
+
 	set := func(id int) {
 		_, _ = unix.SetfsgidRetGid(id)
 		_, _ = unix.SetfsuidRetUid(id)
@@ -43,6 +46,19 @@ func as(t *testing.T, id int, fn func()) {
 	set(id)
 	defer set(0)
 	fn()
+}
+
+// noResource takes the power to exceed quotas from the thread, as guests do
+// not have it, and returns what gives it back.
+func noResource(t *testing.T) (restore func()) {
+	t.Helper()
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	ok(t, unix.Capget(&hdr, &caps[0]))
+	less := caps
+	less[0].Effective &^= 1 << unix.CAP_SYS_RESOURCE
+	ok(t, unix.Capset(&hdr, &less[0]))
+	return func() { ok(t, unix.Capset(&hdr, &caps[0])) }
 }
 
 // createAs creates a file below dir as a user of the mapped instance, who

@@ -124,6 +124,32 @@ func Inherit(from string, dirs ...string) error {
 	return nil
 }
 
+// Renew puts the empty directory into a new project, with the limit that the
+// project of the directory from has, if it has one.
+func Renew(from, dir string) error {
+	id, err := project(from)
+	if err != nil || id == 0 {
+		return err
+	}
+	fd, err := openDir(from)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
+	var q dqblk
+	if err := quotactl(fd, qGetQuota, id, unsafe.Pointer(&q)); err != nil {
+		return fmt.Errorf("get the quota of project %d: %w", id, err)
+	}
+	fresh, err := freeProject(fd)
+	if err != nil {
+		return err
+	}
+	if err := setLimit(fd, fresh, int64(q.bhard)*blockSize); err != nil {
+		return err
+	}
+	return setProject(dir, fresh)
+}
+
 // Forget removes the limit of the directory's project, which goes away.
 func Forget(dir string) error {
 	id, err := project(dir)
