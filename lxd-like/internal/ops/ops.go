@@ -73,9 +73,10 @@ type Manager struct {
 	publish func(typ string, metadata any)
 	wg      sync.WaitGroup
 
-	mu   sync.Mutex // Guards what follows.
-	ops  map[string]*Op
-	busy map[string]*Op // By the object that the operation works on.
+	mu     sync.Mutex // Guards what follows.
+	closed bool
+	ops    map[string]*Op
+	busy   map[string]*Op // By the object that the operation works on.
 }
 
 // An Op is an operation. Its methods are safe for concurrent use.
@@ -113,11 +114,12 @@ func (m *Manager) Start(ctx context.Context, job Job) (*Op, error) {
 		return op, nil
 	}
 	stop := context.AfterFunc(m.base, func() { cancel(context.Cause(m.base)) }) //nolint:contextcheck // It ends with the daemon.
-	m.wg.Go(func() {
+	go func() {
+		defer m.wg.Done()
 		defer stop()
 		defer cancel(nil)
 		m.finish(op, m.run(ctx, op))
-	})
+	}()
 	return op, nil
 }
 
@@ -150,7 +152,7 @@ func (m *Manager) newOp(job Job, cancel context.CancelCauseFunc) *Op {
 func (m *Manager) add(op *Op) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.base.Err() != nil {
+	if m.closed || m.base.Err() != nil {
 		return errs.Newf(errs.Unavailable, "the daemon is shutting down")
 	}
 	for _, object := range op.job.Objects {
@@ -161,6 +163,9 @@ func (m *Manager) add(op *Op) error {
 	m.ops[op.ID] = op
 	for _, object := range op.job.Objects {
 		m.busy[object] = op
+	}
+	if op.job.Run != nil {
+		m.wg.Add(1)
 	}
 	return nil
 }
@@ -219,7 +224,16 @@ func (m *Manager) List() []api.Operation {
 	return out
 }
 
-// Wait waits until all operations have ended.
+// Close makes the manager refuse further operations, with an error of kind
+// [errs.Unavailable]. Those under way go on.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+}
+
+// Wait waits until all operations have ended. It is called after Close, or
+// when the context of the manager has ended.
 func (m *Manager) Wait() { m.wg.Wait() }
 
 // Cancel asks the operation to stop. It returns an error of kind

@@ -107,13 +107,15 @@ func (p *filterParser) expression() (filter, error) {
 			p.close = len(op)
 			continue
 		}
+		join, err := joiner(op)
+		if err != nil {
+			return nil, err
+		}
 		right, err := p.clause()
 		if err != nil {
 			return nil, err
 		}
-		if left, err = join(op, left, right); err != nil {
-			return nil, err
-		}
+		left = join(left, right)
 	}
 }
 
@@ -126,12 +128,17 @@ func (p *filterParser) endGroup() error {
 	return nil
 }
 
-func join(op string, left, right filter) (filter, error) {
+// joiner returns what makes one filter of two.
+func joiner(op string) (func(left, right filter) filter, error) {
 	switch strings.ToLower(op) {
 	case "and":
-		return func(o map[string]any) bool { return left(o) && right(o) }, nil
+		return func(left, right filter) filter {
+			return func(o map[string]any) bool { return left(o) && right(o) }
+		}, nil
 	case "or":
-		return func(o map[string]any) bool { return left(o) || right(o) }, nil
+		return func(left, right filter) filter {
+			return func(o map[string]any) bool { return left(o) || right(o) }
+		}, nil
 	default:
 		return nil, errs.Invalidf("filter: %q is between two clauses: want and, or", op)
 	}

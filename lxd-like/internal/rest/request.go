@@ -7,8 +7,10 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -94,12 +96,19 @@ func unmarshal(data []byte, v any) error {
 		if e.Field == "" {
 			return errs.Invalidf("request body is a JSON %s: want an object", e.Value)
 		}
-		return errs.Invalidf("field %q in the request body is a JSON %s: want %s", e.Field, e.Value, jsonType(e))
+		return errs.Invalidf("field %q in the request body is a JSON %s: want %s", fieldName(e.Field), e.Value, jsonType(e))
 	}
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return errs.Invalidf("request body is not JSON, at byte %d: %w", e.Offset, err)
 	}
 	return errs.Invalidf("request body: %w", err)
+}
+
+// fieldName takes the names of embedded structs, which are none of the wire's,
+// out of a field's path. They alone begin with a capital letter.
+func fieldName(path string) string {
+	parts := slices.DeleteFunc(strings.Split(path, "."), func(p string) bool { return p != "" && unicode.IsUpper(rune(p[0])) })
+	return strings.Join(parts, ".")
 }
 
 // jsonType names the type that a field should have had.

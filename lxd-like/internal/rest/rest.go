@@ -27,6 +27,11 @@ type Server struct {
 	// Environment describes host and daemon.
 	Environment func(ctx context.Context) (api.ServerEnvironment, error)
 
+	// Shutdown ends the instances, as the host shuts down. Exit then ends the
+	// daemon: it is called when the client has its answer.
+	Shutdown func(ctx context.Context, req ShutdownRequest) error
+	Exit     func()
+
 	Ops    *ops.Manager
 	Events *events.Hub
 	Log    *slog.Logger
