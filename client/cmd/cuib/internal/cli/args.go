@@ -20,25 +20,32 @@ func pairs(args []string) (api.ConfigMap, error) {
 		if !ok || key == "" {
 			return nil, errs.Invalidf("%q is not of the form key=value", a)
 		}
-		if value == "-" {
-			data, err := io.ReadAll(os.Stdin)
-			if err != nil {
-				return nil, err
-			}
-			value = string(data)
-		}
 		out[key] = value
 	}
 	return out, nil
 }
 
 // settings parses the arguments of commands that set keys: key=value ..., or
-// the older key value.
-func settings(args []string) (api.ConfigMap, error) {
+// the older key value. The value "-" is what the standard input holds.
+func (e *env) settings(args []string) (api.ConfigMap, error) {
 	if len(args) == 2 && !strings.Contains(args[0], "=") {
-		return pairs([]string{args[0] + "=" + args[1]})
+		args = []string{args[0] + "=" + args[1]}
 	}
-	return pairs(args)
+	out, err := pairs(args)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keysOf(out) {
+		if out[key] != "-" {
+			continue
+		}
+		data, err := io.ReadAll(e.In)
+		if err != nil {
+			return nil, err
+		}
+		out[key] = string(data)
+	}
+	return out, nil
 }
 
 // deviceOptions parses the values of flags --device: NAME,KEY=VALUE,...

@@ -67,7 +67,7 @@ func newConfigSet(e *env) *cobra.Command {
 		Example: "  cuib config set web limits.cpu=2 limits.memory=1GiB\n  cuib config set web --property description='the web server'",
 		Args:    needs(1, -1), ValidArgsFunction: e.complete(instances, instanceKeys),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, keys, err := configTarget(args)
+			name, keys, err := e.configTarget(args)
 			if err != nil {
 				return err
 			}
@@ -80,11 +80,11 @@ func newConfigSet(e *env) *cobra.Command {
 
 // configTarget reads the arguments [INSTANCE] KEY=VALUE... The name is empty
 // if the keys are the daemon's.
-func configTarget(args []string) (name string, keys api.ConfigMap, err error) {
+func (e *env) configTarget(args []string) (name string, keys api.ConfigMap, err error) {
 	// One KEY VALUE without an instance is the daemon's: its keys have a dot,
 	// which names of instances do not.
 	if strings.Contains(args[0], "=") || len(args) == 2 && strings.Contains(args[0], ".") && !strings.Contains(args[1], "=") {
-		keys, err = settings(args)
+		keys, err = e.settings(args)
 		return "", keys, err
 	}
 	if name, err = local(args[0]); err != nil {
@@ -93,7 +93,7 @@ func configTarget(args []string) (name string, keys api.ConfigMap, err error) {
 	if len(args) == 1 {
 		return "", nil, errs.Invalidf("nothing to set: give KEY=VALUE")
 	}
-	keys, err = settings(args[1:])
+	keys, err = e.settings(args[1:])
 	return name, keys, err
 }
 

@@ -154,7 +154,7 @@ func (o deviceOwner) newSet(e *env) *cobra.Command {
 		Example: o.example("set", "data readonly=true"),
 		Args:    needs(3, -1), ValidArgsFunction: e.complete(o.names, o.devices, none),
 		RunE: named(1, func(cmd *cobra.Command, args []string) error {
-			options, err := settings(args[2:])
+			options, err := e.settings(args[2:])
 			if err != nil {
 				return err
 			}

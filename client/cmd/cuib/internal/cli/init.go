@@ -114,21 +114,22 @@ func (e *env) proposal(ctx context.Context, s setup) (setup, error) {
 	if err != nil {
 		return s, err
 	}
-	var supported []string
-	for _, d := range server.Environment.StorageDrivers {
-		supported = append(supported, d.Name)
-	}
 	if s.driver == "" {
-		s.driver = "dir"
-		for _, d := range drivers {
-			if slices.Contains(supported, d) {
-				s.driver = d
-				break
-			}
-		}
+		s.driver = usualDriver(server.Environment.StorageDrivers)
 	}
 	s.network, s.ipv4, s.ipv6 = defaultNetwork, "auto", "auto"
 	return s, nil
+}
+
+// usualDriver returns the driver for a pool of which nothing is said. It is the
+// one that the daemon itself takes when it makes a pool on first use.
+func usualDriver(supported []api.ServerStorageDriver) string {
+	for _, d := range supported {
+		if d.Name == "overlay" {
+			return d.Name
+		}
+	}
+	return "dir"
 }
 
 // ask lets the user change a setup.

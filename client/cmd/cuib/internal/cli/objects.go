@@ -64,7 +64,7 @@ func newKeySet[T, P any](e *env, k kind[T, P]) *cobra.Command {
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = named(1, func(cmd *cobra.Command, args []string) error {
-		values, err := settings(args[1:])
+		values, err := e.settings(args[1:])
 		if err != nil {
 			return err
 		}

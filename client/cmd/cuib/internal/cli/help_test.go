@@ -1,0 +1,132 @@
+package cli_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/cli"
+)
+
+// run runs a command in process and returns what it prints.
+func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	dir := t.TempDir()
+	create := func(name string) *os.File {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	in, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := cli.Env{In: in, Out: create("out"), Err: create("err"), Getenv: func(name string) string {
+		return map[string]string{"HOME": dir, "CUIB_DIR": dir}[name]
+	}}
+	status = cli.Main(t.Context(), env, args)
+	for _, f := range []*os.File{env.In, env.Out, env.Err} {
+		f.Close()
+	}
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	return read("out"), read("err"), status
+}
+
+// names are the lines below "Available Commands:" in a help text.
+var names = regexp.MustCompile(`(?m)^  ([a-z-]+) {2,}\S`)
+
+func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
+	seen := 0
+	var walk func(path []string)
+	walk = func(path []string) {
+		text, _, status := run(t, append(path, "--help")...)
+		seen++
+		if status != 0 || !strings.Contains(text, "Usage:") {
+			t.Errorf("%v --help ends with %d and says %q", path, status, text)
+		}
+		if !strings.Contains(text, "Examples:\n  cuib ") && !strings.Contains(text, "Examples:\n  ") {
+			t.Errorf("%v has no example", path)
+		}
+		_, commands, ok := strings.Cut(text, "Available Commands:")
+		if !ok {
+			return
+		}
+		commands, _, _ = strings.Cut(commands, "\nFlags:")
+		for _, m := range names.FindAllStringSubmatch(commands, -1) {
+			if m[1] != "help" {
+				walk(append(append([]string{}, path...), m[1]))
+			}
+		}
+	}
+	walk(nil)
+	if seen < 100 {
+		t.Errorf("only %d commands seen", seen)
+	}
+}
+
+func TestWithoutDaemon(t *testing.T) {
+	out, text, status := run(t, "list")
+	if status != 6 || out != "" || !strings.HasPrefix(text, "Error: no daemon at ") || strings.Count(text, "\n") != 1 {
+		t.Errorf("list ends with %d and says %q, %q", status, out, text)
+	}
+	out, _, status = run(t, "version")
+	if status != 0 || !strings.Contains(out, "Server version: unreachable") {
+		t.Errorf("version ends with %d and says %q", status, out)
+	}
+}
+
+func TestCompletionAndPages(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if out, _, status := run(t, "completion", shell); status != 0 || !strings.Contains(out, "__complete") {
+			t.Errorf("completion %s ends with %d and says %.80q", shell, status, out)
+		}
+	}
+	if _, text, status := run(t, "completion", "csh"); status != 2 || !strings.Contains(text, "csh") {
+		t.Errorf("completion csh ends with %d and says %q", status, text)
+	}
+	dir := filepath.Join(t.TempDir(), "man")
+	if _, text, status := run(t, "manpage", dir); status != 0 {
+		t.Fatalf("manpage ends with %d and says %q", status, text)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "cuib-snapshot-create.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{".TH \"CUIB-SNAPSHOT-CREATE\" 1", `\-\-expires STRING`, ".SH EXAMPLES", `cuib snapshot create web fresh`} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page has no %q:\n%s", want, page)
+		}
+	}
+}
+
+// TestReference compares docs/cli.md with the help texts. With
+// CUIB_UPDATE_DOCS=1 it makes the document anew.
+func TestReference(t *testing.T) {
+	const file = "../../../../../docs/cli.md"
+	want, _, status := run(t, "manpage", "--markdown")
+	if status != 0 {
+		t.Fatal("manpage --markdown fails")
+	}
+	if os.Getenv("CUIB_UPDATE_DOCS") != "" {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("docs/cli.md is not what the help texts say: run this test with CUIB_UPDATE_DOCS=1")
+	}
+}
