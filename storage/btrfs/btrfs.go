@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,7 @@ func Type() storage.Type {
 		Open:    open,
 		Remove:  remove,
 		Options: map[string]string{mountOptions: "Mount options of a pool on a file or device; user_subvol_rm_allowed if not set."},
-		Version: version,
+		Version: versionOnce(),
 	}
 }
 
@@ -49,13 +50,23 @@ func check(ctx context.Context) error {
 	return errors.Join(ctx.Err(), run.Look("mkfs.btrfs", "btrfs-progs"))
 }
 
-func version(ctx context.Context) string {
-	out, err := run.Cmd(ctx, "mkfs.btrfs", "--version")
-	if err != nil {
-		return ""
+// versionOnce returns a function that returns the version of the tools, and
+// runs them until it has it: clients ask often.
+func versionOnce() func(context.Context) string {
+	var known atomic.Pointer[string]
+	return func(ctx context.Context) string {
+		if v := known.Load(); v != nil {
+			return *v
+		}
+		out, err := run.Cmd(ctx, "mkfs.btrfs", "--version")
+		fields := strings.Fields(out) // mkfs.btrfs, part of btrfs-progs v6.2
+		if err != nil || len(fields) == 0 {
+			return ""
+		}
+		v := strings.TrimPrefix(fields[len(fields)-1], "v")
+		known.Store(&v)
+		return v
 	}
-	fields := strings.Fields(out) // mkfs.btrfs, part of btrfs-progs v6.2
-	return strings.TrimPrefix(fields[len(fields)-1], "v")
 }
 
 // A place is where a pool's data is.

@@ -38,6 +38,14 @@ func TestDriver(t *testing.T) {
 	})
 }
 
+func TestKilled(t *testing.T) {
+	testenv.Kernel(t)
+	storagetest.Kill(t, btrfs.Type(), func(t *testing.T) storage.Config {
+		t.Helper()
+		return makePool(t, onFile(t, map[string]string{"size": "300MiB"}))
+	})
+}
+
 // newPool makes a pool that goes away with the test.
 func newPool(tb testing.TB, cfg storage.Config) storagetest.Pool {
 	tb.Helper()

@@ -42,6 +42,18 @@ func TestDriverWithQuotas(t *testing.T) {
 	}
 }
 
+func TestKilled(t *testing.T) {
+	testenv.Kernel(t)
+	storagetest.Kill(t, dir.Type(), func(t *testing.T) storage.Config {
+		t.Helper()
+		cfg, err := dir.Type().Make(t.Context(), storage.Config{Name: "p", Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	})
+}
+
 // newPool makes a pool that goes away with the test.
 func newPool(t *testing.T, cfg storage.Config) storagetest.Pool {
 	t.Helper()

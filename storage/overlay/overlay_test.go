@@ -84,6 +84,16 @@ func newPool(tb testing.TB, cfg storage.Config) storagetest.Pool {
 	}
 }
 
+func TestKilled(t *testing.T) {
+	testenv.Kernel(t)
+	storagetest.Kill(t, overlay.Type(), func(t *testing.T) storage.Config {
+		t.Helper()
+		cfg, err := overlay.Type().Make(t.Context(), storage.Config{Name: "p", Dir: t.TempDir()})
+		ok(t, err)
+		return cfg
+	})
+}
+
 func TestMakeRefuses(t *testing.T) {
 	testenv.Kernel(t)
 	full := t.TempDir()
