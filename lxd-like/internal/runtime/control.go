@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,16 +16,23 @@ import (
 
 // Shutdown asks init to end, with the signal that its kind of init takes for
 // that, and returns at once.
-func (r *Runtime) Shutdown(_ context.Context, name string) error {
-	return r.signalInit(name, initKind.halt)
+func (r *Runtime) Shutdown(ctx context.Context, name string) error {
+	return r.signalInit(ctx, name, initKind.halt)
 }
 
 // Reboot asks init to reboot, likewise.
-func (r *Runtime) Reboot(_ context.Context, name string) error {
-	return r.signalInit(name, initKind.reboot)
+func (r *Runtime) Reboot(ctx context.Context, name string) error {
+	return r.signalInit(ctx, name, initKind.reboot)
 }
 
-func (r *Runtime) signalInit(name string, choose func(initKind) unix.Signal) error {
+// The kernel drops signals to an init that does not handle them (yet): how
+// long that is waited for, and how often it is looked.
+const (
+	handlerWait  = time.Second
+	handlerPause = 2 * time.Millisecond
+)
+
+func (r *Runtime) signalInit(ctx context.Context, name string, choose func(initKind) unix.Signal) error {
 	c, err := r.find(name)
 	if err != nil {
 		return err
@@ -32,7 +41,42 @@ func (r *Runtime) signalInit(name string, choose func(initKind) unix.Signal) err
 	if err != nil {
 		return err
 	}
-	return in.signal(choose(c.kind))
+	sig := choose(c.kind)
+	deadline := time.Now().Add(handlerWait)
+	for time.Now().Before(deadline) && !in.ended() {
+		handled, err := handles(in.pid, sig)
+		if err != nil || handled {
+			break // The signal itself tells more.
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(handlerPause):
+		}
+	}
+	return in.signal(sig)
+}
+
+// handles reports whether a process catches a signal, or blocks it to read it.
+func handles(pid int, sig unix.Signal) (bool, error) {
+	data, err := os.ReadFile(filepath.Join(procDir(pid), "status"))
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(line, ":")
+		if key != "SigBlk" && key != "SigCgt" {
+			continue
+		}
+		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err != nil {
+			return false, err
+		}
+		if set>>(sig-1)&1 == 1 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Steps of Kill: how often init is looked for, as the guest can be between
