@@ -16,7 +16,10 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/mounts"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/btrfs"
 	"github.com/cuib/cuib/storage/fake"
 )
 
@@ -314,4 +317,28 @@ func TestMissingSource(t *testing.T) {
 	if got, err := s.Get(t.Context(), "p"); err != nil || got.Status != "Created" {
 		t.Errorf("with its disk the pool is %s, %v", got.Status, err)
 	}
+}
+
+// TestPoolOnFileGrows does with a real driver what the fake cannot.
+func TestPoolOnFileGrows(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	s := newService(t, nil)
+	s.Types["btrfs"] = btrfs.Type()
+	ok(t, s.Create(t.Context(), api.StoragePoolsPost{
+		Name: "p", Driver: "btrfs", StoragePoolPut: api.StoragePoolPut{Config: map[string]string{"size": "300MiB"}},
+	}))
+	t.Cleanup(func() { ok(t, mounts.Unmount(filepath.Join(s.Dir, "pools", "p", "data"))) })
+	update := func(size string) error {
+		return s.Update(t.Context(), "p", api.StoragePoolPut{Config: map[string]string{"size": size}})
+	}
+	wantKind(t, update("100MiB"), errs.Invalid, "smaller")
+	ok(t, update("400MiB"))
+	room, err := s.Resources(t.Context(), "p")
+	ok(t, err)
+	if room.Space.Total != 400<<20 {
+		t.Errorf("after growth: %+v", room)
+	}
+	ok(t, restarted(s).Recover(t.Context()))
+	ok(t, s.Delete(t.Context(), "p"))
+	wantNothing(t, s)
 }

@@ -183,7 +183,7 @@ func (s *Service) create(ctx context.Context, p db.Pool, typ storage.Type) (err 
 	u.Push("delete the record", func(ctx context.Context) error { return s.deleteRecord(ctx, p.Name) })
 
 	cfg := s.config(p)
-	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil { //nolint:gosec // Guests' roots go through it.
+	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return err
 	}
 	u.Push("remove the pool's directory", func(context.Context) error { return removeDir(cfg.Dir) })
