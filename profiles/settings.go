@@ -55,7 +55,7 @@ type Autostart uint8
 
 // The values of [Autostart].
 const (
-	AsBefore Autostart = iota // If it ran when the host went down.
+	AsBefore Autostart = iota // If it ran when the host or the daemon shut down.
 	Always
 	Never
 )
@@ -94,7 +94,7 @@ func Parse(opts map[string]string, host Host) (Settings, error) {
 	}
 	o := options(opts)
 	s := Settings{
-		Boot: o.boot(),
+		Boot: ParseBoot(opts),
 		Security: Security{
 			Privileged:    o.bool("security.privileged"),
 			Nesting:       o.bool("security.nesting"),
@@ -158,7 +158,10 @@ func (o options) rlimits() map[string]string {
 	return out
 }
 
-func (o options) boot() Boot {
+// ParseBoot returns what options, which are valid, mean for the start and the
+// end of the host. Unlike [Parse] it does not fail where the host has changed.
+func ParseBoot(opts map[string]string) Boot {
+	o := options(opts)
 	b := Boot{
 		Autorestart:   o.bool("boot.autorestart"),
 		Delay:         o.seconds("boot.autostart.delay", 0),
@@ -167,7 +170,7 @@ func (o options) boot() Boot {
 		Kill:          o["boot.host_shutdown_action"] == "force-stop",
 		Timeout:       o.seconds("boot.host_shutdown_timeout", 30),
 	}
-	if v := o["boot.autostart"]; v != "" {
+	if strings.TrimSpace(o["boot.autostart"]) != "" {
 		b.Autostart = Never
 		if o.bool("boot.autostart") {
 			b.Autostart = Always

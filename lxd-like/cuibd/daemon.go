@@ -38,6 +38,10 @@ import (
 const (
 	requestGrace   = 5 * time.Second
 	operationGrace = 30 * time.Second
+
+	// shutdownGrace is how long operations have to end by themselves when the
+	// host shuts down.
+	shutdownGrace = time.Minute
 )
 
 // daemon is all that is open.
@@ -164,12 +168,29 @@ func (d *daemon) recover(ctx context.Context) error {
 	return nil
 }
 
+// shutdown ends the instances, and waits for the operations under way.
+func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
+	d.log.InfoContext(ctx, "shutting down", "force", req.Force)
+	d.ops.Close()
+	err := d.instances.Shutdown(ctx, instances.ShutdownOptions(req))
+	if req.Force {
+		return err
+	}
+	if werr := waitFor(d.ops.Wait, shutdownGrace); werr != nil {
+		d.log.WarnContext(ctx, "operations are cut short", "err", werr)
+	}
+	return err
+}
+
 // serve answers requests, and does what is to be done by the clock, until
 // ctx ends.
 func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc) error {
+	ctx, exit := context.WithCancel(ctx)
+	defer exit()
 	api := &rest.Server{
 		Instances: d.instances, Images: d.images, Pools: d.pools, Nets: d.nets, Config: settings{d.db},
 		Environment: env, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
+		Shutdown: d.shutdown, Exit: exit,
 	}
 	server := &http.Server{
 		Handler: api.Handler(), ConnContext: rest.ConnContext, ReadHeaderTimeout: 10 * time.Second,
@@ -194,22 +215,27 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc)
 		return nil
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
+	g.Go(func() error { return d.autostart(ctx) })
 	g.Go(func() error { return d.clock(ctx) })
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())
 	if err := notify(ctx, "READY=1"); err != nil {
 		d.log.WarnContext(ctx, "cannot tell systemd that the daemon is ready", "err", err)
 	}
 	err := g.Wait()
-	d.log.InfoContext(context.WithoutCancel(ctx), "ending; instances go on")
+	d.log.InfoContext(context.WithoutCancel(ctx), "ending")
 	return err
 }
 
-// clock starts the instances that are to run, and then deletes snapshots
-// when they expire.
-func (d *daemon) clock(ctx context.Context) error {
+// autostart starts the instances that are to run.
+func (d *daemon) autostart(ctx context.Context) error {
 	if err := d.instances.Autostart(ctx); err != nil && ctx.Err() == nil {
 		d.log.ErrorContext(ctx, "cannot start instances", "err", err)
 	}
+	return nil
+}
+
+// clock deletes snapshots when they expire.
+func (d *daemon) clock(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {

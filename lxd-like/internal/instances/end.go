@@ -51,7 +51,9 @@ func (s *Service) tell(ctx context.Context, name string, how ending) (*active, e
 	if a == nil {
 		return nil, errs.Invalidf("instance %q is not running", name)
 	}
-	a.wish = how.wish
+	if how.wish != wishHost || a.wish == wishNothing || a.wish == wishLate {
+		a.wish = how.wish // The host leaves their way to those who still wait.
+	}
 	if how.force {
 		return a, nil
 	}
@@ -77,13 +79,13 @@ func wait(ctx context.Context, a *active) error {
 	}
 }
 
-// giveUp is for who wanted to start the instance again and does not wait for
-// its end any longer: when it ends, it has been stopped.
+// giveUp is for who does not wait for the end of an instance any longer. If
+// it was to be started again, it is not.
 func (s *Service) giveUp(name string, a *active) {
 	unlock := s.locks.lock(name)
 	defer unlock()
-	if a.wish == wishRestart {
-		a.wish = wishStop
+	if (a.wish == wishStop || a.wish == wishRestart) && !s.index.isShut() {
+		a.wish = wishLate
 	}
 }
 
@@ -138,17 +140,16 @@ func (s *Service) after(ctx context.Context, in *instance, a *active, e runtime.
 	if a.wish == wishRestart {
 		return nil
 	}
-	if e.Reboot && a.wish == wishNothing {
-		return s.start(ctx, in, starting{event: "instance-restarted", deaths: a.deaths})
-	}
-	if died(a, e) && isTrue(in.expanded.Options["boot.autorestart"]) && !in.Ephemeral {
-		if deaths, again := another(a.deaths, time.Now()); again {
-			return s.start(ctx, in, starting{event: "instance-restarted", deaths: deaths})
+	if how, again := s.again(ctx, in, a, e); again {
+		if s.index.isShut() {
+			return nil // The next daemon starts it.
 		}
-		s.Logger.WarnContext(ctx, "an instance dies again and again: it stays down", "instance", in.Name, "status", e.Status)
+		return s.start(ctx, in, how)
 	}
-	if err := s.patch(ctx, in, map[string]string{keyPower: powerOff}); err != nil {
-		return err
+	if a.wish != wishHost {
+		if err := s.patch(ctx, in, map[string]string{keyPower: powerOff}); err != nil {
+			return err
+		}
 	}
 	action := "instance-stopped"
 	if a.wish == wishNothing {
@@ -159,6 +160,23 @@ func (s *Service) after(ctx context.Context, in *instance, a *active, e runtime.
 		return s.delete(ctx, in)
 	}
 	return nil
+}
+
+// again says whether and how an instance that ended without anybody's wish
+// starts again: because its guest reboots, or died.
+func (s *Service) again(ctx context.Context, in *instance, a *active, e runtime.Exit) (how starting, again bool) {
+	how = starting{event: "instance-restarted", deaths: a.deaths}
+	if e.Reboot && a.wish == wishNothing {
+		return how, true
+	}
+	if !died(a, e) || !boot(in).Autorestart || in.Ephemeral {
+		return how, false
+	}
+	how.deaths, again = another(a.deaths, time.Now())
+	if !again {
+		s.Logger.WarnContext(ctx, "an instance dies again and again: it stays down", "instance", in.Name, "status", e.Status)
+	}
+	return how, again
 }
 
 // shutDown is the status of an init that shut its system down: the kernel

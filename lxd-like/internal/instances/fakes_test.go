@@ -421,8 +421,11 @@ type fakeRuntime struct {
 
 	mu      sync.Mutex // Guards what follows.
 	running map[string]*container
-	deaf    bool // Guests do not hear when they are to shut down.
+	deaf    bool     // Guests do not hear when they are to shut down.
+	log     []string // Which guests were told to end, in order.
 	exits   sync.WaitGroup
+
+	told chan string // Takes a name when its guest was told to shut down, if not nil.
 }
 
 type container struct {
@@ -514,8 +517,11 @@ func (r *fakeRuntime) exit(name string, e runtime.Exit) {
 }
 
 func (r *fakeRuntime) Shutdown(_ context.Context, name string) error {
-	if err := r.with(name, func(*container) {}); err != nil {
+	if err := r.with(name, func(*container) { r.log = append(r.log, "shut down "+name) }); err != nil {
 		return err
+	}
+	if r.told != nil {
+		r.told <- name
 	}
 	if !r.deaf {
 		r.exit(name, runtime.Exit{Status: 130})
@@ -526,7 +532,7 @@ func (r *fakeRuntime) Shutdown(_ context.Context, name string) error {
 func (r *fakeRuntime) Reboot(context.Context, string) error { return nil }
 
 func (r *fakeRuntime) Kill(_ context.Context, name string) error {
-	if err := r.with(name, func(*container) {}); err != nil {
+	if err := r.with(name, func(*container) { r.log = append(r.log, "kill "+name) }); err != nil {
 		return err
 	}
 	r.exit(name, runtime.Exit{Status: 137})

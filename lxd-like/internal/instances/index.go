@@ -1,18 +1,22 @@
 package instances
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
 )
 
 // An index holds the instances that run. The zero value is ready to use.
 type index struct {
-	mu      sync.Mutex // Guards running.
+	mu      sync.Mutex // Guards what follows.
 	running map[string]*active
+	shut    bool // Nothing is admitted any more.
 }
 
 // active is an instance that runs. Its fields are guarded by the lock of the
@@ -34,6 +38,8 @@ const (
 	wishNothing wish = iota // Nobody asked it to end.
 	wishStop                // Somebody asked it to end.
 	wishRestart             // Who asked it to end starts it again.
+	wishLate                // Somebody asked it to end, and does not wait for that any more.
+	wishHost                // The host shuts down: what runs now is to run again.
 )
 
 func (x *index) get(name string) *active {
@@ -49,6 +55,35 @@ func (x *index) put(name string, a *active) {
 		x.running = map[string]*active{}
 	}
 	x.running[name] = a
+}
+
+// admit is put, for an instance that is about to start.
+func (x *index) admit(name string, a *active) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.shut {
+		return errs.Newf(errs.Unavailable, "the daemon is shutting down")
+	}
+	if x.running == nil {
+		x.running = map[string]*active{}
+	}
+	x.running[name] = a
+	return nil
+}
+
+// shutDoor makes admit refuse all from now on, and returns the names of what
+// runs or is about to.
+func (x *index) shutDoor() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.shut = true
+	return slices.Sorted(maps.Keys(x.running))
+}
+
+func (x *index) isShut() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.shut
 }
 
 func (x *index) drop(name string) {

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
 )
@@ -217,36 +216,35 @@ func (s *Service) Autostart(ctx context.Context) error {
 	}
 	all = slices.DeleteFunc(all, func(in *instance) bool { return !wantsStart(in) || s.index.get(in.Name) != nil })
 	slices.SortStableFunc(all, func(a, b *instance) int {
-		return cmp.Compare(number(b, "boot.autostart.priority"), number(a, "boot.autostart.priority"))
+		return cmp.Compare(boot(b).StartPriority, boot(a).StartPriority)
 	})
 	for _, in := range all {
+		if s.index.isShut() {
+			return nil
+		}
 		if err := s.startNamed(ctx, in.Name); err != nil {
 			s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", in.Name, "err", err)
 			continue
 		}
-		delay := time.Duration(number(in, "boot.autostart.delay")) * time.Second
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(delay):
+		case <-time.After(boot(in).Delay):
 		}
 	}
 	return nil
 }
 
 func wantsStart(in *instance) bool {
-	said := strings.TrimSpace(in.expanded.Options["boot.autostart"])
-	if said == "" {
-		return in.Config[keyPower] == powerOn
+	switch boot(in).Autostart {
+	case profiles.Always:
+		return true
+	case profiles.Never:
+		return false
+	case profiles.AsBefore:
 	}
-	return isTrue(said)
+	return in.Config[keyPower] == powerOn
 }
 
-// number is the value of a key that is a number, 0 if it is not set.
-func number(in *instance, key string) int {
-	n, err := strconv.Atoi(in.expanded.Options[key])
-	if err != nil {
-		return 0
-	}
-	return n
-}
+// boot says how an instance starts and ends with the host.
+func boot(in *instance) profiles.Boot { return profiles.ParseBoot(in.expanded.Options) }

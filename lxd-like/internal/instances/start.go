@@ -182,7 +182,9 @@ func (s *Service) run(ctx context.Context, l *launch, how starting, u *undo.Stac
 	a := &active{volume: l.in.volume(), pool: l.in.Pool, ids: l.ids, deaths: how.deaths, done: make(chan struct{})}
 	a.cpus = limits.CPUs
 	l.keys[keyCPU] = limits.CPUs
-	s.index.put(name, a)
+	if err := s.index.admit(name, a); err != nil {
+		return err
+	}
 	u.Push("forget that it runs", func(context.Context) error { s.index.drop(name); return nil })
 
 	later := context.WithoutCancel(ctx)

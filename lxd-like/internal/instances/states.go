@@ -124,15 +124,15 @@ func (s *Service) SetStates(ctx context.Context, req api.InstanceStatePut) (ops.
 	return ops.Job{
 		Description: verbs[req.Action] + "s", Resources: map[string][]string{"instances": urls},
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			return each(names, func(name string) error { return s.act(ctx, name, req) })
+			return each(names, bulk, func(name string) error { return s.act(ctx, name, req) })
 		},
 	}, nil
 }
 
-// each calls fn with all names, a few at once, and returns all errors.
-func each(names []string, fn func(string) error) error {
+// each calls fn with all names, so many at once, and returns all errors.
+func each(names []string, limit int, fn func(string) error) error {
 	var g errgroup.Group
-	g.SetLimit(bulk)
+	g.SetLimit(limit)
 	var mu sync.Mutex
 	var all []error
 	for _, name := range names {
