@@ -8,7 +8,10 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/cli"
 )
 
+// version says which source the program was built from. The linker sets it.
+var version = "unknown"
+
 func main() {
-	env := cli.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}
+	env := cli.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Build: version}
 	os.Exit(cli.Main(context.Background(), env, os.Args[1:]))
 }

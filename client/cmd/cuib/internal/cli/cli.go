@@ -27,6 +27,7 @@ import (
 type Env struct {
 	In, Out, Err *os.File
 	Getenv       func(string) string
+	Build        string // Which source the program was built from.
 }
 
 // env is an Env with what the flags of all commands say.

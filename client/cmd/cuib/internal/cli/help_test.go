@@ -25,7 +25,7 @@ func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := cli.Env{In: in, Out: create("out"), Err: create("err"), Getenv: func(name string) string {
+	env := cli.Env{In: in, Out: create("out"), Err: create("err"), Build: "test", Getenv: func(name string) string {
 		return map[string]string{"HOME": dir, "CUIB_DIR": dir}[name]
 	}}
 	status = cli.Main(t.Context(), env, args)

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cuib/cuib/shared/errs"
+	release "github.com/cuib/cuib/shared/version"
 )
 
 const rootLong = `Cuib runs system containers: whole Linux systems, each with its own init,
@@ -28,7 +29,7 @@ func newRoot(e *env) *cobra.Command {
 		Example:       "  cuib launch debian:bookworm web\n  cuib exec web -- apt-get update\n  cuib snapshot create web fresh",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version(),
+		Version:       release.Number,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if e.debug {
 				e.client().Trace = e.trace
@@ -42,7 +43,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetIn(e.In)
 	root.SetOut(e.Out)
 	root.SetErr(e.Err)
-	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetVersionTemplate("cuib {{.Version}} (" + e.Build + ")\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return errs.Invalidf("%w (see %q)", err, cmd.CommandPath()+" --help")
 	})

@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"cuib": func() {
-		env := cli.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}
+		env := cli.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Build: "test"}
 		os.Exit(cli.Main(context.Background(), env, os.Args[1:]))
 	}})
 }

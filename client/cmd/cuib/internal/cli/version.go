@@ -5,11 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	sharedversion "github.com/cuib/cuib/shared/version"
+	release "github.com/cuib/cuib/shared/version"
 )
-
-// version is that of this program.
-func version() string { return sharedversion.Number }
 
 func newVersion(e *env) *cobra.Command {
 	return &cobra.Command{
@@ -18,7 +15,7 @@ func newVersion(e *env) *cobra.Command {
 		Example: "  cuib version",
 		Args:    needs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintf(e.Out, "Client version: %s\n", version())
+			fmt.Fprintf(e.Out, "Client version: %s\n", release.Number)
 			s, _, err := e.client().Server(cmd.Context())
 			if err != nil {
 				fmt.Fprintf(e.Out, "Server version: unreachable\n")
