@@ -154,7 +154,7 @@ func (f *FS) Mkdir(name string, attr File) error {
 	return fail("make directory", name, f.apply(fd, attr))
 }
 
-// Symlink makes a symbolic link.
+// Symlink makes a symbolic link. That there is the same already is no error.
 func (f *FS) Symlink(name, target string, attr File) error {
 	dir, base, err := f.parent(name)
 	if err != nil {
@@ -162,7 +162,9 @@ func (f *FS) Symlink(name, target string, attr File) error {
 	}
 	defer unix.Close(dir) //nolint:errcheck // It was opened with O_PATH.
 	if err := f.asGuest(func() error { return unix.Symlinkat(target, dir, base) }); err != nil {
-		return fail("make link", name, err)
+		if have, _ := f.ReadLink(name); !errors.Is(err, unix.EEXIST) || have != target {
+			return fail("make link", name, err)
+		}
 	}
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

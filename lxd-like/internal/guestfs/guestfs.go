@@ -144,18 +144,10 @@ func (f *FS) open(name string, flags int) (*os.File, error) {
 
 // ReadDir returns the names in a directory, sorted.
 func (f *FS) ReadDir(name string) ([]string, error) {
-	fd, err := f.find(name, unix.O_DIRECTORY)
+	dir, err := f.openDir(name)
 	if err != nil {
 		return nil, fail("list", name, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // It was opened with O_PATH.
-	opened, err := retry(func() (int, error) {
-		return unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
-	if err != nil {
-		return nil, fail("list", name, err)
-	}
-	dir := os.NewFile(uintptr(opened), name)
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	slices.Sort(names)
@@ -163,6 +155,21 @@ func (f *FS) ReadDir(name string) ([]string, error) {
 		names = []string{}
 	}
 	return names, fail("list", name, err)
+}
+
+func (f *FS) openDir(name string) (*os.File, error) {
+	fd, err := f.find(name, unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd) //nolint:errcheck // It was opened with O_PATH.
+	opened, err := retry(func() (int, error) {
+		return unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(opened), name), nil
 }
 
 // ReadLink returns the target of a symbolic link.

@@ -177,7 +177,8 @@ func TestNamesAndDirectories(t *testing.T) {
 			{"mkdir over a file", func() error { return fs.Mkdir("/etc/hosts", keep()) }, errs.Conflict, false},
 			{"mkdir in nothing", func() error { return fs.Mkdir("/no/dir", keep()) }, errs.NotFound, false},
 			{"symlink", func() error { return fs.Symlink("/srv/link", "../etc/hosts", guestfs.File{UID: 7, GID: 8}) }, 0, true},
-			{"symlink again", func() error { return fs.Symlink("/srv/link", "else", keep()) }, errs.Conflict, false},
+			{"symlink again", func() error { return fs.Symlink("/srv/link", "../etc/hosts", keep()) }, 0, true},
+			{"symlink elsewhere", func() error { return fs.Symlink("/srv/link", "else", keep()) }, errs.Conflict, false},
 			{"link", func() error { return fs.Link("/etc/hosts", "/srv/hard") }, 0, true},
 			{"rename", func() error { return fs.Rename("/srv/hard", "/srv/hard2") }, 0, true},
 			{"remove full", func() error { return fs.Remove("/srv") }, errs.Conflict, false},
@@ -437,6 +438,12 @@ func sftpSteps(t *testing.T, c *sftp.Client, dir string) {
 	if entries, err := c.ReadDir("/srv"); err != nil || len(entries) != 1 || !entries[0].IsDir() {
 		t.Errorf("entries %v, %v", entries, err)
 	}
+	d, err := c.Open("/srv")
+	check("open a directory", err)
+	if st, err := d.Stat(); err != nil || !st.IsDir() {
+		t.Errorf("stat of the open directory: %v, %v", st, err)
+	}
+	check("close a directory", d.Close())
 	check("remove", c.RemoveDirectory("/srv/a/b"))
 	if _, err := c.Stat("/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("stat of nothing: %v", err)

@@ -70,6 +70,9 @@ func openFor(fs *FS, r *sftp.Request, flags int) (file *os.File, base int64, err
 		file, made, err = fs.create(r.Filepath, flags)
 	default:
 		file, err = fs.open(r.Filepath, flags)
+		if flags == unix.O_RDONLY && errors.Is(err, unix.EISDIR) {
+			file, err = fs.openDir(r.Filepath) // Clients open before they look what it is.
+		}
 	}
 	if err != nil {
 		return nil, 0, err

@@ -29,11 +29,11 @@ func header(r *http.Request, name string) string {
 // of it is meant.
 func (s *Server) files(r *http.Request) (*guestfs.FS, string, error) {
 	p := r.URL.Query().Get("path")
-	if !strings.HasPrefix(p, "/") {
-		return nil, "", errs.Invalidf("path is %q: want an absolute path in the instance", p)
+	if p == "" {
+		return nil, "", errs.Invalidf("path is missing: it names a file in the instance")
 	}
 	fs, err := s.Instances.Files(r.Context(), r.PathValue("name"))
-	return fs, path.Clean(p), err
+	return fs, path.Clean("/" + p), err // Older clients leave the first slash out.
 }
 
 // getFile answers with the contents of a file, the names in a directory, or
