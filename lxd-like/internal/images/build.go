@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -270,6 +271,21 @@ func (b *build) bootstrap(ctx context.Context, in *incoming) error {
 	return errors.Join(<-failed, err)
 }
 
+// roomy is how much memory, in KiB, has to be free to build an image in it.
+const roomy = 2 << 20
+
+// inMemory is a script that runs a program whose directory of temporary files
+// is in memory, if there is enough. All that dpkg does to be sure that
+// nothing is lost, in files that are there for half a minute, costs nothing
+// then, and the files are gone when the mount namespace is.
+const inMemory = `
+	free=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+	if [ "${free:-0}" -gt "$1" ]; then
+		mount -t tmpfs -o mode=0711 build "$TMPDIR"
+	fi
+	shift
+	exec "$@"`
+
 func (b *build) mmdebstrap(ctx context.Context, work string, args []string, w io.Writer) error {
 	// The level that costs least: to read and write the image is quick
 	// against the rest, and what is small is also unpacked faster.
@@ -278,8 +294,11 @@ func (b *build) mmdebstrap(ctx context.Context, work string, args []string, w io
 		return err
 	}
 	err = run.Program{
-		Args:   append([]string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap"}, args...),
-		Env:    []string{"TMPDIR=" + work, "DEBIAN_FRONTEND=noninteractive"},
+		Args: slices.Concat([]string{
+			"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+			"sh", "-ec", inMemory, "sh", strconv.FormatInt(roomy, 10), "mmdebstrap",
+		}, args),
+		Env:    []string{"TMPDIR=" + filepath.Join(work, "root"), "DEBIAN_FRONTEND=noninteractive"},
 		Stdout: z,
 		Line:   b.line,
 	}.Run(ctx)
@@ -296,10 +315,11 @@ func (b *build) line(line string) {
 		return
 	}
 	if strings.HasPrefix(what, "running --customize-hook") {
-		what = "setting it up"
+		what = "setting it up..."
 	}
-	if what, ok := strings.CutSuffix(strings.TrimSuffix(what, "..."), " inside the chroot"); ok || strings.HasSuffix(line, "...") || what == "setting it up" {
-		b.tell(what)
+	what, ok = strings.CutSuffix(what, "...")
+	if ok && !strings.Contains(what, "/") { // A path says nothing to users.
+		b.tell(strings.TrimSuffix(what, " inside the chroot"))
 	}
 }
 
@@ -339,7 +359,7 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(work, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(work, "root"), 0o700); err != nil {
 		return nil, err
 	}
 	list := filepath.Join(work, "build.sources")
