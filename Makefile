@@ -38,8 +38,9 @@ install: build
 	install -D -m 0755 bin/cuibd $(DESTDIR)$(PREFIX)/sbin/cuibd
 	install -D -m 0755 bin/cuib $(DESTDIR)$(PREFIX)/bin/cuib
 	install -D -m 0755 bin/cuib-shim $(DESTDIR)$(PREFIX)/lib/cuib/cuib-shim
-	install -D -m 0644 scripts/systemd/cuibd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/cuibd.service
-	install -D -m 0644 scripts/systemd/cuibd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/cuibd.socket
+	for unit in scripts/systemd/*; do \
+		sed 's|/usr/local|$(PREFIX)|g' "$$unit" | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/"$${unit##*/}" || exit 1; \
+	done
 
 clean:
 	rm -rf bin

@@ -27,8 +27,10 @@ func (c *Client) Ready(ctx context.Context) error {
 	return c.send(ctx, call{method: http.MethodGet, path: "/internal/ready"})
 }
 
-// Shutdown stops the instances, as far as their configuration wants it, and
-// the daemon. It returns when the daemon is about to go.
+// Shutdown stops the instances as their configuration says, and the daemon,
+// which starts them again at its next start. It returns when the instances
+// have ended and the daemon is about to. That goes on when ctx ends; another
+// call with Force ends it quickly.
 func (c *Client) Shutdown(ctx context.Context, req ShutdownRequest) error {
 	p := "/internal/shutdown?force=" + url.QueryEscape(fmt.Sprint(req.Force))
 	return c.send(ctx, call{method: http.MethodPut, path: p})
@@ -36,7 +38,7 @@ func (c *Client) Shutdown(ctx context.Context, req ShutdownRequest) error {
 
 // ShutdownRequest says how the daemon is to go.
 type ShutdownRequest struct {
-	Force bool // Do not wait for operations.
+	Force bool // End instances at once, and do not wait for operations.
 }
 
 // A Query is a request as the API has it.

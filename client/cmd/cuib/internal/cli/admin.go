@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,7 +62,9 @@ func newAdminShutdown(e *env) *cobra.Command {
 	var timeout int
 	cmd := &cobra.Command{
 		Use: "shutdown", Short: "Stop all instances, and the daemon",
-		Example: "  cuib admin shutdown --timeout 60",
+		Long: "Stop all instances as their boot.host_shutdown_action, boot.host_shutdown_timeout\n" +
+			"and boot.stop.priority say, and then the daemon. Its next start starts them again.",
+		Example: "  cuib admin shutdown --timeout 60\n  cuib admin shutdown --force",
 		Args:    needs(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -70,10 +73,14 @@ func newAdminShutdown(e *env) *cobra.Command {
 				ctx, cancel = context.WithTimeout(ctx, time.Duration(timeout)*time.Second)
 				defer cancel()
 			}
-			return e.client().Shutdown(ctx, req)
+			err := e.client().Shutdown(ctx, req)
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return errs.Newf(errs.Unavailable, "instances are still stopping after %d seconds; the daemon goes on: --force ends them at once", timeout)
+			}
+			return err
 		},
 	}
-	cmd.Flags().BoolVarP(&req.Force, "force", "f", false, "do not wait for operations")
+	cmd.Flags().BoolVarP(&req.Force, "force", "f", false, "end instances at once, and do not wait for operations")
 	cmd.Flags().IntVarP(&timeout, "timeout", "t", 0, "seconds to wait at most; 0 for as long as it takes")
 	return cmd
 }
