@@ -36,7 +36,7 @@ func (s *Service) end(ctx context.Context, name string, how ending) error {
 	if err == nil {
 		return nil
 	}
-	s.giveUp(name, a)
+	s.giveUp(context.WithoutCancel(ctx), name, a)
 	if ctx.Err() != nil {
 		return err
 	}
@@ -50,6 +50,12 @@ func (s *Service) tell(ctx context.Context, name string, how ending) (*active, e
 	a := s.index.get(name)
 	if a == nil {
 		return nil, errs.Invalidf("instance %q is not running", name)
+	}
+	if how.wish == wishStop {
+		// Before it ends: a crash between the two must not start it again.
+		if err := s.writePower(ctx, name, powerOff); err != nil {
+			return nil, err
+		}
 	}
 	if how.wish != wishHost || a.wish == wishNothing || a.wish == wishLate {
 		a.wish = how.wish // The host leaves their way to those who still wait.
@@ -81,12 +87,25 @@ func wait(ctx context.Context, a *active) error {
 
 // giveUp is for who does not wait for the end of an instance any longer. If
 // it was to be started again, it is not.
-func (s *Service) giveUp(name string, a *active) {
+func (s *Service) giveUp(ctx context.Context, name string, a *active) {
 	unlock := s.locks.lock(name)
 	defer unlock()
-	if (a.wish == wishStop || a.wish == wishRestart) && !s.index.isShut() {
-		a.wish = wishLate
+	if s.index.get(name) != a || a.wish != wishStop && a.wish != wishRestart || s.index.isShut() {
+		return
 	}
+	if a.wish == wishStop {
+		if err := s.writePower(ctx, name, powerOn); err != nil {
+			s.Logger.ErrorContext(ctx, "cannot write down that an instance goes on", "instance", name, "err", err)
+		}
+	}
+	a.wish = wishLate
+}
+
+// writePower writes down whether an instance is to run.
+func (s *Service) writePower(ctx context.Context, name, power string) error {
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return db.PatchInstanceConfig(ctx, tx, name, map[string]string{keyPower: power})
+	})
 }
 
 // restart ends an instance and starts it again.
@@ -146,8 +165,8 @@ func (s *Service) after(ctx context.Context, in *instance, a *active, e runtime.
 		}
 		return s.start(ctx, in, how)
 	}
-	if a.wish != wishHost {
-		if err := s.patch(ctx, in, map[string]string{keyPower: powerOff}); err != nil {
+	if a.wish != wishHost && in.Config[keyPower] != powerOff {
+		if err := s.writePower(ctx, in.Name, powerOff); err != nil {
 			return err
 		}
 	}

@@ -121,6 +121,9 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		}
 		return errors.Join(err, s.recoverSnapshots(ctx, d, in, left))
 	}
+	if in.Ephemeral && in.Config[keyPower] == powerOff {
+		return s.delete(ctx, in) // It ran, and was stopped.
+	}
 	return errors.Join(
 		d.Unmount(ctx, in.volume()),
 		s.unrename(ctx, d, in, left.have),
