@@ -41,7 +41,7 @@ func serve(t *testing.T, handlers map[string]http.HandlerFunc) *client.Client {
 		_ = server.Serve(l)
 	}()
 	t.Cleanup(func() {
-		server.Close()
+		_ = server.Close()
 		<-done
 	})
 	c := client.New(socket)
@@ -116,16 +116,13 @@ type guest struct {
 	control []api.InstanceExecControl
 	request api.InstanceExecPost
 
-	wg   sync.WaitGroup
-	done chan struct{}
+	interactive bool
 }
 
-func (g *guest) handlers(interactive bool) map[string]http.HandlerFunc {
-	g.done = make(chan struct{})
+func (g *guest) handlers() map[string]http.HandlerFunc {
 	in, out := io.Pipe()
 	fds := map[string]string{"0": "s0", "1": "s1", "2": "s2", "control": "sc"}
-	g.wg.Add(3)
-	if interactive {
+	if g.interactive {
 		fds = map[string]string{"0": "s0", "control": "sc"}
 	}
 	return map[string]http.HandlerFunc{
@@ -153,9 +150,8 @@ func (g *guest) handlers(interactive bool) map[string]http.HandlerFunc {
 					g.mu.Lock()
 					g.control = append(g.control, msg)
 					g.mu.Unlock()
-					close(g.done)
 				}
-			case secret == "s0" && interactive:
+			case secret == "s0" && g.interactive:
 				_ = conn.Send(strings.NewReader("a terminal"))
 			case secret == "s0":
 				_ = out.CloseWithError(conn.Receive(out))
@@ -173,7 +169,7 @@ func (g *guest) handlers(interactive bool) map[string]http.HandlerFunc {
 
 func TestExecCarriesAllBytes(t *testing.T) {
 	g := &guest{}
-	c := serve(t, g.handlers(false))
+	c := serve(t, g.handlers())
 	const size = 16 << 20
 	sent, got := sha256.New(), sha256.New()
 	var complaints bytes.Buffer
@@ -204,13 +200,13 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 func TestExecWithATerminal(t *testing.T) {
-	g := &guest{}
-	c := serve(t, g.handlers(true))
+	g := &guest{interactive: true}
+	c := serve(t, g.handlers())
 	control := make(chan api.InstanceExecControl, 1)
 	control <- api.InstanceExecControl{Command: "signal", Signal: 2}
 	var out bytes.Buffer
 	waiting, typed := io.Pipe()
-	defer typed.Close()
+	defer func() { _ = typed.Close() }()
 	code, err := c.Exec(t.Context(), "web", client.Exec{
 		InstanceExecPost: api.InstanceExecPost{Command: []string{"sh"}, Interactive: true, Width: 80, Height: 24},
 		Stdin:            waiting, Stdout: &out, Control: control,
@@ -222,7 +218,7 @@ func TestExecWithATerminal(t *testing.T) {
 
 func TestExecReportsInput(t *testing.T) {
 	g := &guest{}
-	c := serve(t, g.handlers(false))
+	c := serve(t, g.handlers())
 	broken, w := io.Pipe()
 	w.CloseWithError(errors.New("disk on fire"))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -286,9 +282,9 @@ func TestSFTPUpgrades(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: sftp\r\n\r\nhello")
-			rw.Flush()
+			_ = rw.Flush()
 		},
 		"GET /1.0/instances/gone/sftp": func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusNotFound)
@@ -299,7 +295,7 @@ func TestSFTPUpgrades(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if got, err := io.ReadAll(conn); err != nil || string(got) != "hello" {
 		t.Errorf("got %q, %v", got, err)
 	}

@@ -32,7 +32,7 @@ func TestExportImage(t *testing.T) {
 				part, _ := form.CreateFormFile("metadata", name)
 				fmt.Fprint(part, "this is "+name)
 			}
-			form.Close()
+			_ = form.Close()
 		},
 	})
 	for name, want := range map[string]map[string]string{

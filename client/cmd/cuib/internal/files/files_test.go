@@ -31,7 +31,7 @@ func guest(t *testing.T) (*sftp.Client, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(); server.Close() })
+	t.Cleanup(func() { _, _ = c.Close(), server.Close() })
 	return c, t.TempDir()
 }
 
@@ -208,7 +208,7 @@ func TestPullStaysInItsDirectory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { c.Close(); server.Close() }()
+			defer func() { _, _ = c.Close(), server.Close() }()
 			to := t.TempDir()
 			if err := (files.Puller{FS: c, Skip: func(string) {}}).Tree("/top", filepath.Join(to, "in")); err == nil && name != ".." { // The library leaves that out.
 				t.Error("the trap was not noticed")

@@ -27,7 +27,7 @@ func guest(t *testing.T) *sftp.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(); server.Close() })
+	t.Cleanup(func() { _, _ = c.Close(), server.Close() })
 	return c
 }
 
