@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"context"
+	"errors"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
@@ -110,6 +111,9 @@ func Decompress(ctx context.Context, r io.Reader) (io.ReadCloser, Format, error)
 func asInvalid(err error) error {
 	if err == nil || errs.KindOf(err) != errs.Internal {
 		return err
+	}
+	if failed, ok := errors.AsType[*run.Error](err); ok && failed.Stderr != "" {
+		return errs.Invalidf("bad archive: %s", failed.Stderr)
 	}
 	return errs.Newf(errs.Invalid, "bad archive: %w", err)
 }

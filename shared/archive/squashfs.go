@@ -41,7 +41,7 @@ func unsquashError(err error) error {
 		strings.Contains(strings.ToLower(failed.Stderr), "no space left") {
 		return err
 	}
-	return errs.Newf(errs.Invalid, "bad archive: %w", err)
+	return asInvalid(err)
 }
 
 // clean removes what [Extract] would not have unpacked. Nobody else has the
