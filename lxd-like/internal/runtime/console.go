@@ -14,6 +14,16 @@ import (
 	"github.com/cuib/cuib/shared/inroot"
 )
 
+// Console is a connection to a container's console, which the guest sees as
+// /dev/console. The caller closes it.
+type Console struct {
+	Stdin, Stdout *os.File // The same terminal.
+
+	container *container
+	control   *os.File
+	shim      *shimProcess
+}
+
 // Console connects to the console of a running container. There is one
 // connection at a time.
 func (r *Runtime) Console(ctx context.Context, name string) (*Console, error) {

@@ -50,7 +50,8 @@ type state struct {
 	Spec    Spec
 	Started time.Time
 	Kind    initKind
-	Cgroups []string // Those that were seen, to be removed at its end.
+	Cgroups []string // Those that were seen, to be removed at its end; none before it runs.
+	Boot    string   // The host's boot that it was started in.
 }
 
 // rebootWait is how long a guest that reboots has no init at most.
@@ -152,8 +153,12 @@ func parentOf(pid int) (int, error) {
 }
 
 func (r *Runtime) writeState(c *container) error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
-	s := state{Spec: c.spec, Started: c.started, Kind: c.kind, Cgroups: c.cgroup}
+	s := state{Spec: c.spec, Started: c.started, Kind: c.kind, Cgroups: c.cgroup, Boot: boot}
 	data, err := json.Marshal(s)
 	c.mu.Unlock()
 	if err != nil {

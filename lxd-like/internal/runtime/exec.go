@@ -10,12 +10,32 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 )
+
+// Process is a program that runs in a container. Its methods are safe for
+// concurrent use.
+type Process struct {
+	PID int // On the host.
+
+	// With a terminal, Terminal is its controlling end and the others are
+	// nil. The caller closes what it has of these.
+	Terminal              *os.File
+	Stdin, Stdout, Stderr *os.File
+
+	session *os.File
+	pidfd   *os.File
+	release sync.Once
+
+	ended  chan struct{} // Closed when the fields below are set.
+	status int
+	err    error
+}
 
 // defaultPath is the PATH of programs where nothing is said.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -149,21 +169,19 @@ func numericRlimit(name, value string) (string, error) {
 	if !ok {
 		hard = soft
 	}
-	out := strconv.Itoa(number) + "="
-	for i, s := range []string{soft, hard} {
-		n := uint64(unix.RLIM_INFINITY)
-		if s != "unlimited" && s != "infinity" {
-			var err error
-			if n, err = strconv.ParseUint(s, 10, 64); err != nil {
-				return "", errs.Invalidf("resource limit %s has %q: SOFT:HARD in numbers, or unlimited, is allowed", name, value)
-			}
-		}
-		if i == 1 {
-			out += ":"
-		}
-		out += strconv.FormatUint(n, 10)
+	s, serr := rlimitValue(soft)
+	h, herr := rlimitValue(hard)
+	if serr != nil || herr != nil {
+		return "", errs.Invalidf("resource limit %s has %q: SOFT:HARD in numbers, or unlimited, is allowed", name, value)
 	}
-	return out, nil
+	return fmt.Sprintf("%d=%d:%d", number, s, h), nil
+}
+
+func rlimitValue(s string) (uint64, error) {
+	if s == "unlimited" || s == "infinity" {
+		return unix.RLIM_INFINITY, nil
+	}
+	return strconv.ParseUint(s, 10, 64)
 }
 
 // attach sends a request to the container's server.
@@ -182,12 +200,14 @@ func (r *Runtime) attach(ctx context.Context, c *container, payload *os.File, e 
 	var given []*os.File
 	if !e.Terminal {
 		if given, err = p.pipes(c.specNow().IDs); err != nil {
-			return nil, errors.Join(err, p.closeAll())
+			p.closeAll()
+			return nil, errors.Join(err, closeFiles(given))
 		}
 	}
 	defer func() { err = errors.Join(err, closeFiles(given)) }()
 	if err := sendFiles(server.control, append(passed, given...)); err != nil {
-		return nil, errors.Join(errServerEnded, p.closeAll())
+		p.closeAll()
+		return nil, errServerEnded
 	}
 	theirs.Close()
 	stop := context.AfterFunc(ctx, func() { session.Close() })
@@ -196,7 +216,8 @@ func (r *Runtime) attach(ctx context.Context, c *container, payload *os.File, e 
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	if err != nil {
-		return nil, errors.Join(err, p.closeAll())
+		p.closeAll()
+		return nil, err
 	}
 	go p.readEnd()
 	return p, nil
@@ -357,13 +378,12 @@ func closeFiles(files []*os.File) error {
 	return errors.Join(errList...)
 }
 
-func (p *Process) closeAll() error {
+func (p *Process) closeAll() {
 	for _, f := range []*os.File{p.Stdin, p.Stdout, p.Stderr, p.Terminal, p.pidfd, p.session} {
 		if f != nil {
 			f.Close()
 		}
 	}
-	return nil
 }
 
 // readStart reads the session's first message.

@@ -59,7 +59,6 @@ func TestExec(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			if got := run(t, r, s.Name, test.stdin, test.exec); got != test.want {
 				t.Errorf("got %+v\nwant %+v", got, test.want)
 			}

@@ -88,7 +88,7 @@ func TestGuestRebootsWithConsole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer console.Close()
+		t.Cleanup(func() { _ = console.Close() })
 		before, err := r.Get(s.Name)
 		if err != nil {
 			t.Fatal(err)
@@ -114,7 +114,7 @@ func TestConsole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer console.Close()
+	t.Cleanup(func() { _ = console.Close() })
 	if _, err := r.Console(t.Context(), s.Name); !errs.Is(err, errs.Conflict) {
 		t.Errorf("second console: %v", err)
 	}

@@ -48,7 +48,7 @@ func (l Limits) Settings(host Cgroups) ([]Setting, error) {
 	}{
 		{"cpuset", l.cpusetV1(host), l.cpusetV2(), l.CPUs != ""},
 		{"cpu", l.cpuV1(), l.cpuV2(), l.CPUShare != 0 || l.CPUQuota != 0},
-		{"memory", l.memoryV1(host.SwapV1), l.memoryV2(), l.Memory != 0 || l.Swap != 0 || l.NoSwap},
+		{"memory", l.memoryV1(host), l.memoryV2(), l.Memory != 0 || l.Swap != 0 || l.NoSwap},
 		{"pids", l.pids(), l.pids(), l.Processes != 0},
 	} {
 		settings := part.v1
@@ -143,7 +143,7 @@ func number(n int64, absent string) string {
 	return strconv.FormatInt(n, 10)
 }
 
-func (l Limits) memoryV1(swap bool) []Setting {
+func (l Limits) memoryV1(host Cgroups) []Setting {
 	hard, soft := number(l.Memory, noneV1), noneV1
 	both := noneV1 // Of memory and swap together, which v1 limits.
 	switch {
@@ -155,7 +155,7 @@ func (l Limits) memoryV1(swap bool) []Setting {
 		both = strconv.FormatInt(l.Memory+l.Swap, 10)
 	}
 	list := []Setting{{File: memLimitV1, Value: hard, Default: hard == noneV1}}
-	if swap {
+	if host.SwapV1 {
 		list = append(list, Setting{File: memSwapV1, Value: both, Default: both == noneV1})
 	}
 	list = append(list, Setting{File: memSoftV1, Value: soft, Default: soft == noneV1})

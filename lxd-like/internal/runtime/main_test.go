@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/testenv"
@@ -45,7 +43,7 @@ func build(t testing.TB) string {
 		return dir
 	}
 	built.once.Do(func() {
-		built.dir, built.err = os.MkdirTemp("", "cuib-runtime-")
+		built.dir, built.err = os.MkdirTemp("", "cuib-runtime-") //nolint:usetesting // For all tests.
 		if built.err != nil {
 			return
 		}
@@ -86,7 +84,7 @@ func newRuntime(t testing.TB) *runtime.Runtime {
 // the roots of guests must.
 func reachable(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cuib-runtime-")
+	dir, err := os.MkdirTemp("", "cuib-runtime-") //nolint:usetesting // Only we can go through that of the test.
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,4 +263,15 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Fatal("never: " + what)
 }
 
-func signalName(status int) string { return unix.SignalName(unix.Signal(status - 128)) }
+// again runs this test once more in new namespaces, by a script that has a
+// new directory, the program and the test's name as its arguments.
+func again(t *testing.T, script string, namespaces ...string) {
+	t.Helper()
+	args := append([]string{"--mount", "--propagation", "private"}, namespaces...)
+	args = append(args, "sh", "-ec", script, "sh", t.TempDir(), os.Args[0], t.Name())
+	cmd := exec.Command("unshare", args...)
+	cmd.Env = append(os.Environ(), "CUIB_TEST_AGAIN=1", "CUIB_TEST_BUILT="+build(t))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -43,10 +43,10 @@ func openNetNS(in *guestInit) (*netNS, error) {
 	return &netNS{host, guest, file}, nil
 }
 
-func (n *netNS) close() {
-	n.host.Close()
-	n.guest.Close()
-	n.file.Close()
+func (s *netNS) close() {
+	s.host.Close()
+	s.guest.Close()
+	s.file.Close()
 }
 
 // AddNIC gives a running container a network interface.
@@ -136,7 +136,7 @@ func (s *netNS) add(n NIC) error {
 
 func (n NIC) mac() (net.HardwareAddr, error) {
 	if n.MAC == "" {
-		return nil, nil //nolint:nilnil // The kernel chooses one.
+		return nil, nil // The kernel chooses one.
 	}
 	mac, err := net.ParseMAC(n.MAC)
 	if err != nil {

@@ -72,27 +72,6 @@ func (p process) signal(sig unix.Signal) error {
 	return serr
 }
 
-// startTime returns when a process started, in ticks since the host's boot:
-// with the boot's id it tells processes of one number apart.
-func startTime(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	s := string(data)
-	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // The name before may have anything in it.
-	const index = 22 - 3                                          // As proc(5) counts, less those cut off.
-	if len(fields) <= index {
-		return 0, fmt.Errorf("/proc/%d/stat has only %d fields", pid, len(fields))
-	}
-	return strconv.ParseUint(fields[index], 10, 64)
-}
-
-func bootID() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(data)), err
-}
-
 // initOf returns the child of the shim that is PID 1 in a namespace of its
 // own, or 0 if there is none at the moment.
 func initOf(shim int) (int, error) {
@@ -100,7 +79,7 @@ func initOf(shim int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, field := range strings.Fields(string(data)) {
+	for field := range strings.FieldsSeq(string(data)) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
 			return 0, err

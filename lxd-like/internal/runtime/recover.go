@@ -13,9 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Recover finds the containers that run already, and clears up after those
-// that ended while no daemon ran, or were cut short in their start. onExit is
-// as that of Start.
+// Recover finds the containers that run already, and those that have ended
+// while no daemon ran, and clears up after the latter and after those that
+// were cut short in their start or by the end of the host. onExit is as that
+// of Start; it is called for those that run.
 func (r *Runtime) Recover(ctx context.Context, onExit func(name string, e Exit)) ([]Running, error) {
 	shims, err := r.findShims()
 	if err != nil {
@@ -39,7 +40,7 @@ func (r *Runtime) Recover(ctx context.Context, onExit func(name string, e Exit))
 			r.Log.WarnContext(ctx, "cannot take over instance", "instance", name, "err", err)
 			continue
 		}
-		if running.PID != 0 {
+		if running.PID != 0 || running.Ended != nil {
 			list = append(list, running)
 		}
 	}
@@ -100,7 +101,7 @@ func (r *Runtime) shimOf(pid int) (name string, ok bool) {
 func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit func(Exit)) (Running, error) {
 	s, err := r.readState(name)
 	if shim == 0 {
-		return Running{}, r.clearRest(name)
+		return r.clearRest(name)
 	}
 	c := &container{
 		runtime: r, spec: s.Spec, started: s.Started, kind: s.Kind, cgroup: s.Cgroups,
@@ -118,7 +119,7 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 	}
 	if again, ok := r.shimOf(shim); !ok || again != name {
 		c.shim.fd.Close()
-		return Running{}, r.clearRest(name)
+		return r.clearRest(name)
 	}
 	if err := r.add(c); err != nil {
 		return Running{}, errors.Join(err, c.shim.fd.Close())
@@ -136,11 +137,24 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 	return Running{Name: name, PID: in.pid, StartedAt: s.Started, Frozen: frozen}, err
 }
 
-// clearRest clears up after a container that ended without us.
-func (r *Runtime) clearRest(name string) error {
+// clearRest clears up after a container that ended without us, and says how
+// it ended, if the host did not end with it.
+func (r *Runtime) clearRest(name string) (Running, error) {
 	s, err := r.readState(name)
 	if errors.Is(err, fs.ErrNotExist) { // It ended under a daemon's eyes.
 		err = nil
 	}
-	return errors.Join(err, removeCgroups(s.Cgroups), r.clearFiles(name))
+	out := Running{Name: name, StartedAt: s.Started}
+	boot, berr := bootID()
+	if berr == nil && s.Boot == boot && len(s.Cgroups) > 0 {
+		exit := r.readExit(name)
+		out.Ended = &exit
+	}
+	return out, errors.Join(err, berr, removeCgroups(s.Cgroups), r.clearFiles(name))
+}
+
+// bootID tells the host's boots apart.
+func bootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(data)), err
 }

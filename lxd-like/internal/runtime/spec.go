@@ -9,7 +9,6 @@ package runtime
 import (
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/cuib/cuib/shared/idmap"
@@ -87,6 +86,10 @@ type Running struct {
 	PID       int // Of the container's init, on the host.
 	StartedAt time.Time
 	Frozen    bool
+
+	// Ended is set by Recover alone, of a container that has ended while no
+	// daemon ran, but since the host's boot. It has no PID.
+	Ended *Exit
 }
 
 // Exit says how a container ended.
@@ -114,35 +117,6 @@ type Exec struct {
 	Cwd           string
 	Terminal      bool
 	Width, Height int // Of the terminal; 0 for unknown.
-}
-
-// Process is a program that runs in a container. All of its methods but Wait
-// are safe for concurrent use.
-type Process struct {
-	PID int // On the host.
-
-	// With a terminal, Terminal is its controlling end and the others are
-	// nil. The caller closes what it has of these.
-	Terminal              *os.File
-	Stdin, Stdout, Stderr *os.File
-
-	session *os.File
-	pidfd   *os.File
-	release sync.Once
-
-	ended  chan struct{} // Closed when the fields below are set.
-	status int
-	err    error
-}
-
-// Console is a connection to a container's console, which the guest sees as
-// /dev/console. The caller closes it.
-type Console struct {
-	Stdin, Stdout *os.File // The same terminal.
-
-	container *container
-	control   *os.File
-	shim      *shimProcess
 }
 
 // Interface is a network interface of a running container, as the kernel has

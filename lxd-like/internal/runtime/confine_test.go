@@ -1,0 +1,139 @@
+package runtime_test
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/shared/testenv"
+)
+
+// The filter that programs get and the profile that init gets are two texts
+// for one thing.
+func TestSystemCallsAreDenied(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	testenv.Run(t, "gcc", "-O2", "-static", "-o", s.Root+"/bin/calls", "testdata/calls.c")
+	writeFile(t, s.Root+"/etc/rc", "calls >/tmp/init\n")
+	start(t, r, s)
+	const want = "kexec_load 1\nopen_by_handle_at 1\ninit_module 1\nfinit_module 1\ndelete_module 1\numount forced 13\numount 22\ngetpid 0\n"
+	if got := run(t, r, s.Name, "", runtime.Exec{Args: []string{"calls"}}); got.out != want {
+		t.Errorf("program: %+v", got)
+	}
+	eventually(t, "the same by init", func() bool { return sh(t, r, s.Name, "cat /tmp/init 2>/dev/null; true")+"\n" == want })
+}
+
+func TestLXCFS(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	if !lxcfs(t) {
+		return
+	}
+	s.Limits = runtime.Limits{Memory: 64 << 20, CPUs: "0"}
+	start(t, r, s)
+	for range 2 {
+		if got := sh(t, r, s.Name, "grep MemTotal /proc/meminfo; grep -c ^processor /proc/cpuinfo"); strings.Join(strings.Fields(got), " ") != "MemTotal: 65536 kB 1" {
+			t.Errorf("%q", got)
+		}
+		if err := r.SetLimits(t.Context(), s.Name, runtime.Limits{Memory: 64 << 20, CPUs: "1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// lxcfs runs the test again where lxcfs serves its files, in a mount
+// namespace of its own, and reports whether it is there.
+func lxcfs(t *testing.T) bool {
+	t.Helper()
+	testenv.Kernel(t, "lxcfs", "unshare")
+	const dir = "/var/lib/lxcfs"
+	if _, err := os.Stat(dir + "/proc/meminfo"); err == nil {
+		return true
+	}
+	again(t, `mkdir -p /var/lib/lxcfs
+lxcfs -f -p "$1/pid" /var/lib/lxcfs >/dev/null 2>&1 &
+i=0; while [ ! -e /var/lib/lxcfs/proc/meminfo ] && [ $i -lt 500 ]; do sleep 0.01; i=$((i+1)); done
+ok=0; "$2" -test.v -test.run "^$3\$" || ok=$?
+umount -l /var/lib/lxcfs; kill $!; exit $ok`)
+	return false
+}
+
+// A real system, which is what containers are for.
+func TestDebian(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	s.Root = debian(t)
+	exits := start(t, r, s)
+	var state string
+	eventually(t, "a system that runs", func() bool {
+		res, err := tryRun(t.Context(), r, s.Name, "", runtime.Exec{Args: []string{"systemctl", "is-system-running"}})
+		state = strings.TrimSpace(res.out)
+		return err == nil && (state == "running" || state == "degraded")
+	})
+	if state != "running" {
+		t.Errorf("the system is %s: %s", state, sh(t, r, s.Name, "systemctl --failed --no-legend"))
+	}
+	if got := sh(t, r, s.Name, "systemd-detect-virt; cat /proc/1/comm"); got != "lxc\nsystemd" {
+		t.Errorf("%q", got)
+	}
+	reboot(t, r, s.Name)
+	if err := r.Shutdown(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if e := wait(t, exits); e.Status != 0 {
+		t.Errorf("%+v", e)
+	}
+	leftovers(t, r, s.Name)
+}
+
+// debian returns the root of a Debian system, made once and kept for later
+// runs, in $CUIB_TEST_CACHE.
+func debian(t *testing.T) string {
+	t.Helper()
+	testenv.Kernel(t, "mmdebstrap", "tar")
+	cache := os.Getenv("CUIB_TEST_CACHE")
+	if cache == "" {
+		cache = filepath.Join(os.TempDir(), "cuib-test-cache")
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tarball := filepath.Join(cache, "runtime-bookworm.tar")
+	if _, err := os.Stat(tarball); err != nil {
+		half := filepath.Join(t.TempDir(), "system.tar")
+		testenv.Run(t, "mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd,systemd-sysv,dbus",
+			"--customize-hook=ln -s /dev/null $1/etc/systemd/system/sys-kernel-debug.mount",
+			"--customize-hook=rm -f $1/etc/machine-id; : >$1/etc/machine-id", "bookworm", half)
+		moveFile(t, half, tarball)
+	}
+	root := filepath.Join(t.TempDir(), "rootfs")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, "tar", "--numeric-owner", "-xf", tarball, "-C", root)
+	return root
+}
+
+// moveFile moves a file, also to another file system, where it appears at
+// once.
+func moveFile(t *testing.T, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(filepath.Dir(to), "half-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(out.Name(), to); err != nil {
+		t.Fatal(err)
+	}
+}
