@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -96,7 +95,7 @@ func newUserNS(uids, gids string) (*os.File, error) {
 	runtime.LockOSThread() // The child dies with the thread that made it.
 	defer runtime.UnlockOSThread()
 
-	pid, err := cloneIdle()
+	pid, err := idleChild()
 	if err != nil {
 		return nil, fmt.Errorf("clone: %w", err)
 	}
@@ -128,10 +127,10 @@ func writeFile(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// cloneIdle makes a child in a new user namespace that waits to be killed.
+// idleChild makes a child in a new user namespace that waits to be killed.
 // All signals are blocked across the clone, so that no handler of Go's runs
 // in the child, which has one thread and no runtime.
-func cloneIdle() (pid int, err error) {
+func idleChild() (pid int, err error) {
 	var all, old unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i] = ^uint64(0)
@@ -139,37 +138,12 @@ func cloneIdle() (pid int, err error) {
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
 		return 0, err
 	}
-	child, errno := idle()
+	pid = int(cloneIdle(unix.CLONE_NEWUSER|sharing|uintptr(unix.SIGCHLD), uintptr(unix.Getpid())))
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil); err != nil {
 		return 0, err
 	}
-	if errno != 0 {
-		return 0, errno
+	if pid < 0 {
+		return 0, unix.Errno(-pid)
 	}
-	return int(child), nil
-}
-
-// idle clones. In the child it makes system calls only, on the stack that it
-// has, and never returns.
-//
-//go:norace
-//go:nosplit
-func idle() (uintptr, unix.Errno) {
-	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	if errno != 0 || pid != 0 {
-		return pid, errno
-	}
-	_, _, _ = unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
-	for {
-		var none unix.Timespec
-		none.Sec = 60
-		_, _, errno = unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, uintptr(unsafe.Pointer(&none)), 0, 0, 0)
-		if errno != 0 && errno != unix.EINTR {
-			continue
-		}
-		// The parent may have died before the prctl.
-		if ppid, _, _ := unix.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid <= 1 {
-			_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
-		}
-	}
+	return pid, nil
 }
