@@ -253,6 +253,16 @@ func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
 	if err := d.pool.MustExist(v); err != nil {
 		return err
 	}
+	if err := projquota.Check(d.pool.Root); err != nil {
+		return err
+	}
+	// To count the files of a volume goes through all of it, which no guest
+	// may change meanwhile.
+	if has, err := projquota.Has(d.pool.Path(v)); err != nil || !has {
+		if err := errors.Join(err, d.mustNotBeMounted(v)); err != nil {
+			return err
+		}
+	}
 	return projquota.Limit(size, d.pool.Path(v))
 }
 

@@ -281,6 +281,16 @@ func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
 		return err
 	}
 	state := d.pool.Path(v)
+	if err := projquota.Check(d.pool.Root); err != nil {
+		return err
+	}
+	// To count the files of a volume goes through all of it, which no guest
+	// may change meanwhile.
+	if has, err := projquota.Has(filepath.Join(state, upper)); err != nil || !has {
+		if err := errors.Join(err, d.mustNotBeMounted(v)); err != nil {
+			return err
+		}
+	}
 	return projquota.Limit(size, filepath.Join(state, upper), filepath.Join(state, work))
 }
 

@@ -124,6 +124,13 @@ func Inherit(from string, dirs ...string) error {
 	return nil
 }
 
+// Has reports whether the directory is in a project, so that [Limit] has only
+// a number to change.
+func Has(dir string) (bool, error) {
+	id, err := project(dir)
+	return id != 0, err
+}
+
 // Renew puts the empty directory into a new project, with the limit that the
 // project of the directory from has, if it has one.
 func Renew(from, dir string) error {

@@ -3,10 +3,8 @@ package tree
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"io"
 	"os"
-	"path/filepath"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,42 +12,80 @@ import (
 
 // Usage returns the bytes on the disk that a directory tree occupies and
 // shares with nothing. Where file systems share blocks between files it reads
-// each file's map.
+// each file's map. The tree may change meanwhile: no link is followed.
 func Usage(ctx context.Context, root string) (int64, error) {
 	shares, err := canShare(root)
 	if err != nil {
 		return 0, err
 	}
-	var total int64
-	seen := map[inode]bool{}
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return ctx.Err() // It went away: guests run.
+	dir, err := openDir(unix.AT_FDCWD, root)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	m := &meter{shares: shares, seen: map[inode]bool{}}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return 0, pathError("stat", root, err)
+	}
+	m.total = st.Blocks * blockSize
+	err = m.dir(ctx, dir)
+	return m.total, err
+}
+
+// blockSize is the unit of a file's count of blocks.
+const blockSize = 512
+
+// A meter measures one tree.
+type meter struct {
+	shares bool // Files can share blocks.
+	seen   map[inode]bool
+	total  int64
+}
+
+// dir adds what is in a directory. What goes away meanwhile does not count.
+func (m *meter) dir(ctx context.Context, d *os.File) error {
+	for {
+		names, err := d.Readdirnames(1024)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ENOENT) {
+			return err
 		}
+		if len(names) == 0 || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		for _, name := range names {
+			if err := m.entry(ctx, d, name); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
+				return err
+			}
+		}
+	}
+}
+
+func (m *meter) entry(ctx context.Context, d *os.File, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(d.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return pathError("stat", name, err)
+	}
+	kind := st.Mode & unix.S_IFMT
+	if id := (inode{st.Dev, st.Ino}); st.Nlink > 1 && kind != unix.S_IFDIR {
+		if m.seen[id] {
+			return nil
+		}
+		m.seen[id] = true
+	}
+	m.total += st.Blocks * blockSize
+	switch {
+	case kind == unix.S_IFREG && m.shares && st.Blocks > 0:
+		m.total -= shared(d, name, st.Blocks*blockSize)
+	case kind == unix.S_IFDIR:
+		sub, err := openDir(int(d.Fd()), name)
 		if err != nil {
 			return err
 		}
-		info, err := d.Info()
-		if err != nil {
-			return ctx.Err()
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return nil
-		}
-		if id := (inode{st.Dev, st.Ino}); st.Nlink > 1 && !d.IsDir() {
-			if seen[id] {
-				return nil
-			}
-			seen[id] = true
-		}
-		total += st.Blocks * 512
-		if shares && d.Type().IsRegular() && st.Blocks > 0 {
-			total -= shared(path, st.Blocks*512)
-		}
-		return ctx.Err()
-	})
-	return total, err
+		defer sub.Close()
+		return m.dir(ctx, sub)
+	}
+	return nil
 }
 
 func canShare(path string) (bool, error) {
@@ -82,8 +118,8 @@ type fiemapExtent struct {
 }
 
 // shared returns how many of a file's bytes are shared; at most limit.
-func shared(path string, limit int64) int64 {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+func shared(dir *os.File, name string, limit int64) int64 {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}

@@ -1,0 +1,109 @@
+package tree_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/testenv"
+	"github.com/cuib/cuib/storage/internal/tree"
+)
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCopyAsUser(t *testing.T) {
+	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
+	ok(t, os.MkdirAll(filepath.Join(src, "a", "b"), 0o700))
+	ok(t, os.WriteFile(filepath.Join(src, "a", "b", "f"), []byte("x"), 0o640))
+	ok(t, os.Link(filepath.Join(src, "a", "b", "f"), filepath.Join(src, "second")))
+	ok(t, os.Symlink("/nowhere", filepath.Join(src, "link")))
+	ok(t, os.Chmod(filepath.Join(src, "a"), 0o500))
+	t.Cleanup(func() {
+		for _, dir := range []string{src, dst} {
+			ok(t, os.Chmod(filepath.Join(dir, "a"), 0o700))
+		}
+	})
+	ok(t, tree.Copy(t.Context(), dst, src))
+	if b, err := os.ReadFile(filepath.Join(dst, "second")); err != nil || string(b) != "x" {
+		t.Errorf("the file holds %q, %v", b, err)
+	}
+	if to, err := os.Readlink(filepath.Join(dst, "link")); err != nil || to != "/nowhere" {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+	st, err := os.Stat(filepath.Join(dst, "a"))
+	ok(t, err)
+	if st.Mode().Perm() != 0o500 {
+		t.Errorf("the mode is %v", st.Mode())
+	}
+	if err := tree.Copy(t.Context(), dst, src); !errors.Is(err, os.ErrExist) {
+		t.Errorf("onto what exists: %v", err)
+	}
+}
+
+func TestCopyIsCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	src := t.TempDir()
+	ok(t, os.WriteFile(filepath.Join(src, "f"), nil, 0o600))
+	err := tree.Copy(ctx, filepath.Join(t.TempDir(), "dst"), src)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCopyHoles(t *testing.T) {
+	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "dst")
+	f, err := os.Create(filepath.Join(src, "f"))
+	ok(t, err)
+	for _, at := range []int64{0, 1 << 20, 5<<20 + 3} {
+		_, err = f.WriteAt([]byte("data"), at)
+		ok(t, err)
+	}
+	ok(t, errors.Join(f.Truncate(9<<20), f.Close()))
+	ok(t, tree.Copy(t.Context(), dst, src))
+	a, err := os.ReadFile(filepath.Join(src, "f"))
+	ok(t, err)
+	b, err := os.ReadFile(filepath.Join(dst, "f"))
+	ok(t, err)
+	if !bytes.Equal(a, b) {
+		t.Error("the copy differs")
+	}
+	var st unix.Stat_t
+	ok(t, unix.Stat(filepath.Join(dst, "f"), &st))
+	if st.Blocks > 100 {
+		t.Errorf("the copy has %d blocks", st.Blocks)
+	}
+}
+
+func TestUsageOfSharedBlocks(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "300M")
+	src, dst := filepath.Join(mnt, "src"), filepath.Join(mnt, "dst")
+	ok(t, os.Mkdir(src, 0o700))
+	const size = 1 << 20
+	ok(t, os.WriteFile(filepath.Join(src, "f"), []byte(strings.Repeat("x", size)), 0o600))
+	ok(t, os.Link(filepath.Join(src, "f"), filepath.Join(src, "g")))
+	testenv.Run(t, "sync", "-f", mnt)
+	before, err := tree.Usage(t.Context(), src)
+	ok(t, err)
+	if before < size || before > size+size/10 {
+		t.Errorf("%d bytes of %d", before, size)
+	}
+	ok(t, tree.Copy(t.Context(), dst, src))
+	testenv.Run(t, "sync", "-f", mnt)
+	for _, dir := range []string{src, dst} {
+		if got, err := tree.Usage(t.Context(), dir); err != nil || got > size/10 {
+			t.Errorf("of shared blocks: %d bytes, %v", got, err)
+		}
+	}
+}
