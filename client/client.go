@@ -206,17 +206,29 @@ func errorOf(env envelope, resp *http.Response) error {
 	return errs.FromStatus(code, env.Error)
 }
 
-// get reads one object, or a list of them, and its ETag.
+// get reads one object, or a list of them, and its ETag. It decodes in one
+// pass, as lists can be long.
 func get[T any](ctx context.Context, c *Client, path string) (T, string, error) {
-	var out T
-	env, err := c.call(ctx, call{method: http.MethodGet, path: path})
+	var out struct {
+		Metadata T `json:"metadata"`
+	}
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: path})
 	if err != nil {
-		return out, "", err
+		return out.Metadata, "", err
 	}
-	if err := json.Unmarshal(env.Metadata, &out); err != nil {
-		return out, "", fmt.Errorf("decode the answer to GET %s: %w", path, err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		_, err := open(resp)
+		return out.Metadata, "", err
 	}
-	return out, env.etag, nil
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return out.Metadata, "", errs.Newf(errs.Unavailable, "read the daemon's answer: %w", err)
+	}
+	if err := json.Unmarshal(data, &out); err != nil {
+		return out.Metadata, "", fmt.Errorf("decode the answer to GET %s: %w", path, err)
+	}
+	return out.Metadata, resp.Header.Get("ETag"), nil
 }
 
 // list is [get] without the ETag.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/cuib/cuib/shared/api"
 )
@@ -17,6 +18,13 @@ func (c *Client) Instances(ctx context.Context) ([]api.Instance, error) {
 // InstancesFull returns all instances with state and snapshots.
 func (c *Client) InstancesFull(ctx context.Context) ([]api.InstanceFull, error) {
 	return list[[]api.InstanceFull](ctx, c, path("instances")+"?recursion=2")
+}
+
+// InstancesAs returns all instances, in as much detail as the API gives for a
+// recursion of 1 or 2, in a struct T of the fields that the caller needs: what
+// is not decoded costs little.
+func InstancesAs[T any](ctx context.Context, c *Client, recursion int) ([]T, error) {
+	return list[[]T](ctx, c, path("instances")+"?recursion="+strconv.Itoa(recursion))
 }
 
 // InstanceNames returns the names of all instances.

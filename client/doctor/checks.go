@@ -122,7 +122,7 @@ func (h Host) fuse() Result {
 }
 
 func (h Host) nftables() Result {
-	if h.exists("sys/module/nf_tables") || h.module("nf_tables") {
+	if h.exists("sys/module/nf_tables") || h.exists("proc/net/netfilter") || h.module("nf_tables") {
 		return ok("nftables", "the kernel has them")
 	}
 	return Result{Name: "nftables", Status: Advice, Found: "no sign of them in the kernel: networks may have no NAT", Remedy: "modprobe nf_tables"}

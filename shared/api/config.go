@@ -11,6 +11,11 @@ type ConfigMap map[string]string
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (m *ConfigMap) UnmarshalJSON(data []byte) error {
+	var plain map[string]string
+	if json.Unmarshal(data, &plain) == nil { // Nearly always, and faster.
+		*m = plain
+		return nil
+	}
 	var raw map[string]any
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return err

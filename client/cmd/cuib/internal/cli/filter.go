@@ -3,6 +3,7 @@ package cli
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,6 +43,19 @@ func parseFilters(args []string) (filters, error) {
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// builtin are the keys of filters that are not of the configuration.
+var builtin = []string{"", "name", "status", "state", "type", "architecture", "location", "ipv4", "ipv6"}
+
+// needConfig tells whether a filter looks at the configuration.
+func (fs filters) needConfig() bool {
+	for _, f := range fs {
+		if !slices.Contains(builtin, f.key) {
+			return true
+		}
+	}
+	return false
 }
 
 // needState tells whether a filter looks at addresses.

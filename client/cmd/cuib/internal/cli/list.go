@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
 )
@@ -174,12 +175,10 @@ func (e *env) list(ctx context.Context, o listOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	full := f.Name == "json" || f.Name == "yaml" || filters.needState() || needState(o.columns)
-	read := e.plainInstances
-	if full {
-		read = e.client().InstancesFull
+	if f.Name == "json" || f.Name == "yaml" {
+		o.columns = everything
 	}
-	all, err := read(ctx)
+	all, err := e.listed(ctx, o.columns, filters)
 	if err != nil {
 		return err
 	}
@@ -188,23 +187,80 @@ func (e *env) list(ctx context.Context, o listOptions, args []string) error {
 	return f.Write(e.Out, output.Tabulate(columns, all))
 }
 
-// plainInstances returns all instances without state and snapshots, which is
-// cheaper.
-func (e *env) plainInstances(ctx context.Context) ([]api.InstanceFull, error) {
-	plain, err := e.client().Instances(ctx)
+// plain and lean are the columns that need no state, and those for which a
+// [leanInstance] is enough.
+const (
+	plain = "nsatcdelLPbfF"
+	lean  = "nsatcdelLP46S"
+
+	everything = "*" // No column.
+)
+
+// A leanInstance is what the usual columns show. To decode the configuration
+// and the devices of many instances takes most of the time of a list.
+type leanInstance struct {
+	Name         string         `json:"name"`
+	Status       string         `json:"status"`
+	StatusCode   api.StatusCode `json:"status_code"`
+	Architecture string         `json:"architecture"`
+	Type         string         `json:"type"`
+	Ephemeral    bool           `json:"ephemeral"`
+	CreatedAt    time.Time      `json:"created_at"`
+	LastUsedAt   time.Time      `json:"last_used_at"`
+	Description  string         `json:"description"`
+	Project      string         `json:"project"`
+	Location     string         `json:"location"`
+	Profiles     []string       `json:"profiles"`
+	State        *leanState     `json:"state"`
+	Snapshots    []struct{}     `json:"snapshots"`
+}
+
+type leanState struct {
+	Network map[string]struct {
+		Addresses []api.InstanceStateNetworkAddress `json:"addresses"`
+	} `json:"network"`
+}
+
+// full returns the instance with what is known of it.
+func (l leanInstance) full() api.InstanceFull {
+	var in api.InstanceFull
+	in.Name, in.Status, in.StatusCode, in.Architecture, in.Type = l.Name, l.Status, l.StatusCode, l.Architecture, l.Type
+	in.Ephemeral, in.CreatedAt, in.LastUsedAt, in.Description = l.Ephemeral, l.CreatedAt, l.LastUsedAt, l.Description
+	in.Project, in.Location, in.Profiles = l.Project, l.Location, l.Profiles
+	in.Snapshots = make([]api.InstanceSnapshot, len(l.Snapshots))
+	if l.State != nil {
+		in.State = &api.InstanceState{Network: map[string]api.InstanceStateNetwork{}}
+		for name, nic := range l.State.Network {
+			in.State.Network[name] = api.InstanceStateNetwork{Addresses: nic.Addresses}
+		}
+	}
+	return in
+}
+
+// listed returns all instances, with what the columns and the filters need.
+func (e *env) listed(ctx context.Context, columns string, fs filters) ([]api.InstanceFull, error) {
+	recursion := 1
+	if fs.needState() || !consists(columns, plain) {
+		recursion = 2
+	}
+	if fs.needConfig() || !consists(columns, lean) {
+		return client.InstancesAs[api.InstanceFull](ctx, e.client(), recursion)
+	}
+	some, err := client.InstancesAs[leanInstance](ctx, e.client(), recursion)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]api.InstanceFull, len(plain))
-	for i, in := range plain {
-		all[i].Instance = in
+	out := make([]api.InstanceFull, len(some))
+	for i, in := range some {
+		out[i] = in.full()
 	}
-	return all, nil
+	return out, nil
 }
 
-// needState tells whether one of the columns shows what is not in the
-// instance itself.
-func needState(columns string) bool { return strings.ContainsAny(columns, "46SDmMNpuU") }
+// consists tells whether columns are only letters of a set.
+func consists(columns, set string) bool {
+	return strings.Trim(columns, set+",") == ""
+}
 
 // instanceListColumns parses the columns of list: letters, and keys of the
 // configuration or of devices.
