@@ -39,17 +39,24 @@ func (o Overlay) Mount() (*os.File, error) {
 			return nil, errs.Invalidf("layer %q: it has a character of \":,\\\", or is absolute", dir)
 		}
 	}
-	if !byPaths.Load() {
-		f, err := o.mountByFD()
-		if err == nil || !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
-			return f, err
-		}
+	if byPaths.Load() {
+		return o.mountByPath()
 	}
-	f, err := o.mountByPath()
-	if err == nil {
-		byPaths.Store(true)
+	f, err := o.mountByFD()
+	if err == nil || !tooOld(err) {
+		return f, err
 	}
-	return f, err
+	f, olderr := o.mountByPath()
+	if olderr != nil {
+		return nil, errors.Join(err, olderr)
+	}
+	byPaths.Store(true)
+	return f, nil
+}
+
+// tooOld reports whether mountByFD may have failed because the kernel is old.
+func tooOld(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
 // mountByFD is for kernels that take layers as descriptors (6.13), also of
