@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/sched.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -260,7 +261,12 @@ int attach(int argc, char **argv)
 	if (argc < 4)
 		die("usage: attach PID FILTER [v1=FILE|v2=DIR]...");
 	hide_from_guests();
-	signal(SIGCHLD, SIG_IGN); /* Sessions report for themselves. */
+	/* Sessions report for themselves. Where one is killed with its container,
+	 * its program is ours to reap at once: the container's init does not end
+	 * before that, and who knows what the host's does. */
+	signal(SIGCHLD, SIG_IGN);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		die("cannot become a reaper: %m");
 	g.init = atoi(argv[2]);
 	learn(&g, argv[3]);
 	for (int i = 4; i < argc; i++) {

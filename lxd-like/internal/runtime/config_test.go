@@ -228,11 +228,11 @@ func TestLimitSettings(t *testing.T) {
 
 func TestCgroupDirs(t *testing.T) {
 	hybrid, err := runtime.ParseCgroups(strings.NewReader(`24 1 0:20 / / rw - ext4 /dev/vda rw
-30 24 0:26 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
-31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 - cgroup cgroup rw,cpu,cpuacct
-32 30 0:28 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
-33 30 0:29 / /sys/fs/cgroup/unified rw,relatime shared:6 master:1 - cgroup2 cgroup2 rw
-34 24 0:27 /lxc /mnt/part rw - cgroup cgroup rw,memory
+30 24 0:26 / /sys/fs/cgroup rw,relatime - tmpfs none rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 - cgroup none rw,cpu,cpuacct
+32 30 0:28 / /sys/fs/cgroup/systemd rw,relatime - cgroup none rw,xattr,name=systemd
+33 30 0:29 / /sys/fs/cgroup/unified rw,relatime shared:6 master:1 - cgroup2 none rw
+34 24 0:27 /lxc /mnt/part rw - cgroup none rw,memory
 `))
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func (r *Runtime) Console(ctx context.Context, name string) (*Console, error) {
 		return nil, errors.Join(err, control.Close(), theirs.Close())
 	}
 	defer said.Close()
-	shim, err := r.startShim(w, []*os.File{theirs}, "console", r.Dir, name)
+	shim, err := r.runShim(w, []*os.File{theirs}, "console", r.Dir, name)
 	w.Close()
 	theirs.Close()
 	if err != nil {

@@ -21,12 +21,12 @@ import (
 // A container is one that runs, or starts.
 type container struct {
 	runtime *Runtime
+	name    string
 	spec    Spec // Changed under change and mu.
 	shim    process
 	started time.Time
 	up      bool          // The start has succeeded; guarded by Runtime.mu.
 	gone    chan struct{} // Closed when all of it is gone.
-	filter  string        // Path of the seccomp filter.
 	kind    initKind
 
 	change sync.Mutex // Held by those who change limits or devices.
@@ -70,10 +70,10 @@ func (c *container) current() (*guestInit, error) {
 			return in, err
 		}
 		if c.shim.ended() {
-			return nil, errs.NotFoundf("instance %q is not running", c.spec.Name)
+			return nil, errs.NotFoundf("instance %q is not running", c.name)
 		}
 		if time.Now().After(deadline) {
-			return nil, errs.Newf(errs.Unavailable, "instance %q has no init: it reboots", c.spec.Name)
+			return nil, errs.Newf(errs.Unavailable, "instance %q has no init: it reboots", c.name)
 		}
 		select {
 		case <-c.gone:
@@ -124,7 +124,7 @@ func ignoreGone(err error) error {
 // container's end.
 func (c *container) orGone(err error) error {
 	if err != nil && c.shim.ended() {
-		return errs.NotFoundf("instance %q has ended", c.spec.Name)
+		return errs.NotFoundf("instance %q has ended", c.name)
 	}
 	return err
 }
@@ -181,7 +181,7 @@ func (r *Runtime) readState(name string) (state, error) {
 
 // watch waits for the end of the container, clears up after it and reports.
 func (r *Runtime) watch(ctx context.Context, c *container, onExit func(Exit)) {
-	name := c.spec.Name
+	name := c.name
 	if err := c.shim.wait(); err != nil {
 		r.Log.ErrorContext(ctx, "cannot watch instance", "instance", name, "err", err)
 	}
@@ -227,7 +227,7 @@ func (r *Runtime) clear(c *container) error {
 	if c.shim.fd != nil {
 		c.shim.fd.Close()
 	}
-	return errors.Join(err, r.clearFiles(c.spec.Name))
+	return errors.Join(err, r.clearFiles(c.name))
 }
 
 // clearFiles removes what is in Dir/NAME but for the logs.

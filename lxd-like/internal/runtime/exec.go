@@ -233,7 +233,7 @@ func (r *Runtime) serverOf(c *container) (*attachServer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending {
-		return nil, errs.NotFoundf("instance %q is not running", c.spec.Name)
+		return nil, errs.NotFoundf("instance %q is not running", c.name)
 	}
 	if s := c.server; s != nil && s.init == in.pid && !s.ended() {
 		return s, nil
@@ -247,12 +247,12 @@ func (r *Runtime) serverOf(c *container) (*attachServer, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	log, err := os.OpenFile(r.path(c.spec.Name, shimLogFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(r.path(c.name, shimLogFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, errors.Join(err, control.Close())
 	}
 	defer log.Close()
-	shim, err := r.startShim(log, []*os.File{theirs, in.fd}, attachArgs(c, in)...)
+	shim, err := r.runShim(log, []*os.File{theirs, in.fd}, r.attachArgs(in)...)
 	if err != nil {
 		return nil, errors.Join(err, control.Close())
 	}
@@ -260,8 +260,8 @@ func (r *Runtime) serverOf(c *container) (*attachServer, error) {
 	return c.server, nil
 }
 
-func attachArgs(c *container, in *guestInit) []string {
-	args := []string{"attach", strconv.Itoa(in.pid), c.filter}
+func (r *Runtime) attachArgs(in *guestInit) []string {
+	args := []string{"attach", strconv.Itoa(in.pid), r.filterArg()}
 	seen := map[string]bool{}
 	for controller, dir := range in.dirs {
 		switch {

@@ -26,7 +26,7 @@ func (r *Runtime) shimRun(ctx context.Context, in *guestInit, args ...string) er
 	if in != nil {
 		files = append(files, in.fd)
 	}
-	s, err := r.startShim(w, files, args...)
+	s, err := r.runShim(w, files, args...)
 	w.Close()
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (r *Runtime) device(ctx context.Context, c *container, in *guestInit, verb,
 	if in.dirs[""] == "" {
 		return nil
 	}
-	if err := r.shimRun(ctx, nil, "device", r.Dir, c.spec.Name, verb, rule); err != nil {
+	if err := r.shimRun(ctx, nil, "device", r.Dir, c.name, verb, rule); err != nil {
 		return fmt.Errorf("%s device %q: %w", verb, rule, err)
 	}
 	return nil

@@ -104,14 +104,14 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 		return r.clearRest(name)
 	}
 	c := &container{
-		runtime: r, spec: s.Spec, started: s.Started, kind: s.Kind, cgroup: s.Cgroups,
+		runtime: r, name: name, spec: s.Spec, started: s.Started, kind: s.Kind, cgroup: s.Cgroups,
 		gone: make(chan struct{}),
 	}
 	c.spec.Name = name // Also where the state cannot be read.
 	if err != nil {
 		r.Log.WarnContext(ctx, "instance runs without its state", "instance", name, "err", err)
 	}
-	if _, c.filter, err = r.writeSeccomp(); err != nil {
+	if _, err := r.writeSeccomp(); err != nil {
 		return Running{}, err
 	}
 	if c.shim, err = openProcess(shim); err != nil {

@@ -48,21 +48,21 @@ func (r *Runtime) path(name string, elem ...string) string {
 func (r *Runtime) add(c *container) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running[c.spec.Name] != nil {
-		return errs.Conflictf("instance %q is running", c.spec.Name)
+	if r.running[c.name] != nil {
+		return errs.Conflictf("instance %q is running", c.name)
 	}
 	if r.running == nil {
 		r.running = map[string]*container{}
 	}
-	r.running[c.spec.Name] = c
+	r.running[c.name] = c
 	return nil
 }
 
 func (r *Runtime) remove(c *container) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running[c.spec.Name] == c {
-		delete(r.running, c.spec.Name)
+	if r.running[c.name] == c {
+		delete(r.running, c.name)
 	}
 }
 

@@ -137,22 +137,28 @@ func (p *program) bytes() []byte {
 	return b.Bytes()
 }
 
-// writeSeccomp writes the profile and the filter into Dir and returns their
-// paths, empty for none. "/" cannot be a container's name, so nor can these
-// be taken for one's directory.
-func (r *Runtime) writeSeccomp() (profile, filter string, err error) {
-	profile, filter = filepath.Join(r.Dir, profileFile), filepath.Join(r.Dir, filterFile)
-	for path, content := range map[string][]byte{profile: []byte(seccompProfile()), filter: seccompFilter()} {
+// writeSeccomp writes the profile and the filter into Dir and returns the
+// profile's path.
+func (r *Runtime) writeSeccomp() (profile string, err error) {
+	profile = filepath.Join(r.Dir, profileFile)
+	for path, content := range map[string][]byte{
+		profile: []byte(seccompProfile()), filepath.Join(r.Dir, filterFile): seccompFilter(),
+	} {
 		old, rerr := os.ReadFile(path)
 		if rerr == nil && bytes.Equal(old, content) {
 			continue
 		}
 		err = errors.Join(err, replaceFile(path, content))
 	}
+	return profile, err
+}
+
+// filterArg is the filter as cuib-shim's attach mode takes it.
+func (r *Runtime) filterArg() string {
 	if len(seccompFilter()) == 0 {
-		filter = "-"
+		return "-"
 	}
-	return profile, filter, err
+	return filepath.Join(r.Dir, filterFile)
 }
 
 // replaceFile writes a file at once: nobody sees half of it.

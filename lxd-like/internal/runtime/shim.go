@@ -18,9 +18,9 @@ type shimProcess struct {
 // refuses ids that /etc/subuid does not have, where liblxc alone just maps.
 var shimEnv = []string{"PATH=/nonexistent", "LC_ALL=C"}
 
-// startShim starts cuib-shim. files are its descriptors from 3 on; its
+// spawnShim starts cuib-shim. files are its descriptors from 3 on; its
 // messages go to log, which is the null device if it is nil. It outlives us.
-func (r *Runtime) startShim(log *os.File, files []*os.File, args ...string) (*shimProcess, error) {
+func (r *Runtime) spawnShim(log *os.File, files []*os.File, args ...string) (*shimProcess, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -40,11 +40,25 @@ func (r *Runtime) startShim(log *os.File, files []*os.File, args ...string) (*sh
 		return nil, fmt.Errorf("start %s: %w", r.Shim, err)
 	}
 	s := &shimProcess{proc: proc, done: make(chan struct{})}
+	return s, nil
+}
+
+// reap waits for the end of the process, on a goroutine of its own. Until it
+// is called the process's number is certain to be its.
+func (s *shimProcess) reap() {
 	go func() {
 		defer close(s.done)
-		s.end, _ = proc.Wait()
+		s.end, _ = s.proc.Wait()
 	}()
-	return s, nil
+}
+
+// runShim starts cuib-shim as by spawnShim, and waits for its end.
+func (r *Runtime) runShim(log *os.File, files []*os.File, args ...string) (*shimProcess, error) {
+	s, err := r.spawnShim(log, files, args...)
+	if err == nil {
+		s.reap()
+	}
+	return s, err
 }
 
 // openLog opens a log of the container anew.

@@ -31,7 +31,7 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 	if len(spec.Init) == 0 {
 		spec.Init = []string{defaultInit}
 	}
-	c := &container{runtime: r, spec: spec, started: time.Now(), gone: make(chan struct{})}
+	c := &container{runtime: r, name: spec.Name, spec: spec, started: time.Now(), gone: make(chan struct{})}
 	c.kind, err = detectInit(spec)
 	if err != nil {
 		return Running{}, err
@@ -60,7 +60,7 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 
 // prepare makes the files and mounts that the shim starts the container from.
 func (r *Runtime) prepare(c *container) error {
-	name := c.spec.Name
+	name := c.name
 	if err := os.MkdirAll(r.path(name), 0o711); err != nil {
 		return err
 	}
@@ -85,13 +85,13 @@ func (r *Runtime) prepare(c *container) error {
 // writeConf stages what is not staged yet and writes the configuration and
 // all that goes with it.
 func (r *Runtime) writeConf(c *container) error {
-	name := c.spec.Name
-	profile, filter, err := r.writeSeccomp()
+	spec := c.specNow()
+	name := spec.Name
+	profile, err := r.writeSeccomp()
 	if err != nil {
 		return err
 	}
-	c.filter = filter
-	staged, err := r.stage(c.spec)
+	staged, err := r.stage(spec)
 	if err != nil {
 		return err
 	}
@@ -99,14 +99,14 @@ func (r *Runtime) writeConf(c *container) error {
 	if err != nil {
 		return err
 	}
-	text, err := Render(c.spec, host, Files{
+	text, err := Render(spec, host, Files{
 		Dir: r.path(name), Seccomp: profile, Staged: staged,
 		OnlyV2: c.kind.Version >= onlyV2Version && host.Cgroups.V2 != "",
 	})
 	if err != nil {
 		return err
 	}
-	env, err := environ(c.spec.Env)
+	env, err := environ(spec.Env)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func environ(env map[string]string) ([]byte, error) {
 
 // launch starts the shim and waits until the container's init runs.
 func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error) {
-	name := c.spec.Name
+	name := c.name
 	log, err := r.openLog(name, shimLogFile)
 	if err != nil {
 		return 0, err
@@ -145,14 +145,15 @@ func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error)
 		return 0, err
 	}
 	defer report.Close()
-	s, err := r.startShim(log, []*os.File{w}, append([]string{"start", r.Dir, name, "3"}, c.spec.Init...)...)
+	s, err := r.spawnShim(log, []*os.File{w}, append([]string{"start", r.Dir, name, "3"}, c.spec.Init...)...)
 	w.Close()
 	if err != nil {
 		return 0, err
 	}
 	c.shim, err = openProcess(s.proc.Pid)
+	s.reap()
 	if err != nil {
-		return 0, err
+		return 0, errors.Join(err, s.proc.Kill())
 	}
 	stop := context.AfterFunc(ctx, func() { report.Close() })
 	defer stop()
@@ -200,7 +201,7 @@ func (r *Runtime) meet(c *container) error {
 
 // startError says why a container did not start.
 func (r *Runtime) startError(c *container, err error) error {
-	name := c.spec.Name
+	name := c.name
 	all := func(line string) string { return line }
 	for _, said := range []string{
 		firstLines(r.path(name, lxcLogFile), lxcError),
