@@ -332,3 +332,30 @@ func TestRootsAreApart(t *testing.T) {
 		t.Errorf("got %q, %v", text, err)
 	}
 }
+
+func FuzzWalk(f *testing.F) {
+	var small bytes.Buffer
+	w := tar.NewWriter(&small)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "a/../b", Size: 1, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(small.Bytes())
+	f.Add(append(small.Bytes(), make([]byte, 1536)...))
+	for _, magic := range []string{"", "\x1f\x8b\x08", "\x28\xb5\x2f\xfd", "BZh9", "hsqs"} {
+		f.Add([]byte(magic + strings.Repeat("\x00", 300)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if bytes.HasPrefix(data, []byte("\xfd7zXZ")) {
+			t.Skip() // A process for each.
+		}
+		_, err := archive.Walk(t.Context(), bytes.NewReader(data), func(name string, _ *tar.Header, _ io.Reader) error {
+			if name == "" || filepath.IsAbs(name) || name != filepath.Clean(name) || strings.HasPrefix(name, "..") {
+				t.Errorf("name %q", name)
+			}
+			return nil
+		})
+		if err != nil && !errs.Is(err, errs.Invalid) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

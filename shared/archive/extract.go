@@ -33,7 +33,7 @@ type Root struct {
 // root that has a place for it, if there is one, and whatever the archive
 // holds, nothing that is done for one root touches what is outside of that.
 func Extract(ctx context.Context, r io.Reader, roots ...Root) error {
-	x := &extractor{buf: make([]byte, 1<<18)}
+	x := &extractor{ctx: ctx, buf: make([]byte, 1<<18)}
 	defer x.close()
 	for _, root := range roots {
 		if err := x.add(root); err != nil {
@@ -48,6 +48,7 @@ func Extract(ctx context.Context, r io.Reader, roots ...Root) error {
 
 // An extractor unpacks an archive into roots.
 type extractor struct {
+	ctx   context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
 	roots []*rootDir
 	buf   []byte
 	dirs  []dirTime
@@ -221,7 +222,7 @@ func (x *extractor) file(t target, h *tar.Header, data io.Reader) error {
 	if sparse(h) {
 		write = x.writeHoles
 	}
-	if err := write(f, badData{data}); err != nil {
+	if err := write(f, badData{x.ctx, data}); err != nil {
 		return err
 	}
 	if err := dress(t, h); err != nil {

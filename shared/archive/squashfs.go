@@ -37,9 +37,11 @@ func Unsquash(ctx context.Context, file, dir string) error {
 // unsquashError tells a bad archive from a full disk.
 func unsquashError(err error) error {
 	failed, ok := errors.AsType[*run.Error](err)
-	if !ok || errs.KindOf(err) != errs.Internal || strings.Contains(failed.Stderr, unix.ENOSPC.Error()) ||
-		strings.Contains(strings.ToLower(failed.Stderr), "no space left") {
+	switch {
+	case !ok, errs.KindOf(err) != errs.Internal:
 		return err
+	case strings.Contains(strings.ToLower(failed.Stderr), "no space left"):
+		return fmt.Errorf("%w: %w", unix.ENOSPC, err)
 	}
 	return asInvalid(err)
 }

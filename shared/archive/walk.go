@@ -29,8 +29,8 @@ func Walk(ctx context.Context, r io.Reader, fn func(name string, h *tar.Header, 
 	}
 	defer plain.Close()
 
-	tail := &tailReader{r: plain}
-	if err := walkTar(ctx, tar.NewReader(tail), fn); err != nil {
+	tail := &tailReader{ctx: ctx, r: plain}
+	if err := walkTar(tar.NewReader(tail), fn); err != nil {
 		return "", err
 	}
 	if _, err := io.Copy(io.Discard, tail); err != nil {
@@ -42,14 +42,11 @@ func Walk(ctx context.Context, r io.Reader, fn func(name string, h *tar.Header, 
 	return format, nil
 }
 
-func walkTar(ctx context.Context, tr *tar.Reader, fn entryFunc) error {
+func walkTar(tr *tar.Reader, fn entryFunc) error {
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
-		}
-		if err == nil {
-			err = context.Cause(ctx)
 		}
 		if err != nil {
 			return asInvalid(err)
@@ -80,13 +77,18 @@ func safeName(name string) (string, error) {
 	return path.Clean("./" + strings.TrimLeft(name, "/")), nil
 }
 
-// A tailReader remembers the last block that was read.
+// A tailReader remembers the last block that was read, and fails when ctx has
+// ended: little that is compressed can be much to read.
 type tailReader struct {
+	ctx  context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
 	r    io.Reader
 	tail []byte
 }
 
 func (t *tailReader) Read(p []byte) (int, error) {
+	if t.ctx.Err() != nil {
+		return 0, errs.Newf(errs.Canceled, "%w", context.Cause(t.ctx))
+	}
 	n, err := t.r.Read(p)
 	if n >= blockSize {
 		t.tail = append(t.tail[:0], p[n-blockSize:n]...)
@@ -103,10 +105,17 @@ func (t *tailReader) zero() bool {
 	return bytes.Equal(t.tail, make([]byte, blockSize))
 }
 
-// badData tells an error of reading the archive from one of writing files.
-type badData struct{ r io.Reader }
+// badData tells an error of reading the archive from one of writing files. A
+// file with a hole of any size is no more to read than its name.
+type badData struct {
+	ctx context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
+	r   io.Reader
+}
 
 func (b badData) Read(p []byte) (int, error) {
+	if b.ctx.Err() != nil {
+		return 0, errs.Newf(errs.Canceled, "%w", context.Cause(b.ctx))
+	}
 	n, err := b.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = asInvalid(err)

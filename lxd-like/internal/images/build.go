@@ -127,7 +127,7 @@ func (b *build) run(ctx context.Context, op *ops.Op) (db.Image, error) {
 	}
 	image, err = b.make(ctx)
 	if err != nil {
-		return db.Image{}, fmt.Errorf("build %s: %w", b.source, err)
+		return db.Image{}, fmt.Errorf("build %s: %w", b.source, diskFull(b.s.dir(), err))
 	}
 	return image, nil
 }

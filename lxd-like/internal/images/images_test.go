@@ -405,6 +405,66 @@ func TestVolumeIsSharedAndDeletedInUse(t *testing.T) {
 	}
 }
 
+func TestImportCannotKeep(t *testing.T) {
+	w := newWorld(t)
+	data := imagestest.Small(t, "1")
+	sum := sha256.Sum256(data)
+	inTheWay := filepath.Join(w.Dir, "images", hex.EncodeToString(sum[:]))
+	must(t, os.Mkdir(inTheWay, 0o700))
+	if _, err := w.do(w.Import(t.Context(), unified(data, "a"))); err == nil {
+		t.Error("it was kept")
+	}
+	w.empty()
+	w.add(unified(data, "a"))
+}
+
+func TestImportIsCanceled(t *testing.T) {
+	w := newWorld(t)
+	job, err := w.Import(t.Context(), unified(imagestest.Small(t, "1")))
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := job.Run(ctx, nil); !errs.Is(err, errs.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	w.empty()
+}
+
+func TestDiskIsFull(t *testing.T) {
+	testenv.Kernel(t, "mount", "umount", "mksquashfs", "unsquashfs")
+	small := t.TempDir()
+	testenv.Run(t, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small)
+	t.Cleanup(func() { testenv.Run(t, "umount", small) })
+	big := packed(t, "metadata.yaml", imagestest.Metadata, "rootfs/", "", "rootfs/big", strings.Repeat("x", 2<<20))
+
+	w := newWorld(t)
+	w.Dir = small
+	must(t, w.Recover(t.Context()))
+	if _, err := w.do(w.Import(t.Context(), unified(big))); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), small) {
+		t.Errorf("import: %v", err)
+	}
+	w.empty()
+
+	w = newWorld(t)
+	d, err := fake.New(filepath.Join(small, "pool"))
+	must(t, err)
+	w.driver, w.Pools = d, pools{"p": d}
+	src := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(src, "big"), []byte(strings.Repeat("x", 2<<20)), 0o600))
+	testenv.Run(t, "mksquashfs", src, filepath.Join(src, "squash"), "-quiet", "-no-progress")
+	f, err := os.Open(filepath.Join(src, "squash"))
+	must(t, err)
+	defer f.Close()
+	split := unified(packed(t, "metadata.yaml", imagestest.Metadata))
+	split.NextRootfs = func() (io.Reader, string, error) { return f, "", nil }
+	for name, up := range map[string]images.Upload{"tar": unified(big), "squashfs": split} {
+		if _, err := w.Volume(t.Context(), w.add(up), "p", nil); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), small) {
+			t.Errorf("unpack %s: %v", name, err)
+		}
+		w.noVolumes()
+	}
+}
+
 func TestRecover(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()

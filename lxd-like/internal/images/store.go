@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
@@ -53,7 +55,7 @@ func (s *Service) Import(ctx context.Context, up Upload) (job ops.Job, err error
 		}
 	}()
 	if err := in.receive(ctx, up); err != nil {
-		return ops.Job{}, err
+		return ops.Job{}, diskFull(s.dir(), err)
 	}
 	if err := in.identify(ctx, up.Fingerprint); err != nil {
 		return ops.Job{}, err
@@ -129,6 +131,14 @@ func (c ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
+// diskFull says in a sentence that there is no room for what goes into dir.
+func diskFull(dir string, err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return errs.Newf(errs.Unavailable, "the disk that holds %s is full: %w", dir, err)
+	}
+	return err
+}
+
 // identify sets the image's fingerprint: that of all bytes of its files.
 func (in *incoming) identify(ctx context.Context, want string) error {
 	got := hex.EncodeToString(in.hash.Sum(nil))
@@ -153,6 +163,7 @@ func (in *incoming) job() ops.Job {
 		Description: "Importing image",
 		Resources:   map[string][]string{"images": {imageURL(in.image.Fingerprint)}},
 		Metadata:    result(in.image),
+		Cancelable:  true,
 		Run: func(ctx context.Context, _ *ops.Op) (err error) {
 			defer func() { err = errors.Join(err, os.RemoveAll(in.dir)) }()
 			if err := in.verify(ctx); err != nil {

@@ -111,7 +111,7 @@ func (s *Service) makeVolume(ctx context.Context, row db.ImageVolume, op *ops.Op
 		return fmt.Errorf("mount volume %s: %w", v, err)
 	}
 	if err := s.unpack(ctx, row.Fingerprint, dir, progress(op)); err != nil {
-		return err
+		return diskFull(dir, err)
 	}
 	if err := syncFS(dir); err != nil {
 		return err
