@@ -154,7 +154,7 @@ type StoragePool struct {
 	Name      string   `json:"name"`
 	Driver    string   `json:"driver"`
 	UsedBy    []string `json:"used_by"`
-	Status    string   `json:"status"` // Created, Pending or Errored
+	Status    string   `json:"status"` // Created, Pending or Unavailable
 	Locations []string `json:"locations"`
 }
 

@@ -18,6 +18,7 @@ import (
 
 var mountTests = []test{
 	{"owners are mapped", testOwnersAreMapped},
+	{"a guest's root does what root does", testGuest},
 	{"mount twice", testMountTwice},
 	{"mount with other ids", testMountOtherIDs},
 	{"a mount outlives the process", testMountOutlives},
