@@ -132,7 +132,7 @@ func (s streams) control(ctx context.Context, in <-chan api.InstanceExecControl)
 	}
 }
 
-// An input remembers why it could not be read.
+// An input that can't be read ends for the program, and remembers why.
 type input struct {
 	r io.Reader // nil is empty.
 
@@ -149,6 +149,7 @@ func (in *input) Read(p []byte) (int, error) {
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		in.err = fmt.Errorf("read the input: %w", err)
+		return n, io.EOF
 	}
 	return n, err
 }

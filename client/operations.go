@@ -88,9 +88,12 @@ func (o *Operation) wait(ctx context.Context, seconds int) error {
 	return nil
 }
 
+// beat is how often somebody who watches is told that nothing has changed.
+const beat = time.Second
+
 // Watch is [Operation.Wait] that calls changed with each change of the
-// operation, on the goroutine of the caller. It does not for an operation that
-// ends at once.
+// operation and now and then without one, on the goroutine of the caller. It
+// does not for an operation that ends at once.
 func (o *Operation) Watch(ctx context.Context, changed func(api.Operation)) error {
 	if o.Ended() {
 		return o.Failure()
@@ -106,6 +109,9 @@ func (o *Operation) Watch(ctx context.Context, changed func(api.Operation)) erro
 	timer := time.NewTimer(quick)
 	defer timer.Stop()
 	changes := make(chan api.Operation, 16)
+	alive := time.NewTicker(beat)
+	defer alive.Stop()
+	last := o.Operation
 	for {
 		select {
 		case err := <-end:
@@ -113,8 +119,10 @@ func (o *Operation) Watch(ctx context.Context, changed func(api.Operation)) erro
 			return err
 		case <-timer.C:
 			go o.c.follow(ctx, o.ID, changes)
-		case desc := <-changes:
-			changed(desc)
+		case last = <-changes:
+			changed(last)
+		case <-alive.C:
+			changed(last)
 		}
 	}
 }

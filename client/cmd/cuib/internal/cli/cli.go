@@ -134,12 +134,13 @@ func (e *env) waitFor(ctx context.Context, label string, op *client.Operation, e
 	defer stop()
 	p := e.progress()
 	defer p.Clear()
+	start := time.Now()
 	err = op.Watch(ctx, func(desc api.Operation) {
 		text := client.Progress(desc)
 		if text == "" {
 			text = desc.Description
 		}
-		p.Show("%s%s", label, text)
+		p.Show("%s%s (%s)", label, text, time.Since(start).Truncate(time.Second))
 	})
 	if ctx.Err() == nil {
 		return err

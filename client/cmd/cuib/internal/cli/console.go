@@ -63,52 +63,8 @@ func (e *env) console(ctx context.Context, name string, req api.InstanceConsoleP
 	control := make(chan api.InstanceExecControl, 16)
 	e.forwardSignals(ctx, control, unix.SIGWINCH)
 	err = e.client().Console(ctx, name, client.Console{
-		InstanceConsolePost: req, Stdin: &detacher{r: e.In}, Stdout: e.Out, Control: control,
+		InstanceConsolePost: req, Stdin: client.Detachable(e.In), Stdout: e.Out, Control: control,
 	})
 	fmt.Fprint(e.Err, "\r\n")
 	return err
-}
-
-// The keys that detach from a console.
-const (
-	escapeKey = 0x01 // ctrl+a
-	detachKey = 'q'
-)
-
-// A detacher reads keys until those that detach.
-type detacher struct {
-	r       io.Reader
-	escaped bool // The last key was escapeKey.
-	done    bool
-}
-
-func (d *detacher) Read(p []byte) (int, error) {
-	in := make([]byte, max(1, len(p)/2)) // A key can become two.
-	for !d.done {
-		n, err := d.r.Read(in)
-		out := d.filter(p[:0], in[:n])
-		if len(out) > 0 || err != nil {
-			return len(out), err
-		}
-	}
-	return 0, io.EOF
-}
-
-// filter appends keys to out without the escape sequences.
-func (d *detacher) filter(out, keys []byte) []byte {
-	for _, k := range keys {
-		switch {
-		case !d.escaped && k == escapeKey:
-			d.escaped = true
-			continue
-		case d.escaped && k == detachKey:
-			d.done = true
-			return out
-		case d.escaped && k != escapeKey:
-			out = append(out, escapeKey) // It was no escape after all.
-		}
-		d.escaped = false
-		out = append(out, k)
-	}
-	return out
 }

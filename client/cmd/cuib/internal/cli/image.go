@@ -272,7 +272,7 @@ func newImageBuild(e *env) *cobra.Command {
 				req.Aliases = append(req.Aliases, api.ImageAlias{Name: a})
 			}
 			op, err := e.client().MakeImage(cmd.Context(), req)
-			if err := e.waitFor(cmd.Context(), args[0]+": ", op, err); err != nil {
+			if err := e.wait(cmd.Context(), op, err); err != nil {
 				return err
 			}
 			e.say("Image built with fingerprint %v", op.Metadata["fingerprint"])

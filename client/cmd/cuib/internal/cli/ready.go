@@ -11,6 +11,11 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
+// askInit prints the state of systemd, once it has started all. Before it
+// takes part, and with another init, the program that is init decides.
+const askInit = `if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; exit; fi
+case $(readlink -f /sbin/init) in */systemd) echo starting;; *) echo running;; esac`
+
 // isReady asks an instance's systemd whether it has started all. An instance
 // with another init is ready when it runs.
 func (e *env) isReady(ctx context.Context, name string) (bool, error) {
@@ -22,9 +27,8 @@ func (e *env) isReady(ctx context.Context, name string) (bool, error) {
 		return true, nil
 	}
 	var out bytes.Buffer
-	script := "if [ -d /run/systemd/system ]; then systemctl is-system-running; elif [ -e /lib/systemd/systemd ] && [ ! -e /sbin/openrc ]; then echo starting; else echo running; fi"
 	_, err = e.client().Exec(ctx, name, client.Exec{
-		InstanceExecPost: api.InstanceExecPost{Command: []string{"sh", "-c", script}}, Stdout: &out,
+		InstanceExecPost: api.InstanceExecPost{Command: []string{"sh", "-c", askInit}}, Stdout: &out,
 	})
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Denied) {
 		return false, err

@@ -3,6 +3,8 @@ package output
 import (
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,13 +20,38 @@ type Progress struct {
 // width says.
 func NewProgress(w io.Writer, width func() int) *Progress { return &Progress{w: w, width: width} }
 
-// Show replaces the line.
+// percent finds how much of something is done.
+var percent = regexp.MustCompile(`\b(\d{1,3})%`)
+
+// barWidth is that of a bar without its brackets.
+const barWidth = 24
+
+// bar returns a bar for a text that says how much is done, or "".
+func bar(text string) string {
+	m := percent.FindStringSubmatch(text)
+	if m == nil {
+		return ""
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil || n > 100 {
+		return ""
+	}
+	done := n * barWidth / 100
+	return " [" + strings.Repeat("#", done) + strings.Repeat("-", barWidth-done) + "]"
+}
+
+// Show replaces the line. A text that says how much is done, as 10%, gets a
+// bar if there is room.
 func (p *Progress) Show(format string, args ...any) {
 	if p == nil || p.w == nil {
 		return
 	}
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
-	if limit := p.width() - 1; limit > 0 && utf8.RuneCountInString(text) > limit {
+	limit := p.width() - 1
+	if b := bar(text); utf8.RuneCountInString(text)+len(b) <= limit {
+		text += b
+	}
+	if limit > 0 && utf8.RuneCountInString(text) > limit {
 		text = string([]rune(text)[:limit])
 	}
 	if text == p.shown {
