@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -17,6 +18,10 @@ import (
 func cacheDir() string {
 	return cmp.Or(os.Getenv("CUIB_TEST_CACHE"), filepath.Join(os.TempDir(), "cuib-test"))
 }
+
+// rootfsSuffix is what the second file of a split image has after the name of
+// the first.
+const rootfsSuffix = ".rootfs"
 
 // locked runs fn while no other test process runs one with the same name.
 func locked(name string, fn func() error) error {
@@ -46,18 +51,22 @@ func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 
 // image imports a test image under an alias.
 func (h *host) image(kind, alias string) error {
-	make := map[string]func(path string) error{"tiny": makeTiny, "debian": h.makeDebian}[kind]
-	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz")
+	build := map[string]func(path string) error{"tiny": makeTiny, "debian": h.makeDebian}[kind]
+	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz") // Whatever its compression is.
 	err := locked("e2e-"+kind, func() error {
 		if _, err := os.Stat(path); err == nil {
 			return nil
 		}
-		return make(path)
+		return build(path)
 	})
 	if err != nil {
 		return err
 	}
-	_, err = h.user(filepath.Join(binDir, "cuib"), "image", "import", path, "--alias", alias)
+	args := []string{filepath.Join(binDir, "cuib"), "image", "import", path}
+	if _, err := os.Stat(path + rootfsSuffix); err == nil {
+		args = append(args, path+rootfsSuffix)
+	}
+	_, err = h.user(append(args, "--alias", alias)...)
 	return err
 }
 
@@ -156,9 +165,13 @@ func (h *host) makeDebian(path string) (err error) {
 	if _, err := b.user(cuib, "image", "export", "debian/12", filepath.Join(work, "image")); err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(work, "image*"))
-	if err != nil || len(files) != 1 {
-		return fmt.Errorf("export made %v, want one file (%w)", files, err)
+	files, err := filepath.Glob(filepath.Join(work, "image.*"))
+	if err != nil || len(files) != 2 {
+		return fmt.Errorf("export made %v, want two files (%w)", files, err)
+	}
+	slices.SortFunc(files, func(a, b string) int { return cmp.Compare(len(a), len(b)) })
+	if _, err := run("mv", files[1], path+rootfsSuffix); err != nil {
+		return err
 	}
 	_, err = run("mv", files[0], path)
 	return err

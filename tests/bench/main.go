@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -259,11 +260,12 @@ func (b *bench) startDaemon(ctx context.Context) (stop func() error, err error) 
 }
 
 func (b *bench) prepare(ctx context.Context, stop func() error) error {
-	file := b.image
-	if file == "" {
-		file = filepath.Join("/var/tmp/cuib-test", "e2e-debian.tar.gz")
+	imported := []string{"image", "import", b.image}
+	if b.image == "" {
+		file := filepath.Join(cmp.Or(os.Getenv("CUIB_TEST_CACHE"), "/var/tmp/cuib-test"), "e2e-debian.tar.gz")
+		imported = []string{"image", "import", file, file + ".rootfs"}
 	}
-	steps := [][]string{{"image", "import", file, "--alias", "bench"}}
+	steps := [][]string{append(imported, "--alias", "bench")}
 	if b.pool != "overlay" {
 		steps = append(steps, []string{"storage", "create", "default", b.pool})
 	}
