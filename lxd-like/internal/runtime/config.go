@@ -14,8 +14,10 @@ import (
 // A Host is what the configuration of containers depends on besides the spec.
 type Host struct {
 	Cgroups  Cgroups
-	AppArmor bool     // The kernel confines by AppArmor profiles, and they can be loaded.
-	LXCFS    []string // Files below /proc and /sys, without the first slash, that lxcfs serves.
+	AppArmor bool // The kernel confines by AppArmor profiles.
+	// AppArmorParser is the program that loads profiles; empty for none.
+	AppArmorParser string
+	LXCFS          []string // Files below /proc and /sys, without the first slash, that lxcfs serves.
 }
 
 // Files are the paths that a configuration names.
@@ -136,7 +138,10 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 	if s.IDs == nil {
 		c.add("lxc.cap.drop", "mac_admin mac_override sys_time sys_module sys_rawio")
 	}
-	if h.AppArmor {
+	switch {
+	case h.AppArmor && h.AppArmorParser == "":
+		c.add("lxc.apparmor.profile", "unconfined")
+	case h.AppArmor:
 		c.add("lxc.apparmor.profile", "generated")
 		if s.Nesting {
 			c.add("lxc.apparmor.allow_nesting", "1")

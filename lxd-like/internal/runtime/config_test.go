@@ -56,7 +56,9 @@ func TestRender(t *testing.T) {
 			[]string{"lxc.cap.drop = mac_admin mac_override sys_time sys_module sys_rawio", "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed"},
 		},
 		"nesting": {
-			func(s *runtime.Spec, h *runtime.Host, _ *runtime.Files) { s.Nesting, h.AppArmor = true, true },
+			func(s *runtime.Spec, h *runtime.Host, _ *runtime.Files) {
+				s.Nesting, h.AppArmor, h.AppArmorParser = true, true, "/sbin/apparmor_parser"
+			},
 			[]string{"lxc.apparmor", "lxc.mount.entry = proc ", "lxc.mount.entry = sysfs "},
 			[]string{
 				"lxc.apparmor.profile = generated", "lxc.apparmor.allow_nesting = 1",

@@ -188,7 +188,7 @@ func (r *Runtime) deny(ctx context.Context, c *container, in *guestInit, n Node)
 	if slices.ContainsFunc(c.spec.Nodes, same) {
 		return nil
 	}
-	return r.device(ctx, c, in, "deny", strings.TrimSuffix(rule, "m")) // Making nodes is allowed to all.
+	return r.device(ctx, c, in, "deny", rule)
 }
 
 func (r *Runtime) device(ctx context.Context, c *container, in *guestInit, verb, rule string) error {

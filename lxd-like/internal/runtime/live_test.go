@@ -210,7 +210,8 @@ func inNetNS(t *testing.T) bool {
 	if os.Getenv("CUIB_TEST_AGAIN") != "" {
 		return true
 	}
-	again(t, `mount --rbind /sys/fs/cgroup "$1"; mount -t sysfs none /sys; mount --move "$1" /sys/fs/cgroup
+	again(t, `mount --rbind /sys "$1"; mount -t sysfs none /sys
+mount --rbind "$1/fs/cgroup" /sys/fs/cgroup; mount --rbind "$1/kernel/security" /sys/kernel/security; umount -l "$1"
 exec "$2" -test.v -test.run "^$3\$"`, "--net")
 	return false
 }

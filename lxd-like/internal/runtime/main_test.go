@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// build compiles cuib-shim and the tests' init. CUIB_TEST_BUILT names a
+// build compiles cuib-shim and what tests run in containers. CUIB_TEST_BUILT names a
 // directory that has them, where there is no compiler.
 func build(t testing.TB) string {
 	t.Helper()
@@ -55,6 +55,7 @@ func build(t testing.TB) string {
 		for _, args := range [][]string{
 			append([]string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", built.dir + "/cuib-shim"}, sources...),
 			{"-O2", "-static", "-o", built.dir + "/init", "testdata/init.c"},
+			{"-O2", "-static", "-o", built.dir + "/calls", "testdata/calls.c"},
 		} {
 			if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
 				built.err = fmt.Errorf("gcc: %w: %s", err, out)

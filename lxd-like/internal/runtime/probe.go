@@ -3,7 +3,10 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/mounts"
 )
@@ -36,7 +39,9 @@ func (r *Runtime) probe() (Host, error) {
 	if h.Cgroups, err = r.cgroups(); err != nil {
 		return h, err
 	}
-	h.AppArmor = hasAppArmor()
+	if h.AppArmor = hasAppArmor(); h.AppArmor {
+		h.AppArmorParser = findProgram(appArmorParser)
+	}
 	served, err := mounts.Mounted(lxcfsDir)
 	if err != nil || !served {
 		return h, nil //nolint:nilerr // An lxcfs that has crashed serves nothing.
@@ -47,6 +52,19 @@ func (r *Runtime) probe() (Host, error) {
 		}
 	}
 	return h, nil
+}
+
+const appArmorParser = "apparmor_parser"
+
+// findProgram is for programs of root, whatever our own PATH has. It returns
+// an empty string if there is none.
+func findProgram(name string) string {
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+		if unix.Access(filepath.Join(dir, name), unix.X_OK) == nil {
+			return filepath.Join(dir, name)
+		}
+	}
+	return ""
 }
 
 func hasAppArmor() bool {

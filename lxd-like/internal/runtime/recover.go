@@ -31,7 +31,7 @@ func (r *Runtime) Recover(ctx context.Context, onExit func(name string, e Exit))
 	}
 	var list []Running
 	for _, e := range entries {
-		if !e.IsDir() {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
 		name := e.Name()

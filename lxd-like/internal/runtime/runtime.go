@@ -38,6 +38,7 @@ const (
 	rootDir     = "rootfs"
 	mountsDir   = "mounts"
 	devicesDir  = "devices"
+	appArmorDir = "apparmor" // Of liblxc.
 )
 
 func (r *Runtime) path(name string, elem ...string) string {

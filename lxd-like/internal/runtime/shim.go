@@ -1,8 +1,11 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -14,9 +17,30 @@ type shimProcess struct {
 	end  *os.ProcessState // Set then; nil if it could not be waited for.
 }
 
-// shimEnv has no PATH on which liblxc could find newuidmap: it takes 6 ms and
-// refuses ids that /etc/subuid does not have, where liblxc alone just maps.
-var shimEnv = []string{"PATH=/nonexistent", "LC_ALL=C"}
+// programsDir is below Dir, and the shim's PATH. It has nothing but what liblxc
+// needs to make AppArmor profiles; above all not newuidmap, which takes 6 ms
+// and refuses ids that /etc/subuid does not have, where liblxc alone just maps.
+const programsDir = ".programs"
+
+func (r *Runtime) shimEnv() []string {
+	return []string{"PATH=" + filepath.Join(r.Dir, programsDir), "LC_ALL=C"}
+}
+
+// linkPrograms fills programsDir, where AppArmor is in use.
+func (r *Runtime) linkPrograms(h Host) error {
+	if h.AppArmorParser == "" {
+		return nil
+	}
+	dir := filepath.Join(r.Dir, programsDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	err := os.Symlink(h.AppArmorParser, filepath.Join(dir, appArmorParser))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
 
 // spawnShim starts cuib-shim. files are its descriptors from 3 on; its
 // messages go to log, which is the null device if it is nil. It outlives us.
@@ -32,7 +56,7 @@ func (r *Runtime) spawnShim(log *os.File, files []*os.File, args ...string) (*sh
 	// Not by shared/run, which is for programs that come back.
 	proc, err := os.StartProcess(r.Shim, append([]string{"cuib-shim"}, args...), &os.ProcAttr{
 		Dir:   "/",
-		Env:   shimEnv,
+		Env:   r.shimEnv(),
 		Files: append([]*os.File{null, log, log}, files...),
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

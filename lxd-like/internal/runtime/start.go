@@ -99,6 +99,9 @@ func (r *Runtime) writeConf(c *container) error {
 	if err != nil {
 		return err
 	}
+	if err := r.linkPrograms(host); err != nil {
+		return err
+	}
 	text, err := Render(spec, host, Files{
 		Dir: r.path(name), Seccomp: profile, Staged: staged,
 		OnlyV2: c.kind.Version >= onlyV2Version && host.Cgroups.V2 != "",
