@@ -55,7 +55,9 @@ func serve(tb testing.TB) *server {
 		Environment: func(context.Context) (api.ServerEnvironment, error) {
 			return api.ServerEnvironment{Server: "cuib"}, nil
 		},
-		Log: slog.New(slog.NewTextHandler(s.log, nil)),
+		Shutdown: func(context.Context, rest.ShutdownRequest) error { return nil },
+		Exit:     func() {},
+		Log:      slog.New(slog.NewTextHandler(s.log, nil)),
 	}
 	l, err := net.Listen("unix", s.socket)
 	if err != nil {
