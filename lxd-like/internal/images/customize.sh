@@ -45,7 +45,7 @@ END
 mkdir -p "$root/etc/systemd/system/systemd-networkd.service.d"
 cat >"$root/etc/systemd/system/systemd-networkd.service.d/container.conf" <<'END'
 [Service]
-ReadOnlyPaths=/sys
+BindReadOnlyPaths=/sys
 END
 chroot "$root" systemctl --quiet enable systemd-networkd.service systemd-resolved.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
