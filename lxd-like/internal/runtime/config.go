@@ -135,9 +135,13 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 		c.add("lxc.seccomp.profile", f.Seccomp)
 		c.add("lxc.seccomp.allow_nesting", "1") // Also where we run in a container ourselves.
 	}
+	// In a user namespace these are worth nothing, but guests look at them to
+	// know what they are to do.
+	drop := "sys_time sys_module sys_rawio"
 	if s.IDs == nil {
-		c.add("lxc.cap.drop", "mac_admin mac_override sys_time sys_module sys_rawio")
+		drop += " mac_admin mac_override"
 	}
+	c.add("lxc.cap.drop", drop)
 	switch {
 	case h.AppArmor && h.AppArmorParser == "":
 		c.add("lxc.apparmor.profile", "unconfined")

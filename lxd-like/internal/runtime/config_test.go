@@ -41,7 +41,7 @@ func TestRender(t *testing.T) {
 		want   []string
 	}{
 		"ids": {nil, []string{"lxc.idmap", "lxc.rootfs", "lxc.cap"}, []string{
-			"lxc.idmap = u 0 1000000 65536", "lxc.idmap = g 0 1000000 65536", "lxc.rootfs.path = dir:/run/web/rootfs",
+			"lxc.idmap = u 0 1000000 65536", "lxc.idmap = g 0 1000000 65536", "lxc.rootfs.path = dir:/run/web/rootfs", "lxc.cap.drop = sys_time sys_module sys_rawio",
 		}},
 		"ids of several ranges": {
 			func(s *runtime.Spec, _ *runtime.Host, _ *runtime.Files) {
@@ -53,7 +53,7 @@ func TestRender(t *testing.T) {
 		"privileged": {
 			func(s *runtime.Spec, _ *runtime.Host, _ *runtime.Files) { s.IDs = nil },
 			[]string{"lxc.idmap", "lxc.cap", "lxc.mount.auto"},
-			[]string{"lxc.cap.drop = mac_admin mac_override sys_time sys_module sys_rawio", "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed"},
+			[]string{"lxc.cap.drop = sys_time sys_module sys_rawio mac_admin mac_override", "lxc.mount.auto = proc:mixed sys:mixed cgroup:mixed"},
 		},
 		"nesting": {
 			func(s *runtime.Spec, h *runtime.Host, _ *runtime.Files) {

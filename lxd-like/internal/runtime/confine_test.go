@@ -59,10 +59,18 @@ umount -l /var/lib/lxcfs; kill $! 2>/dev/null || :; exit $ok`)
 	return false
 }
 
-// A real system, which is what containers are for.
+// Real systems, which are what containers are for. The later one's systemd
+// knows no v1 cgroups.
 func TestDebian(t *testing.T) {
+	for _, suite := range []string{"bookworm", "trixie"} {
+		t.Run(suite, func(t *testing.T) { runDebian(t, suite) })
+	}
+}
+
+func runDebian(t *testing.T, suite string) {
+	t.Helper()
 	r, s := newRuntime(t), newSpec(t)
-	s.Root = debian(t)
+	s.Root = debian(t, suite)
 	exits := start(t, r, s)
 	var state string
 	eventually(t, "a system that runs", func() bool {
@@ -88,7 +96,7 @@ func TestDebian(t *testing.T) {
 
 // debian returns the root of a Debian system, made once and kept for later
 // runs, in $CUIB_TEST_CACHE.
-func debian(t *testing.T) string {
+func debian(t *testing.T, suite string) string {
 	t.Helper()
 	testenv.Kernel(t, "mmdebstrap", "tar")
 	cache := os.Getenv("CUIB_TEST_CACHE")
@@ -98,12 +106,12 @@ func debian(t *testing.T) string {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	tarball := filepath.Join(cache, "runtime-bookworm.tar")
+	tarball := filepath.Join(cache, "runtime-"+suite+".tar")
 	if _, err := os.Stat(tarball); err != nil {
 		half := filepath.Join(t.TempDir(), "system.tar")
 		testenv.Run(t, "mmdebstrap", "--quiet", "--variant=minbase", "--include=systemd,systemd-sysv,dbus",
 			"--customize-hook=ln -s /dev/null $1/etc/systemd/system/sys-kernel-debug.mount",
-			"--customize-hook=rm -f $1/etc/machine-id; : >$1/etc/machine-id", "bookworm", half)
+			"--customize-hook=rm -f $1/etc/machine-id; : >$1/etc/machine-id", suite, half)
 		moveFile(t, half, tarball)
 	}
 	root := filepath.Join(t.TempDir(), "rootfs")

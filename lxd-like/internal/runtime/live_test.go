@@ -248,7 +248,7 @@ func TestNICs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(all) != 5 || all["lo"].Type != "loopback" || !all["lo"].Up {
+		if all["lo"].Type != "loopback" || !all["lo"].Up {
 			t.Errorf("%+v", all)
 		}
 		for _, n := range []runtime.NIC{eth0, eth1, mac0, mac1} {
@@ -267,7 +267,7 @@ func TestNICs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := sh(t, r, s.Name, "ls /sys/class/net"); got != "lo\nmac0" {
+	if got := sh(t, r, s.Name, "ls -d /sys/class/net/*[hc][01]"); got != "/sys/class/net/mac0" {
 		t.Errorf("%q", got)
 	}
 	if err := r.AddNIC(t.Context(), s.Name, eth1); err != nil {
