@@ -421,8 +421,10 @@ type fakeRuntime struct {
 
 	mu      sync.Mutex // Guards what follows.
 	running map[string]*container
-	deaf    bool     // Guests do not hear when they are to shut down.
-	log     []string // Which guests were told to end, in order.
+	deaf    bool                    // Guests do not hear when they are to shut down.
+	log     []string                // Which guests were told to end, in order.
+	away    map[string]runtime.Exit // What ended while no daemon ran.
+	dying   string // A container that ends while the next daemon looks for it.
 	exits   sync.WaitGroup
 
 	told chan string // Takes a name when its guest was told to shut down, if not nil.
@@ -492,6 +494,14 @@ func (r *fakeRuntime) Recover(_ context.Context, onExit func(string, runtime.Exi
 		c.onExit = func(e runtime.Exit) { onExit(name, e) }
 		out = append(out, runtime.Running{Name: name})
 	}
+	if c := r.running[r.dying]; c != nil {
+		delete(r.running, r.dying)
+		c.onExit(runtime.Exit{Status: 130})
+	}
+	for name, e := range r.away {
+		out = append(out, runtime.Running{Name: name, Ended: &e})
+	}
+	r.away = nil
 	return out, nil
 }
 

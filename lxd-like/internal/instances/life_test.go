@@ -376,3 +376,17 @@ func TestCopyOfASnapshot(t *testing.T) {
 		t.Errorf("the source holds %q, want %q", got, "new")
 	}
 }
+
+func TestOneThatEndsWhileItIsFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", true)
+	w.create("c2", true)
+	w.rt.dying = "c1"
+	w.boot()
+	w.rt.exits.Wait()
+	if dump := w.dump(); !strings.Contains(dump, "power STOPPED") || !runs(dump, "c2") {
+		t.Errorf("it is not as it should be:\n%s", dump)
+	}
+	w.ok(w.svc.Delete(t.Context(), "c1"))
+}

@@ -27,12 +27,13 @@ func (s *Service) Recover(ctx context.Context) error {
 	for _, name := range s.reserve(rows) {
 		s.Logger.WarnContext(ctx, "the id range of an instance is not free any more: it gets another when it starts", "instance", name)
 	}
-	if err := s.adopt(ctx, rows); err != nil {
+	ended, err := s.adopt(ctx, rows)
+	if err != nil {
 		return fmt.Errorf("find the running instances: %w", err)
 	}
 	have := s.volumes(ctx, rows)
 	for _, row := range rows {
-		left := remains{have: have[row.Pool], snapshots: b.snapshots[row.Name]}
+		left := remains{have: have[row.Pool], snapshots: b.snapshots[row.Name], exit: ended[row.Name]}
 		if err := s.recoverOne(ctx, newInstance(row, choose(b.profiles, row.Profiles)), left); err != nil {
 			s.Logger.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
 		}
@@ -44,11 +45,13 @@ func (s *Service) Recover(ctx context.Context) error {
 type remains struct {
 	have      map[storage.Volume]bool // In its pool.
 	snapshots []db.Snapshot
+	exit      *runtime.Exit // If it ended while no daemon ran, and the host did.
 }
 
-// adopt takes the instances that run already under its care. A container
-// that no instance belongs to is ended.
-func (s *Service) adopt(ctx context.Context, rows []db.Instance) error {
+// adopt takes the instances that run already under its care, and returns how
+// others ended while no daemon ran. A container that no instance belongs to
+// is ended.
+func (s *Service) adopt(ctx context.Context, rows []db.Instance) (map[string]*runtime.Exit, error) {
 	byName := make(map[string]*active, len(rows))
 	for _, row := range rows {
 		in := newInstance(row, nil)
@@ -57,27 +60,36 @@ func (s *Service) adopt(ctx context.Context, rows []db.Instance) error {
 			a.ids = nil // Privileged.
 		}
 		byName[row.Name] = a
+		s.index.put(row.Name, a) // As if it ran, as what runs can end at any time.
 	}
-	running, err := s.Runtime.Recover(ctx, func(name string, e runtime.Exit) {
+	found, err := s.Runtime.Recover(ctx, func(name string, e runtime.Exit) {
 		if a := byName[name]; a != nil {
 			s.ended(context.WithoutCancel(ctx), name, a, e)
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, r := range running {
-		a := byName[r.Name]
-		if a == nil {
+	ended, up := map[string]*runtime.Exit{}, map[string]bool{}
+	for _, r := range found {
+		switch {
+		case r.Ended != nil:
+			ended[r.Name] = r.Ended
+			continue
+		case byName[r.Name] == nil:
 			s.Logger.WarnContext(ctx, "a container runs that is no instance's: it is ended", "name", r.Name)
 			if err := s.Runtime.Kill(ctx, r.Name); err != nil {
 				s.Logger.ErrorContext(ctx, "cannot end a container", "name", r.Name, "err", err)
 			}
-			continue
 		}
-		s.index.put(r.Name, a)
+		up[r.Name] = true
 	}
-	return nil
+	for name := range byName {
+		if !up[name] {
+			s.index.drop(name)
+		}
+	}
+	return ended, nil
 }
 
 // volumes lists what is in the pools, by pool.
@@ -124,12 +136,16 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 	if in.Ephemeral && in.Config[keyPower] == powerOff {
 		return s.delete(ctx, in) // It ran, and was stopped.
 	}
-	return errors.Join(
+	err = errors.Join(
 		d.Unmount(ctx, in.volume()),
 		s.unrename(ctx, d, in, left.have),
 		s.unbuild(ctx, d, in, left.have),
 		s.recoverSnapshots(ctx, d, in, left),
 		s.rerestore(ctx, d, in))
+	if err != nil || left.exit == nil || in.Config[keyPower] != powerOn {
+		return err
+	}
+	return s.after(ctx, in, &active{}, *left.exit)
 }
 
 // unmake removes an instance that was being created or deleted.
