@@ -17,6 +17,11 @@ func (c *Client) Server(ctx context.Context) (api.Server, string, error) {
 	return get[api.Server](ctx, c, "/1.0")
 }
 
+// Resources returns the hardware of the daemon's host.
+func (c *Client) Resources(ctx context.Context) (api.Resources, error) {
+	return list[api.Resources](ctx, c, path("resources"))
+}
+
 // UpdateServer replaces the configuration of the daemon.
 func (c *Client) UpdateServer(ctx context.Context, put api.ServerPut, etag string) error {
 	return c.send(ctx, call{method: http.MethodPut, path: "/1.0", body: put, etag: etag})

@@ -267,9 +267,9 @@ func newImageBuild(e *env) *cobra.Command {
 		Example: "  cuib image build debian:bookworm --alias debian/12",
 		Args:    needs(1, 1), ValidArgsFunction: e.complete(none),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req := api.ImagesPost{Source: &api.ImagesPostSource{Type: "build", Name: args[0], Variant: variant, Refresh: refresh}}
-			for _, a := range aliases {
-				req.Aliases = append(req.Aliases, api.ImageAlias{Name: a})
+			req := api.ImagesPost{
+				Source:  &api.ImagesPostSource{Type: "build", Name: args[0], Variant: variant, Refresh: refresh},
+				Aliases: imageAliases(aliases),
 			}
 			op, err := e.client().MakeImage(cmd.Context(), req)
 			if err := e.wait(cmd.Context(), op, err); err != nil {

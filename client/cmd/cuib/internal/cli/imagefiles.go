@@ -61,10 +61,8 @@ func (e *env) importImage(ctx context.Context, o importOptions, args []string) e
 		}
 	}
 	if o.reuse {
-		for _, a := range o.aliases {
-			if err := e.client().DeleteImageAlias(ctx, a); err != nil && !errs.Is(err, errs.NotFound) {
-				return err
-			}
+		if err := e.freeAliases(ctx, o.aliases); err != nil {
+			return err
 		}
 	}
 	op, err := e.client().UploadImage(ctx, up)

@@ -11,16 +11,20 @@ import (
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 func newInfo(e *env) *cobra.Command {
-	var log bool
+	var log, hardware bool
 	cmd := &cobra.Command{
 		Use:     "info [INSTANCE]",
 		Short:   "Show the state of an instance, or the daemon and its host",
-		Example: "  cuib info\n  cuib info web\n  cuib info web --show-log",
+		Example: "  cuib info\n  cuib info --resources\n  cuib info web\n  cuib info web --show-log",
 		Args:    needs(0, 1), ValidArgsFunction: e.complete(instances, none),
 		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
+			if hardware {
+				return e.hardware(cmd.Context(), args)
+			}
 			if len(args) == 0 || args[0] == "" {
 				s, _, err := e.client().Server(cmd.Context())
 				return objectView{"yaml"}.show(e, s, err)
@@ -32,9 +36,17 @@ func newInfo(e *env) *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&log, "show-log", false, "show the instance's log too")
-	cmd.Flags().Bool("resources", false, "accepted: the answer is the same")
-	_ = cmd.Flags().MarkHidden("resources") // The flag exists.
+	cmd.Flags().BoolVar(&hardware, "resources", false, "show the hardware of the daemon's host")
 	return cmd
+}
+
+// hardware shows what the daemon's host has.
+func (e *env) hardware(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] != "" {
+		return errs.Invalidf("--resources is of the daemon's host: got instance %q, want none", args[0])
+	}
+	r, err := e.client().Resources(ctx)
+	return objectView{"yaml"}.show(e, r, err)
 }
 
 func (e *env) info(ctx context.Context, name string) error {

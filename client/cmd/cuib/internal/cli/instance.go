@@ -254,21 +254,12 @@ func (e *env) rebuild(ctx context.Context, name string, src api.InstanceSource) 
 
 // forceRebuild stops the instance for the time of its rebuilding.
 func (e *env) forceRebuild(ctx context.Context, name string, src api.InstanceSource) error {
-	c := e.client()
-	in, _, err := c.Instance(ctx, name)
+	restart, err := e.halt(ctx, name)
 	if err != nil {
-		return err
-	}
-	if in.StatusCode != api.Running && in.StatusCode != api.Frozen {
-		return e.rebuild(ctx, name, src)
-	}
-	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
-	if err := e.wait(ctx, op, err); err != nil {
 		return err
 	}
 	if err := e.rebuild(ctx, name, src); err != nil {
 		return err
 	}
-	op, err = c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "start", Timeout: -1})
-	return e.wait(ctx, op, err)
+	return restart(ctx)
 }

@@ -57,7 +57,7 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(
 		newAdmin(e), newAlias(e), newCompletion(e), newConfig(e), newConsole(e), newCopy(e), newCreate(e), newDelete(e),
 		newExec(e), newFile(e), newImage(e), newInfo(e), newLaunch(e), newList(e), newManpage(e), newMonitor(e),
-		newMove(e), newNetwork(e), newOperation(e), newPause(e), newProfile(e), newQuery(e), newRebuild(e),
+		newMove(e), newNetwork(e), newOperation(e), newPause(e), newProfile(e), newPublish(e), newQuery(e), newRebuild(e),
 		newRename(e), newRestart(e), newResume(e), newShell(e), newSnapshot(e), newStart(e), newStop(e),
 		newStorage(e), newVersion(e), newWait(e),
 	)
