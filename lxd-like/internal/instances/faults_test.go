@@ -29,6 +29,12 @@ func runs(dump, name string) bool { return strings.Contains(dump, "running "+nam
 
 func has(dump, name string) bool { return strings.Contains(dump, "instance "+name+" ready") }
 
+// gone reports whether nothing is left of an instance. Random ids can have
+// its name in them.
+func gone(dump, name string) bool {
+	return !strings.Contains(dump, "instance "+name+" ") && !strings.Contains(dump, "instance/"+name) && !runs(dump, name)
+}
+
 func changes() map[string]change {
 	return map[string]change{
 		"create": {
@@ -84,7 +90,7 @@ func changes() map[string]change {
 			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1"); w.snapshot("s2") },
 			act:     func(w *world) (ops.Job, error) { return w.svc.Delete(w.tb.Context(), "c1") },
 			done: func(_ *world, dump string) bool {
-				return !strings.Contains(dump, "c1")
+				return gone(dump, "c1")
 			},
 			// It is whole, but for snapshots that are gone.
 			onward: func(_ *world, dump string) bool {
@@ -98,7 +104,7 @@ func changes() map[string]change {
 				return w.svc.Rename(w.tb.Context(), "c1", api.InstancePost{Name: "c2"})
 			},
 			done: func(_ *world, dump string) bool {
-				return has(dump, "c2") && strings.Contains(dump, "volume instance/c2 says mine") && !strings.Contains(dump, "c1")
+				return has(dump, "c2") && strings.Contains(dump, "volume instance/c2 says mine") && gone(dump, "c1")
 			},
 		},
 		"copy": {
