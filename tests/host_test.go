@@ -315,6 +315,9 @@ func (h *host) sweep() {
 		_ = os.RemoveAll(h.mountNS())
 	}
 	h.log.Close()
+	if dir := os.Getenv("CUIB_TEST_LOGS"); dir != "" { // To look into a failure.
+		_, _ = run("cp", h.log.Name(), filepath.Join(dir, h.ns+".log"))
+	}
 	_ = os.RemoveAll(h.dir)
 }
 
