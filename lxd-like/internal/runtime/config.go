@@ -147,7 +147,8 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 		c.add("lxc.apparmor.profile", "unconfined")
 	case h.AppArmor:
 		c.add("lxc.apparmor.profile", "generated")
-		if s.Nesting {
+		// Of guests with their own users also systemd's services mount.
+		if s.Nesting || s.IDs != nil {
 			c.add("lxc.apparmor.allow_nesting", "1")
 		}
 	}

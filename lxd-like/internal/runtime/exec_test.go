@@ -66,7 +66,7 @@ func TestExec(t *testing.T) {
 	}
 }
 
-func TestExecIsInContainersCgroups(t *testing.T) {
+func TestExecIsConfinedAsInit(t *testing.T) {
 	r, s := newRuntime(t), newSpec(t)
 	start(t, r, s)
 	p, err := r.Exec(t.Context(), s.Name, runtime.Exec{Args: []string{"cat"}})
@@ -88,6 +88,14 @@ func TestExecIsInContainersCgroups(t *testing.T) {
 	if strings.ReplaceAll(string(got), "/.cuib\n", "\n") != string(want) {
 		t.Errorf("the program is in\n%s\ninit in\n%s", got, want)
 	}
+	label := func(pid int) string {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/current", pid))
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, os.ErrNotExist) { // Without an LSM.
+			t.Error(err)
+		}
+		return string(data)
+	}
+	eventually(t, "the label of init", func() bool { return label(p.PID) == label(running.PID) }) // At its exec.
 	p.Stdin.Close()
 	if status, err := p.Wait(t.Context()); status != 0 || err != nil {
 		t.Errorf("%d, %v", status, err)
