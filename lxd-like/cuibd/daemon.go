@@ -189,7 +189,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc)
 	defer exit()
 	api := &rest.Server{
 		Instances: d.instances, Images: d.images, Pools: d.pools, Nets: d.nets, Config: settings{d.db},
-		Environment: env, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
+		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
 	}
 	server := &http.Server{

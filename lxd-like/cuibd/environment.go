@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/shared/api"
 	release "github.com/cuib/cuib/shared/version"
 	"github.com/cuib/cuib/storage"
@@ -68,6 +69,9 @@ func hostEnvironment() api.ServerEnvironment {
 	env.OSName, env.OSVersion = osRelease("/etc/os-release")
 	return env
 }
+
+// resources describes the host's hardware.
+func resources() (api.Resources, error) { return host.Local().Resources() }
 
 // liblxcVersion finds which liblxc there is: the name of its file has another
 // number, so the package says it.

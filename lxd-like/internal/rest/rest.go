@@ -27,6 +27,9 @@ type Server struct {
 	// Environment describes host and daemon.
 	Environment func(ctx context.Context) (api.ServerEnvironment, error)
 
+	// Resources describes the host's hardware.
+	Resources func() (api.Resources, error)
+
 	// Shutdown ends the instances, as the host shuts down. Exit then ends the
 	// daemon: it is called when the client has its answer.
 	Shutdown func(ctx context.Context, req ShutdownRequest) error

@@ -55,6 +55,9 @@ func serve(tb testing.TB) *server {
 		Environment: func(context.Context) (api.ServerEnvironment, error) {
 			return api.ServerEnvironment{Server: "cuib"}, nil
 		},
+		Resources: func() (api.Resources, error) {
+			return api.Resources{CPU: api.ResourcesCPU{Total: 3}}, nil
+		},
 		Shutdown: func(context.Context, rest.ShutdownRequest) error { return nil },
 		Exit:     func() {},
 		Log:      slog.New(slog.NewTextHandler(s.log, nil)),
@@ -124,6 +127,7 @@ func TestRoutes(t *testing.T) {
 	}{
 		"versions":          {"GET", "/", "", 200, `"/1.0"`, ""},
 		"server":            {"GET", "/1.0", "", 200, `"auth":"trusted"`, ""},
+		"resources":         {"GET", "/1.0/resources", "", 200, `"total":3`, ""},
 		"names":             {"GET", "/1.0/instances", "", 200, `"metadata":["/1.0/instances/c1"]`, ""},
 		"objects":           {"GET", "/1.0/instances?recursion=1", "", 200, `"name":"c1"`, ""},
 		"full objects":      {"GET", "/1.0/instances?recursion=2", "", 200, `"state":{"status":"Stopped"`, ""},

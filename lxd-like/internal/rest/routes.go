@@ -38,6 +38,7 @@ func (s *Server) routes() []route {
 		{get, "/1.0/operations/{id}/websocket", s.connectOperation},
 		{get, "/1.0/projects", s.listProjects},
 		{get, "/1.0/projects/{name}", s.getProject},
+		{get, "/1.0/resources", s.getResources},
 		{get, "/internal/ready", s.getReady},
 		{put, "/internal/shutdown", s.putShutdown},
 	}

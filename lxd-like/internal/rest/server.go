@@ -60,7 +60,16 @@ var extensions = []string{
 	"patch",
 	"profiles_all_projects",
 	"projects",
+	"resource_cpu_isolated",
+	"resources",
+	"resources_cpu_core_die",
+	"resources_disk_id",
 	"resources_disk_sata",
+	"resources_load",
+	"resources_pci_iommu",
+	"resources_system",
+	"resources_usb_pci",
+	"resources_v2",
 	"restrict_devlxd",
 	"snapshot_expiry",
 	"snapshot_expiry_creation",
@@ -92,6 +101,8 @@ func (s *Server) getServer(r *http.Request) (response, error) {
 		Environment: env,
 	}, put)
 }
+
+func (s *Server) getResources(*http.Request) (response, error) { return got(s.Resources()) }
 
 func orEmpty(m map[string]string) map[string]string {
 	if m == nil {
