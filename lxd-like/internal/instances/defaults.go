@@ -20,37 +20,58 @@ const (
 // lockDefaults is a lock that is no instance's.
 const lockDefaults = "/defaults"
 
-// giveRoot gives an instance that has no root disk one. On a server that has
-// no pool yet it makes all that instances need, and the default profile
-// names it; else the only pool that there is does.
+// giveRoot gives an instance that has no root disk one: in the only pool that
+// there is, or in the default one. Where that is not there either, the server
+// was not set up, and is now.
 func (s *Service) giveRoot(ctx context.Context, in *instance) error {
 	unlock := s.locks.lock(lockDefaults)
 	defer unlock()
-	pools, err := s.Pools.List(ctx)
-	if err != nil {
-		return err
-	}
-	if len(pools) == 0 {
-		if err := s.firstUse(ctx); err != nil {
-			return fmt.Errorf("set up the server: %w", err)
-		}
-		if pools, err = s.Pools.List(ctx); err != nil {
-			return err
-		}
-	}
 	if err := s.refresh(ctx, in); err != nil {
 		return err
 	}
 	if _, _, ok := root(in.expanded); ok {
-		return nil
+		return nil // Another one was faster.
 	}
-	if _, taken := in.expanded.Devices["root"]; taken || len(pools) != 1 {
+	if _, taken := in.expanded.Devices["root"]; taken {
 		return errs.Invalidf("instance %q has no root disk: add a disk device with path / and a pool to it or to one of its profiles", in.Name)
 	}
+	pool, err := s.obviousPool(ctx)
+	if err != nil {
+		return err
+	}
+	if pool == "" {
+		if err := s.firstUse(ctx); err != nil {
+			return fmt.Errorf("set up the server: %w", err)
+		}
+		pool = defaultPool
+		if err := s.refresh(ctx, in); err != nil {
+			return err
+		}
+		if _, _, ok := root(in.expanded); ok {
+			return nil
+		}
+	}
 	in.Devices = maps.Clone(in.Devices)
-	in.Devices["root"] = rootIn(pools[0].Name)
+	in.Devices["root"] = rootIn(pool)
 	in.expanded.Devices["root"] = in.Devices["root"]
 	return nil
+}
+
+// obviousPool is the pool to use where nothing is said; empty for none.
+func (s *Service) obviousPool(ctx context.Context) (string, error) {
+	pools, err := s.Pools.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(pools) == 1 {
+		return pools[0].Name, nil
+	}
+	for _, p := range pools {
+		if p.Name == defaultPool {
+			return defaultPool, nil
+		}
+	}
+	return "", nil
 }
 
 func rootIn(pool string) profiles.Device {
