@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -40,19 +41,54 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("CUIB_SOCKET", filepath.Join(env.WorkDir, "s"))
 			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("TZ", "UTC")
 			env.Setenv("TERM", "dumb")
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"serve": serve},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"cuib": cuib, "serve": serve, "status": status},
 	})
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"cuib": func() {
-		env := cli.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Build: "test"}
-		os.Exit(cli.Main(context.Background(), env, os.Args[1:]))
-	}})
+	time.Local = time.UTC // Tables have local times.
+	os.Exit(m.Run())
+}
+
+// cuib runs a command in process. A last argument <FILE is its standard input.
+func cuib(ts *testscript.TestScript, neg bool, args []string) {
+	in := os.DevNull
+	if n := len(args) - 1; n >= 0 && strings.HasPrefix(args[n], "<") {
+		in, args = ts.MkAbs(args[n][1:]), args[:n]
+	}
+	dir := ts.MkAbs(".streams")
+	ts.Check(os.MkdirAll(dir, 0o700))
+	open := func(name string) *os.File {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		ts.Check(err)
+		return f
+	}
+	env := cli.Env{
+		In: open(in), Out: open(filepath.Join(dir, "out")), Err: open(filepath.Join(dir, "err")), Getenv: ts.Getenv, Build: "test",
+	}
+	status := cli.Main(context.Background(), env, args)
+	for f, w := range map[*os.File]io.Writer{env.Out: ts.Stdout(), env.Err: ts.Stderr()} {
+		data, err := os.ReadFile(f.Name())
+		ts.Check(err)
+		_, err = w.Write(data)
+		ts.Check(err)
+	}
+	_, _, _ = env.In.Close(), env.Out.Close(), env.Err.Close()
+	ts.Check(os.RemoveAll(dir))
+	ts.Check(os.WriteFile(ts.MkAbs(".status"), []byte(strconv.Itoa(status)), 0o600))
+	if (status != 0) != neg {
+		ts.Fatalf("cuib %q ends with %d", args, status)
+	}
+}
+
+// status compares the exit status of the last cuib.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if got := ts.ReadFile(".status"); (got == args[0]) == neg {
+		ts.Fatalf("the status is %s", got)
+	}
 }
 
 type stanza struct {
