@@ -182,9 +182,6 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 	}
 	entry("tmpfs", "dev/shm", "tmpfs", "rw,nosuid,nodev,mode=1777,create=dir")
 	entry("mqueue", "dev/mqueue", "mqueue", "rw,nosuid,nodev,noexec,relatime,create=dir,optional")
-	for _, dev := range []string{"dev/fuse", "dev/net/tun"} {
-		entry("/"+dev, dev, "none", "bind,create=file,optional")
-	}
 	if s.Nesting { // The kernel mounts a new proc only where a whole one is visible.
 		entry("proc", "dev/.cuib/proc", "proc", "rw,nosuid,nodev,noexec,create=dir,optional")
 		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")

@@ -1,8 +1,10 @@
 package runtime_test
 
 import (
+	"context"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -288,4 +290,75 @@ func TestStartFails(t *testing.T) {
 			leftovers(t, r, s.Name)
 		})
 	}
+}
+
+// TestRecoverEnded has a container that ended when no daemon ran: what its
+// shim leaves then is put where it was.
+func TestRecoverEnded(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	exits := make(chan runtime.Exit, 1)
+	if _, err := r.Start(t.Context(), s, func(e runtime.Exit) { exits <- e }); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(r.Dir, s.Name, "state.json")
+	state, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Kill(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, exits)
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strings.TrimSpace(string(boot))
+	other := strings.Replace(string(state), id, strings.Repeat("0", len(id)), 1)
+	for name, tt := range map[string]struct {
+		state, status string
+		want          *runtime.Exit
+	}{
+		"halted":          {string(state), "0\n", &runtime.Exit{}},
+		"shim was killed": {string(state), "", &runtime.Exit{Status: 137}},
+		"host rebooted":   {other, "0\n", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(path, []byte(tt.state), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if tt.status != "" {
+				if err := os.WriteFile(filepath.Join(filepath.Dir(path), "status"), []byte(tt.status), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			list, err := (&runtime.Runtime{Dir: r.Dir, Shim: r.Shim, Log: r.Log}).Recover(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case tt.want == nil && len(list) != 0:
+				t.Errorf("%+v", list)
+			case tt.want != nil && (len(list) != 1 || list[0].Ended == nil || *list[0].Ended != *tt.want):
+				t.Errorf("%+v, want %+v", list, tt.want)
+			}
+			list, err = (&runtime.Runtime{Dir: r.Dir, Shim: r.Shim, Log: r.Log}).Recover(t.Context(), nil)
+			if err != nil || len(list) != 0 {
+				t.Errorf("again: %+v, %v", list, err)
+			}
+		})
+	}
+	leftovers(t, r, s.Name)
+}
+
+func TestStartCanceled(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := r.Start(ctx, s, func(runtime.Exit) { t.Error("an exit was reported") })
+	if !errs.Is(err, errs.Canceled) {
+		t.Errorf("%v", err)
+	}
+	leftovers(t, r, s.Name)
+	start(t, r, s)
 }

@@ -162,6 +162,9 @@ func TestNodes(t *testing.T) {
 	}
 	for range 2 {
 		got := sh(t, r, s.Name, "stat -c '%F %t:%T %u:%g %a' /dev/early /dev/sub/late; : </dev/sub/late && echo opened")
+		if got := sh(t, r, s.Name, "stat -c '%F %t:%T %u:%g %a' /dev/net/tun"); got != "character special file a:c8 0:0 666" {
+			t.Errorf("%q", got)
+		}
 		want := "character special file 1:b 1000:5 640\ncharacter special file a:ed 0:0 600\nopened"
 		if got != want {
 			t.Errorf("got %q\nwant %q", got, want)

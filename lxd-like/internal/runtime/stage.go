@@ -35,7 +35,7 @@ func (r *Runtime) stage(s Spec) ([]Staged, error) {
 			list = append(list, *one)
 		}
 	}
-	for _, n := range s.Nodes {
+	for _, n := range append(usualNodes(s), s.Nodes...) {
 		one, err := r.stageNode(s, n)
 		if err != nil {
 			return nil, err
@@ -44,6 +44,22 @@ func (r *Runtime) stage(s Spec) ([]Staged, error) {
 	}
 	slices.SortStableFunc(list, func(a, b Staged) int { return strings.Compare(a.Target, b.Target) })
 	return list, nil
+}
+
+// usualNodes are nodes that all containers get, for guests may use them, in
+// addition to those that liblxc makes.
+func usualNodes(s Spec) []Node {
+	const all = 0o666
+	var list []Node
+	for _, n := range []Node{
+		{Major: 10, Minor: 229, Path: "/dev/fuse", Mode: all},
+		{Major: 10, Minor: 200, Path: "/dev/net/tun", Mode: all},
+	} {
+		if _, err := os.Stat(n.Path); err == nil && !taken(s, n.Path) {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // stageRoot makes the root file system ready.
