@@ -48,26 +48,6 @@ func (e *env) settings(args []string) (api.ConfigMap, error) {
 	return out, nil
 }
 
-// deviceOptions parses the values of flags --device: NAME,KEY=VALUE,...
-func deviceOptions(args []string) (api.DevicesMap, error) {
-	out := api.DevicesMap{}
-	for _, a := range args {
-		name, rest, ok := strings.Cut(a, ",")
-		if !ok || name == "" {
-			return nil, errs.Invalidf("device %q is not of the form name,key=value", a)
-		}
-		if out[name] == nil {
-			out[name] = api.ConfigMap{}
-		}
-		options, err := pairs(strings.Split(rest, ","))
-		if err != nil {
-			return nil, err
-		}
-		maps.Copy(out[name], options)
-	}
-	return out, nil
-}
-
 // piped returns what is piped or redirected to the standard input, or nothing
 // if a person or nobody is at it.
 func (e *env) piped() ([]byte, error) {

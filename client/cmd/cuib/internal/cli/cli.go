@@ -8,13 +8,10 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/cuib/cuib/client"
@@ -42,44 +39,10 @@ type env struct {
 	made *client.Client
 }
 
-// exits are the exit statuses of kinds of errors; for all others it is 1.
-// They are documented in the help of the root command.
-var exits = map[errs.Kind]int{
-	errs.Invalid: 2, errs.NotFound: 3, errs.Conflict: 4, errs.Stale: 4, errs.Denied: 5, errs.Unavailable: 6, errs.Canceled: 130,
-}
-
 // A status is the end of a command that has said all that there is to say.
 type status int
 
 func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
-
-// Main runs a command and returns its exit status.
-func Main(ctx context.Context, world Env, args []string) int {
-	e := &env{Env: world, made: client.New(client.SocketPath(world.Getenv))}
-	args, err := e.expandAlias(args)
-	if err == nil {
-		root := newRoot(e) //nolint:contextcheck // Commands get their context when they run.
-		root.SetArgs(args)
-		err = root.ExecuteContext(ctx)
-	}
-	e.made.Close()
-	return e.exit(err)
-}
-
-// exit prints an error and returns its exit status.
-func (e *env) exit(err error) int {
-	if err == nil {
-		return 0
-	}
-	if s, ok := errors.AsType[status](err); ok {
-		return int(s)
-	}
-	fmt.Fprintln(e.Err, "Error:", err)
-	if code, ok := exits[errs.KindOf(err)]; ok {
-		return code
-	}
-	return 1
-}
 
 // client returns the client of the daemon, which connects when it is used.
 func (e *env) client() *client.Client { return e.made }
@@ -151,44 +114,4 @@ func (e *env) waitFor(ctx context.Context, label string, op *client.Operation, e
 		return errs.Newf(errs.Canceled, "interrupted: operation %s goes on", op.ID)
 	}
 	return op.Wait(after)
-}
-
-// local returns the name of an object of the local daemon, which may be
-// written with "local:" before it.
-func local(name string) (string, error) {
-	remote, rest, has := strings.Cut(name, ":")
-	if !has {
-		return name, nil
-	}
-	if remote != "local" {
-		return "", errs.Invalidf("%q is of the remote %q: there is only \"local\"", name, remote)
-	}
-	return rest, nil
-}
-
-// locals applies [local] to all arguments of a command.
-func locals(args []string) error {
-	for i, a := range args {
-		name, err := local(a)
-		if err != nil {
-			return err
-		}
-		args[i] = name
-	}
-	return nil
-}
-
-// named is for commands whose first n arguments, or all if n is negative, are
-// names of objects.
-func named(n int, run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		end := n
-		if n < 0 || n > len(args) {
-			end = len(args)
-		}
-		if err := locals(args[:end]); err != nil {
-			return err
-		}
-		return run(cmd, args)
-	}
 }

@@ -115,6 +115,43 @@ func profileKeys(ctx context.Context, e *env, args []string) ([]string, error) {
 	return keysOf(p.Config), err
 }
 
+func networkKeys(ctx context.Context, e *env, args []string) ([]string, error) {
+	n, _, err := e.client().Network(ctx, args[0])
+	return keysOf(n.Config), err
+}
+
+func poolKeys(ctx context.Context, e *env, args []string) ([]string, error) {
+	p, _, err := e.client().StoragePool(ctx, args[0])
+	return keysOf(p.Config), err
+}
+
+func volumes(ctx context.Context, e *env, args []string) ([]string, error) {
+	all, err := e.client().StorageVolumes(ctx, args[0])
+	var out []string
+	for _, v := range all {
+		out = append(out, v.Type+"/"+v.Name)
+	}
+	return out, err
+}
+
+func driverNames(context.Context, *env, []string) ([]string, error) { return drivers, nil }
+
+// drivers are the storage drivers that the daemon can have.
+var drivers = []string{"overlay", "btrfs", "dir"}
+
+func deviceTypes(context.Context, *env, []string) ([]string, error) {
+	return []string{"disk", "nic", "none", "unix-block", "unix-char"}, nil
+}
+
+// instancePaths completes names of instances, with the slash after them.
+func instancePaths(ctx context.Context, e *env, _ []string) ([]string, error) {
+	names, err := e.client().InstanceNames(ctx)
+	for i := range names {
+		names[i] += "/"
+	}
+	return names, err
+}
+
 // none is for arguments that nobody can guess.
 func none(context.Context, *env, []string) ([]string, error) { return nil, nil }
 

@@ -109,18 +109,6 @@ func (e *env) setConfig(ctx context.Context, o configOptions, name string, keys 
 	})
 }
 
-// setKeys sets keys; empty values unset them.
-func setKeys(config, keys api.ConfigMap) error {
-	for key, value := range keys {
-		if value == "" {
-			delete(config, key)
-		} else {
-			config[key] = value
-		}
-	}
-	return nil
-}
-
 func newConfigUnset(e *env) *cobra.Command {
 	var o configOptions
 	cmd := &cobra.Command{
@@ -249,8 +237,6 @@ func newConfigEdit(e *env) *cobra.Command {
 		}),
 	}
 }
-
-const editHelp = "The configuration as YAML. Lines that begin with # are ignored.\nNothing changes if you leave the text as it is.\n"
 
 func (e *env) editInstance(ctx context.Context, name string) error {
 	return e.edit(ctx, edit{

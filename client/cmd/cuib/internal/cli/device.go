@@ -116,10 +116,6 @@ func (o deviceOwner) newAdd(e *env) *cobra.Command {
 	}
 }
 
-func deviceTypes(context.Context, *env, []string) ([]string, error) {
-	return []string{"disk", "nic", "none", "unix-block", "unix-char"}, nil
-}
-
 func (o deviceOwner) newOverride(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "override " + o.arg + " DEVICE [KEY=VALUE...]", Short: "Take a device over from a profile, and change it",

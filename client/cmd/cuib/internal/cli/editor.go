@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/errs"
@@ -102,4 +104,12 @@ func (e *env) editFile(ctx context.Context, name string) error {
 	}
 	terminal := run.Terminal{In: e.In, Out: e.Out, Err: e.Err}
 	return terminal.Run(ctx, "sh", "-c", editor+` "$1"`, editor, name)
+}
+
+// confirm asks a question and tells whether the answer is yes.
+func (e *env) confirm(question string) bool {
+	fmt.Fprintf(e.Err, "%s (yes/no) [no]: ", question)
+	line, _ := bufio.NewReader(e.In).ReadString('\n') // No answer means no.
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return answer == "y" || answer == "yes"
 }

@@ -150,15 +150,6 @@ func newFilePull(e *env) *cobra.Command {
 	return cmd
 }
 
-// instancePaths completes names of instances, with the slash after them.
-func instancePaths(ctx context.Context, e *env, _ []string) ([]string, error) {
-	names, err := e.client().InstanceNames(ctx)
-	for i := range names {
-		names[i] += "/"
-	}
-	return names, err
-}
-
 func (e *env) pull(ctx context.Context, o fileOptions, args []string) error {
 	target, sources := args[len(args)-1], args[:len(args)-1]
 	info, err := os.Stat(target)

@@ -111,7 +111,7 @@ func imageFitsOne(img api.Image, filter string) bool {
 }
 
 func newImageShow(e *env) *cobra.Command {
-	return showCommand(e, showUse{"IMAGE", "an image", "  cuib image show debian/12"}, images,
+	return showCommand(e, use("IMAGE", "an image", "  cuib image show debian/12"), images,
 		func(ctx context.Context, name string) (api.Image, string, error) {
 			return e.client().FindImage(ctx, name)
 		})
@@ -155,7 +155,7 @@ func (e *env) writeImage(img api.Image) {
 }
 
 func newImageDelete(e *env) *cobra.Command {
-	return e.deleteCommand("Image", showUse{"IMAGE", "images; instances that were made of them live on", "  cuib image delete debian/12"}, images,
+	return e.deleteCommand("Image", use("IMAGE", "images; instances that were made of them live on", "  cuib image delete debian/12"), images,
 		func(ctx context.Context, name string) error {
 			img, _, err := e.client().FindImage(ctx, name)
 			if err != nil {

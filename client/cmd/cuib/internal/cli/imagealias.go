@@ -42,7 +42,7 @@ func newImageAliasCreate(e *env) *cobra.Command {
 }
 
 func newImageAliasDelete(e *env) *cobra.Command {
-	return e.deleteCommand("Alias", showUse{"ALIAS", "aliases; the images stay", "  cuib image alias delete web-base"}, aliases,
+	return e.deleteCommand("Alias", use("ALIAS", "aliases; the images stay", "  cuib image alias delete web-base"), aliases,
 		e.client().DeleteImageAlias)
 }
 

@@ -27,7 +27,7 @@ func newInfo(e *env) *cobra.Command {
 			}
 			if len(args) == 0 || args[0] == "" {
 				s, _, err := e.client().Server(cmd.Context())
-				return objectView{"yaml"}.show(e, s, err)
+				return objectView{format: "yaml"}.show(e, s, err)
 			}
 			if err := e.info(cmd.Context(), args[0]); err != nil || !log {
 				return err
@@ -46,7 +46,7 @@ func (e *env) hardware(ctx context.Context, args []string) error {
 		return errs.Invalidf("--resources is of the daemon's host: got instance %q, want none", args[0])
 	}
 	r, err := e.client().Resources(ctx)
-	return objectView{"yaml"}.show(e, r, err)
+	return objectView{format: "yaml"}.show(e, r, err)
 }
 
 func (e *env) info(ctx context.Context, name string) error {

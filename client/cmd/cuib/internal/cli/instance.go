@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"maps"
@@ -67,14 +66,6 @@ func (e *env) forceDelete(ctx context.Context, name string) error {
 		return nil // Its stop deletes it.
 	}
 	return e.deleteInstance(ctx, name)
-}
-
-// confirm asks a question and tells whether the answer is yes.
-func (e *env) confirm(question string) bool {
-	fmt.Fprintf(e.Err, "%s (yes/no) [no]: ", question)
-	line, _ := bufio.NewReader(e.In).ReadString('\n') // No answer means no.
-	answer := strings.ToLower(strings.TrimSpace(line))
-	return answer == "y" || answer == "yes"
 }
 
 func newRename(e *env) *cobra.Command {

@@ -43,9 +43,6 @@ var instanceColumns = []output.Column[api.InstanceFull]{
 	{Key: 'F', Name: "BASE IMAGE", Value: func(in api.InstanceFull) string { return in.Config["volatile.base_image"] }},
 }
 
-// short returns the beginning of a fingerprint that is shown.
-func short(fingerprint string) string { return fingerprint[:min(12, len(fingerprint))] }
-
 // addresses returns the addresses of a family that reach beyond the instance,
 // one a line.
 func addresses(in api.InstanceFull, family string) string {

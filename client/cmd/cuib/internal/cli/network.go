@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"github.com/spf13/cobra"
 
@@ -50,11 +49,6 @@ func networkKind(e *env) kind[api.Network, api.NetworkPut] {
 	}
 }
 
-func networkKeys(ctx context.Context, e *env, args []string) ([]string, error) {
-	n, _, err := e.client().Network(ctx, args[0])
-	return keysOf(n.Config), err
-}
-
 func newNetworkCreate(e *env) *cobra.Command {
 	var typ, description string
 	cmd := &cobra.Command{
@@ -84,29 +78,8 @@ func newNetworkCreate(e *env) *cobra.Command {
 	return cmd
 }
 
-// createConfig reads what an object is created with: YAML from the standard
-// input into put, and arguments KEY=VALUE.
-func (e *env) createConfig(args []string, put any) (api.ConfigMap, error) {
-	text, err := e.piped()
-	if err != nil {
-		return nil, err
-	}
-	if err := output.ParseYAMLPart(text, put); err != nil {
-		return nil, err
-	}
-	return pairs(args)
-}
-
-// mergeKeys returns base with more in it.
-func mergeKeys(base, more api.ConfigMap) api.ConfigMap {
-	out := api.ConfigMap{}
-	maps.Copy(out, base)
-	maps.Copy(out, more)
-	return out
-}
-
 func newNetworkDelete(e *env) *cobra.Command {
-	return e.deleteCommand("Network", showUse{"NETWORK", "networks", "  cuib network delete lab"}, networks,
+	return e.deleteCommand("Network", use("NETWORK", "networks", "  cuib network delete lab"), networks,
 		e.client().DeleteNetwork)
 }
 

@@ -3,12 +3,14 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // What the commands of all kinds of objects have in common.
@@ -141,7 +143,7 @@ func newEdit[T, P any](e *env, k kind[T, P]) *cobra.Command {
 // newShow returns the command that shows all of an object.
 func newShow[T, P any](e *env, k kind[T, P]) *cobra.Command {
 	one := objectOf(k.pair)
-	return showCommand(e, showUse{k.arg, "an object", fmt.Sprintf("  cuib %s show %s", k.command, one)}, k.names, k.read)
+	return showCommand(e, use(k.arg, "an object", fmt.Sprintf("  cuib %s show %s", k.command, one)), k.names, k.read)
 }
 
 // keyOf cuts the value off.
@@ -186,10 +188,10 @@ func listCommand[T any](e *env, l lister[T]) *cobra.Command {
 }
 
 // showCommand returns the command that shows all of one object.
-func showCommand[T any](e *env, use showUse, names completer, read func(ctx context.Context, name string) (T, string, error)) *cobra.Command {
+func showCommand[T any](e *env, u showUse, names completer, read func(ctx context.Context, name string) (T, string, error)) *cobra.Command {
 	var v objectView
 	cmd := &cobra.Command{
-		Use: "show " + use.arg, Short: "Show all of " + use.one, Example: use.example,
+		Use: "show " + u.arg, Short: "Show all of " + u.one, Example: u.example,
 		Args: needs(1, 1), ValidArgsFunction: e.complete(names, none),
 		RunE: named(1, func(cmd *cobra.Command, args []string) error {
 			object, _, err := read(cmd.Context(), args[0])
@@ -205,10 +207,13 @@ type showUse struct {
 	arg, one, example string
 }
 
+// use returns the help of a command for one object.
+func use(arg, one, example string) showUse { return showUse{arg, one, example} }
+
 // deleteCommand returns the command that deletes objects of a kind.
-func (e *env) deleteCommand(kind string, use showUse, names completer, remove func(ctx context.Context, name string) error) *cobra.Command {
+func (e *env) deleteCommand(kind string, u showUse, names completer, remove func(ctx context.Context, name string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete " + use.arg + "...", Aliases: []string{"rm"}, Short: "Delete " + use.one, Example: use.example,
+		Use: "delete " + u.arg + "...", Aliases: []string{"rm"}, Short: "Delete " + u.one, Example: u.example,
 		Args: needs(1, -1), ValidArgsFunction: e.complete(names),
 		RunE: named(-1, func(cmd *cobra.Command, args []string) error {
 			for _, name := range args {
@@ -220,4 +225,43 @@ func (e *env) deleteCommand(kind string, use showUse, names completer, remove fu
 			return nil
 		}),
 	}
+}
+
+func imageAliases(names []string) []api.ImageAlias {
+	var out []api.ImageAlias
+	for _, name := range names {
+		out = append(out, api.ImageAlias{Name: name})
+	}
+	return out
+}
+
+// freeAliases deletes those aliases that exist.
+func (e *env) freeAliases(ctx context.Context, names []string) error {
+	for _, name := range names {
+		if err := e.client().DeleteImageAlias(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeKeys returns base with more in it.
+func mergeKeys(base, more api.ConfigMap) api.ConfigMap {
+	out := api.ConfigMap{}
+	maps.Copy(out, base)
+	maps.Copy(out, more)
+	return out
+}
+
+// createConfig reads what an object is created with: YAML from the standard
+// input into put, and arguments KEY=VALUE.
+func (e *env) createConfig(args []string, put any) (api.ConfigMap, error) {
+	text, err := e.piped()
+	if err != nil {
+		return nil, err
+	}
+	if err := output.ParseYAMLPart(text, put); err != nil {
+		return nil, err
+	}
+	return pairs(args)
 }

@@ -32,7 +32,7 @@ func newOperationList(e *env) *cobra.Command {
 }
 
 func newOperationShow(e *env) *cobra.Command {
-	return showCommand(e, showUse{"OPERATION", "an operation", "  cuib operation show 0f5c2b1e-6a0c-4f0e-9d1c-1c2f3a4b5d6e"}, operations,
+	return showCommand(e, use("OPERATION", "an operation", "  cuib operation show 0f5c2b1e-6a0c-4f0e-9d1c-1c2f3a4b5d6e"), operations,
 		func(ctx context.Context, id string) (api.Operation, string, error) {
 			op, err := e.client().Operation(ctx, id)
 			if err != nil {
@@ -43,7 +43,7 @@ func newOperationShow(e *env) *cobra.Command {
 }
 
 func newOperationDelete(e *env) *cobra.Command {
-	cmd := e.deleteCommand("Operation", showUse{"OPERATION", "operations", "  cuib operation delete 0f5c2b1e-6a0c-4f0e-9d1c-1c2f3a4b5d6e"}, operations,
+	cmd := e.deleteCommand("Operation", use("OPERATION", "operations", "  cuib operation delete 0f5c2b1e-6a0c-4f0e-9d1c-1c2f3a4b5d6e"), operations,
 		e.client().CancelOperation)
 	cmd.Short = "Cancel operations"
 	return cmd

@@ -91,7 +91,7 @@ func newProfileCopy(e *env) *cobra.Command {
 }
 
 func newProfileDelete(e *env) *cobra.Command {
-	return e.deleteCommand("Profile", showUse{"PROFILE", "profiles", "  cuib profile delete small"}, profiles,
+	return e.deleteCommand("Profile", use("PROFILE", "profiles", "  cuib profile delete small"), profiles,
 		e.client().DeleteProfile)
 }
 

@@ -75,3 +75,17 @@ func fieldsOf(object any) (map[string]any, error) {
 	err = json.Unmarshal(data, &out)
 	return out, err
 }
+
+// setKeys sets keys; empty values unset them.
+func setKeys(config, keys api.ConfigMap) error {
+	for key, value := range keys {
+		if value == "" {
+			delete(config, key)
+		} else {
+			config[key] = value
+		}
+	}
+	return nil
+}
+
+const editHelp = "The configuration as YAML. Lines that begin with # are ignored.\nNothing changes if you leave the text as it is.\n"

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cuib/cuib/shared/api"
-	"github.com/cuib/cuib/shared/errs"
 )
 
 type publishOptions struct {
@@ -68,24 +67,6 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 		return err
 	}
 	e.say("Image published with fingerprint %v", op.Metadata["fingerprint"])
-	return nil
-}
-
-func imageAliases(names []string) []api.ImageAlias {
-	var out []api.ImageAlias
-	for _, name := range names {
-		out = append(out, api.ImageAlias{Name: name})
-	}
-	return out
-}
-
-// freeAliases deletes those aliases that exist.
-func (e *env) freeAliases(ctx context.Context, names []string) error {
-	for _, name := range names {
-		if err := e.client().DeleteImageAlias(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
-			return err
-		}
-	}
 	return nil
 }
 

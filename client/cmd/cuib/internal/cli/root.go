@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -54,51 +52,8 @@ func newRoot(e *env) *cobra.Command {
 	flags.StringVar(&e.project, "project", "", "project; there is only \"default\"")
 	flags.Bool("force-local", false, "accepted and ignored: the daemon is always the local one")
 	_ = flags.MarkHidden("force-local") // The flag exists.
-	root.AddCommand(
-		newAdmin(e), newAlias(e), newCompletion(e), newConfig(e), newConsole(e), newCopy(e), newCreate(e), newDelete(e),
-		newExec(e), newFile(e), newImage(e), newInfo(e), newLaunch(e), newList(e), newManpage(e), newMonitor(e),
-		newMove(e), newNetwork(e), newOperation(e), newPause(e), newProfile(e), newPublish(e), newQuery(e), newRebuild(e),
-		newRename(e), newRestart(e), newResume(e), newShell(e), newSnapshot(e), newStart(e), newStop(e),
-		newStorage(e), newVersion(e), newWait(e),
-	)
+	root.AddCommand(newAlias(e), newCompletion(e), newManpage(e))
+	root.AddCommand(instanceCommands(e)...)
+	root.AddCommand(configureCommands(e)...)
 	return root
-}
-
-// group returns a command that only holds others.
-func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: use, Short: short, Example: example,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return errs.Invalidf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggestion(cmd, args[0]))
-		},
-	}
-	cmd.AddCommand(commands...)
-	return cmd
-}
-
-func suggestion(cmd *cobra.Command, arg string) string {
-	cmd.SuggestionsMinimumDistance = 2
-	near := cmd.SuggestionsFor(arg)
-	if len(near) == 0 {
-		return ""
-	}
-	return ": did you mean " + strings.Join(near, " or ") + "?"
-}
-
-// needs returns the check of how many arguments a command has. Its error
-// shows the usage line.
-func needs(low, high int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= low && (high < 0 || len(args) <= high) {
-			return nil
-		}
-		what := "too few arguments"
-		if len(args) > low {
-			what = "too many arguments"
-		}
-		return errs.Invalidf("%s: usage: %s", what, cmd.UseLine())
-	}
 }

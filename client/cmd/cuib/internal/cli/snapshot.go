@@ -20,14 +20,6 @@ var snapshotColumns = []output.Column[api.InstanceSnapshot]{
 	{Key: 'd', Name: "DESCRIPTION", Value: func(s api.InstanceSnapshot) string { return s.Description }},
 }
 
-// snapshotName returns the name of a snapshot without that of its instance.
-func snapshotName(name string) string {
-	if _, snapshot, ok := strings.Cut(name, "/"); ok {
-		return snapshot
-	}
-	return name
-}
-
 func newSnapshot(e *env) *cobra.Command {
 	return group("snapshot", "Keep and restore states of instances",
 		"  cuib snapshot create web before-upgrade\n  cuib snapshot restore web before-upgrade",

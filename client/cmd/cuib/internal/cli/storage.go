@@ -32,9 +32,6 @@ var volumeColumns = []output.Column[api.StorageVolume]{
 	{Key: 'L', Name: "LOCATION", Value: func(v api.StorageVolume) string { return v.Location }},
 }
 
-// drivers are the storage drivers that the daemon can have.
-var drivers = []string{"overlay", "btrfs", "dir"}
-
 func newStorage(e *env) *cobra.Command {
 	volume := group("volume", "Show what is in a storage pool", "  cuib storage volume list default", newVolumeList(e), newVolumeShow(e))
 	return group("storage", "Manage storage pools",
@@ -51,11 +48,6 @@ func poolKind(e *env) kind[api.StoragePool, api.StoragePoolPut] {
 		put:    func(p *api.StoragePool) *api.StoragePoolPut { return &p.StoragePoolPut },
 		config: func(p *api.StoragePoolPut) *api.ConfigMap { return &p.Config },
 	}
-}
-
-func poolKeys(ctx context.Context, e *env, args []string) ([]string, error) {
-	p, _, err := e.client().StoragePool(ctx, args[0])
-	return keysOf(p.Config), err
 }
 
 func newStorageCreate(e *env) *cobra.Command {
@@ -91,10 +83,8 @@ func newStorageCreate(e *env) *cobra.Command {
 	return cmd
 }
 
-func driverNames(context.Context, *env, []string) ([]string, error) { return drivers, nil }
-
 func newStorageDelete(e *env) *cobra.Command {
-	return e.deleteCommand("Storage pool", showUse{"POOL", "unused storage pools", "  cuib storage delete fast"}, pools,
+	return e.deleteCommand("Storage pool", use("POOL", "unused storage pools", "  cuib storage delete fast"), pools,
 		e.client().DeleteStoragePool)
 }
 
@@ -183,13 +173,4 @@ func newVolumeShow(e *env) *cobra.Command {
 	}
 	v.flags(cmd)
 	return cmd
-}
-
-func volumes(ctx context.Context, e *env, args []string) ([]string, error) {
-	all, err := e.client().StorageVolumes(ctx, args[0])
-	var out []string
-	for _, v := range all {
-		out = append(out, v.Type+"/"+v.Name)
-	}
-	return out, err
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,3 +105,14 @@ var suffixes = []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 
 // count is for the columns that show how many there are of something.
 func count[T any](list []T) string { return strconv.Itoa(len(list)) }
+
+// short returns the beginning of a fingerprint that is shown.
+func short(fingerprint string) string { return fingerprint[:min(12, len(fingerprint))] }
+
+// snapshotName returns the name of a snapshot without that of its instance.
+func snapshotName(name string) string {
+	if _, snapshot, ok := strings.Cut(name, "/"); ok {
+		return snapshot
+	}
+	return name
+}

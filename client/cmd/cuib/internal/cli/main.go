@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cuib/cuib/client"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// exits are the exit statuses of kinds of errors; for all others it is 1.
+// They are documented in the help of the root command.
+var exits = map[errs.Kind]int{
+	errs.Invalid: 2, errs.NotFound: 3, errs.Conflict: 4, errs.Stale: 4, errs.Denied: 5, errs.Unavailable: 6, errs.Canceled: 130,
+}
+
+// Main runs a command and returns its exit status.
+func Main(ctx context.Context, world Env, args []string) int {
+	e := &env{Env: world, made: client.New(client.SocketPath(world.Getenv))}
+	args, err := e.expandAlias(args)
+	if err == nil {
+		root := newRoot(e) //nolint:contextcheck // Commands get their context when they run.
+		root.SetArgs(args)
+		err = root.ExecuteContext(ctx)
+	}
+	e.made.Close()
+	return e.exit(err)
+}
+
+// exit prints an error and returns its exit status.
+func (e *env) exit(err error) int {
+	if err == nil {
+		return 0
+	}
+	if s, ok := errors.AsType[status](err); ok {
+		return int(s)
+	}
+	fmt.Fprintln(e.Err, "Error:", err)
+	if code, ok := exits[errs.KindOf(err)]; ok {
+		return code
+	}
+	return 1
+}
