@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
@@ -268,7 +269,11 @@ func (b *build) bootstrap(ctx context.Context, in *incoming) error {
 	}()
 	err = in.add(ctx, "rootfs", r)
 	_ = r.CloseWithError(err) // So that mmdebstrap does not wait for a reader. It never fails.
-	return errors.Join(<-failed, err)
+	// One of the two failed first, and made the other fail.
+	if cause := <-failed; cause != nil && (err == nil || errors.Is(err, cause)) {
+		return cause
+	}
+	return err
 }
 
 // roomy is how much memory, in KiB, has to be free to build an image in it.
@@ -303,7 +308,7 @@ func (b *build) mmdebstrap(ctx context.Context, work string, args []string, w io
 		Line:   b.line,
 	}.Run(ctx)
 	if err != nil {
-		return errors.Join(bootstrapError(err, b.source.suite), z.Close())
+		return errors.Join(bootstrapError(ctx, err, b.source.suite), z.Close())
 	}
 	return z.Close()
 }
@@ -323,21 +328,39 @@ func (b *build) line(line string) {
 	}
 }
 
-// bootstrapError tells a suite that there is none of from other failures.
-func bootstrapError(err error, suite string) error {
+// bootstrapError says in a sentence why mmdebstrap failed.
+func bootstrapError(ctx context.Context, err error, suite string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	failed, ok := errors.AsType[*run.Error](err)
 	if !ok {
 		return err
 	}
+	said := complaint(failed.Stderr)
 	switch {
 	case strings.Contains(failed.Stderr, "does not have a Release file"):
-		return errs.Newf(errs.NotFound, "the mirror has no suite %q: %w", suite, err)
+		return errs.NotFoundf("the mirror has no suite %q: %s", suite, said)
 	case strings.Contains(failed.Stderr, "NO_PUBKEY"):
-		return errs.Newf(errs.Unsupported, "the host's keyring is older than suite %q: install a newer debian-archive-keyring: %w", suite, err)
+		return errs.Newf(errs.Unsupported, "the host's keyring is older than suite %q: install a newer debian-archive-keyring: %s", suite, said)
 	case strings.Contains(failed.Stderr, "Temporary failure resolving"), strings.Contains(failed.Stderr, "Could not connect"):
-		return errs.Newf(errs.Unavailable, "the mirror cannot be reached: %w", err)
+		return errs.Newf(errs.Unavailable, "the mirror cannot be reached: %s", said)
+	case strings.Contains(failed.Stderr, unix.ENOSPC.Error()), strings.Contains(failed.Stderr, "No space left"):
+		return fmt.Errorf("mmdebstrap: %w: %s", unix.ENOSPC, said)
 	}
-	return err
+	return fmt.Errorf("mmdebstrap: %s", said)
+}
+
+// complaint picks the first error from what mmdebstrap and apt said, or the
+// last line if there is none.
+func complaint(stderr string) string {
+	last := ""
+	for last = range strings.SplitSeq(stderr, "\n") {
+		if text, ok := strings.CutPrefix(last, "E: "); ok {
+			return text
+		}
+	}
+	return last
 }
 
 // arguments prepares the directory that mmdebstrap works in and returns its
