@@ -67,6 +67,15 @@ func (f *FS) Close() {
 	}
 }
 
+// Sub returns the file system below a directory, which is not a symbolic link.
+func (f *FS) Sub(name string) (*FS, error) {
+	fd, err := f.find(name, unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return nil, fail("enter", name, err)
+	}
+	return &FS{root: os.NewFile(uintptr(fd), name), ids: f.ids}, nil
+}
+
 // Stat describes a file. It does not follow a last symbolic link.
 func (f *FS) Stat(name string) (File, error) { return f.stat(name, unix.O_NOFOLLOW) }
 

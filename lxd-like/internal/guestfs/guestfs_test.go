@@ -215,6 +215,20 @@ func TestNamesAndDirectories(t *testing.T) {
 		if f, err := fs.Stat("/srv/link"); err != nil || f.Type != guestfs.Symlink {
 			t.Errorf("stat of the link: %+v, %v", f, err)
 		}
+		sub, err := fs.Sub("/srv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Close()
+		if _, err := sub.Stat("/link"); err != nil {
+			t.Error(err)
+		}
+		if _, err := readAll(sub, "/link"); !errs.Is(err, errs.NotFound) { // It leads out.
+			t.Errorf("out of a part: %v", err)
+		}
+		if _, err := fs.Sub("/etc/hosts"); !errs.Is(err, errs.NotFound) {
+			t.Errorf("below a file: %v", err)
+		}
 		if names, err := fs.ReadDir("/"); err != nil || strings.Join(names, " ") != "etc srv tmp" {
 			t.Errorf("names %q, %v", names, err)
 		}

@@ -127,6 +127,24 @@ func (f *fakeInstances) DeleteLog(_ context.Context, name, file string) error {
 	return known(name)
 }
 
+func (f *fakeInstances) Templates(_ context.Context, name string) ([]string, error) {
+	return []string{"hosts.tpl"}, known(name)
+}
+
+func (f *fakeInstances) Template(_ context.Context, name, template string) ([]byte, error) {
+	return []byte("the text of " + template), known(name)
+}
+
+func (f *fakeInstances) SetTemplate(_ context.Context, name, template, text string) error {
+	f.add("template", name, template, text)
+	return known(name)
+}
+
+func (f *fakeInstances) DeleteTemplate(_ context.Context, name, template string) error {
+	f.add("delete template", name, template)
+	return known(name)
+}
+
 func (f *fakeInstances) Create(_ context.Context, req api.InstancesPost) (ops.Job, error) {
 	if req.Name == "" {
 		req.Name = "calm-otter"

@@ -75,16 +75,21 @@ func decode[T any](r *http.Request) (T, error) {
 
 func readBody(r *http.Request) ([]byte, error) {
 	data, err := io.ReadAll(r.Body)
-	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, errs.Invalidf("request body is larger than %d bytes", tooBig.Limit)
-	}
 	if err != nil {
-		return nil, errs.Newf(errs.Canceled, "read the request body: %w", err)
+		return nil, bodyError(err)
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, errs.Invalidf("request body is empty: want a JSON object")
 	}
 	return data, nil
+}
+
+// bodyError says why a request's body could not be read.
+func bodyError(err error) error {
+	if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return errs.Invalidf("request body is larger than %d bytes", tooBig.Limit)
+	}
+	return errs.Newf(errs.Canceled, "read the request body: %w", err)
 }
 
 func unmarshal(data []byte, v any) error {

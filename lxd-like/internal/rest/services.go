@@ -20,6 +20,7 @@ type instanceService interface {
 	instanceReader
 	instanceLife
 	instanceStreams
+	templateService
 	snapshotService
 	profileService
 }
@@ -59,6 +60,14 @@ type instanceStreams interface {
 	ClearConsoleLog(ctx context.Context, name string) error
 	// Files opens the instance's file system, which the caller closes.
 	Files(ctx context.Context, name string) (*guestfs.FS, error)
+}
+
+// templateService keeps the templates of instances.
+type templateService interface {
+	Templates(ctx context.Context, instance string) ([]string, error)
+	Template(ctx context.Context, instance, template string) ([]byte, error)
+	SetTemplate(ctx context.Context, instance, template, text string) error
+	DeleteTemplate(ctx context.Context, instance, template string) error
 }
 
 // snapshotService keeps snapshots of instances.
