@@ -71,7 +71,9 @@ func TestListen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
 		info, err := os.Stat(filepath.Join(dir, "unix.socket"))
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +103,7 @@ func TestNotify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
 	if err := notify(t.Context(), "READY=1"); err != nil {
 		t.Fatal(err)
