@@ -181,22 +181,31 @@ func (h *host) stop(sig syscall.Signal) error {
 	if h.daemon == nil {
 		return errors.New("the daemon does not run")
 	}
-	cmd := h.daemon
-	h.daemon = nil
-	if err := cmd.Process.Signal(sig); err != nil {
+	if err := h.daemon.Process.Signal(sig); err != nil {
 		return err
 	}
+	err := h.wait()
+	if _, ended := errors.AsType[*exec.ExitError](err); ended && sig == syscall.SIGKILL {
+		return nil
+	}
+	return err
+}
+
+// wait waits for the end of the daemon, that it was told of or not.
+func (h *host) wait() error {
+	if h.daemon == nil {
+		return errors.New("the daemon does not run")
+	}
+	cmd := h.daemon
+	h.daemon = nil
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	select {
 	case err := <-done:
-		if sig != syscall.SIGKILL {
-			return err
-		}
-		return nil
+		return err
 	case <-time.After(30 * time.Second):
 		_ = cmd.Process.Kill()
-		return fmt.Errorf("the daemon did not end on %v:\n%s", sig, h.logs())
+		return fmt.Errorf("the daemon did not end:\n%s", h.logs())
 	}
 }
 
@@ -330,10 +339,11 @@ func hostOf(ts *testscript.TestScript) *host {
 }
 
 // cmdDaemon starts and ends the daemon: "daemon start", "daemon stop" (by
-// SIGTERM), "daemon kill" (by SIGKILL), "daemon restart".
+// SIGTERM), "daemon kill" (by SIGKILL), "daemon restart"; "daemon wait" waits
+// for an end that something else has asked it for.
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: daemon start|stop|kill|restart")
+		ts.Fatalf("usage: daemon start|stop|kill|restart|wait")
 	}
 	h := hostOf(ts)
 	var err error
@@ -344,6 +354,8 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		err = h.stop(syscall.SIGTERM)
 	case "kill":
 		err = h.stop(syscall.SIGKILL)
+	case "wait":
+		err = h.wait()
 	case "restart":
 		err = errors.Join(h.stop(syscall.SIGTERM), h.start())
 	default:
