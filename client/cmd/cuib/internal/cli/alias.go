@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -197,7 +198,7 @@ var aliasColumns = []output.Column[aliasEntry]{
 }
 
 func newAlias(e *env) *cobra.Command {
-	return group("alias", "Keep your own commands", "  cuib alias add ls 'list -c ns4'\n  cuib alias list",
+	return kit.Group("alias", "Keep your own commands", "  cuib alias add ls 'list -c ns4'\n  cuib alias list",
 		newAliasAdd(e), newAliasList(e), newAliasRemove(e), newAliasRename(e))
 }
 
@@ -205,7 +206,7 @@ func newAliasAdd(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "add ALIAS COMMAND", Short: "Add an alias",
 		Long: "Add an alias for a command. In it @ARG1@, @ARG2@ ... stand for arguments of the\nalias, and @ARGS@ for those that are left; without that they follow at the end.",
-		Args: needs(2, 2), Example: "  cuib alias add ls 'list -c ns4'\n  cuib alias add bash 'exec @ARG1@ -- bash @ARGS@'",
+		Args: kit.Needs(2, 2), Example: "  cuib alias add ls 'list -c ns4'\n  cuib alias add bash 'exec @ARG1@ -- bash @ARGS@'",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if _, err := split(args[1]); err != nil {
 				return err
@@ -224,7 +225,7 @@ func newAliasAdd(e *env) *cobra.Command {
 func newAliasRemove(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "remove ALIAS", Aliases: []string{"rm"}, Short: "Remove an alias",
-		Args: needs(1, 1), Example: "  cuib alias remove ls",
+		Args: kit.Needs(1, 1), Example: "  cuib alias remove ls",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return e.changeAliases(func(all map[string]string) error {
 				if _, ok := all[args[0]]; !ok {
@@ -240,7 +241,7 @@ func newAliasRemove(e *env) *cobra.Command {
 func newAliasRename(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "rename ALIAS NAME", Aliases: []string{"mv"}, Short: "Rename an alias",
-		Args: needs(2, 2), Example: "  cuib alias rename ls l",
+		Args: kit.Needs(2, 2), Example: "  cuib alias rename ls l",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return e.changeAliases(func(all map[string]string) error {
 				target, ok := all[args[0]]
@@ -273,10 +274,10 @@ func (e *env) changeAliases(change func(map[string]string) error) error {
 }
 
 func newAliasList(e *env) *cobra.Command {
-	var v listView
+	var v kit.ListView
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List aliases",
-		Args: needs(0, 0), Example: "  cuib alias list",
+		Args: kit.Needs(0, 0), Example: "  cuib alias list",
 		RunE: func(*cobra.Command, []string) error {
 			s, err := e.readSettings()
 			if err != nil {
@@ -287,9 +288,9 @@ func newAliasList(e *env) *cobra.Command {
 				all = append(all, aliasEntry{name, target})
 			}
 			slices.SortFunc(all, func(a, b aliasEntry) int { return cmp.Compare(a.Alias, b.Alias) })
-			return show(e, v, aliasColumns, all)
+			return kit.Show(e.Env, v, aliasColumns, all)
 		},
 	}
-	v.flags(cmd, "at")
+	v.Flags(cmd, "at")
 	return cmd
 }

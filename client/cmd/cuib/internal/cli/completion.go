@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -15,7 +16,7 @@ func newCompletion(e *env) *cobra.Command {
   zsh   cuib completion zsh > /usr/share/zsh/vendor-completions/_cuib
   fish  cuib completion fish > ~/.config/fish/completions/cuib.fish`,
 		Example:   "  source <(cuib completion bash)",
-		Args:      needs(1, 1),
+		Args:      kit.Needs(1, 1),
 		ValidArgs: []string{"bash", "zsh", "fish"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch args[0] {

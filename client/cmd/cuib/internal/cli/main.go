@@ -1,3 +1,5 @@
+// Package cli is the command cuib without its main function: the root of the
+// commands, aliases, completion and man pages.
 package cli
 
 import (
@@ -6,8 +8,12 @@ import (
 	"fmt"
 
 	"github.com/cuib/cuib/client"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/errs"
 )
+
+// Env is what the program has of the world.
+type Env = kit.World
 
 // exits are the exit statuses of kinds of errors; for all others it is 1.
 // They are documented in the help of the root command.
@@ -17,14 +23,14 @@ var exits = map[errs.Kind]int{
 
 // Main runs a command and returns its exit status.
 func Main(ctx context.Context, world Env, args []string) int {
-	e := &env{Env: world, made: client.New(client.SocketPath(world.Getenv))}
+	e := &env{&kit.Env{World: world, Made: client.New(client.SocketPath(world.Getenv))}}
 	args, err := e.expandAlias(args)
 	if err == nil {
 		root := newRoot(e) //nolint:contextcheck // Commands get their context when they run.
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
 	}
-	e.made.Close()
+	e.Made.Close()
 	return e.exit(err)
 }
 
@@ -33,7 +39,7 @@ func (e *env) exit(err error) int {
 	if err == nil {
 		return 0
 	}
-	if s, ok := errors.AsType[status](err); ok {
+	if s, ok := errors.AsType[kit.StatusError](err); ok {
 		return int(s)
 	}
 	fmt.Fprintln(e.Err, "Error:", err)

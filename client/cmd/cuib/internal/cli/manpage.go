@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/manual"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -14,7 +15,7 @@ func newManpage(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "manpage DIRECTORY", Short: "Write the man pages",
 		Example: "  cuib manpage /usr/local/share/man/man1\n  cuib manpage --markdown > cli.md",
-		Args:    needs(0, 1), ValidArgsFunction: e.complete(localFiles),
+		Args:    kit.Needs(0, 1), ValidArgsFunction: e.Complete(kit.LocalFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if markdown {
 				_, err := io.WriteString(e.Out, manual.Reference(cmd.Root()))

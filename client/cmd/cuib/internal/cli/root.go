@@ -3,6 +3,8 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client/cmd/cuib/internal/configure"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/instance"
 	"github.com/cuib/cuib/shared/errs"
 	release "github.com/cuib/cuib/shared/version"
 )
@@ -29,11 +31,11 @@ func newRoot(e *env) *cobra.Command {
 		SilenceUsage:  true,
 		Version:       release.Number,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if e.debug {
-				e.client().Trace = e.trace
+			if e.Debug {
+				e.Client().Trace = e.Trace
 			}
-			if e.project != "" && e.project != "default" {
-				return errs.NotFoundf("project %q not found: there is only \"default\"", e.project)
+			if e.Project != "" && e.Project != "default" {
+				return errs.NotFoundf("project %q not found: there is only \"default\"", e.Project)
 			}
 			return nil
 		},
@@ -47,13 +49,13 @@ func newRoot(e *env) *cobra.Command {
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	flags := root.PersistentFlags()
-	flags.BoolVarP(&e.quiet, "quiet", "q", false, "say nothing but results and errors")
-	flags.BoolVar(&e.debug, "debug", false, "show the requests to the daemon")
-	flags.StringVar(&e.project, "project", "", "project; there is only \"default\"")
+	flags.BoolVarP(&e.Quiet, "quiet", "q", false, "say nothing but results and errors")
+	flags.BoolVar(&e.Debug, "debug", false, "show the requests to the daemon")
+	flags.StringVar(&e.Project, "project", "", "project; there is only \"default\"")
 	flags.Bool("force-local", false, "accepted and ignored: the daemon is always the local one")
 	_ = flags.MarkHidden("force-local") // The flag exists.
 	root.AddCommand(newAlias(e), newCompletion(e), newManpage(e))
-	root.AddCommand(instanceCommands(e)...)
-	root.AddCommand(configureCommands(e)...)
+	root.AddCommand(instance.Commands(e.Env)...)
+	root.AddCommand(configure.Commands(e.Env)...)
 	return root
 }

@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 }
 
 // cuib runs a command in process. A last argument <FILE is its standard input.
-func cuib(ts *testscript.TestScript, neg bool, args []string) {
+func cuib(ts *testscript.TestScript, neg bool, args []string) { //nolint:revive // Scripts say by it what is to fail.
 	in := os.DevNull
 	if n := len(args) - 1; n >= 0 && strings.HasPrefix(args[n], "<") {
 		in, args = ts.MkAbs(args[n][1:]), args[:n]
@@ -79,14 +79,14 @@ func cuib(ts *testscript.TestScript, neg bool, args []string) {
 	_, _, _ = env.In.Close(), env.Out.Close(), env.Err.Close()
 	ts.Check(os.RemoveAll(dir))
 	ts.Check(os.WriteFile(ts.MkAbs(".status"), []byte(strconv.Itoa(status)), 0o600))
-	if (status != 0) != neg {
+	if failed := status != 0; failed != neg {
 		ts.Fatalf("cuib %q ends with %d", args, status)
 	}
 }
 
 // status compares the exit status of the last cuib.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if got := ts.ReadFile(".status"); (got == args[0]) == neg {
+func status(ts *testscript.TestScript, _ bool, args []string) {
+	if got := ts.ReadFile(".status"); got != args[0] {
 		ts.Fatalf("the status is %s", got)
 	}
 }

@@ -1,0 +1,211 @@
+package configure
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+type importOptions struct {
+	aliases []string
+	public  bool
+	reuse   bool
+}
+
+func newImageImport(e *env) *cobra.Command {
+	var o importOptions
+	cmd := &cobra.Command{
+		Use: "import TARBALL [ROOTFS] [KEY=VALUE...]", Short: "Import an image from files",
+		Long:    "Import an image: one tarball with all, or the tarball of the metadata and the\nroot file system as a tarball or a squashfs. KEY=VALUE are properties.",
+		Example: "  cuib image import alpine.tar.xz --alias alpine\n  cuib image import incus.tar.xz rootfs.squashfs --alias debian/12",
+		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.LocalFiles),
+		RunE: func(cmd *cobra.Command, args []string) error { return e.importImage(cmd.Context(), o, args) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.aliases, "alias", nil, "alias for the image; again for more")
+	f.BoolVar(&o.public, "public", false, "let everybody use the image")
+	f.BoolVar(&o.reuse, "reuse", false, "take aliases away from images that have them")
+	return cmd
+}
+
+func (e *env) importImage(ctx context.Context, o importOptions, args []string) error {
+	names, properties := importArgs(args)
+	if len(names) > 2 {
+		return errs.Invalidf("an image has two files at most: %q", names)
+	}
+	p := e.Progress()
+	defer p.Clear()
+	up := client.ImageUpload{Public: o.public, Properties: map[string]string{}, Aliases: o.aliases}
+	var err error
+	if up.Properties, err = kit.Pairs(properties); err != nil {
+		return err
+	}
+	for i, name := range names {
+		f, err := openImageFile(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:revive // There are two at most.
+		r := &meter{File: f, show: func(percent int) { p.Show("Sending %s: %d%%", filepath.Base(name), percent) }}
+		if i == 0 {
+			up.Meta, up.MetaName = r, filepath.Base(name)
+		} else {
+			up.Rootfs, up.RootfsName = r, filepath.Base(name)
+		}
+	}
+	if o.reuse {
+		if err := e.FreeAliases(ctx, o.aliases); err != nil {
+			return err
+		}
+	}
+	op, err := e.Client().UploadImage(ctx, up)
+	if err := e.Wait(ctx, op, err); err != nil {
+		return err
+	}
+	p.Clear()
+	e.Say("Image imported with fingerprint %v", op.Metadata["fingerprint"])
+	return nil
+}
+
+// importArgs tells the files from the properties. A file can have an equal
+// sign in its name.
+func importArgs(args []string) (names, properties []string) {
+	for _, a := range args {
+		if _, err := os.Stat(a); err != nil && strings.Contains(a, "=") {
+			properties = append(properties, a)
+		} else if a != "local:" {
+			names = append(names, a)
+		}
+	}
+	return names, properties
+}
+
+func openImageFile(name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = errs.Invalidf("%s is a directory: pack it with \"tar -C %s -c metadata.yaml rootfs\"", name, name)
+	}
+	if err != nil {
+		_ = f.Close() // The error is why.
+		return nil, err
+	}
+	return f, nil
+}
+
+// A meter tells how much of a file has been read.
+type meter struct {
+	*os.File
+
+	show func(percent int)
+	size int64 // Zero before the first read.
+	read int64
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	if m.size == 0 {
+		if info, err := m.Stat(); err == nil {
+			m.size = max(1, info.Size())
+		}
+	}
+	n, err := m.File.Read(p)
+	m.read += int64(n)
+	m.show(int(100 * m.read / max(1, m.size)))
+	return n, err
+}
+
+func newImageExport(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "export IMAGE [TARGET]", Short: "Save an image as files",
+		Long:    "Save an image as the one or two files that it was made of. TARGET is a directory,\nor a name to which the endings of the files are added.",
+		Example: "  cuib image export debian/12\n  cuib image export debian/12 backup/debian-12",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Images, kit.LocalFiles),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target := "."
+			if len(args) == 2 {
+				target = args[1]
+			}
+			return e.exportImage(cmd.Context(), strings.TrimPrefix(args[0], "local:"), target)
+		},
+	}
+}
+
+func (e *env) exportImage(ctx context.Context, name, target string) error {
+	img, _, err := e.Client().FindImage(ctx, name)
+	if err != nil {
+		return err
+	}
+	p := e.Progress()
+	defer p.Clear()
+	var saved []string
+	err = e.Client().ExportImage(ctx, img.Fingerprint, func(name string) (io.WriteCloser, error) {
+		file := exportName(target, name, len(saved))
+		f, err := os.Create(file)
+		if err != nil {
+			return nil, err
+		}
+		saved = append(saved, file)
+		return &writeMeter{File: f, show: func(n int64) { p.Show("Receiving %s: %s", filepath.Base(file), kit.Size(n)) }}, nil
+	})
+	p.Clear()
+	if err != nil {
+		for _, name := range saved {
+			_ = os.Remove(name) // It is cut short; the error is why.
+		}
+		return err
+	}
+	e.Say("Image saved as %s", strings.Join(saved, " and "))
+	return nil
+}
+
+// exportName returns where the file with the given name goes; n is how many
+// were before it.
+func exportName(target, name string, n int) string {
+	name = filepath.Base(name)
+	if info, err := os.Stat(target); err == nil && info.IsDir() {
+		return filepath.Join(target, name)
+	}
+	if n > 0 {
+		target += ".rootfs"
+	}
+	return target + ending(name)
+}
+
+// ending returns the ending of a file name with both parts of ".tar.xz".
+func ending(name string) string {
+	if i := strings.Index(name, ".tar"); i >= 0 {
+		return name[i:]
+	}
+	return filepath.Ext(name)
+}
+
+// A writeMeter tells how much has been written to a file.
+type writeMeter struct {
+	*os.File
+
+	show    func(n int64)
+	written int64
+}
+
+func (m *writeMeter) Write(p []byte) (int, error) {
+	n, err := m.File.Write(p)
+	m.written += int64(n)
+	m.show(m.written)
+	return n, err
+}
+
+// ReadFrom hides that of the file, which would leave Write out.
+func (m *writeMeter) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{m}, r)
+}

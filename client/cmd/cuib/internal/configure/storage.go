@@ -1,0 +1,177 @@
+package configure
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+var poolColumns = []output.Column[api.StoragePool]{
+	{Key: 'n', Name: "NAME", Value: func(p api.StoragePool) string { return p.Name }},
+	{Key: 'D', Name: "DRIVER", Value: func(p api.StoragePool) string { return p.Driver }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(p api.StoragePool) string { return p.Description }},
+	{Key: 'S', Name: "SOURCE", Value: func(p api.StoragePool) string { return p.Config["source"] }},
+	{Key: 'u', Name: "USED BY", Value: func(p api.StoragePool) string { return kit.Count(p.UsedBy) }},
+	{Key: 's', Name: "STATE", Value: func(p api.StoragePool) string { return strings.ToUpper(p.Status) }},
+}
+
+var volumeColumns = []output.Column[api.StorageVolume]{
+	{Key: 't', Name: "TYPE", Value: func(v api.StorageVolume) string { return v.Type }},
+	{Key: 'n', Name: "NAME", Value: func(v api.StorageVolume) string { return v.Name }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(v api.StorageVolume) string { return v.Description }},
+	{Key: 'c', Name: "CONTENT TYPE", Value: func(v api.StorageVolume) string { return v.ContentType }},
+	{Key: 'u', Name: "USED BY", Value: func(v api.StorageVolume) string { return kit.Count(v.UsedBy) }},
+	{Key: 'e', Name: "PROJECT", Value: func(v api.StorageVolume) string { return v.Project }},
+	{Key: 'L', Name: "LOCATION", Value: func(v api.StorageVolume) string { return v.Location }},
+}
+
+func newStorage(e *env) *cobra.Command {
+	volume := kit.Group("volume", "Show what is in a storage pool", "  cuib storage volume list default", newVolumeList(e), newVolumeShow(e))
+	return kit.Group("storage", "Manage storage pools",
+		"  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage info fast",
+		newStorageCreate(e), newStorageDelete(e), kit.NewEdit(e.Env, poolKind(e)), kit.NewKeyGet(e.Env, poolKind(e)), newStorageInfo(e),
+		newStorageList(e), kit.NewKeySet(e.Env, poolKind(e)), kit.NewShow(e.Env, poolKind(e)), kit.NewKeyUnset(e.Env, poolKind(e)), volume,
+	)
+}
+
+func poolKind(e *env) kit.Kind[api.StoragePool, api.StoragePoolPut] {
+	return kit.Kind[api.StoragePool, api.StoragePoolPut]{
+		Command: "storage", Arg: "POOL", Pair: "default size=50GiB", Names: kit.Pools, Keys: kit.PoolKeys,
+		Read: e.Client().StoragePool, Update: e.Client().UpdateStoragePool,
+		Put:    func(p *api.StoragePool) *api.StoragePoolPut { return &p.StoragePoolPut },
+		Config: func(p *api.StoragePoolPut) *api.ConfigMap { return &p.Config },
+	}
+}
+
+func newStorageCreate(e *env) *cobra.Command {
+	var description string
+	cmd := &cobra.Command{
+		Use: "create POOL DRIVER [KEY=VALUE...]", Short: "Create a storage pool",
+		Long: `Create a storage pool with one of the drivers
+
+  overlay  layers in a directory; the default
+  btrfs    subvolumes of a btrfs file system: a new one in a file of "size", one
+           on a block device, or a directory on one that exists, as "source" says
+  dir      plain directories, which copies everything`,
+		Example: "  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage create small btrfs size=10GiB",
+		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.None, kit.DriverNames, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			req := api.StoragePoolsPost{Name: args[0], Driver: args[1]}
+			config, err := e.CreateConfig(args[2:], &req.StoragePoolPut)
+			if err != nil {
+				return err
+			}
+			req.Config = kit.MergeKeys(req.Config, config)
+			if description != "" {
+				req.Description = description
+			}
+			if err := e.Client().CreateStoragePool(cmd.Context(), req); err != nil {
+				return err
+			}
+			e.Say("Storage pool %s created", args[0])
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&description, "description", "", "text that describes the pool")
+	return cmd
+}
+
+func newStorageDelete(e *env) *cobra.Command {
+	return e.DeleteCommand("Storage pool", kit.Use("POOL", "unused storage pools", "  cuib storage delete fast"), kit.Pools,
+		e.Client().DeleteStoragePool)
+}
+
+func newStorageList(e *env) *cobra.Command {
+	return kit.ListCommand(e.Env, kit.Lister[api.StoragePool]{
+		What: "storage pools", Columns: poolColumns, Usual: "nDdus", Example: "  cuib storage list",
+		Read: e.Client().StoragePools,
+	})
+}
+
+func newStorageInfo(e *env) *cobra.Command {
+	var bytes bool
+	cmd := &cobra.Command{
+		Use: "info POOL", Short: "Show how much room a storage pool has, and who uses it",
+		Example: "  cuib storage info default",
+		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.Pools, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			format := kit.Size[uint64]
+			if bytes {
+				format = func(n uint64) string { return fmt.Sprint(n) }
+			}
+			return e.storageInfo(cmd.Context(), args[0], format)
+		}),
+	}
+	cmd.Flags().BoolVar(&bytes, "bytes", false, "show plain numbers of bytes")
+	return cmd
+}
+
+func (e *env) storageInfo(ctx context.Context, name string, format func(uint64) string) error {
+	p, _, err := e.Client().StoragePool(ctx, name)
+	if err != nil {
+		return err
+	}
+	room, err := e.Client().StoragePoolResources(ctx, name)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.Out, "Name: %s\nDriver: %s\nDescription: %s\nStatus: %s\n", p.Name, p.Driver, p.Description, p.Status)
+	fmt.Fprintf(e.Out, "Space used: %s\nTotal space: %s\n", format(room.Space.Used), format(room.Space.Total))
+	if room.Inodes.Total > 0 {
+		fmt.Fprintf(e.Out, "Inodes used: %d\nTotal inodes: %d\n", room.Inodes.Used, room.Inodes.Total)
+	}
+	if len(p.UsedBy) > 0 {
+		fmt.Fprint(e.Out, "Used by:\n")
+	}
+	slices.Sort(p.UsedBy)
+	for _, u := range p.UsedBy {
+		fmt.Fprintf(e.Out, "  %s\n", strings.TrimPrefix(u, "/1.0/"))
+	}
+	return nil
+}
+
+func newVolumeList(e *env) *cobra.Command {
+	var v kit.ListView
+	cmd := &cobra.Command{
+		Use: "list POOL", Aliases: []string{"ls"}, Short: "List the volumes of a pool",
+		Long:    "List the volumes of a pool. Columns:\n\n" + output.Describe(volumeColumns),
+		Example: "  cuib storage volume list default",
+		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.Pools, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			all, err := e.Client().StorageVolumes(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return kit.Show(e.Env, v, volumeColumns, all)
+		}),
+	}
+	v.Flags(cmd, "tndcu")
+	return cmd
+}
+
+func newVolumeShow(e *env) *cobra.Command {
+	var v kit.ObjectView
+	cmd := &cobra.Command{
+		Use: "show POOL TYPE/VOLUME", Short: "Show all of a volume",
+		Example: "  cuib storage volume show default container/web",
+		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Pools, kit.Volumes, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			typ, name, ok := strings.Cut(args[1], "/")
+			if !ok {
+				return errs.Invalidf("volume %q is not of the form TYPE/NAME, such as container/web", args[1])
+			}
+			volume, err := e.Client().StorageVolume(cmd.Context(), args[0], typ, name)
+			return v.Show(e.Env, volume, err)
+		}),
+	}
+	v.Flags(cmd)
+	return cmd
+}

@@ -1,0 +1,257 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+func newDelete(e *env) *cobra.Command {
+	var force, interactive bool
+	cmd := &cobra.Command{
+		Use:     "delete INSTANCE...",
+		Aliases: []string{"rm"},
+		Short:   "Delete instances and their snapshots",
+		Example: "  cuib delete web\n  cuib delete --force web db",
+		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances),
+		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
+			if interactive && !e.Confirm("Delete "+strings.Join(args, ", ")+"?") {
+				return errs.Newf(errs.Canceled, "nothing deleted")
+			}
+			remove := e.deleteInstance
+			if force {
+				remove = e.forceDelete
+			}
+			return e.each(args, func(name string) error { return remove(cmd.Context(), name) })
+		}),
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop running instances first")
+	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "ask before")
+	return cmd
+}
+
+// deleteInstance deletes an instance or, for INSTANCE/SNAPSHOT, a snapshot.
+func (e *env) deleteInstance(ctx context.Context, name string) error {
+	c := e.Client()
+	if instance, snapshot, ok := strings.Cut(name, "/"); ok {
+		op, err := c.DeleteSnapshot(ctx, instance, snapshot)
+		return e.Wait(ctx, op, err)
+	}
+	op, err := c.DeleteInstance(ctx, name)
+	return e.Wait(ctx, op, err)
+}
+
+// forceDelete is [env.deleteInstance] that stops the instance if it must.
+func (e *env) forceDelete(ctx context.Context, name string) error {
+	err := e.deleteInstance(ctx, name)
+	if !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.Invalid) {
+		return err
+	}
+	c := e.Client()
+	in, _, gerr := c.Instance(ctx, name)
+	if gerr != nil || in.StatusCode == api.Stopped {
+		return err
+	}
+	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
+	if err := e.Wait(ctx, op, err); err != nil {
+		return fmt.Errorf("stop it first: %w", err)
+	}
+	if in.Ephemeral {
+		return nil // Its stop deletes it.
+	}
+	return e.deleteInstance(ctx, name)
+}
+
+func newRename(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "rename INSTANCE NAME",
+		Short:   "Rename a stopped instance",
+		Example: "  cuib rename web www",
+		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
+			return e.rename(cmd.Context(), args[0], api.InstancePost{Name: args[1]})
+		}),
+	}
+}
+
+func (e *env) rename(ctx context.Context, name string, req api.InstancePost) error {
+	op, err := e.Client().RenameInstance(ctx, name, req)
+	return e.Wait(ctx, op, err)
+}
+
+func newMove(e *env) *cobra.Command {
+	var pool string
+	cmd := &cobra.Command{
+		Use:     "move INSTANCE [NAME]",
+		Aliases: []string{"mv"},
+		Short:   "Rename an instance or a snapshot, or move it to another pool",
+		Example: "  cuib move web www\n  cuib move web/before web/after\n  cuib move web --storage fast",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && pool == "" {
+				return errs.Invalidf("nothing to change: give a new name, or a pool with --storage")
+			}
+			return e.move(cmd.Context(), args[0], args[len(args)-1], pool)
+		}),
+	}
+	cmd.Flags().StringVarP(&pool, "storage", "s", "", "storage pool to move to")
+	return cmd
+}
+
+func (e *env) move(ctx context.Context, from, to, pool string) error {
+	instance, snapshot, isSnapshot := strings.Cut(from, "/")
+	if !isSnapshot {
+		return e.rename(ctx, from, api.InstancePost{Name: to, Pool: pool, Migration: pool != ""})
+	}
+	toInstance, toSnapshot, ok := strings.Cut(to, "/")
+	if !ok || toInstance != instance {
+		return errs.Invalidf("snapshot %q can only be renamed to %s/NAME", from, instance)
+	}
+	op, err := e.Client().RenameSnapshot(ctx, instance, snapshot, toSnapshot)
+	return e.Wait(ctx, op, err)
+}
+
+type copyOptions struct {
+	createOptions
+
+	instanceOnly, refresh, stateless, inconsistent bool
+}
+
+func newCopy(e *env) *cobra.Command {
+	var o copyOptions
+	cmd := &cobra.Command{
+		Use:     "copy INSTANCE[/SNAPSHOT] [NAME]",
+		Aliases: []string{"cp"},
+		Short:   "Make an instance of another one or of a snapshot",
+		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web backup --refresh",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value to change in the copy")
+	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option to change in the copy, as name,key=value")
+	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of those of the source; again for more")
+	f.StringVarP(&o.storage, "storage", "s", "", "storage pool for the copy")
+	f.BoolVarP(&o.ephemeral, "ephemeral", "e", false, "delete the copy when it stops")
+	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
+	f.BoolVar(&o.instanceOnly, "instance-only", false, "leave the snapshots out")
+	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date")
+	f.BoolVar(&o.stateless, "stateless", false, "leave a saved state out")
+	f.BoolVar(&o.inconsistent, "allow-inconsistent", false, "go on if files change meanwhile")
+	return cmd
+}
+
+func (e *env) copy(ctx context.Context, o copyOptions, args []string) error {
+	req := api.InstancesPost{Type: "container"}
+	if len(args) == 2 {
+		req.Name = args[1]
+	}
+	req.Source = api.InstanceSource{
+		Type: "copy", Source: args[0], InstanceOnly: o.instanceOnly, Refresh: o.refresh, AllowInconsistent: o.inconsistent,
+	}
+	if err := e.copySource(ctx, args[0], &req.InstancePut); err != nil {
+		return err
+	}
+	switch {
+	case o.noProfiles:
+		req.Profiles = []string{}
+	case len(o.profiles) > 0:
+		req.Profiles = o.profiles
+	}
+	req.Ephemeral = o.ephemeral
+	req.Stateful = req.Stateful && !o.stateless
+	if err := o.applyConfig(&req.InstancePut); err != nil {
+		return err
+	}
+	if err := e.applyDevices(ctx, o.createOptions, &req.InstancePut); err != nil {
+		return err
+	}
+	op, err := e.Client().CreateInstance(ctx, req)
+	if err := e.Wait(ctx, op, err); err != nil {
+		return err
+	}
+	if req.Name == "" {
+		e.Say("Created %s", op.Made("instances"))
+	}
+	return nil
+}
+
+// copySource fills in what the copy has from its source. Keys of the kind
+// volatile belong to the source alone, except those that say what image it is
+// of.
+func (e *env) copySource(ctx context.Context, source string, put *api.InstancePut) error {
+	instance, snapshot, isSnapshot := strings.Cut(source, "/")
+	if isSnapshot {
+		s, _, err := e.Client().Snapshot(ctx, instance, snapshot)
+		if err != nil {
+			return err
+		}
+		put.Architecture, put.Config, put.Devices, put.Profiles = s.Architecture, s.Config, s.Devices, s.Profiles
+		put.Stateful = s.Stateful
+	} else {
+		in, _, err := e.Client().Instance(ctx, instance)
+		if err != nil {
+			return err
+		}
+		*put = in.InstancePut
+	}
+	maps.DeleteFunc(put.Config, func(key, _ string) bool {
+		return strings.HasPrefix(key, "volatile.") && key != "volatile.base_image"
+	})
+	return nil
+}
+
+func newRebuild(e *env) *cobra.Command {
+	var empty, force bool
+	cmd := &cobra.Command{
+		Use:     "rebuild IMAGE INSTANCE",
+		Short:   "Put a new root file system from an image below an instance",
+		Long:    "Delete the root file system of an instance and make a new one of an image.\nConfiguration and devices stay. With --empty the only argument is the instance.",
+		Example: "  cuib rebuild debian:trixie web\n  cuib rebuild --empty web --force",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Images, kit.Instances),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := kit.Local(args[len(args)-1])
+			if err != nil {
+				return err
+			}
+			src := api.InstanceSource{Type: "none"}
+			if !empty {
+				if len(args) != 2 {
+					return errs.Invalidf("no image given: usage: %s", cmd.UseLine())
+				}
+				src = imageSource(args[0])
+			}
+			if force {
+				return e.forceRebuild(cmd.Context(), name, src)
+			}
+			return e.rebuild(cmd.Context(), name, src)
+		},
+	}
+	cmd.Flags().BoolVar(&empty, "empty", false, "leave the instance empty")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop a running instance first, and start it afterwards")
+	return cmd
+}
+
+func (e *env) rebuild(ctx context.Context, name string, src api.InstanceSource) error {
+	op, err := e.Client().RebuildInstance(ctx, name, api.InstanceRebuildPost{Source: src})
+	return e.Wait(ctx, op, err)
+}
+
+// forceRebuild stops the instance for the time of its rebuilding.
+func (e *env) forceRebuild(ctx context.Context, name string, src api.InstanceSource) error {
+	restart, err := e.halt(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := e.rebuild(ctx, name, src); err != nil {
+		return err
+	}
+	return restart(ctx)
+}

@@ -1,0 +1,92 @@
+package instance
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
+	"github.com/cuib/cuib/shared/api"
+)
+
+type publishOptions struct {
+	aliases       []string
+	public, force bool
+	reuse         bool
+	compression   string
+}
+
+func newPublish(e *env) *cobra.Command {
+	var o publishOptions
+	cmd := &cobra.Command{
+		Use: "publish INSTANCE[/SNAPSHOT] [KEY=VALUE...]", Short: "Make an image of an instance or a snapshot",
+		Long:    "Make an image of a stopped instance or of a snapshot. KEY=VALUE are properties of\nthe image.",
+		Example: "  cuib publish web/fresh --alias web-base\n  cuib publish web --force --alias web-base description='our web server'",
+		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.publish(cmd.Context(), o, args) }),
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.aliases, "alias", nil, "alias for the image; again for more")
+	f.BoolVar(&o.public, "public", false, "let everybody use the image")
+	f.BoolVarP(&o.force, "force", "f", false, "stop a running instance for it, and start it again")
+	f.BoolVar(&o.reuse, "reuse", false, "take aliases away from images that have them")
+	f.StringVar(&o.compression, "compression", "", "program that compresses it, such as zstd, gzip, xz or none")
+	return cmd
+}
+
+func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err error) {
+	properties, err := kit.Pairs(args[1:])
+	if err != nil {
+		return err
+	}
+	req := api.ImagesPost{
+		Source: &api.ImagesPostSource{Type: "instance", Name: args[0]}, CompressionAlgorithm: o.compression,
+		Aliases: kit.ImageAliases(o.aliases),
+	}
+	req.Public, req.Properties = o.public, properties
+	if strings.Contains(args[0], "/") {
+		req.Source.Type = "snapshot"
+	} else if o.force {
+		restart, err := e.halt(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if rerr := restart(context.WithoutCancel(ctx)); err == nil {
+				err = rerr
+			}
+		}()
+	}
+	if o.reuse {
+		if err := e.FreeAliases(ctx, o.aliases); err != nil {
+			return err
+		}
+	}
+	op, err := e.Client().MakeImage(ctx, req)
+	if err := e.Wait(ctx, op, err); err != nil {
+		return err
+	}
+	e.Say("Image published with fingerprint %v", op.Metadata["fingerprint"])
+	return nil
+}
+
+// halt stops an instance that runs, and returns what starts it again.
+func (e *env) halt(ctx context.Context, name string) (restart func(context.Context) error, err error) {
+	c := e.Client()
+	in, _, err := c.Instance(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if in.StatusCode != api.Running && in.StatusCode != api.Frozen {
+		return func(context.Context) error { return nil }, nil
+	}
+	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
+	if err := e.Wait(ctx, op, err); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "start", Timeout: -1})
+		return e.Wait(ctx, op, err)
+	}, nil
+}

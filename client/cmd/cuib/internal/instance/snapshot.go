@@ -1,0 +1,168 @@
+package instance
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+var snapshotColumns = []output.Column[api.InstanceSnapshot]{
+	{Key: 'n', Name: "NAME", Value: func(s api.InstanceSnapshot) string { return kit.SnapshotName(s.Name) }},
+	{Key: 'T', Name: "TAKEN AT", Value: func(s api.InstanceSnapshot) string { return kit.Date(s.CreatedAt) }},
+	{Key: 'E', Name: "EXPIRES AT", Value: func(s api.InstanceSnapshot) string { return kit.Date(s.ExpiresAt) }},
+	{Key: 's', Name: "STATEFUL", Value: func(s api.InstanceSnapshot) string { return kit.YesNo(s.Stateful) }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(s api.InstanceSnapshot) string { return s.Description }},
+}
+
+func newSnapshot(e *env) *cobra.Command {
+	return kit.Group("snapshot", "Keep and restore states of instances",
+		"  cuib snapshot create web before-upgrade\n  cuib snapshot restore web before-upgrade",
+		newSnapshotCreate(e), newSnapshotDelete(e), newSnapshotList(e), newSnapshotRename(e), newSnapshotRestore(e), newSnapshotShow(e),
+	)
+}
+
+type snapshotOptions struct {
+	stateful, noExpiry, reuse bool
+	expires, description      string
+}
+
+func newSnapshotCreate(e *env) *cobra.Command {
+	var o snapshotOptions
+	cmd := &cobra.Command{
+		Use:     "create INSTANCE [SNAPSHOT]",
+		Short:   "Make a snapshot of an instance",
+		Long:    "Make a snapshot of an instance. Without a name it is called snap0, snap1 ...",
+		Example: "  cuib snapshot create web fresh\n  cuib snapshot create web --expires 2030-01-31",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.createSnapshot(cmd.Context(), o, args) }),
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.stateful, "stateful", false, "keep the running processes too")
+	f.BoolVar(&o.noExpiry, "no-expiry", false, "keep it for ever, whatever the instance's configuration says")
+	f.BoolVar(&o.reuse, "reuse", false, "replace a snapshot of that name")
+	f.StringVar(&o.expires, "expires", "", "day or time when it is deleted, as 2030-01-31 or 2030-01-31T12:00:00Z")
+	f.StringVar(&o.description, "description", "", "text that describes the snapshot")
+	return cmd
+}
+
+func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []string) error {
+	req := api.InstanceSnapshotsPost{Stateful: o.stateful, Description: o.description}
+	if len(args) == 2 {
+		req.Name = args[1]
+	}
+	switch {
+	case o.noExpiry:
+		req.ExpiresAt = &time.Time{}
+	case o.expires != "":
+		at, err := kit.ParseTime(o.expires)
+		if err != nil {
+			return err
+		}
+		req.ExpiresAt = &at
+	}
+	if o.reuse && req.Name != "" {
+		op, err := e.Client().DeleteSnapshot(ctx, args[0], req.Name)
+		if err := e.Wait(ctx, op, err); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+	}
+	op, err := e.Client().CreateSnapshot(ctx, args[0], req)
+	if err := e.Wait(ctx, op, err); err != nil || req.Name != "" {
+		return err
+	}
+	if name := op.Made("instances_snapshots"); name != "" {
+		e.Say("Created %s", name)
+	}
+	return nil
+}
+
+func newSnapshotDelete(e *env) *cobra.Command {
+	var interactive bool
+	cmd := &cobra.Command{
+		Use: "delete INSTANCE SNAPSHOT...", Aliases: []string{"rm"}, Short: "Delete snapshots",
+		Example: "  cuib snapshot delete web fresh",
+		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.Snapshots),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			if interactive && !e.Confirm("Delete "+strings.Join(args[1:], ", ")+"?") {
+				return errs.Newf(errs.Canceled, "nothing deleted")
+			}
+			for _, name := range args[1:] {
+				op, err := e.Client().DeleteSnapshot(cmd.Context(), args[0], name)
+				if err := e.Wait(cmd.Context(), op, err); err != nil {
+					return err
+				}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "ask before")
+	return cmd
+}
+
+func newSnapshotList(e *env) *cobra.Command {
+	var v kit.ListView
+	cmd := &cobra.Command{
+		Use: "list INSTANCE", Aliases: []string{"ls"}, Short: "List the snapshots of an instance",
+		Long:    "List the snapshots of an instance. Columns:\n\n" + output.Describe(snapshotColumns),
+		Example: "  cuib snapshot list web\n  cuib snapshot list web --format csv --columns nT",
+		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.Instances),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			all, err := e.Client().Snapshots(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return kit.Show(e.Env, v, snapshotColumns, all)
+		}),
+	}
+	v.Flags(cmd, "nTEs")
+	return cmd
+}
+
+func newSnapshotRename(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "rename INSTANCE SNAPSHOT NAME", Short: "Rename a snapshot",
+		Example: "  cuib snapshot rename web fresh clean",
+		Args:    kit.Needs(3, 3), ValidArgsFunction: e.Complete(kit.Instances, kit.Snapshots, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			op, err := e.Client().RenameSnapshot(cmd.Context(), args[0], args[1], args[2])
+			return e.Wait(cmd.Context(), op, err)
+		}),
+	}
+}
+
+func newSnapshotRestore(e *env) *cobra.Command {
+	var stateful bool
+	cmd := &cobra.Command{
+		Use: "restore INSTANCE SNAPSHOT", Short: "Put an instance back to a snapshot",
+		Example: "  cuib snapshot restore web fresh",
+		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.Snapshots),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			op, err := e.Client().RestoreSnapshot(cmd.Context(), args[0], args[1], stateful)
+			return e.Wait(cmd.Context(), op, err)
+		}),
+	}
+	cmd.Flags().BoolVar(&stateful, "stateful", false, "restore the running processes too")
+	return cmd
+}
+
+func newSnapshotShow(e *env) *cobra.Command {
+	var o kit.ObjectView
+	cmd := &cobra.Command{
+		Use: "show INSTANCE SNAPSHOT", Short: "Show all of a snapshot",
+		Example: "  cuib snapshot show web fresh",
+		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.Snapshots),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			s, _, err := e.Client().Snapshot(cmd.Context(), args[0], args[1])
+			return o.Show(e.Env, s, err)
+		}),
+	}
+	o.Flags(cmd)
+	return cmd
+}

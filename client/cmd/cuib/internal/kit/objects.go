@@ -1,0 +1,272 @@
+package kit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// What the commands of all kinds of objects have in common.
+
+// A Kind is a kind of object T whose writable part is P.
+type Kind[T, P any] struct {
+	Command string // Before the verb.
+	Arg     string // In usage lines.
+	Pair    string // Object and KEY=VALUE, for examples.
+	Names   Completer
+	Keys    Completer
+
+	Read   func(ctx context.Context, name string) (T, string, error)
+	Update func(ctx context.Context, name string, put P, etag string) error
+	Put    func(object *T) *P
+	Config func(put *P) *api.ConfigMap
+}
+
+// Change reads an object, changes it, and writes it back.
+func (k Kind[T, P]) Change(ctx context.Context, name string, change func(put *P) error) error {
+	object, etag, err := k.Read(ctx, name)
+	if err != nil {
+		return err
+	}
+	put := k.Put(&object)
+	if config := k.Config(put); *config == nil {
+		*config = api.ConfigMap{}
+	}
+	if err := change(put); err != nil {
+		return err
+	}
+	return k.Update(ctx, name, *put, etag)
+}
+
+func (k Kind[T, P]) set(ctx context.Context, name string, values api.ConfigMap, isProperty *bool) error {
+	return k.Change(ctx, name, func(put *P) error {
+		if *isProperty {
+			return SetProperties(put, values)
+		}
+		return SetKeys(*k.Config(put), values)
+	})
+}
+
+func propertyFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().BoolP("property", "p", false, "a property of the object, such as description, instead of a key")
+}
+
+// NewKeySet returns the command that sets keys of an object.
+func NewKeySet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "set " + k.Arg + " KEY=VALUE...", Short: "Set configuration keys",
+		Example: fmt.Sprintf("  cuib %s set %s", k.Command, k.Pair),
+		Args:    Needs(2, -1), ValidArgsFunction: e.Complete(k.Names, k.Keys, None),
+	}
+	isProperty := propertyFlag(cmd)
+	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
+		values, err := e.Settings(args[1:])
+		if err != nil {
+			return err
+		}
+		return k.set(cmd.Context(), args[0], values, isProperty)
+	})
+	return cmd
+}
+
+// NewKeyUnset returns the command that unsets a key of an object.
+func NewKeyUnset[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "unset " + k.Arg + " KEY", Short: "Unset a configuration key",
+		Example: fmt.Sprintf("  cuib %s unset %s", k.Command, keyOf(k.Pair)),
+		Args:    Needs(2, 2), ValidArgsFunction: e.Complete(k.Names, k.Keys, None),
+	}
+	isProperty := propertyFlag(cmd)
+	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
+		return k.set(cmd.Context(), args[0], api.ConfigMap{args[1]: ""}, isProperty)
+	})
+	return cmd
+}
+
+// NewKeyGet returns the command that shows the value of a key of an object.
+func NewKeyGet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "get " + k.Arg + " KEY", Short: "Show the value of a configuration key",
+		Example: fmt.Sprintf("  cuib %s get %s", k.Command, keyOf(k.Pair)),
+		Args:    Needs(2, 2), ValidArgsFunction: e.Complete(k.Names, k.Keys, None),
+	}
+	isProperty := propertyFlag(cmd)
+	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
+		object, _, err := k.Read(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		value := (*k.Config(k.Put(&object)))[args[1]]
+		if *isProperty {
+			if value, err = Property(object, args[1]); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintln(e.Out, value)
+		return nil
+	})
+	return cmd
+}
+
+// NewEdit returns the command that edits an object as YAML.
+func NewEdit[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
+	one := objectOf(k.Pair)
+	return &cobra.Command{
+		Use: "edit " + k.Arg, Short: "Edit as YAML",
+		Long:    "Edit as YAML in $EDITOR. YAML on the standard input is taken instead.",
+		Example: fmt.Sprintf("  cuib %[1]s edit %[2]s\n  cuib %[1]s edit %[2]s < %[2]s.yaml", k.Command, one),
+		Args:    Needs(1, 1), ValidArgsFunction: e.Complete(k.Names, None),
+		RunE: Named(1, func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			return e.Edit(ctx, Edit{
+				Help: EditHelp,
+				Read: func() (any, string, error) {
+					object, etag, err := k.Read(ctx, args[0])
+					return object, etag, err
+				},
+				Write: func(text []byte, etag string) error {
+					var put P
+					if err := output.ParseYAMLPart(text, &put); err != nil {
+						return err
+					}
+					return k.Update(ctx, args[0], put, etag)
+				},
+			})
+		}),
+	}
+}
+
+// NewShow returns the command that shows all of an object.
+func NewShow[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
+	one := objectOf(k.Pair)
+	return ShowCommand(e, Use(k.Arg, "an object", fmt.Sprintf("  cuib %s show %s", k.Command, one)), k.Names, k.Read)
+}
+
+// keyOf cuts the value off.
+func keyOf(pair string) string {
+	before, _, _ := strings.Cut(pair, "=")
+	return before
+}
+
+// objectOf cuts KEY=VALUE off.
+func objectOf(pair string) string {
+	object, _, _ := strings.Cut(pair, " ")
+	return object
+}
+
+// A Lister is a command that lists objects of one kind.
+type Lister[T any] struct {
+	What    string // Plural.
+	Columns []output.Column[T]
+	Usual   string // Columns.
+	Example string
+	Read    func(ctx context.Context) ([]T, error)
+}
+
+// ListCommand returns the command that lists objects.
+func ListCommand[T any](e *Env, l Lister[T]) *cobra.Command {
+	var v ListView
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List " + l.What,
+		Long:    "List " + l.What + ". Columns:\n\n" + output.Describe(l.Columns),
+		Example: l.Example,
+		Args:    Needs(0, 1), ValidArgsFunction: e.Complete(None),
+		RunE: Named(-1, func(cmd *cobra.Command, _ []string) error {
+			all, err := l.Read(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return Show(e, v, l.Columns, all)
+		}),
+	}
+	v.Flags(cmd, l.Usual)
+	cmd.Flags().Bool("all-projects", false, "accepted: there is one project")
+	return cmd
+}
+
+// ShowCommand returns the command that shows all of one object.
+func ShowCommand[T any](e *Env, u Usage, names Completer, read func(ctx context.Context, name string) (T, string, error)) *cobra.Command {
+	var v ObjectView
+	cmd := &cobra.Command{
+		Use: "show " + u.arg, Short: "Show all of " + u.one, Example: u.example,
+		Args: Needs(1, 1), ValidArgsFunction: e.Complete(names, None),
+		RunE: Named(1, func(cmd *cobra.Command, args []string) error {
+			object, _, err := read(cmd.Context(), args[0])
+			return v.Show(e, object, err)
+		}),
+	}
+	v.Flags(cmd)
+	return cmd
+}
+
+// Usage is the help of a command that shows an object.
+type Usage struct {
+	arg, one, example string
+}
+
+// Use returns the help of a command for one object.
+func Use(arg, one, example string) Usage { return Usage{arg, one, example} }
+
+// DeleteCommand returns the command that deletes objects of a kind.
+func (e *Env) DeleteCommand(kind string, u Usage, names Completer, remove func(ctx context.Context, name string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete " + u.arg + "...", Aliases: []string{"rm"}, Short: "Delete " + u.one, Example: u.example,
+		Args: Needs(1, -1), ValidArgsFunction: e.Complete(names),
+		RunE: Named(-1, func(cmd *cobra.Command, args []string) error {
+			for _, name := range args {
+				if err := remove(cmd.Context(), name); err != nil {
+					return err
+				}
+				e.Say("%s %s deleted", kind, name)
+			}
+			return nil
+		}),
+	}
+}
+
+// ImageAliases returns aliases as a request has them.
+func ImageAliases(names []string) []api.ImageAlias {
+	var out []api.ImageAlias
+	for _, name := range names {
+		out = append(out, api.ImageAlias{Name: name})
+	}
+	return out
+}
+
+// FreeAliases deletes those aliases that exist.
+func (e *Env) FreeAliases(ctx context.Context, names []string) error {
+	for _, name := range names {
+		if err := e.Client().DeleteImageAlias(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// MergeKeys returns base with more in it.
+func MergeKeys(base, more api.ConfigMap) api.ConfigMap {
+	out := api.ConfigMap{}
+	maps.Copy(out, base)
+	maps.Copy(out, more)
+	return out
+}
+
+// CreateConfig reads what an object is created with: YAML from the standard
+// input into put, and arguments KEY=VALUE.
+func (e *Env) CreateConfig(args []string, put any) (api.ConfigMap, error) {
+	text, err := e.Piped()
+	if err != nil {
+		return nil, err
+	}
+	if err := output.ParseYAMLPart(text, put); err != nil {
+		return nil, err
+	}
+	return Pairs(args)
+}
