@@ -21,14 +21,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int open_beneath(const char *path, int flags)
+static int open_beneath(int dir, const char *path, int flags)
 {
 	struct open_how how = {
 		.flags = (unsigned long long)(flags | O_CLOEXEC),
 		.resolve = RESOLVE_NO_MAGICLINKS,
 	};
 
-	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+	return (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
 }
 
 static bool shares_user_namespace(void)
@@ -60,20 +60,24 @@ static void enter_mounts(void)
  * before, and returns the rest of the path. */
 static char *parent_of(char *path)
 {
-	char *last = strrchr(path, '/');
+	char *name = path + 1;
+	int dir = open_beneath(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
 
-	for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+	for (char *slash; dir >= 0 && (slash = strchr(name, '/')) != NULL; name = slash + 1) {
 		*slash = 0;
-		if (mkdir(path, 0755) < 0 && errno != EEXIST && errno != EROFS)
+		if (mkdirat(dir, name, 0755) < 0 && errno != EEXIST && errno != EROFS)
 			die("cannot make %s: %m", path);
+		int next = open_beneath(dir, name, O_PATH | O_DIRECTORY);
+		if (next < 0)
+			die("cannot enter %s: %m", path);
+		close(dir);
+		dir = next;
 		*slash = '/';
 	}
-	*last = 0;
-	int dir = open_beneath(last == path ? "/" : path, O_PATH | O_DIRECTORY);
 	if (dir < 0 || fchdir(dir) < 0)
-		die("cannot enter %s: %m", path);
+		die("cannot enter the directory of %s: %m", path);
 	close(dir);
-	return last + 1;
+	return name;
 }
 
 /* make_place makes something to mount on. */
@@ -110,7 +114,7 @@ int mount_inside(int argc, char **argv)
 	enter_mounts();
 	char *name = parent_of(argv[4]);
 	make_place(name, S_ISDIR(st.st_mode));
-	int target = open_beneath(name, O_PATH);
+	int target = open_beneath(AT_FDCWD, name, O_PATH);
 	if (target < 0)
 		die("cannot open the target: %m");
 	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)

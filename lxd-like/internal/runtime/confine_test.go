@@ -71,6 +71,7 @@ func runDebian(t *testing.T, suite string) {
 	t.Helper()
 	r, s := newRuntime(t), newSpec(t)
 	s.Root = debian(t, suite)
+	s.Nesting = true
 	exits := start(t, r, s)
 	var state string
 	eventually(t, "a system that runs", func() bool {
@@ -84,6 +85,7 @@ func runDebian(t *testing.T, suite string) {
 	if got := sh(t, r, s.Name, "systemd-detect-virt; cat /proc/1/comm"); got != "lxc\nsystemd" {
 		t.Errorf("%q", got)
 	}
+	sh(t, r, s.Name, "unshare --user --map-root-user --net --pid --fork --mount --mount-proc mount -t sysfs none /sys")
 	reboot(t, r, s.Name)
 	if err := r.Shutdown(t.Context(), s.Name); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 func TestStartExecKill(t *testing.T) {
 	r, s := newRuntime(t), newSpec(t)
+	s.Env["LINES"] = "\"one\n two\" "
 	exits := start(t, r, s)
 	running, err := r.Get(s.Name)
 	if err != nil || running.PID == 0 || running.Frozen {
@@ -25,6 +26,9 @@ func TestStartExecKill(t *testing.T) {
 	res := run(t, r, s.Name, "", runtime.Exec{Args: []string{"sh", "-c", "echo $GREETING; id -u; cat /proc/1/comm; hostname; exit 3"}})
 	if res.status != 3 || res.out != "good day\n0\ninit\n"+s.Name+"\n" || res.errOut != "" {
 		t.Errorf("%+v", res)
+	}
+	if got := sh(t, r, s.Name, "cat /proc/1/environ"); !strings.Contains(got, "\x00LINES=\"one\n two\" \x00") {
+		t.Errorf("%q", got)
 	}
 	if err := r.Kill(t.Context(), s.Name); err != nil {
 		t.Fatal(err)
