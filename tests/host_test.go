@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -83,7 +84,8 @@ type host struct {
 	daemon *exec.Cmd
 }
 
-var hosts int
+// hosts counts the hosts, which tests make at the same time.
+var hosts atomic.Int64
 
 // newDir makes a state directory that others than root can pass through, as
 // /var/lib/cuib is.
@@ -96,12 +98,11 @@ func newDir() (string, error) {
 }
 
 func newHost(work string) (*host, error) {
-	hosts++
 	dir, err := newDir()
 	if err != nil {
 		return nil, err
 	}
-	h := &host{work: work, dir: dir, ns: fmt.Sprintf("cuibt%d-%d", os.Getpid(), hosts)}
+	h := &host{work: work, dir: dir, ns: fmt.Sprintf("cuibt%d-%d", os.Getpid(), hosts.Add(1))}
 	log, err := os.Create(filepath.Join(work, "cuibd.log"))
 	if err != nil {
 		return nil, err
