@@ -80,6 +80,7 @@ type model struct {
 	known map[string]*modelInstance
 
 	inFlight     string // The instance that the last request, which got no answer, was about.
+	unsure       bool   // Whether that runs: the daemon may be about to start it.
 	acknowledged int
 	failed       error // An answer that there should not have been.
 }
@@ -100,6 +101,13 @@ func newModel(prefix string, seed uint64) *model {
 
 // load makes changes until the daemon is gone.
 func (m *model) load(api *apiClient) {
+	if m.unsure {
+		// It runs already or does after this. Whatever the answer is.
+		if err := api.setState(m.inFlight, "start"); errors.Is(err, errGone) {
+			return
+		}
+		m.known[m.inFlight].running, m.unsure = true, false
+	}
 	m.inFlight = ""
 	for {
 		name := m.names[m.rnd.IntN(len(m.names))]
@@ -179,7 +187,11 @@ func (m *model) check(all map[string]apiInstance) error {
 		got, have := all[name]
 		want := m.known[name]
 		if name == m.inFlight {
-			m.adopt(name, got, have)
+			m.unsure = have
+			delete(m.known, name)
+			if have {
+				m.known[name] = &modelInstance{value: got.Config["user.value"], snapshots: snapshotNames(got)}
+			}
 			continue
 		}
 		if have != (want != nil) {
@@ -199,14 +211,6 @@ func (m *model) check(all map[string]apiInstance) error {
 		}
 	}
 	return nil
-}
-
-func (m *model) adopt(name string, got apiInstance, have bool) {
-	if !have {
-		delete(m.known, name)
-		return
-	}
-	m.known[name] = &modelInstance{got.Status == "Running", got.Config["user.value"], snapshotNames(got)}
 }
 
 func snapshotNames(in apiInstance) []string {

@@ -29,7 +29,7 @@ func runMain(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	for _, args := range [][]string{
 		{"go", "build", "-race", "-o", dir + "/cuibd", "../lxd-like/cuibd"},
 		{"go", "build", "-o", dir + "/cuib", "../client/cmd/cuib"},
@@ -115,9 +115,11 @@ func newHost(work string) (*host, error) {
 		{"mount", "--bind", holder, holder},
 		{"mount", "--make-private", holder},
 		{"touch", holder + "/mnt"},
-		{"nsenter", "--net=/run/netns/" + h.ns, "unshare", "--mount=" + holder + "/mnt", "--propagation", "private", "sh", "-ec",
-			"mkdir " + holder + "/cgroup; mount --rbind /sys/fs/cgroup " + holder + "/cgroup; mount -t sysfs sysfs /sys;" +
-				" mount --rbind " + holder + "/cgroup /sys/fs/cgroup; umount -l " + holder},
+		{
+			"nsenter", "--net=/run/netns/" + h.ns, "unshare", "--mount=" + holder + "/mnt", "--propagation", "private", "sh", "-ec",
+			"mkdir " + holder + "/cgroup; mount --rbind /sys/fs/cgroup " + holder + "/cgroup; mount -t sysfs none /sys;" +
+				" mount --rbind " + holder + "/cgroup /sys/fs/cgroup; umount -l " + holder,
+		},
 		{"ip", "-n", h.ns, "link", "set", "lo", "up"},
 		{"ip", "-n", h.ns, "link", "add", "up0", "type", "veth", "peer", "name", "up1"},
 		{"ip", "-n", h.ns, "addr", "add", "198.51.100.2/24", "dev", "up0"},
@@ -177,7 +179,7 @@ func (h *host) start() error {
 	return fmt.Errorf("the daemon does not answer:\n%s", h.logs())
 }
 
-// stop ends the daemon with sig and waits for its end. What it runs runs on.
+// stop ends the daemon with sig and waits for its end. Its instances go on.
 func (h *host) stop(sig syscall.Signal) error {
 	if h.daemon == nil {
 		return errors.New("the daemon does not run")

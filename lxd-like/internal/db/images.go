@@ -82,7 +82,7 @@ func AddImage(ctx context.Context, tx *Tx, i *Image) (err error) {
 		asJSON{&i.Properties}, asJSON{&i.Profiles}, i.Source, string(i.Status),
 		asTime{&i.Created}, asTime{&i.Expires}, asTime{&i.Uploaded}, asTime{&i.LastUsed})
 	if errs.Is(err, errs.Conflict) {
-		return errs.Conflictf("Image with same fingerprint already exists") //nolint:staticcheck // Clients of the peers know this text.
+		return errs.Conflictf("Image with same fingerprint already exists")
 	}
 	return err
 }
