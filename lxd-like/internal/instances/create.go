@@ -254,7 +254,12 @@ func (s *Service) fill(ctx context.Context, in *instance, how creation, u *undo.
 	if err != nil {
 		return err
 	}
-	u.Push("delete the root volume", func(ctx context.Context) error { return deleteVolumes(ctx, d, in.Name) })
+	u.Push("delete the root volume", func(ctx context.Context) error {
+		if err := s.removeSnapshots(ctx, d, in); err != nil {
+			return err
+		}
+		return deleteVolumes(ctx, d, in.Name)
+	})
 
 	if err := how.src.fill(ctx, d, in, how.op); err != nil {
 		return err

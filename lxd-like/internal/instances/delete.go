@@ -150,11 +150,15 @@ func (s *Service) removeSnapshots(ctx context.Context, d storage.Driver, in *ins
 // deleteVolumes deletes the volume of an instance and what a rebuild can have
 // left beside it.
 func deleteVolumes(ctx context.Context, d storage.Driver, name string) error {
-	for _, name := range []string{name + rebuildNew, name + rebuildOld, name} {
-		v := storage.Volume{Kind: storage.Instance, Name: name}
-		if err := deleteVolume(ctx, d, v); err != nil {
+	for _, beside := range []string{name + rebuildNew, name + rebuildOld} { // They are never mounted for long.
+		v := storage.Volume{Kind: storage.Instance, Name: beside}
+		if err := d.Delete(ctx, v); err != nil {
 			return fmt.Errorf("delete %s: %w", v, err)
 		}
+	}
+	v := storage.Volume{Kind: storage.Instance, Name: name}
+	if err := deleteVolume(ctx, d, v); err != nil {
+		return fmt.Errorf("delete %s: %w", v, err)
 	}
 	return nil
 }

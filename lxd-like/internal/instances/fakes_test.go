@@ -424,7 +424,7 @@ type fakeRuntime struct {
 	deaf    bool                    // Guests do not hear when they are to shut down.
 	log     []string                // Which guests were told to end, in order.
 	away    map[string]runtime.Exit // What ended while no daemon ran.
-	dying   string // A container that ends while the next daemon looks for it.
+	dying   string                  // A container that ends while the next daemon looks for it.
 	exits   sync.WaitGroup
 
 	told chan string // Takes a name when its guest was told to shut down, if not nil.

@@ -1,6 +1,8 @@
 package instances_test
 
 import (
+	"database/sql"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -108,7 +110,7 @@ func changes() map[string]change {
 			},
 		},
 		"copy": {
-			prepare: func(w *world) { w.create("c1", true); w.snapshot("s1") },
+			prepare: func(w *world) { w.create("c1", true); w.snapshot("s1"); w.snapshot("s2") },
 			act: func(w *world) (ops.Job, error) {
 				return w.svc.Create(w.tb.Context(), api.InstancesPost{Name: "c2", Source: api.InstanceSource{Type: "copy", Source: "c1"}})
 			},
@@ -287,6 +289,47 @@ func TestCrashesAnywhere(t *testing.T) {
 				if strings.Contains(after, "pending") {
 					t.Fatalf("a crash at call %d left something half made:\n%s", n, after)
 				}
+			}
+		})
+	}
+}
+
+// TestDatabaseFails fails the write that each change ends with.
+func TestDatabaseFails(t *testing.T) {
+	t.Parallel()
+	for name, trigger := range map[string]string{
+		"create":                  "UPDATE OF status ON instances",
+		"start":                   "UPDATE OF last_used ON instances",
+		"rename":                  "UPDATE OF name ON instances",
+		"copy":                    "UPDATE OF status ON instances",
+		"create snapshot":         "UPDATE OF status ON snapshots",
+		"rename snapshot":         "UPDATE OF name ON snapshots",
+		"add and change devices":  "UPDATE OF architecture ON instances",
+		"update a profile":        "UPDATE ON profiles",
+		"create, before the rest": "INSERT ON instances",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			name, _, _ := strings.Cut(name, ", before")
+			c := changes()[name]
+			w := newWorld(t)
+			c.prepare(w)
+			before := w.dump()
+			conn, err := sql.Open("sqlite3", filepath.Join(w.dir, "cuib.db"))
+			must(t, err)
+			t.Cleanup(func() { must(t, conn.Close()) })
+			_, err = conn.ExecContext(t.Context(), "CREATE TRIGGER t BEFORE "+trigger+" BEGIN SELECT RAISE(ABORT, 'boom'); END")
+			must(t, err)
+			_, err = w.do(c.act(w))
+			if err == nil || !strings.Contains(err.Error(), "boom") || strings.Contains(err.Error(), "undo") {
+				t.Errorf("got %v, want the failure alone", err)
+			}
+			w.rt.exits.Wait()
+			if after := w.dump(); after != before && (c.onward == nil || !c.onward(w, after)) {
+				t.Errorf("it left something:\n%s\nbefore:\n%s", after, before)
+			}
+			if len(w.pool.Mounted()) > strings.Count(before, "running") {
+				t.Errorf("it left mounts: %v", w.pool.Mounted())
 			}
 		})
 	}

@@ -276,6 +276,9 @@ func (f *fromCopy) prepare(_ context.Context, in *instance, _ *ops.Op) error {
 }
 
 func (f *fromCopy) fill(ctx context.Context, d storage.Driver, in *instance, _ *ops.Op) error {
+	if err := f.recordSnapshots(ctx, in.Name); err != nil {
+		return err
+	}
 	from := storage.Volume{Kind: storage.Instance, Name: f.from, Snapshot: f.snapshot}
 	clone := func() error { return d.Clone(ctx, in.volume(), from) }
 	if f.snapshot == "" {
@@ -285,22 +288,29 @@ func (f *fromCopy) fill(ctx context.Context, d storage.Driver, in *instance, _ *
 		return fmt.Errorf("copy %s: %w", from, err)
 	}
 	for _, snap := range f.snapshots {
-		if err := f.s.copySnapshot(ctx, d, in, snap); err != nil {
-			return fmt.Errorf("copy snapshot %q: %w", snap.Name, err)
+		from := storage.Volume{Kind: storage.Instance, Name: f.from, Snapshot: snap.Name}
+		if err := d.Clone(ctx, in.snapshotVolume(snap.Name), from); err != nil {
+			return fmt.Errorf("copy %s: %w", from, err)
 		}
 	}
 	return nil
 }
 
-// copySnapshot gives the new instance a copy of a snapshot. Its record goes
-// with that of the instance if something fails.
-func (s *Service) copySnapshot(ctx context.Context, d storage.Driver, in *instance, snap db.Snapshot) error {
-	from := storage.Volume{Kind: storage.Instance, Name: snap.Instance, Snapshot: snap.Name}
-	if err := d.Clone(ctx, in.snapshotVolume(snap.Name), from); err != nil {
-		return err
+// recordSnapshots adds the records of the snapshots to be. While that of the
+// instance is pending they are too.
+func (f *fromCopy) recordSnapshots(ctx context.Context, name string) error {
+	if len(f.snapshots) == 0 {
+		return nil
 	}
-	snap.Instance, snap.ID = in.Name, 0
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.AddSnapshot(ctx, tx, &snap) })
+	return f.s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		for _, snap := range f.snapshots {
+			snap.Instance, snap.ID = name, 0
+			if err := db.AddSnapshot(ctx, tx, &snap); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // limitSize gives the root volume the size that the root disk has.
