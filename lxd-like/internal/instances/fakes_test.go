@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -15,13 +14,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
-	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -413,202 +410,6 @@ func (i *fakeImages) Volume(ctx context.Context, fingerprint, _ string, _ *ops.O
 		os.WriteFile(filepath.Join(dir, "templates", "hostname.tpl"), []byte("{{ container.name }}\n"), 0o600),
 		os.WriteFile(filepath.Join(dir, "metadata.yaml"), []byte(meta), 0o600),
 		i.w.pool.Unmount(ctx, v))
-}
-
-// fakeRuntime runs containers in name only. They outlive services.
-type fakeRuntime struct {
-	w *world
-
-	mu      sync.Mutex // Guards what follows.
-	running map[string]*container
-	deaf    bool                    // Guests do not hear when they are to shut down.
-	log     []string                // Which guests were told to end, in order.
-	away    map[string]runtime.Exit // What ended while no daemon ran.
-	dying   string                  // A container that ends while the next daemon looks for it.
-	exits   sync.WaitGroup
-
-	told chan string // Takes a name when its guest was told to shut down, if not nil.
-}
-
-type container struct {
-	spec   runtime.Spec
-	frozen bool
-	onExit func(runtime.Exit)
-}
-
-func (c *container) parts() string {
-	var all []string
-	for _, m := range c.spec.Mounts {
-		all = append(all, m.Target)
-	}
-	for _, n := range c.spec.NICs {
-		all = append(all, n.Name+"="+n.HostName)
-	}
-	for _, n := range c.spec.Nodes {
-		all = append(all, n.Path)
-	}
-	slices.Sort(all)
-	return strings.Join(all, " ")
-}
-
-func (r *fakeRuntime) find(name string) (*container, error) {
-	c := r.running[name]
-	if c == nil {
-		return nil, errs.NotFoundf("instance %q is not running", name)
-	}
-	return c, nil
-}
-
-// with calls fn with a running container, after a tick.
-func (r *fakeRuntime) with(name string, fn func(*container)) error {
-	if err := r.w.tick("runtime"); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, err := r.find(name)
-	if err == nil {
-		fn(c)
-	}
-	return err
-}
-
-func (r *fakeRuntime) Start(_ context.Context, spec runtime.Spec, onExit func(runtime.Exit)) (runtime.Running, error) {
-	if err := r.w.tick("Start"); err != nil {
-		return runtime.Running{}, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.running[spec.Name] != nil {
-		return runtime.Running{}, errs.Conflictf("it runs")
-	}
-	r.running[spec.Name] = &container{spec: spec, onExit: onExit}
-	return runtime.Running{Name: spec.Name, PID: 1}, nil
-}
-
-func (r *fakeRuntime) Recover(_ context.Context, onExit func(string, runtime.Exit)) ([]runtime.Running, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []runtime.Running
-	for name, c := range r.running {
-		c.onExit = func(e runtime.Exit) { onExit(name, e) }
-		out = append(out, runtime.Running{Name: name})
-	}
-	if c := r.running[r.dying]; c != nil {
-		delete(r.running, r.dying)
-		c.onExit(runtime.Exit{Status: 130})
-	}
-	for name, e := range r.away {
-		out = append(out, runtime.Running{Name: name, Ended: &e})
-	}
-	r.away = nil
-	return out, nil
-}
-
-func (r *fakeRuntime) Get(name string) (runtime.Running, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c, err := r.find(name)
-	if err != nil {
-		return runtime.Running{}, err
-	}
-	return runtime.Running{Name: name, PID: 1, Frozen: c.frozen, StartedAt: time.Unix(1, 0)}, nil
-}
-
-// exit ends a container, as its guest would.
-func (r *fakeRuntime) exit(name string, e runtime.Exit) {
-	r.mu.Lock()
-	c := r.running[name]
-	delete(r.running, name)
-	r.mu.Unlock()
-	if c != nil {
-		r.exits.Go(func() { c.onExit(e) })
-	}
-}
-
-func (r *fakeRuntime) Shutdown(_ context.Context, name string) error {
-	if err := r.with(name, func(*container) { r.log = append(r.log, "shut down "+name) }); err != nil {
-		return err
-	}
-	if r.told != nil {
-		r.told <- name
-	}
-	if !r.deaf {
-		r.exit(name, runtime.Exit{Status: 130})
-	}
-	return nil
-}
-
-func (r *fakeRuntime) Reboot(context.Context, string) error { return nil }
-
-func (r *fakeRuntime) Kill(_ context.Context, name string) error {
-	if err := r.with(name, func(*container) { r.log = append(r.log, "kill "+name) }); err != nil {
-		return err
-	}
-	r.exit(name, runtime.Exit{Status: 137})
-	return nil
-}
-
-func (r *fakeRuntime) Wait(context.Context, string) error { return nil }
-
-func (r *fakeRuntime) Freeze(_ context.Context, name string) error {
-	return r.with(name, func(c *container) { c.frozen = true })
-}
-
-func (r *fakeRuntime) Thaw(_ context.Context, name string) error {
-	return r.with(name, func(c *container) { c.frozen = false })
-}
-
-func (r *fakeRuntime) SetLimits(_ context.Context, name string, l runtime.Limits) error {
-	return r.with(name, func(c *container) { c.spec.Limits = l })
-}
-
-func (r *fakeRuntime) AddMount(_ context.Context, name string, m runtime.Mount) error {
-	return r.with(name, func(c *container) { c.spec.Mounts = append(c.spec.Mounts, m) })
-}
-
-func (r *fakeRuntime) RemoveMount(_ context.Context, name, target string) error {
-	return r.with(name, func(c *container) {
-		c.spec.Mounts = slices.DeleteFunc(c.spec.Mounts, func(m runtime.Mount) bool { return m.Target == target })
-	})
-}
-
-func (r *fakeRuntime) AddNode(_ context.Context, name string, n runtime.Node) error {
-	return r.with(name, func(c *container) { c.spec.Nodes = append(c.spec.Nodes, n) })
-}
-
-func (r *fakeRuntime) RemoveNode(_ context.Context, name string, n runtime.Node) error {
-	return r.with(name, func(c *container) {
-		c.spec.Nodes = slices.DeleteFunc(c.spec.Nodes, func(o runtime.Node) bool { return o.Path == n.Path })
-	})
-}
-
-func (r *fakeRuntime) AddNIC(_ context.Context, name string, n runtime.NIC) error {
-	return r.with(name, func(c *container) { c.spec.NICs = append(c.spec.NICs, n) })
-}
-
-func (r *fakeRuntime) RemoveNIC(_ context.Context, name string, n runtime.NIC) error {
-	return r.with(name, func(c *container) {
-		c.spec.NICs = slices.DeleteFunc(c.spec.NICs, func(o runtime.NIC) bool { return o.Name == n.Name })
-	})
-}
-
-func (r *fakeRuntime) Root(string) (*os.File, error) { return nil, errs.NotFoundf("none") }
-
-func (r *fakeRuntime) Exec(context.Context, string, runtime.Exec) (*runtime.Process, error) {
-	return nil, errBoom
-}
-
-func (r *fakeRuntime) Console(context.Context, string) (*runtime.Console, error) {
-	return nil, errBoom
-}
-
-func (r *fakeRuntime) ConsoleLog(string) (io.ReadCloser, error) { return nil, errBoom }
-func (r *fakeRuntime) ClearConsoleLog(string) error             { return errBoom }
-func (r *fakeRuntime) Usage(string) (runtime.Usage, error)      { return runtime.Usage{}, nil }
-
-func (r *fakeRuntime) Interfaces(string) (map[string]runtime.Interface, error) {
-	return map[string]runtime.Interface{}, nil
 }
 
 // job makes a job of a call that is none.
