@@ -258,6 +258,12 @@ func (f *FS) apply(fd int, attr File) error {
 	if err != nil {
 		return err
 	}
+	if uid < 0 && gid < 0 && attr.Mode < 0 && attr.Modified.IsZero() {
+		return nil
+	}
+	if err := notKernels(fd); err != nil {
+		return err
+	}
 	if uid >= 0 || gid >= 0 {
 		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 // asGuest runs fn as the guest's root makes files: with its ids, which the
 // mapped mounts demand, and not beyond the size limits of the file system.
 // The thread keeps the daemon's other capabilities.
-func (f *FS) asGuest(fn func() error) error {
+func (f *FS) asGuest(fn func() error) (err error) {
 	uid, okUser := f.ids.ToHost(idmap.User, 0)
 	gid, okGroup := f.ids.ToHost(idmap.Group, 0)
 	if !okUser || !okGroup {
@@ -22,15 +22,18 @@ func (f *FS) asGuest(fn func() error) error {
 	}
 	runtime.LockOSThread()
 	back, err := become(int(uid), int(gid))
-	if err == nil {
-		err = fn()
+	defer func() { // Also when fn panics: its goroutine may go on.
+		if berr := back(); berr != nil {
+			// The goroutine takes the thread with it when it ends.
+			err = errors.Join(err, fmt.Errorf("drop the ids of the guest: %w", berr))
+			return
+		}
+		runtime.UnlockOSThread()
+	}()
+	if err != nil {
+		return err
 	}
-	if berr := back(); berr != nil {
-		// The goroutine takes the thread with it when it ends.
-		return errors.Join(err, fmt.Errorf("drop the ids of the guest: %w", berr))
-	}
-	runtime.UnlockOSThread()
-	return err
+	return fn()
 }
 
 // become gives the thread the ids with which it makes files. It returns what

@@ -144,6 +144,12 @@ func (f *FS) open(name string, flags int) (*os.File, error) {
 	default:
 		return nil, errSpecial
 	}
+	// Of the kernel's own files those are read that everybody may read.
+	if flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0 || st.Mode&unix.S_IROTH == 0 {
+		if err := notKernels(fd); err != nil {
+			return nil, err
+		}
+	}
 	opened, err := retry(func() (int, error) { return unix.Open(procPath(fd), flags|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, err
@@ -213,7 +219,13 @@ func (f *FS) parent(name string) (fd int, base string, err error) {
 	}
 	dir, base := path.Split(name)
 	fd, err = f.find(dir, unix.O_DIRECTORY)
-	return fd, base, err
+	if err != nil {
+		return -1, "", err
+	}
+	if err := notKernels(fd); err != nil {
+		return -1, "", errors.Join(err, unix.Close(fd))
+	}
+	return fd, base, nil
 }
 
 func clean(name string) string { return path.Clean("/" + name) }
@@ -263,6 +275,7 @@ var kinds = map[error]struct {
 	unix.ENOSPC:       {errs.Unavailable, "no space left"},
 	unix.EDQUOT:       {errs.Unavailable, "no space left below the size limit"},
 	errSpecial:        {errs.Invalid, errSpecial.Error()},
+	errKernels:        {errs.Denied, errKernels.Error()},
 }
 
 // fail says what could not be done.
