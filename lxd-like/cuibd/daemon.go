@@ -119,6 +119,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Runtime: &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")},
 		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
+	d.images.Instances = d.instances // Each needs the other.
 	return d, nil
 }
 

@@ -1,5 +1,5 @@
 // Package archive unpacks the archives that images and backups come as: tar,
-// compressed or not, and squashfs.
+// compressed or not, and squashfs. It packs tars, too.
 //
 // What it unpacks comes from strangers. A tar is unpacked by this process,
 // which lets the kernel resolve each path below the target (package inroot):

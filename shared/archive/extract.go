@@ -305,6 +305,9 @@ func link(t target, h *tar.Header) error {
 	return err
 }
 
+// attrRecord begins the names of the records that hold extended attributes.
+const attrRecord = "SCHILY.xattr."
+
 // dress gives what was made its owner, mode, attributes and time, in the
 // order in which none of them undoes another.
 func dress(t target, h *tar.Header) error {
@@ -317,7 +320,7 @@ func dress(t target, h *tar.Header) error {
 		}
 	}
 	for key, value := range h.PAXRecords {
-		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		name, ok := strings.CutPrefix(key, attrRecord)
 		if !ok || !guestAttr(name) {
 			continue
 		}

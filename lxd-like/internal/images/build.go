@@ -44,15 +44,22 @@ var olderSuites = []string{"buster", "bullseye", "oldoldstable"}
 // build is.
 const buildProgress = "build_image_progress"
 
-// Make builds an image. To make one of an instance or of another server's
-// image is for versions to come.
+// Make makes an image: it builds one, or makes one of an instance or of a
+// snapshot. To make one of another server's image is for versions to come.
 func (s *Service) Make(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
 	if req.Source == nil {
 		return ops.Job{}, errs.Invalidf("source is missing")
 	}
-	if req.Source.Type != "build" {
-		return ops.Job{}, errs.Invalidf("source.type is %q: want build, or upload an image", req.Source.Type)
+	switch req.Source.Type {
+	case "build":
+		return s.makeBuild(ctx, req)
+	case "instance", "snapshot":
+		return s.publish(ctx, req)
 	}
+	return ops.Job{}, errs.Invalidf("source.type is %q: want build, instance or snapshot, or upload an image", req.Source.Type)
+}
+
+func (s *Service) makeBuild(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
 	if req.CompressionAlgorithm != "" && req.CompressionAlgorithm != "zstd" {
 		return ops.Job{}, errs.Invalidf("compression_algorithm is %q: images that are built have zstd", req.CompressionAlgorithm)
 	}

@@ -27,7 +27,7 @@ func TestMakeRefuses(t *testing.T) {
 		want string
 	}{
 		"no source":   {api.ImagesPost{}, errs.Invalid, "source"},
-		"instance":    {api.ImagesPost{Source: &api.ImagesPostSource{Type: "instance", Name: "c1"}}, errs.Invalid, `source.type is "instance": want build`},
+		"image":       {api.ImagesPost{Source: &api.ImagesPostSource{Type: "image", Name: "c1"}}, errs.Invalid, `source.type is "image": want build`},
 		"no name":     {api.ImagesPost{Source: build("")}, errs.Invalid, "source.name"},
 		"other":       {api.ImagesPost{Source: build("plan9:4")}, errs.Invalid, "plan9:4"},
 		"compression": {api.ImagesPost{Source: build("debian:sid"), CompressionAlgorithm: "lzma"}, errs.Invalid, "lzma"},

@@ -29,6 +29,9 @@ type Service struct {
 	Events *events.Hub
 	Log    *slog.Logger
 
+	// Instances are what images can be made of.
+	Instances instanceKeeper
+
 	// Apt is where the host's configuration of apt is, which says where the
 	// builder gets packages: /etc/apt if empty.
 	Apt string

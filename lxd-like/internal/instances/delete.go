@@ -30,7 +30,7 @@ func (s *Service) Delete(ctx context.Context, name string) (ops.Job, error) {
 		Run: func(ctx context.Context, _ *ops.Op) error {
 			unlock := s.locks.lock(name)
 			defer unlock()
-			if err := s.visits.end(ctx, name); err != nil {
+			if err := s.visits.endAll(ctx, name); err != nil {
 				return err
 			}
 			in, err := s.loadAny(ctx, name)
@@ -87,7 +87,7 @@ func (s *Service) remove(ctx context.Context, in *instance) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.visits.end(ctx, in.Name); err != nil {
+	if err := s.visits.endAll(ctx, in.Name); err != nil {
 		return err
 	}
 	if in.Status == db.Ready {

@@ -3,8 +3,11 @@ package instances
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +40,7 @@ func (s *Service) Files(ctx context.Context, name string) (*guestfs.FS, error) {
 		}
 		return nil, errs.Conflictf("instance %q is stopping", name)
 	}
-	v, err := s.visit(ctx, name)
+	v, err := s.visit(ctx, name, "")
 	if err != nil {
 		return nil, err
 	}
@@ -49,11 +52,21 @@ func (s *Service) Files(ctx context.Context, name string) (*guestfs.FS, error) {
 	return guestfs.New(root, nil, v.leave), nil
 }
 
-// visits are the volumes of instances that do not run, mounted for whom reads
-// or writes their files. The zero value is ready to use.
+// visits are the volumes of instances that do not run, and of snapshots,
+// mounted for whom reads or writes their files. The zero value is ready to
+// use.
 type visits struct {
-	mu   sync.Mutex // Guards open.
-	open map[string]*visit
+	mu   sync.Mutex        // Guards open.
+	open map[string]*visit // By [visitKey].
+}
+
+// visitKey names the volume of an instance or, if snapshot is not empty, that
+// of a snapshot.
+func visitKey(name, snapshot string) string {
+	if snapshot == "" {
+		return name
+	}
+	return name + "/" + snapshot
 }
 
 // A visit is a volume that is mounted as it is stored. It begins with the
@@ -69,10 +82,11 @@ type visit struct {
 	later func()        // What the timer calls.
 }
 
-// visit mounts the volume of an instance, whose lock is held, unless it is
-// mounted, and counts a user.
-func (s *Service) visit(ctx context.Context, name string) (*visit, error) {
-	if v := s.visits.get(name); v != nil {
+// visit mounts the volume of an instance, whose lock is held, or of a
+// snapshot of it, unless it is mounted, and counts a user.
+func (s *Service) visit(ctx context.Context, name, snapshot string) (*visit, error) {
+	key := visitKey(name, snapshot)
+	if v := s.visits.get(key); v != nil {
 		v.enter()
 		return v, nil
 	}
@@ -84,23 +98,24 @@ func (s *Service) visit(ctx context.Context, name string) (*visit, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := d.Mount(ctx, in.volume(), nil)
+	volume := in.snapshotVolume(snapshot)
+	dir, err := d.Mount(ctx, volume, nil)
 	if err != nil {
 		return nil, fmt.Errorf("mount the root disk: %w", err)
 	}
-	v := &visit{dir: dir, unmount: unmounter(d, in.volume())}
+	v := &visit{dir: dir, unmount: unmounter(d, volume)}
 	later := context.WithoutCancel(ctx)
 	v.later = func() {
 		unlock := s.locks.lock(name)
 		defer unlock()
-		if s.visits.get(name) == v && v.free() {
-			if err := s.visits.end(later, name); err != nil {
-				s.Logger.ErrorContext(later, "cannot unmount the root disk after the use of its files", "instance", name, "err", err)
+		if s.visits.get(key) == v && v.free() {
+			if err := s.visits.end(later, key); err != nil {
+				s.Logger.ErrorContext(later, "cannot unmount the root disk after the use of its files", "instance", key, "err", err)
 			}
 		}
 	}
 	v.enter()
-	s.visits.put(name, v)
+	s.visits.put(key, v)
 	return v, nil
 }
 
@@ -153,36 +168,59 @@ func (v *visit) wait(ctx context.Context) error {
 	}
 }
 
-func (v *visits) get(name string) *visit {
+func (v *visits) get(key string) *visit {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.open[name]
+	return v.open[key]
 }
 
-func (v *visits) put(name string, one *visit) {
+func (v *visits) put(key string, one *visit) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.open == nil {
 		v.open = map[string]*visit{}
 	}
-	v.open[name] = one
+	v.open[key] = one
 }
 
-// end ends the visit of an instance whose lock is held, for who needs the
-// volume alone. It does nothing if there is none.
-func (v *visits) end(ctx context.Context, name string) error {
-	one := v.get(name)
+// end ends the visit of an instance whose lock is held, or of a snapshot of
+// it, for who needs the volume alone. It does nothing if there is none.
+func (v *visits) end(ctx context.Context, key string) error {
+	one := v.get(key)
 	if one == nil {
 		return nil
 	}
 	if err := one.wait(ctx); err != nil {
-		return fmt.Errorf("instance %q is busy: %w", name, err)
+		return fmt.Errorf("%s is busy: %w", visited(key), err)
 	}
 	if err := one.unmount(ctx); err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	delete(v.open, name)
+	delete(v.open, key)
+	return nil
+}
+
+func visited(key string) string {
+	if name, snapshot, ok := strings.Cut(key, "/"); ok {
+		return fmt.Sprintf("snapshot %q of instance %q", snapshot, name)
+	}
+	return fmt.Sprintf("instance %q", key)
+}
+
+// endAll ends the visits of an instance and of all its snapshots.
+func (v *visits) endAll(ctx context.Context, name string) error {
+	v.mu.Lock()
+	keys := slices.Sorted(maps.Keys(v.open))
+	v.mu.Unlock()
+	for _, key := range keys {
+		if key != name && !strings.HasPrefix(key, name+"/") {
+			continue
+		}
+		if err := v.end(ctx, key); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -59,7 +59,7 @@ func (s *Service) inVolume(ctx context.Context, name string, fn func(in *instanc
 	defer unlock()
 	a := s.index.get(name)
 	if a == nil {
-		v, err := s.visit(ctx, name)
+		v, err := s.visit(ctx, name, "")
 		if err != nil {
 			return err
 		}

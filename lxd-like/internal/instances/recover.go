@@ -191,7 +191,13 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 			if err := s.forgetSnapshot(ctx, in.Name, snap.Name); err != nil {
 				return err
 			}
-		} else if !left.have[in.snapshotVolume(snap.Name)] {
+			continue
+		}
+		// The last daemon may have been reading it.
+		if err := d.Unmount(ctx, in.snapshotVolume(snap.Name)); err != nil {
+			return err
+		}
+		if !left.have[in.snapshotVolume(snap.Name)] {
 			missing = append(missing, snap.Name)
 		}
 	}

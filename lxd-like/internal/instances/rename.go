@@ -75,7 +75,7 @@ func (s *Service) rename(ctx context.Context, in *instance, to string) (err erro
 	if err != nil {
 		return err
 	}
-	if err := s.visits.end(ctx, in.Name); err != nil {
+	if err := s.visits.endAll(ctx, in.Name); err != nil {
 		return err
 	}
 	if err := s.patch(ctx, in, map[string]string{keyRenaming: to}); err != nil {

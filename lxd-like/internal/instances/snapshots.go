@@ -282,6 +282,9 @@ func (s *Service) renameSnapshot(ctx context.Context, in *instance, from, to str
 	if err != nil {
 		return err
 	}
+	if err := s.visits.end(ctx, visitKey(in.Name, from)); err != nil {
+		return err
+	}
 	if err := d.Rename(ctx, in.snapshotVolume(from), to); err != nil {
 		return err
 	}
@@ -350,6 +353,9 @@ func (s *Service) deleteSnapshot(ctx context.Context, in *instance, snapshot str
 
 	d, err := s.driver(ctx, in)
 	if err != nil {
+		return err
+	}
+	if err := s.visits.end(ctx, visitKey(in.Name, snapshot)); err != nil {
 		return err
 	}
 	if err := s.markSnapshot(ctx, in.Name, snapshot, db.Pending); err != nil {

@@ -32,6 +32,7 @@ var extensions = []string{
 	"file_get_symlink",
 	"file_symlinks",
 	"id_map",
+	"image_compression_algorithm",
 	"image_create_aliases",
 	"images_all_projects",
 	"instance_all_projects",

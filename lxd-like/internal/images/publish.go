@@ -1,0 +1,253 @@
+package images
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/archive"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/units"
+)
+
+// publishProgress is the key of an operation's metadata that says how far a
+// publication is. The peers have it too.
+const publishProgress = "create_image_from_container_pack_progress"
+
+// Stored is what there is on disk of an instance, or of a snapshot.
+type Stored struct {
+	Dir          string // It holds rootfs, and metadata.yaml and templates if there are.
+	Architecture string
+	Properties   map[string]string // Those of the image that it was made of.
+	Release      func()            // To be called when Dir is not used any more.
+}
+
+// An instanceKeeper is what images need of instances.
+type instanceKeeper interface {
+	// CheckStored checks that Stored could open something.
+	CheckStored(ctx context.Context, source string) error
+	// Stored opens an instance that does not run, or a snapshot: "c1" or
+	// "c1/snap0".
+	Stored(ctx context.Context, source string) (Stored, error)
+}
+
+// algorithms are the compression algorithms that images can have.
+var algorithms = map[string]archive.Format{
+	"none": archive.Tar, "gzip": archive.Gzip, "zstd": archive.Zstd, "xz": archive.Xz, "bzip2": archive.Bzip2,
+}
+
+// defaultAlgorithm is the one that is done soonest.
+const defaultAlgorithm = "zstd"
+
+// publish makes an image of an instance or of a snapshot.
+func (s *Service) publish(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
+	p, err := s.publication(req)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	if err := s.Instances.CheckStored(ctx, p.source); err != nil {
+		return ops.Job{}, err
+	}
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := checkPut(ctx, tx, &p.put); err != nil {
+			return err
+		}
+		return checkNew(ctx, tx, p.aliases, "")
+	})
+	if err != nil {
+		return ops.Job{}, err
+	}
+	return ops.Job{
+		Description: "Publishing " + req.Source.Type,
+		Resources:   map[string][]string{"instances": {"/1.0/instances/" + strings.Replace(p.source, "/", "/snapshots/", 1)}},
+		Cancelable:  true,
+		Run: func(ctx context.Context, op *ops.Op) error {
+			image, err := p.run(ctx, op)
+			if err != nil {
+				return fmt.Errorf("publish %s %q: %w", req.Source.Type, p.source, err)
+			}
+			for k, v := range result(image) {
+				op.SetMetadata(k, v)
+			}
+			return nil
+		},
+	}, nil
+}
+
+// A publication is an image that is to be made of an instance.
+type publication struct {
+	s        *Service
+	source   string // "c1" or "c1/snap0".
+	format   archive.Format
+	filename string
+	put      api.ImagePut
+	aliases  []api.ImageAlias
+}
+
+// publication reads a request.
+func (s *Service) publication(req api.ImagesPost) (*publication, error) {
+	src := req.Source
+	name, snapshot, slash := strings.Cut(src.Name, "/")
+	switch {
+	case src.Type == "instance" && (slash || name == ""):
+		return nil, errs.Invalidf("source.name is %q: want the name of an instance", src.Name)
+	case src.Type == "snapshot" && (name == "" || snapshot == ""):
+		return nil, errs.Invalidf("source.name is %q: want INSTANCE/SNAPSHOT", src.Name)
+	case src.Project != "" && src.Project != "default":
+		return nil, errs.NotFoundf("project %q not found", src.Project)
+	case req.Format != "" && req.Format != "unified":
+		return nil, errs.Newf(errs.Unsupported, "format is %q: images of instances are unified", req.Format)
+	}
+	algorithm := req.CompressionAlgorithm
+	if algorithm == "" {
+		algorithm = defaultAlgorithm
+	}
+	format, ok := algorithms[algorithm]
+	if !ok {
+		return nil, errs.Invalidf("compression_algorithm is %q: want one of %s", algorithm, strings.Join(slices.Sorted(maps.Keys(algorithms)), ", "))
+	}
+	p := &publication{s: s, source: src.Name, format: format, put: req.ImagePut, aliases: req.Aliases}
+	p.filename = req.Filename
+	if p.filename == "" {
+		p.filename = strings.ReplaceAll(src.Name, "/", "-") + string(format)
+	}
+	if strings.ContainsAny(p.filename, "/\x00") {
+		return nil, errs.Invalidf("filename is %q: want one without directories", req.Filename)
+	}
+	return p, nil
+}
+
+// run makes the image in a directory of its own and keeps it.
+func (p *publication) run(ctx context.Context, op *ops.Op) (_ db.Image, err error) {
+	in := &incoming{s: p.s, aliases: p.aliases, hash: sha256.New()}
+	in.image.Filename = p.filename
+	if err := in.begin(ctx, p.put); err != nil {
+		return db.Image{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(in.dir)) }()
+
+	meta, err := p.pack(ctx, in, op)
+	if err != nil {
+		return db.Image{}, diskFull(p.s.dir(), err)
+	}
+	in.describe(meta)
+	if err := in.identify(ctx, ""); err != nil {
+		return db.Image{}, err
+	}
+	return in.image, in.keep(ctx)
+}
+
+// pack writes the image's file. It has let go of the instance when it returns.
+func (p *publication) pack(ctx context.Context, in *incoming, op *ops.Op) (api.ImageMetadata, error) {
+	stored, err := p.s.Instances.Stored(ctx, p.source)
+	if err != nil {
+		return api.ImageMetadata{}, err
+	}
+	defer stored.Release()
+
+	meta, err := p.metadata(stored)
+	if err != nil {
+		return meta, err
+	}
+	plain, w := io.Pipe()
+	packed, err := archive.Compress(ctx, plain, p.format)
+	if err != nil {
+		return meta, err
+	}
+	failed := make(chan error, 1)
+	go func() {
+		err := packStored(ctx, &packMeter{w: w, op: op}, stored.Dir, meta)
+		_ = w.CloseWithError(err) // It never fails.
+		failed <- err
+	}()
+	err = in.add(ctx, "image", packed)
+	_ = plain.CloseWithError(err) // So that who packs does not wait for a reader. It never fails.
+	err = errors.Join(err, packed.Close())
+	// One of the two failed first, and made the other fail.
+	if cause := <-failed; cause != nil && (err == nil || errors.Is(err, cause)) {
+		return meta, cause
+	}
+	return meta, err
+}
+
+// metadata returns what the image is to say of itself: what the one that the
+// instance was made of says, with what the user says instead.
+func (p *publication) metadata(stored Stored) (api.ImageMetadata, error) {
+	var meta api.ImageMetadata
+	data, err := os.ReadFile(filepath.Join(stored.Dir, metadataFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return meta, err
+	}
+	if err := yaml.Unmarshal(data, &meta); err != nil {
+		return meta, errs.Newf(errs.Invalid, "metadata.yaml: %w", err)
+	}
+	properties := map[string]string{}
+	for _, some := range []map[string]string{meta.Properties, stored.Properties, p.put.Properties} {
+		maps.Copy(properties, some)
+	}
+	meta.Properties, meta.Architecture = properties, stored.Architecture
+	meta.CreationDate, meta.ExpiryDate = time.Now().Unix(), 0
+	if !p.put.ExpiresAt.IsZero() {
+		meta.ExpiryDate = p.put.ExpiresAt.Unix()
+	}
+	// Users can edit it, but what the image has must be fit to be imported.
+	text, err := formatMetadata(meta)
+	if err != nil {
+		return meta, err
+	}
+	return ParseMetadata(text)
+}
+
+// packStored writes the tar of a unified image.
+func packStored(ctx context.Context, w io.Writer, dir string, meta api.ImageMetadata) error {
+	text, err := formatMetadata(meta)
+	if err != nil {
+		return err
+	}
+	t := archive.NewPacker(ctx, w)
+	if err := t.File(metadataFile, text, time.Unix(meta.CreationDate, 0)); err != nil {
+		return err
+	}
+	err = t.Tree(filepath.Join(dir, templatesDir), templatesDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := t.Tree(filepath.Join(dir, rootfsDir), rootfsDir); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+// tellEvery is after how many bytes a publication says how far it is.
+const tellEvery = 16 << 20
+
+// A packMeter tells an operation how much was written to w.
+type packMeter struct {
+	w    io.Writer
+	op   *ops.Op
+	done int64
+}
+
+func (m *packMeter) Write(p []byte) (int, error) {
+	n, err := m.w.Write(p)
+	before := m.done / tellEvery
+	m.done += int64(n)
+	if m.op != nil && (m.done/tellEvery > before || m.done == int64(n)) {
+		m.op.SetMetadata(publishProgress, "Packing image: "+units.FormatBytes(m.done/tellEvery*tellEvery))
+	}
+	return n, err
+}
