@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/magic.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -238,6 +239,10 @@ static void enter(const struct guest *g, const struct request *r, int sock)
 {
 	if (!set_rlimits(r))
 		fail(sock, "set resource limits");
+	/* Who has a key ring has its keys, in whatever namespace: without this
+	 * the program has those of who started the daemon. */
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+		fail(sock, "leave the host's key ring");
 	if (setns(FD_INIT, g->namespaces) < 0)
 		fail(sock, "enter the container");
 	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)

@@ -1,28 +1,50 @@
 package runtime_test
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/testenv"
 )
 
 // The filter that programs get and the profile that init gets are two texts
-// for one thing.
+// for one thing. The host's keys are not found by either.
 func TestSystemCallsAreDenied(t *testing.T) {
 	r, s := newRuntime(t), newSpec(t)
+	giveKey(t)
 	testenv.Run(t, "cp", build(t)+"/calls", s.Root+"/bin/calls")
 	writeFile(t, s.Root+"/etc/rc", "calls >/tmp/init\n")
 	start(t, r, s)
-	const want = "kexec_load 1\nopen_by_handle_at 1\ninit_module 1\nfinit_module 1\ndelete_module 1\numount forced 13\numount 22\ngetpid 0\n"
+	const want = "kexec_load 1\nopen_by_handle_at 1\ninit_module 1\nfinit_module 1\ndelete_module 1\numount forced 13\numount 22\nkey 126\ngetpid 0\n"
 	if got := run(t, r, s.Name, "", runtime.Exec{Args: []string{"calls"}}); got.out != want {
 		t.Errorf("program: %+v", got)
 	}
 	eventually(t, "the same by init", func() bool { return sh(t, r, s.Name, "cat /tmp/init 2>/dev/null; true")+"\n" == want })
+}
+
+// giveKey gives this thread, which the test keeps, and so the helpers that it
+// starts, a key ring with a key in it.
+func giveKey(t *testing.T) {
+	t.Helper()
+	goruntime.LockOSThread() // For good: the thread ends with the test.
+	_, err := unix.KeyctlJoinSessionKeyring(t.Name())
+	if errors.Is(err, unix.ENOSYS) {
+		return
+	}
+	if err == nil {
+		_, err = unix.AddKey("user", "cuib-test", []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestLXCFS(t *testing.T) {

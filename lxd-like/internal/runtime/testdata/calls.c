@@ -1,7 +1,9 @@
-/* Tries system calls that no container may make, and prints what they say. */
+/* Tries system calls that no container may make, or that must not find what is
+ * the host's, and prints what they say. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
+#include <linux/keyctl.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,6 +22,7 @@ int main(void)
 	say("delete_module", syscall(SYS_delete_module, "x", 0));
 	say("umount forced", umount2("/bin", MNT_FORCE));
 	say("umount", umount2("/bin", 0));
+	say("key", syscall(SYS_keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, "user", "cuib-test", 0));
 	say("getpid", syscall(SYS_getpid));
 	return 0;
 }
