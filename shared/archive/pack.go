@@ -61,7 +61,7 @@ func (p *Packer) Close() error { return p.tar.Close() }
 
 // File adds a file of root's with some text.
 func (p *Packer) File(name string, data []byte, at time.Time) error {
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data)), ModTime: at}
+	h := &tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data)), ModTime: at}
 	if err := p.tar.WriteHeader(h); err != nil {
 		return err
 	}

@@ -28,8 +28,18 @@ import (
 	"github.com/cuib/cuib/shared/run"
 )
 
-//go:embed customize.sh
-var customize []byte
+// exclude and customize are scripts that mmdebstrap runs.
+var (
+	//go:embed exclude.sh
+	exclude []byte
+	//go:embed customize.sh
+	customize []byte
+)
+
+// mergedHooks is where mmdebstrap has the hooks that merge /usr from the
+// start. Without them some suites install a package for it that is of no use
+// afterwards, and needs all of Perl.
+const mergedHooks = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 
 // packages are what an image has beyond apt and what is essential.
 var packages = []string{
@@ -326,7 +336,10 @@ func (b *build) line(line string) {
 	if !ok {
 		return
 	}
-	if strings.HasPrefix(what, "running --customize-hook") {
+	switch {
+	case strings.HasPrefix(what, "running --setup-hook"):
+		what = "running apt-get update..." // It is what takes time there.
+	case strings.HasPrefix(what, "running --customize-hook"):
 		what = "setting it up..."
 	}
 	what, ok = strings.CutSuffix(what, "...")
@@ -399,9 +412,9 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 	}
 	for name, text := range map[string]string{
 		"build.sources": formatSources(sources), "debian.sources": formatSources(inside),
-		"apt.conf": strings.Join(options.image, ""), "customize.sh": string(customize),
+		"apt.conf": strings.Join(options.image, ""), "exclude.sh": string(exclude), "customize.sh": string(customize),
 	} {
-		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil { //nolint:gosec // One is a script, none has secrets.
+		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil { //nolint:gosec // Some are scripts, none has secrets.
 			return nil, err
 		}
 	}
@@ -409,13 +422,13 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 	for _, o := range append(options.host, `Acquire::Languages "none";`) {
 		args = append(args, "--aptopt="+strings.TrimSpace(o))
 	}
-	for _, o := range []string{
-		"force-unsafe-io", "path-exclude=/usr/share/doc/*", "path-include=/usr/share/doc/*/copyright",
-		"path-exclude=/usr/share/man/*", "path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias",
-	} {
-		args = append(args, "--dpkgopt="+o)
+	if _, err := os.Stat(mergedHooks); err == nil {
+		args = append(args, "--hook-dir="+mergedHooks)
 	}
-	return append(args, "--customize-hook="+filepath.Join(work, "customize.sh"), b.source.suite, "-", list), nil
+	return append(args,
+		"--dpkgopt=force-unsafe-io",
+		"--extract-hook="+filepath.Join(work, "exclude.sh"), "--customize-hook="+filepath.Join(work, "customize.sh"),
+		b.source.suite, "-", list), nil
 }
 
 // Recipe identifies what the builder does: images of the same suite and
@@ -423,6 +436,7 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 func Recipe() string {
 	h := sha256.New()
 	fmt.Fprintln(h, packages)
+	h.Write(exclude)
 	h.Write(customize)
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }

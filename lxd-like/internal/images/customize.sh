@@ -73,5 +73,16 @@ ln -sf default/locale "$root/etc/locale.conf"
 : >"$root/etc/machine-id"
 rm -f "$root"/etc/ssh/ssh_host_* "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
 
+# What dpkg left out, of the packages that were there before it. Packages that
+# are installed later expect the directories of manual pages.
+rm -f "$root/etc/dpkg/dpkg.cfg.d/98build"
+find "$root/usr/share/doc" -type f ! -name copyright -delete
+find "$root/usr/share/doc" -mindepth 1 -type d -empty -delete
+find "$root/usr/share/locale" -mindepth 1 ! -path '*/locale.alias' -delete
+rm -rf "$root"/usr/share/man/*
+for section in 1 2 3 4 5 6 7 8; do
+	mkdir "$root/usr/share/man/man$section"
+done
+
 find "$root/var/log" "$root/var/lib/apt/lists" -type f -delete
 rm -rf "$root"/var/cache/ldconfig/aux-cache "$root"/var/cache/apt/*.bin "$root"/tmp/* "$root"/run/*

@@ -219,7 +219,8 @@ func packStored(ctx context.Context, w io.Writer, dir string, meta api.ImageMeta
 		return err
 	}
 	t := archive.NewPacker(ctx, w)
-	if err := t.File(metadataFile, text, time.Unix(meta.CreationDate, 0)); err != nil {
+	// Two images of the same instance differ, in this if in nothing else.
+	if err := t.File(metadataFile, text, time.Now()); err != nil {
 		return err
 	}
 	err = t.Tree(filepath.Join(dir, templatesDir), templatesDir)

@@ -93,6 +93,10 @@ func TestPublish(t *testing.T) {
 				t.Errorf("progress %q, %d open", text, all.open)
 			}
 			w.equals(fingerprint, all.stored["c1"].Dir)
+			req.Aliases = nil
+			if again, err := w.do(w.Make(t.Context(), req)); err != nil || again.Metadata["fingerprint"] == fingerprint {
+				t.Errorf("again: %v, %v", again.Metadata, err)
+			}
 		})
 	}
 }
