@@ -96,6 +96,7 @@ func TestValidateOptions(t *testing.T) {
 		{"security.idmap.size", "131072", ""},
 		{"raw.idmap", "both 1000 1000\nuid 50-60 500-510", ""},
 		{"raw.idmap", "both 1000", `raw.idmap: line 1: got "both 1000", want three words`},
+		{"raw.idmap", "both 0 1000", "raw.idmap: line 1: id 0 of the host cannot be given to an instance"},
 		{"raw.lxc", "# a comment\nlxc.cap.drop = sys_time\n\n", ""},
 		{"raw.lxc", "lxc.net.0.type = veth", "raw.lxc: line 1: lxc.net.0.type cannot be set here: add a nic device instead"},
 		{"raw.lxc", "a\n", `raw.lxc: line 1: "a" is not a setting`},

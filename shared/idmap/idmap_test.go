@@ -95,7 +95,7 @@ func TestMerge(t *testing.T) {
 
 func TestParseRawRefuses(t *testing.T) {
 	for _, raw := range []string{
-		"both 1000", "x 1 2", "uid 1-2 1", "uid 5-4 5-4", "uid a 1", "uid 1 -1", "both 4294967295 0", "uid 1 1 1", "uid - -", "uid 1- 1-",
+		"both 1000", "x 1 2", "uid 1-2 1", "uid 5-4 5-4", "uid a 1", "uid 1 -1", "both 4294967295 0", "both 0 1000", "gid 0-5 10-15", "uid 1 1 1", "uid - -", "uid 1- 1-",
 	} {
 		if all, err := idmap.ParseRaw(raw); !errs.Is(err, errs.Invalid) || !strings.HasPrefix(err.Error(), "line 1: ") {
 			t.Errorf("ParseRaw(%q) = %v, %v", raw, all, err)

@@ -73,6 +73,9 @@ func parseRawLine(f []string) (Entry, error) {
 	if host.Size != inside.Size {
 		return Entry{}, errs.Invalidf("%s are %d ids of the host and %s are %d inside, want as many", f[1], host.Size, f[2], inside.Size)
 	}
+	if host.First == 0 { // To the kernel it stays the host's root, in whatever namespace.
+		return Entry{}, errs.Invalidf("id 0 of the host cannot be given to an instance: it would be the host's root, set security.privileged for that")
+	}
 	e.Host, e.Inside, e.Size = host.First, inside.First, host.Size
 	return e, nil
 }

@@ -19,17 +19,20 @@ const resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 // links, with flags as of open(2).
 func Open(root *os.File, name string, flags int, mode uint32) (*os.File, error) {
 	how := &unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Mode: uint64(mode), Resolve: resolve} //nolint:gosec // Flags are positive.
-	for {
+	for tries := 1; ; tries++ {
 		fd, err := unix.Openat2(int(root.Fd()), clean(name), how)
 		switch {
 		case err == nil:
 			return os.NewFile(uintptr(fd), name), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // EAGAIN: something was renamed meanwhile.
+		case tries < maxTries && (errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN)): // EAGAIN: something was renamed meanwhile.
 		default:
 			return nil, &os.PathError{Op: "open", Path: name, Err: err}
 		}
 	}
 }
+
+// maxTries bounds how long a guest that renames all the time can keep us.
+const maxTries = 1000
 
 // Dir opens a directory below root, making those on the way to it that do
 // not exist.
