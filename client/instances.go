@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"github.com/cuib/cuib/shared/api"
 )
@@ -20,11 +19,17 @@ func (c *Client) InstancesFull(ctx context.Context) ([]api.InstanceFull, error) 
 	return list[[]api.InstanceFull](ctx, c, path("instances")+"?recursion=2")
 }
 
-// InstancesAs returns all instances, in as much detail as the API gives for a
-// recursion of 1 or 2, in a struct T of the fields that the caller needs: what
-// is not decoded costs little.
-func InstancesAs[T any](ctx context.Context, c *Client, recursion int) ([]T, error) {
-	return list[[]T](ctx, c, path("instances")+"?recursion="+strconv.Itoa(recursion))
+// InstanceHeads returns all instances without their configuration, devices,
+// state and snapshots.
+func (c *Client) InstanceHeads(ctx context.Context) ([]api.InstanceBrief, error) {
+	return list[[]api.InstanceBrief](ctx, c, path("instances")+"?recursion=1&brief=true")
+}
+
+// InstanceBriefs is [Client.InstanceHeads] with the instances' addresses and
+// the names of their snapshots. A daemon that does not know of it answers with
+// all there is.
+func (c *Client) InstanceBriefs(ctx context.Context) ([]api.InstanceBrief, error) {
+	return list[[]api.InstanceBrief](ctx, c, path("instances")+"?recursion=2&brief=true")
 }
 
 // InstanceNames returns the names of all instances.

@@ -25,13 +25,16 @@ type Instance struct {
 	LastUsed     time.Time
 }
 
-// The inner ORDER BY gives the array its order: the JSON functions of SQLite
-// before 3.44 take none of their own.
+// profilesOfInstance are the names of an instance's profiles. The inner ORDER
+// BY gives the array its order: the JSON functions of SQLite before 3.44 take
+// none of their own.
+const profilesOfInstance = `(SELECT json_group_array(o.name) FROM (
+	SELECT f.name AS name FROM instance_profiles ip JOIN profiles f ON f.id = ip.profile_id
+	WHERE ip.instance_id = i.id ORDER BY ip.position) o)`
+
 const instanceColumns = `SELECT i.id, i.name, i.status, i.pool_id, p.name, i.architecture, i.description,
 	i.ephemeral, i.stateful, i.config, i.devices, i.created, i.last_used,
-	(SELECT json_group_array(o.name) FROM (
-		SELECT f.name AS name FROM instance_profiles ip JOIN profiles f ON f.id = ip.profile_id
-		WHERE ip.instance_id = i.id ORDER BY ip.position) o)
+	` + profilesOfInstance + `
 	FROM instances i JOIN pools p ON p.id = i.pool_id`
 
 func scanInstance(i *Instance) []any {
@@ -49,6 +52,21 @@ func scanInstance(i *Instance) []any {
 // Instances returns all instances by name.
 func Instances(ctx context.Context, tx *Tx) ([]Instance, error) {
 	return query(ctx, tx, scanInstance, instanceColumns+" ORDER BY i.name")
+}
+
+// InstanceHeads is [Instances] without configurations and devices, which take
+// most of the time to read.
+func InstanceHeads(ctx context.Context, tx *Tx) ([]Instance, error) {
+	scan := func(i *Instance) []any {
+		return []any{
+			&i.ID, &i.Name, &i.Status, &i.Architecture, &i.Description, &i.Ephemeral, &i.Stateful,
+			asTime{&i.Created},
+			asTime{&i.LastUsed},
+			asJSON{&i.Profiles},
+		}
+	}
+	return query(ctx, tx, scan, `SELECT i.id, i.name, i.status, i.architecture, i.description, i.ephemeral, i.stateful,
+		i.created, i.last_used, `+profilesOfInstance+` FROM instances i ORDER BY i.name`)
 }
 
 // InstancesUsingProfile returns the instances that have the profile, by name.

@@ -50,6 +50,23 @@ func Snapshots(ctx context.Context, tx *Tx, instance string) ([]Snapshot, error)
 	return query(ctx, tx, scanSnapshot, snapshotColumns+" WHERE i.name = ? ORDER BY s.created, s.id", instance)
 }
 
+// SnapshotNames returns the names of the snapshots that are whole of each
+// instance that has some, oldest first.
+func SnapshotNames(ctx context.Context, tx *Tx) (map[string][]string, error) {
+	type named struct{ instance, name string }
+	scan := func(n *named) []any { return []any{&n.instance, &n.name} }
+	all, err := query(ctx, tx, scan, `SELECT i.name, s.name FROM snapshots s JOIN instances i ON i.id = s.instance_id
+		WHERE s.status = ? ORDER BY s.created, s.id`, Ready)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for _, n := range all {
+		out[n.instance] = append(out[n.instance], n.name)
+	}
+	return out, nil
+}
+
 // AllSnapshots returns the snapshots of each instance that has some, oldest
 // first.
 func AllSnapshots(ctx context.Context, tx *Tx) (map[string][]Snapshot, error) {

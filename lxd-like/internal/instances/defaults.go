@@ -114,7 +114,7 @@ func (s *Service) firstPool(ctx context.Context) error {
 }
 
 func (s *Service) firstNetwork(ctx context.Context) error {
-	_, err := s.Nets.Get(ctx, defaultNetwork)
+	err := s.Nets.Exists(ctx, defaultNetwork)
 	if err == nil || !errs.Is(err, errs.NotFound) {
 		return err
 	}

@@ -316,11 +316,11 @@ type fakeNets struct {
 	hosts map[string]networks.Host
 }
 
-func (n *fakeNets) Get(_ context.Context, name string) (api.Network, error) {
+func (n *fakeNets) Exists(_ context.Context, name string) error {
 	if !slices.Contains(n.names, name) {
-		return api.Network{}, errs.NotFoundf("network %q not found", name)
+		return errs.NotFoundf("network %q not found", name)
 	}
-	return api.Network{Name: name, Type: "bridge", Managed: true}, nil
+	return nil
 }
 
 func (n *fakeNets) List(context.Context) ([]api.Network, error) { return nil, nil }

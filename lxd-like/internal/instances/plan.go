@@ -146,7 +146,7 @@ func (s *Service) checkParents(ctx context.Context, devs map[string]profiles.Dev
 
 func (s *Service) checkParent(ctx context.Context, dev profiles.Device) error {
 	if network := dev["network"]; dev["type"] == "nic" && network != "" {
-		if _, err := s.Nets.Get(ctx, network); err != nil {
+		if err := s.Nets.Exists(ctx, network); err != nil {
 			return asInvalid(err)
 		}
 	}

@@ -52,7 +52,9 @@ type poolKeeper interface {
 
 // A netKeeper is what instances need of networks.
 type netKeeper interface {
-	Get(ctx context.Context, name string) (api.Network, error)
+	// Exists returns an error of kind NotFound if there is no such network,
+	// nor such an interface of the host.
+	Exists(ctx context.Context, name string) error
 	List(ctx context.Context) ([]api.Network, error)
 	Create(ctx context.Context, req api.NetworksPost) error
 	// Link says what a NIC on a managed network is connected to.

@@ -86,6 +86,14 @@ func (f *fakeInstances) List(context.Context) ([]api.Instance, error) {
 	return []api.Instance{f.instance()}, f.err
 }
 
+func (f *fakeInstances) Heads(context.Context) ([]api.InstanceBrief, error) {
+	return []api.InstanceBrief{{Name: "c1", Type: "container"}}, f.err
+}
+
+func (f *fakeInstances) Briefs(context.Context) ([]api.InstanceBrief, error) {
+	return []api.InstanceBrief{{Name: "c1", State: &api.InstanceBriefState{}}}, f.err
+}
+
 func (f *fakeInstances) ListFull(context.Context) ([]api.InstanceFull, error) {
 	return []api.InstanceFull{{Instance: f.instance()}}, f.err
 }

@@ -18,7 +18,14 @@ func (s *Server) listInstances(r *http.Request) (response, error) {
 		return synced([]string{}), nil
 	}
 	filtered := r.URL.Query().Get("filter") != ""
+	brief := r.URL.Query().Get("brief") == "true" && !filtered // Ours: see [api.InstanceBrief].
 	switch {
+	case brief && recursion(r) == 2:
+		all, err := s.Instances.Briefs(ctx)
+		return got(all, err)
+	case brief && recursion(r) == 1:
+		all, err := s.Instances.Heads(ctx)
+		return got(all, err)
 	case recursion(r) == 2:
 		all, err := s.Instances.ListFull(ctx)
 		for i := range all {

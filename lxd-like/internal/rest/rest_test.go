@@ -130,6 +130,8 @@ func TestRoutes(t *testing.T) {
 		"resources":         {"GET", "/1.0/resources", "", 200, `"total":3`, ""},
 		"names":             {"GET", "/1.0/instances", "", 200, `"metadata":["/1.0/instances/c1"]`, ""},
 		"objects":           {"GET", "/1.0/instances?recursion=1", "", 200, `"name":"c1"`, ""},
+		"brief objects":     {"GET", "/1.0/instances?recursion=1&brief=true", "", 200, `"type":"container"`, ""},
+		"with addresses":    {"GET", "/1.0/instances?recursion=2&brief=true", "", 200, `"state":{"network":null}`, ""},
 		"full objects":      {"GET", "/1.0/instances?recursion=2", "", 200, `"state":{"status":"Stopped"`, ""},
 		"project":           {"GET", "/1.0/instances?project=default&all-projects=true", "", 200, `c1`, ""},
 		"filter":            {"GET", "/1.0/instances?filter=status+eq+Running", "", 200, `"metadata":[]`, ""},

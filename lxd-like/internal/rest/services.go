@@ -17,6 +17,7 @@ import (
 
 // instanceService is all that there is to do with instances.
 type instanceService interface {
+	instanceLister
 	instanceReader
 	instanceLife
 	instanceStreams
@@ -25,11 +26,17 @@ type instanceService interface {
 	profileService
 }
 
-// instanceReader reads instances.
-type instanceReader interface {
+// instanceLister lists all instances, in more and more detail.
+type instanceLister interface {
 	Names(ctx context.Context) ([]string, error)
+	Heads(ctx context.Context) ([]api.InstanceBrief, error)
+	Briefs(ctx context.Context) ([]api.InstanceBrief, error) // With addresses and snapshots.
 	List(ctx context.Context) ([]api.Instance, error)
 	ListFull(ctx context.Context) ([]api.InstanceFull, error)
+}
+
+// instanceReader reads instances.
+type instanceReader interface {
 	Get(ctx context.Context, name string) (api.Instance, error)
 	GetFull(ctx context.Context, name string) (api.InstanceFull, error)
 	State(ctx context.Context, name string) (api.InstanceState, error)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -185,8 +184,8 @@ func (e *env) list(ctx context.Context, o listOptions, args []string) error {
 	return f.Write(e.Out, output.Tabulate(columns, all))
 }
 
-// plain and lean are the columns that need no state, and those for which a
-// [leanInstance] is enough.
+// plain and lean are the columns that need no state, and those for which an
+// [api.InstanceBrief] is enough.
 const (
 	plain = "nsatcdelLPbfF"
 	lean  = "nsatcdelLP46S"
@@ -194,41 +193,16 @@ const (
 	everything = "*" // No column.
 )
 
-// A leanInstance is what the usual columns show. To decode the configuration
-// and the devices of many instances takes most of the time of a list.
-type leanInstance struct {
-	Name         string         `json:"name"`
-	Status       string         `json:"status"`
-	StatusCode   api.StatusCode `json:"status_code"`
-	Architecture string         `json:"architecture"`
-	Type         string         `json:"type"`
-	Ephemeral    bool           `json:"ephemeral"`
-	CreatedAt    time.Time      `json:"created_at"`
-	LastUsedAt   time.Time      `json:"last_used_at"`
-	Description  string         `json:"description"`
-	Project      string         `json:"project"`
-	Location     string         `json:"location"`
-	Profiles     []string       `json:"profiles"`
-	State        *leanState     `json:"state"`
-	Snapshots    []struct{}     `json:"snapshots"`
-}
-
-type leanState struct {
-	Network map[string]struct {
-		Addresses []api.InstanceStateNetworkAddress `json:"addresses"`
-	} `json:"network"`
-}
-
-// full returns the instance with what is known of it.
-func (l leanInstance) full() api.InstanceFull {
+// fromBrief returns the instance with what is known of it.
+func fromBrief(b api.InstanceBrief) api.InstanceFull {
 	var in api.InstanceFull
-	in.Name, in.Status, in.StatusCode, in.Architecture, in.Type = l.Name, l.Status, l.StatusCode, l.Architecture, l.Type
-	in.Ephemeral, in.CreatedAt, in.LastUsedAt, in.Description = l.Ephemeral, l.CreatedAt, l.LastUsedAt, l.Description
-	in.Project, in.Location, in.Profiles = l.Project, l.Location, l.Profiles
-	in.Snapshots = make([]api.InstanceSnapshot, len(l.Snapshots))
-	if l.State != nil {
+	in.Name, in.Status, in.StatusCode, in.Architecture, in.Type = b.Name, b.Status, b.StatusCode, b.Architecture, b.Type
+	in.Ephemeral, in.CreatedAt, in.LastUsedAt, in.Description = b.Ephemeral, b.CreatedAt, b.LastUsedAt, b.Description
+	in.Project, in.Location, in.Profiles = b.Project, b.Location, b.Profiles
+	in.Snapshots = make([]api.InstanceSnapshot, len(b.Snapshots))
+	if b.State != nil {
 		in.State = &api.InstanceState{Network: map[string]api.InstanceStateNetwork{}}
-		for name, nic := range l.State.Network {
+		for name, nic := range b.State.Network {
 			in.State.Network[name] = api.InstanceStateNetwork{Addresses: nic.Addresses}
 		}
 	}
@@ -237,20 +211,36 @@ func (l leanInstance) full() api.InstanceFull {
 
 // listed returns all instances, with what the columns and the filters need.
 func (e *env) listed(ctx context.Context, columns string, fs filters) ([]api.InstanceFull, error) {
-	recursion := 1
-	if fs.needState() || !consists(columns, plain) {
-		recursion = 2
+	stateless := !fs.needState() && consists(columns, plain)
+	if !fs.needConfig() && consists(columns, lean) {
+		get := e.Client().InstanceBriefs
+		if stateless {
+			get = e.Client().InstanceHeads
+		}
+		return briefly(ctx, get)
 	}
-	if fs.needConfig() || !consists(columns, lean) {
-		return client.InstancesAs[api.InstanceFull](ctx, e.Client(), recursion)
+	if !stateless {
+		return e.Client().InstancesFull(ctx)
 	}
-	some, err := client.InstancesAs[leanInstance](ctx, e.Client(), recursion)
+	some, err := e.Client().Instances(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]api.InstanceFull, len(some))
 	for i, in := range some {
-		out[i] = in.full()
+		out[i].Instance = in
+	}
+	return out, nil
+}
+
+func briefly(ctx context.Context, get func(context.Context) ([]api.InstanceBrief, error)) ([]api.InstanceFull, error) {
+	some, err := get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.InstanceFull, len(some))
+	for i, in := range some {
+		out[i] = fromBrief(in)
 	}
 	return out, nil
 }

@@ -1,0 +1,76 @@
+package instances
+
+import (
+	"context"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Heads returns all instances by name, as little of them as a list needs. It
+// asks the kernel nothing of those that do not run.
+func (s *Service) Heads(ctx context.Context) ([]api.InstanceBrief, error) {
+	out, _, err := s.heads(ctx)
+	return out, err
+}
+
+// Briefs is [Service.Heads] with the instances' addresses and snapshots.
+func (s *Service) Briefs(ctx context.Context) ([]api.InstanceBrief, error) {
+	out, snapshots, err := s.heads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		in := &out[i]
+		for _, name := range snapshots[in.Name] {
+			in.Snapshots = append(in.Snapshots, api.InstanceBriefSnapshot{Name: name})
+		}
+		if in.State, err = s.briefState(in.Name); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (s *Service) heads(ctx context.Context) (out []api.InstanceBrief, snapshots map[string][]string, err error) {
+	var rows []db.Instance
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		if rows, err = db.InstanceHeads(ctx, tx); err != nil {
+			return err
+		}
+		snapshots, err = db.SnapshotNames(ctx, tx)
+		return err
+	})
+	out = make([]api.InstanceBrief, 0, len(rows))
+	for _, row := range rows {
+		if row.Status != db.Ready {
+			continue
+		}
+		code := s.code(row.Name)
+		out = append(out, api.InstanceBrief{
+			Name: row.Name, Status: code.String(), StatusCode: code, Architecture: row.Architecture, Type: "container",
+			Ephemeral: row.Ephemeral, CreatedAt: row.Created, LastUsedAt: row.LastUsed, Description: row.Description,
+			Project: "default", Location: "none", Profiles: orEmpty(row.Profiles), Snapshots: []api.InstanceBriefSnapshot{},
+		})
+	}
+	return out, snapshots, err
+}
+
+// briefState has the addresses of an instance that runs. One that ends while
+// it is asked has none.
+func (s *Service) briefState(name string) (*api.InstanceBriefState, error) {
+	st := &api.InstanceBriefState{Network: map[string]api.InstanceBriefNetwork{}}
+	if s.index.get(name) == nil {
+		return st, nil
+	}
+	links, err := s.Runtime.Interfaces(name)
+	if errs.Is(err, errs.NotFound) {
+		return st, nil
+	}
+	for name, link := range links {
+		st.Network[name] = api.InstanceBriefNetwork{Addresses: apiInterface(link).Addresses}
+	}
+	return st, err
+}

@@ -1,0 +1,38 @@
+package api
+
+import "time"
+
+// InstanceBrief is an [InstanceFull] as most lists show it: without the
+// configuration and the devices, which are most of what there is to send.
+type InstanceBrief struct {
+	Name         string                  `json:"name"`
+	Status       string                  `json:"status"`
+	StatusCode   StatusCode              `json:"status_code"`
+	Architecture string                  `json:"architecture"`
+	Type         string                  `json:"type"`
+	Ephemeral    bool                    `json:"ephemeral"`
+	CreatedAt    time.Time               `json:"created_at"`
+	LastUsedAt   time.Time               `json:"last_used_at"`
+	Description  string                  `json:"description"`
+	Project      string                  `json:"project"`
+	Location     string                  `json:"location"`
+	Profiles     []string                `json:"profiles"`
+	State        *InstanceBriefState     `json:"state"` // Nil if it was not asked for.
+	Snapshots    []InstanceBriefSnapshot `json:"snapshots"`
+}
+
+// InstanceBriefState is the part of an [InstanceState] that is in an
+// [InstanceBrief].
+type InstanceBriefState struct {
+	Network map[string]InstanceBriefNetwork `json:"network"`
+}
+
+// InstanceBriefNetwork is the same of an [InstanceStateNetwork].
+type InstanceBriefNetwork struct {
+	Addresses []InstanceStateNetworkAddress `json:"addresses"`
+}
+
+// InstanceBriefSnapshot is the same of an [InstanceSnapshot].
+type InstanceBriefSnapshot struct {
+	Name string `json:"name"`
+}
