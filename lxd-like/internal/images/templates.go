@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/flosch/pongo2/v6"
 	"golang.org/x/sys/unix"
@@ -31,8 +32,12 @@ const (
 	OnStart  Trigger = "start"
 )
 
-// maxTemplate is how large a template can be.
-const maxTemplate = 1 << 20
+// How large a template can be, and what it becomes. The parser's depth is as
+// that of the template's parentheses, and Go's stacks have an end.
+const (
+	maxTemplate = 32 << 10
+	maxRendered = 4 << 20
+)
 
 // Vars are what templates can ask for.
 type Vars struct {
@@ -227,16 +232,51 @@ func (noFiles) Get(path string) (io.Reader, error) {
 	return nil, errs.Invalidf("template %q: a template cannot use another one", path)
 }
 
-// newTemplates returns a set of templates without the tags that read files.
-// One set is not safe for concurrent use.
+// What templates cannot use: tags that read files, a tag that recurs, and all
+// that makes much of little. Images come from strangers, and a daemon that has
+// no memory left ends.
+var (
+	bannedTags = []string{
+		"extends", "import", "include", "ssi",
+		"macro",
+		"filter", "ifchanged", "lorem", "set", "spaceless", "with",
+	}
+	bannedFilters = []string{"add", "addslashes", "center", "floatformat", "join", "ljust", "rjust", "stringformat"}
+)
+
+// newTemplates returns a set of templates that do no harm. One set is not
+// safe for concurrent use.
 func newTemplates() (*pongo2.TemplateSet, error) {
 	set := pongo2.NewSet("image", noFiles{})
-	for _, tag := range []string{"extends", "import", "include", "ssi"} {
+	for _, tag := range bannedTags {
 		if err := set.BanTag(tag); err != nil {
 			return nil, err
 		}
 	}
+	for _, filter := range bannedFilters {
+		if err := set.BanFilter(filter); err != nil {
+			return nil, err
+		}
+	}
 	return set, nil
+}
+
+// A limited collects a text that is not too long. Templates go on after an
+// error of writing, so it keeps that.
+type limited struct {
+	text strings.Builder
+	err  error
+}
+
+// Write implements [io.Writer].
+func (l *limited) Write(b []byte) (int, error) {
+	if l.err == nil && l.text.Len()+len(b) > maxRendered {
+		l.err = errs.Invalidf("it becomes larger than %d bytes", maxRendered)
+	}
+	if l.err != nil {
+		return 0, l.err
+	}
+	return l.text.Write(b)
 }
 
 func renderText(source string, vars pongo2.Context) (string, error) {
@@ -248,9 +288,9 @@ func renderText(source string, vars pongo2.Context) (string, error) {
 	if err != nil {
 		return "", errs.Newf(errs.Invalid, "%w", err)
 	}
-	text, err := t.Execute(vars)
-	if err != nil {
+	var text limited
+	if err := t.ExecuteWriterUnbuffered(vars, &text); err != nil {
 		return "", errs.Newf(errs.Invalid, "%w", err)
 	}
-	return text, nil
+	return text.text.String(), text.err
 }

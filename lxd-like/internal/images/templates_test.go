@@ -38,6 +38,12 @@ var vars = images.Vars{
 	Devices: map[string]map[string]string{"eth0": {"type": "nic"}},
 }
 
+// growing becomes the square of its length.
+var growing = func() string {
+	text := strings.Repeat("x", 4000)
+	return `{% for a in "` + text + `" %}{{ "` + text + `" }}{% endfor %}`
+}()
+
 func TestRenderTemplates(t *testing.T) {
 	tests := map[string]struct{ template, want, bad string }{
 		"instance":       {template: "{{ instance.name }}, {{ container.name }} {{ instance.privileged }} {{ instance.ephemeral }}", want: "web, web true false"},
@@ -50,6 +56,13 @@ func TestRenderTemplates(t *testing.T) {
 		"ssi":            {template: `{% ssi "/etc/passwd" %}`, bad: "ssi"},
 		"extends":        {template: `{% extends "/etc/passwd" %}`, bad: "extends"},
 		"syntax":         {template: "{{ instance.name", bad: "/etc/f"},
+		"recursion":      {template: "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", bad: "macro"},
+		"doubling":       {template: `{% set a = "xx" %}{% set a = a + a %}`, bad: "set"},
+		"doubling below": {template: `{% with b = "x" + "x" %}{% endwith %}`, bad: "with"},
+		"widening":       {template: `{{ "x"|ljust:2000000000 }}`, bad: "ljust"},
+		"growing":        {template: growing, bad: "becomes larger"},
+		"depth":          {template: "{{ " + strings.Repeat("(", 1<<19) + "1" + strings.Repeat(")", 1<<19) + " }}", bad: "larger than"},
+		"allowed depth":  {template: "{{ " + strings.Repeat("(", 1<<13) + "1" + strings.Repeat(")", 1<<13) + " }}", want: "1"},
 		"unknown filter": {template: "{{ instance.name|frobnicate }}", bad: "frobnicate"},
 	}
 	for name, tt := range tests {
