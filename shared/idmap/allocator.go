@@ -80,21 +80,39 @@ func (a *Allocator) Take(size int64) (base int64, err error) {
 }
 
 // TakeAt gives out the range at base.
-func (a *Allocator) TakeAt(base, size int64) error {
-	r := Range{base, size}
-	if size < 1 || base < 0 || base > Max || size > Max+1-base {
-		return errs.Invalidf("an id range of %d ids at %d is not possible", size, base)
-	}
+func (a *Allocator) TakeAt(base, size int64) error { return a.Move(Range{}, Range{base, size}) }
+
+// Move gives out the range to in place of from, which its holder gives back;
+// they can overlap. The zero from is none. If it fails, from stays given out.
+func (a *Allocator) Move(from, to Range) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !slices.ContainsFunc(a.limits, func(l Range) bool { return r.First >= l.First && r.end() <= l.end() }) {
-		return errs.Invalidf("the ids %s are not among those for instances, %s", r, list(a.limits))
+	if err := a.refusal(from, to); err != nil {
+		return err
 	}
-	i := slices.IndexFunc(a.taken, r.overlaps)
+	a.drop(from)
+	a.insert(to)
+	return nil
+}
+
+// Check reports why [Allocator.Move] would fail.
+func (a *Allocator) Check(from, to Range) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refusal(from, to)
+}
+
+func (a *Allocator) refusal(from, to Range) error {
+	if to.Size < 1 || to.First < 0 || to.First > Max || to.Size > Max+1-to.First {
+		return errs.Invalidf("an id range of %d ids at %d is not possible", to.Size, to.First)
+	}
+	if !slices.ContainsFunc(a.limits, func(l Range) bool { return to.First >= l.First && to.end() <= l.end() }) {
+		return errs.Invalidf("the ids %s are not among those for instances, %s", to, list(a.limits))
+	}
+	i := slices.IndexFunc(a.taken, func(t Range) bool { return to.overlaps(t) && (t != from || a.reserved[t]) })
 	if i >= 0 {
-		return errs.Conflictf("the ids %s are in use: %s belong to another instance or user of the host", r, a.taken[i])
+		return errs.Conflictf("the ids %s are in use: %s belong to another instance or user of the host", to, a.taken[i])
 	}
-	a.insert(r)
 	return nil
 }
 
@@ -102,7 +120,11 @@ func (a *Allocator) TakeAt(base, size int64) error {
 func (a *Allocator) Free(base, size int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.taken = slices.DeleteFunc(a.taken, func(t Range) bool { return t == Range{base, size} && !a.reserved[t] })
+	a.drop(Range{base, size})
+}
+
+func (a *Allocator) drop(r Range) {
+	a.taken = slices.DeleteFunc(a.taken, func(t Range) bool { return t == r && !a.reserved[t] })
 }
 
 // free returns the lowest range of the size in l that is not taken.

@@ -222,6 +222,28 @@ func TestAllocator(t *testing.T) {
 	}
 }
 
+func TestAllocatorMoves(t *testing.T) {
+	a := idmap.NewAllocator([]idmap.Range{{100, 100}}, []idmap.Range{{190, 5}})
+	for _, tt := range []struct {
+		from, to idmap.Range
+		want     errs.Kind // 0 for success.
+	}{
+		{idmap.Range{}, idmap.Range{100, 10}, 0},
+		{idmap.Range{}, idmap.Range{105, 10}, errs.Conflict},
+		{idmap.Range{100, 10}, idmap.Range{105, 10}, 0}, // Over itself.
+		{idmap.Range{105, 10}, idmap.Range{105, 20}, 0},
+		{idmap.Range{105, 20}, idmap.Range{195, 10}, errs.Invalid},
+		{idmap.Range{190, 5}, idmap.Range{190, 5}, errs.Conflict}, // Is reserved.
+		{idmap.Range{}, idmap.Range{110, 1}, errs.Conflict},       // What failed has taken nothing back.
+		{idmap.Range{}, idmap.Range{100, 5}, 0},
+	} {
+		checked, err := a.Check(tt.from, tt.to), a.Move(tt.from, tt.to)
+		if (err != nil) != (tt.want != 0) || err != nil && !errs.Is(err, tt.want) || (checked == nil) != (err == nil) {
+			t.Errorf("from %v to %v: %v, checked: %v", tt.from, tt.to, err, checked)
+		}
+	}
+}
+
 func FuzzParseRaw(f *testing.F) {
 	for _, s := range []string{"both 1000 1000", "uid 50-60 500-510\ngid 1 2", "both 1000005 3", "uid 1 3\nuid 2 3"} {
 		f.Add(s)

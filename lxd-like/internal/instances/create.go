@@ -179,8 +179,11 @@ func (s *Service) validateOptions(_ context.Context, in *instance) error {
 	if err := profiles.ValidateExpanded(in.expanded); err != nil {
 		return err
 	}
-	_, err := settings(in)
-	return err
+	set, err := settings(in)
+	if err != nil {
+		return err
+	}
+	return s.checkIDs(in, set)
 }
 
 func noDuplicates(what string, names []string) error {

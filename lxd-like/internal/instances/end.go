@@ -110,6 +110,9 @@ func (s *Service) writePower(ctx context.Context, name, power string) error {
 
 // restart ends an instance and starts it again.
 func (s *Service) restart(ctx context.Context, name string, how ending) error {
+	if err := s.checkRestart(ctx, name); err != nil {
+		return err
+	}
 	if err := s.end(ctx, name, how); err != nil {
 		return err
 	}
@@ -119,6 +122,25 @@ func (s *Service) restart(ctx context.Context, name string, how ending) error {
 	}
 	defer unlock()
 	return s.start(ctx, in, starting{event: "instance-restarted"})
+}
+
+// checkRestart reports what an instance lacks to start again, while it still
+// runs.
+func (s *Service) checkRestart(ctx context.Context, name string) error {
+	in, unlock, err := s.locked(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	set, err := settings(in)
+	if err != nil {
+		return err
+	}
+	if err := s.checkIDs(in, set); err != nil {
+		return err
+	}
+	_, _, err = s.plan(ctx, in.clone())
+	return err
 }
 
 // ended cleans up after an instance that has ended, and does what is to
@@ -158,6 +180,9 @@ func (s *Service) cleanUp(ctx context.Context, a *active) error {
 func (s *Service) after(ctx context.Context, in *instance, a *active, e runtime.Exit) error {
 	if a.wish == wishRestart {
 		return nil
+	}
+	if died(a, e) {
+		s.Logger.WarnContext(ctx, "an instance has died", "instance", in.Name, "status", e.Status)
 	}
 	if how, again := s.again(ctx, in, a, e); again {
 		if s.index.isShut() {

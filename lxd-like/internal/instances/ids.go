@@ -7,6 +7,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 )
 
@@ -66,21 +67,37 @@ func (s *Service) mapping(in *instance) (idmap.Map, error) {
 	}
 	got, ok := s.ranges.get(in.Name)
 	if !ok || got.Size != set.IDs.Size || set.IDs.Base > 0 && got.First != set.IDs.Base {
-		if got, err = s.takeRange(set.IDs.Base, set.IDs.Size); err != nil {
+		if got, err = s.moveRange(got, set.IDs); err != nil {
 			return nil, err
 		}
-		s.release(in.Name)
 		s.ranges.put(in.Name, got)
 	}
 	return idmap.Default(got.First, got.Size).Merge(set.IDs.Raw)
 }
 
-func (s *Service) takeRange(base, size int64) (idmap.Range, error) {
-	if base > 0 {
-		return idmap.Range{First: base, Size: size}, s.IDs.TakeAt(base, size)
+// moveRange takes a range of ids in place of the one that an instance has.
+func (s *Service) moveRange(from idmap.Range, want profiles.IDs) (idmap.Range, error) {
+	to := idmap.Range{First: want.Base, Size: want.Size}
+	if to.First > 0 {
+		return to, s.IDs.Move(from, to)
 	}
-	base, err := s.IDs.Take(size)
-	return idmap.Range{First: base, Size: size}, err
+	var err error
+	if to.First, err = s.IDs.Take(to.Size); err == nil {
+		s.IDs.Free(from.First, from.Size)
+	}
+	return to, err
+}
+
+// checkIDs reports why an instance cannot have the ids that its options name.
+func (s *Service) checkIDs(in *instance, set profiles.Settings) error {
+	if set.Security.Privileged || set.IDs.Base == 0 {
+		return nil
+	}
+	got, _ := s.ranges.get(in.Name)
+	if err := s.IDs.Check(got, idmap.Range{First: set.IDs.Base, Size: set.IDs.Size}); err != nil {
+		return errs.Newf(errs.KindOf(err), "security.idmap.base: %w", err)
+	}
+	return nil
 }
 
 // release gives the instance's ids back.
@@ -105,15 +122,31 @@ func (s *Service) reserve(rows []db.Instance) (lost []string) {
 		if err != nil {
 			continue
 		}
-		size := int64(profiles.DefaultIDs)
-		if n, err := strconv.ParseInt(row.Config["security.idmap.size"], 10, 64); err == nil {
-			size = n
-		}
-		if s.IDs.TakeAt(base, size) != nil {
+		held := idmap.Range{First: base, Size: heldIDs(row, base)}
+		if s.IDs.TakeAt(held.First, held.Size) != nil {
 			lost = append(lost, row.Name)
 			continue
 		}
-		s.ranges.put(row.Name, idmap.Range{First: base, Size: size})
+		s.ranges.put(row.Name, held)
 	}
 	return lost
+}
+
+// heldIDs is how many ids from base on an instance was given. Its options can
+// say something else by now.
+func heldIDs(row db.Instance, base int64) int64 {
+	var ids idmap.Map
+	if err := json.Unmarshal([]byte(row.Config[keyIDNext]), &ids); err != nil {
+		return profiles.DefaultIDs
+	}
+	var end int64
+	for _, e := range ids {
+		if e.Host == base+e.Inside { // Not one of raw.idmap.
+			end = max(end, e.Inside+e.Size)
+		}
+	}
+	if end == 0 {
+		return profiles.DefaultIDs // It was privileged when it ran last.
+	}
+	return end
 }

@@ -1,0 +1,69 @@
+package instances_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// TestIDsAsAsked moves the ids of an instance, over those that it has too,
+// and refuses what cannot be had while it still runs.
+func TestIDsAsAsked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", true)
+	w.create("c2", true)
+	set := func(name string, config api.ConfigMap) error {
+		return w.svc.UpdateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config})
+	}
+	restart := func() { w.ok(w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "restart", Force: true})) }
+	base := func() string {
+		t.Helper()
+		in, err := w.svc.Get(t.Context(), "c1")
+		must(t, err)
+		return in.Config["volatile.idmap.current"]
+	}
+
+	for value, kind := range map[string]errs.Kind{"500000": errs.Invalid, "1065600": errs.Conflict, "1000001": errs.Conflict} {
+		err := set("c1", api.ConfigMap{"security.idmap.base": value})
+		if !errs.Is(err, kind) || !strings.Contains(err.Error(), "security.idmap.base: the ids "+value) {
+			t.Errorf("%s: got %v", value, err)
+		}
+	}
+	must(t, set("c1", api.ConfigMap{"security.idmap.base": "1200000"}))
+	restart()
+	must(t, set("c1", api.ConfigMap{"security.idmap.base": "1200000", "security.idmap.size": "100000"}))
+
+	w.boot() // What it has is what it started with.
+	must(t, set("c2", api.ConfigMap{"security.idmap.base": "1265536"}))
+	must(t, set("c2", nil))
+	restart()
+	if got := base(); !strings.Contains(got, `"Hostid":1200000,"Nsid":0,"Maprange":100000`) {
+		t.Errorf("got %s", got)
+	}
+	must(t, set("c1", api.ConfigMap{"security.idmap.base": "1250000", "security.idmap.size": "100000"}))
+	restart()
+	if got := base(); !strings.Contains(got, `"Hostid":1250000,"Nsid":0,"Maprange":100000`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestRestartOfWhatCannotStart leaves it running.
+func TestRestartOfWhatCannotStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	source := t.TempDir()
+	w.create("c1", true)
+	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{
+		Profiles: []string{"default"},
+		Devices:  api.DevicesMap{"data": {"type": "disk", "path": "/data", "source": source}},
+	}))
+	must(t, os.Remove(source))
+	_, err := w.do(w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "restart", Force: true}))
+	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), source) || !runs(w.dump(), "c1") {
+		t.Errorf("got %v\n%s", err, w.dump())
+	}
+}
