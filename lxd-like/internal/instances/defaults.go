@@ -78,13 +78,14 @@ func rootIn(pool string) profiles.Device {
 	return profiles.Device{"type": "disk", "path": "/", "pool": pool}
 }
 
-// firstUse makes a pool and a network, and puts them into the default
-// profile. What the profile has already stays.
+// firstUse makes a network and a pool, and puts them into the default
+// profile. What the profile has already stays. The network comes first: while
+// there is no pool, the server was not set up, and the next use goes on here.
 func (s *Service) firstUse(ctx context.Context) error {
-	if err := s.firstPool(ctx); err != nil {
+	if err := s.firstNetwork(ctx); err != nil {
 		return err
 	}
-	if err := s.firstNetwork(ctx); err != nil {
+	if err := s.firstPool(ctx); err != nil {
 		return err
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {

@@ -309,8 +309,9 @@ func (p *fakePools) Create(ctx context.Context, req api.StoragePoolsPost) error 
 }
 
 type fakeNets struct {
-	w     *world
-	names []string
+	w      *world
+	names  []string
+	others []string // Interfaces that are no managed networks.
 
 	mu    sync.Mutex // Guards hosts.
 	hosts map[string]networks.Host
@@ -326,6 +327,9 @@ func (n *fakeNets) Exists(_ context.Context, name string) error {
 func (n *fakeNets) List(context.Context) ([]api.Network, error) { return nil, nil }
 
 func (n *fakeNets) Create(_ context.Context, req api.NetworksPost) error {
+	if slices.Contains(n.others, req.Name) {
+		return errs.Conflictf("the host has an interface %q", req.Name)
+	}
 	n.names = append(n.names, req.Name)
 	return nil
 }

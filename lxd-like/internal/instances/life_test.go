@@ -126,6 +126,26 @@ func TestFirstUseMakesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// TestFirstUseFailsAndGoesOn cannot make the network at first.
+func TestFirstUseFailsAndGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pools.names, w.nets.names = nil, nil
+	w.nets.others = []string{"cuibbr0"} // An interface of the host.
+	must(t, w.svc.UpdateProfile(t.Context(), "default", api.ProfilePut{}))
+	_, err := w.do(w.svc.Create(t.Context(), post("c1", false)))
+	if !errs.Is(err, errs.Conflict) || len(w.pools.names) > 0 {
+		t.Errorf("got %v, and the pools %v", err, w.pools.names)
+	}
+	w.nets.others = nil
+	w.create("c1", false)
+	in, err := w.svc.Get(t.Context(), "c1")
+	must(t, err)
+	if in.ExpandedDevices["root"] == nil || in.ExpandedDevices["eth0"] == nil {
+		t.Errorf("devices are %v", in.ExpandedDevices)
+	}
+}
+
 func TestNameIsMadeUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -70,13 +70,10 @@ func (s *Service) Get(ctx context.Context, name string) (api.Network, error) {
 	return unmanaged(l, u), nil
 }
 
-// Exists is [Service.Get] for who only needs to know that there is one: it
-// reads nothing of instances.
+// Exists is [Service.Get] for who only needs to know that there is a managed
+// network: it reads nothing of instances.
 func (s *Service) Exists(ctx context.Context, name string) error {
 	_, _, err := s.get(ctx, name)
-	if errs.Is(err, errs.NotFound) {
-		_, err = s.link(name)
-	}
 	return err
 }
 
