@@ -57,6 +57,25 @@ func TestShutdown(t *testing.T) {
 	leftovers(t, r, s.Name)
 }
 
+// TestInitEndsAtOnce starts what ends before or after it is seen to run.
+func TestInitEndsAtOnce(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	if err := os.Remove(s.Root + "/sbin/init"); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, s.Root+"/sbin/init", "#!/bin/sh\nexit 3\n")
+	exits := make(chan runtime.Exit, 1)
+	_, err := r.Start(t.Context(), s, func(e runtime.Exit) { exits <- e })
+	if err == nil {
+		if e := wait(t, exits); e.Status != 3 {
+			t.Errorf("%+v", e)
+		}
+	} else if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "/sbin/init of the instance ended at once, with status 3") {
+		t.Error(err)
+	}
+	leftovers(t, r, s.Name)
+}
+
 func TestGuestReboots(t *testing.T) {
 	r, s := newRuntime(t), newSpec(t)
 	exits := start(t, r, s)

@@ -172,8 +172,36 @@ func replaceFile(path string, content []byte) error {
 	if err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = errors.Join(err, os.Remove(tmp.Name()))
+	if errors.Is(err, unix.ENOSPC) && overwrite(path, content) == nil {
+		return nil
+	}
+	return err
 }
+
+// overwrite changes a file in its place, with the blocks that it has: on a
+// full disk this is how a change can still be taken back.
+func overwrite(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if blocks := (info.Size() + blockSize - 1) / blockSize; int64(len(content)) > blocks*blockSize {
+		return unix.ENOSPC
+	}
+	if _, err := f.WriteAt(content, 0); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(content)))
+}
+
+// blockSize is at most what file systems give a file that has a byte.
+const blockSize = 1024

@@ -113,11 +113,13 @@ func (r *Runtime) writeConf(c *container) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		replaceFile(r.path(name, environFile), env),
-		replaceFile(r.path(name, confFile), []byte(text)),
-		r.writeState(c),
-	)
+	if err := replaceFile(r.path(name, environFile), env); err != nil {
+		return err
+	}
+	if err := replaceFile(r.path(name, confFile), []byte(text)); err != nil {
+		return err
+	}
+	return r.writeState(c)
 }
 
 // environ returns variables as the shim reads them.
@@ -210,9 +212,15 @@ func (r *Runtime) startError(c *container, err error) error {
 		firstLines(r.path(name, lxcLogFile), lxcError),
 		firstLines(r.path(name, shimLogFile), all),
 	} {
-		if said != "" {
+		switch {
+		case strings.Contains(said, "liblxc refuses") && c.spec.Raw != "":
+			return errs.Newf(errs.Invalid, "%w: %s: look for what is wrong in raw.lxc", err, said)
+		case said != "":
 			return fmt.Errorf("%w: %s", err, said)
 		}
+	}
+	if status, serr := readValue(r.path(name), statusFile); serr == nil && errors.Is(err, errNoReport) {
+		return errs.Newf(errs.Invalid, "init %s of the instance ended at once, with status %s: look at its console's log", strings.Join(c.spec.Init, " "), status)
 	}
 	return err
 }
