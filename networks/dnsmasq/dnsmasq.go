@@ -172,11 +172,15 @@ func searchable(dir string) error {
 // dnsmasq does not read.
 func writeFile(dir, name, text string) error {
 	tmp := filepath.Join(dir, "."+name+"~")
-	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
-		return err
+	err := os.WriteFile(tmp, []byte(text), 0o644)
+	if err == nil {
+		err = os.Chmod(tmp, 0o644) // Whatever the umask is.
 	}
-	if err := os.Chmod(tmp, 0o644); err != nil { // Whatever the umask is.
-		return err
+	if err == nil {
+		err = os.Rename(tmp, filepath.Join(dir, name))
 	}
-	return os.Rename(tmp, filepath.Join(dir, name))
+	if err != nil { // Such as for a full disk.
+		_ = os.Remove(tmp) // It may not be there.
+	}
+	return err
 }
