@@ -301,7 +301,7 @@ func record(ctx context.Context, p waiter, from, to stdio) (status int, err erro
 		drains = append(drains, d)
 		copied.Go(func() {
 			if c.to != nil {
-				_, _ = io.Copy(c.to, d)
+				_, _ = io.Copy(c.to, io.LimitReader(d, maxRecording))
 			}
 			_, _ = io.Copy(io.Discard, d) // A full disk does not stop the program.
 		})
@@ -316,6 +316,10 @@ func record(ctx context.Context, p waiter, from, to stdio) (status int, err erro
 	}
 	return status, err
 }
+
+// maxRecording is how much of a program's output, and of its errors, is kept:
+// what it is, the guest decides, and the disk is the host's.
+const maxRecording = 64 << 20
 
 // outputDir is where recorded output is, among an instance's logs.
 const outputDir = "exec-output"

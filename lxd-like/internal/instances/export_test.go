@@ -1,0 +1,26 @@
+package instances
+
+import (
+	"context"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxRecording is how much of a program's output is kept.
+const MaxRecording = maxRecording
+
+// Record records what a program that ends with done writes to from.
+func Record(ctx context.Context, done <-chan struct{}, from, to *os.File) (status int, err error) {
+	return record(ctx, writer{done}, stdio{out: from}, stdio{out: to})
+}
+
+type writer struct{ done <-chan struct{} }
+
+func (writer) Signal(unix.Signal) error { return nil }
+func (writer) Resize(int, int) error    { return nil }
+
+func (w writer) Wait(context.Context) (int, error) {
+	<-w.done
+	return 0, nil
+}
