@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -95,10 +96,14 @@ func (r *Runtime) Kill(ctx context.Context, name string) error {
 	tick := time.NewTicker(killEvery)
 	defer tick.Stop()
 	last := time.After(killShim)
+	var unplug sync.Once
+	var unplugged sync.WaitGroup
+	defer unplugged.Wait()
 	for {
 		if err := r.killInit(c); err != nil {
 			return c.orGone(err)
 		}
+		unplug.Do(func() { unplugged.Go(c.unplug) })
 		select {
 		case <-c.gone:
 			return nil

@@ -189,6 +189,23 @@ func (s *netNS) remove(n NIC) error {
 	return removeLink(s.guest, n.Name)
 }
 
+// unplug removes the host's ends of the interfaces of a container that is
+// being killed, while its processes end. liblxc does that after their end, and
+// does it still where this fails; but the kernel takes as long for the one as
+// for the other.
+func (c *container) unplug() {
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return
+	}
+	defer host.Close()
+	for _, n := range c.specNow().NICs {
+		if n.HostName != "" && n.Kind == "bridged" {
+			_ = removeLink(host, n.HostName)
+		}
+	}
+}
+
 func removeLink(h *netlink.Handle, name string) error {
 	link, err := h.LinkByName(name)
 	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
