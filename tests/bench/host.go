@@ -35,7 +35,7 @@ func (b *bench) ownDaemon(ctx context.Context) error {
 	}
 	b.client, b.env = filepath.Join(bin, "cuib"), []string{"CUIB_DIR=" + b.host.dir}
 	begun := time.Now()
-	if err := b.host.start(filepath.Join(bin, "cuibd")); err != nil {
+	if err := b.host.start(ctx, filepath.Join(bin, "cuibd")); err != nil {
 		return err
 	}
 	if _, err := b.do(ctx, "admin", "waitready", "--timeout", "30"); err != nil {
@@ -109,16 +109,16 @@ func (h *host) open(ctx context.Context) error {
 func (h *host) mountNS() string { return "/run/netns/" + h.ns + ".d" }
 
 // inside returns the command that runs args in the namespaces.
-func (h *host) inside(args ...string) *exec.Cmd {
+func (h *host) inside(ctx context.Context, args ...string) *exec.Cmd {
 	args = append([]string{"--net=/run/netns/" + h.ns, "--mount=" + h.mountNS() + "/mnt", "--"}, args...)
-	return exec.Command("nsenter", args...) // It outlives an interrupt, to clean up.
+	return exec.CommandContext(ctx, "nsenter", args...)
 }
 
-func (h *host) start(program string) error {
-	cmd := h.inside(program)
+func (h *host) start(ctx context.Context, program string) error {
+	cmd := h.inside(context.WithoutCancel(ctx), program) // It outlives an interrupt, to clean up.
 	cmd.Env = append(os.Environ(), "CUIB_DIR="+h.dir)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Interrupts are not for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Interrupts are not for it.
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (h *host) logs() string {
 const daemonWait = 20 * time.Second
 
 // close removes all that there is, whatever state it is in.
-func (h *host) close() error {
+func (h *host) close(ctx context.Context) error {
 	if h.dir == "" {
 		return nil
 	}
@@ -146,10 +146,10 @@ func (h *host) close() error {
 		late.Stop()
 	}
 	// What guests are left are children of their helpers, which are in the namespace.
-	_ = h.inside("sh", "-c", `for p in $(ip netns pids "$0"); do [ "$p" = $$ ] || { pkill -9 -P "$p"; kill -9 "$p"; }; done`, h.ns).Run()
-	_ = h.inside("sh", "-c", `awk -v d="$0/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo | tac | xargs -r -n1 umount -l`, h.dir).Run()
+	_ = h.inside(ctx, "sh", "-c", `for p in $(ip netns pids "$0"); do [ "$p" = $$ ] || { pkill -9 -P "$p"; kill -9 "$p"; }; done`, h.ns).Run()
+	_ = h.inside(ctx, "sh", "-c", `awk -v d="$0/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo | tac | xargs -r -n1 umount -l`, h.dir).Run()
 	for _, args := range [][]string{{"umount", h.mountNS() + "/mnt"}, {"umount", h.mountNS()}, {"ip", "netns", "del", h.ns}} {
-		_ = exec.Command(args[0], args[1:]...).Run()
+		_ = exec.CommandContext(ctx, args[0], args[1:]...).Run()
 	}
 	if h.log != nil {
 		h.log.Close()
@@ -157,8 +157,8 @@ func (h *host) close() error {
 	return errors.Join(err, os.RemoveAll(h.mountNS()), os.RemoveAll(h.dir))
 }
 
-// cpuStall is for how long some process waited for a processor, by the
-// kernel's pressure accounting, and load the load average.
+// load is the load average, and for how long some process has waited for a
+// processor by the kernel's pressure accounting.
 type load struct {
 	at    time.Time
 	stall time.Duration

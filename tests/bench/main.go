@@ -61,7 +61,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	defer func() { fmt.Println(begun.until(readLoad())) }()
 	if b.client == "cuib" {
 		err := b.ownDaemon(ctx)
-		defer func() { err = errors.Join(err, b.host.close()) }()
+		defer func() { err = errors.Join(err, b.host.close(context.WithoutCancel(ctx))) }()
 		if err != nil {
 			return err
 		}
@@ -87,6 +87,7 @@ var budgets = map[string]float64{
 // A step is one row of the table: measured is timed, n times.
 type step struct {
 	name     string
+	fresh    bool                  // With an instance that was launched once.
 	before   []string              // Once.
 	prepare  func(i int) []string  // Before each.
 	settle   func(context.Context) // After prepare, before each.
@@ -104,6 +105,11 @@ func (b *bench) steps(ctx context.Context, steps []step) error {
 }
 
 func (b *bench) step(ctx context.Context, s step) error {
+	if s.fresh {
+		if err := errors.Join(b.once(ctx, deleted(0)), b.once(ctx, b.launched(0))); err != nil {
+			return err
+		}
+	}
 	if err := b.once(ctx, s.before); err != nil {
 		return err
 	}

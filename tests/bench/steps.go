@@ -34,7 +34,7 @@ func (b *bench) life(ctx context.Context) error {
 		{name: "stop --force", before: forced(0), prepare: started, settle: b.booted, measured: forced},
 		{name: "start", before: started(0), prepare: forced, measured: started},
 		{name: "stop --force, at once", before: forced(0), prepare: started, measured: forced, after: started(0)},
-		{name: "snapshot (running)", settle: b.booted, measured: snapshot("r")},
+		{name: "snapshot (running)", fresh: true, settle: b.booted, measured: snapshot("r")},
 		{name: "copy from snapshot", measured: copied},
 		{name: "snapshot (stopped)", before: forced(0), measured: snapshot("s")},
 		{name: "delete --force, running", before: deleted(0), prepare: b.launched, settle: b.booted, measured: deleted},
