@@ -54,7 +54,8 @@ func TestContract(t *testing.T) {
 			"a lost address": func(t *testing.T, cfg networks.Config) {
 				testenv.Run(t, "ip", "addr", "del", cfg.IPv4.Address.String(), "dev", cfg.Name)
 			},
-			"the death of dnsmasq": func(t *testing.T, cfg networks.Config) { kill(t, cfg) },
+			"a flush of all addresses": func(t *testing.T, cfg networks.Config) { testenv.Run(t, "ip", "addr", "flush", "dev", cfg.Name) },
+			"the death of dnsmasq":     func(t *testing.T, cfg networks.Config) { kill(t, cfg) },
 			"the death of dnsmasq and a lost pid file": func(t *testing.T, cfg networks.Config) {
 				kill(t, cfg)
 				must(t, os.Remove(filepath.Join(cfg.Dir, "dnsmasq.pid")))

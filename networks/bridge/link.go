@@ -48,7 +48,7 @@ func applyLink(cfg networks.Config) (int, error) {
 	if err := applySysctls(cfg); err != nil {
 		return 0, err
 	}
-	if err := applyAddresses(l, cfg); err != nil {
+	if err := applyAddresses(l, mac, cfg); err != nil {
 		return 0, err
 	}
 	if err := applyPorts(l, cfg); err != nil {
@@ -104,8 +104,10 @@ func isBridge(l netlink.Link) error {
 }
 
 // applyAddresses makes the bridge have the addresses of cfg and no others,
-// but for those that the kernel makes itself.
-func applyAddresses(l netlink.Link, cfg networks.Config) error {
+// but for those that the kernel makes itself. Of these it needs one, which
+// instances know the router by. The kernel makes it when the bridge comes up,
+// and not again when somebody flushes it.
+func applyAddresses(l netlink.Link, mac net.HardwareAddr, cfg networks.Config) error {
 	have, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
@@ -116,13 +118,16 @@ func applyAddresses(l netlink.Link, cfg networks.Config) error {
 			want = append(want, p)
 		}
 	}
+	if cfg.IPv6.Address.IsValid() && !slices.ContainsFunc(have, isLinkLocal) {
+		want = append(want, linkLocal(mac))
+	}
 	for _, a := range have {
 		p := prefix(a)
 		if i := slices.Index(want, p); i >= 0 {
 			want = slices.Delete(want, i, i+1)
 			continue
 		}
-		if p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() {
+		if isLinkLocal(a) {
 			continue
 		}
 		if err := netlink.AddrDel(l, &a); err != nil {
@@ -135,6 +140,17 @@ func applyAddresses(l netlink.Link, cfg networks.Config) error {
 		}
 	}
 	return nil
+}
+
+func isLinkLocal(a netlink.Addr) bool {
+	addr := prefix(a).Addr()
+	return addr.Is6() && addr.IsLinkLocalUnicast()
+}
+
+// linkLocal returns the address that the kernel makes of a MAC address.
+func linkLocal(mac net.HardwareAddr) netip.Prefix {
+	addr := netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 0x02, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+	return netip.PrefixFrom(addr, 64)
 }
 
 func prefix(a netlink.Addr) netip.Prefix {

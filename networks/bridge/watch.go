@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -102,7 +103,7 @@ func addressed(l netlink.Link, cfg networks.Config) (bool, error) {
 		got[prefix(a).String()] = true
 	}
 	return (!cfg.IPv4.Address.IsValid() || got[cfg.IPv4.Address.String()]) &&
-		(!cfg.IPv6.Address.IsValid() || got[cfg.IPv6.Address.String()]), nil
+		(!cfg.IPv6.Address.IsValid() || got[cfg.IPv6.Address.String()] && slices.ContainsFunc(have, isLinkLocal)), nil
 }
 
 // listen returns a netlink socket that receives the kernel's announcements.
