@@ -182,11 +182,13 @@ func (s *Service) checkPlan(ctx context.Context, in *instance) error {
 	return s.checkHosts(ctx, p)
 }
 
-// checkHosts reports what the networks have against static addresses.
+// checkHosts reports what the networks have against addresses that somebody
+// has chosen.
 func (s *Service) checkHosts(ctx context.Context, p plan) error {
 	for _, name := range slices.Sorted(maps.Keys(p)) {
 		for _, h := range p[name].Hosts {
-			if !h.Host.IPv4.IsValid() && !h.Host.IPv6.IsValid() {
+			_, random := p[name].Volatile["volatile."+name+".hwaddr"]
+			if random && !h.Host.IPv4.IsValid() && !h.Host.IPv6.IsValid() {
 				continue
 			}
 			if err := s.Nets.CheckHost(ctx, h.Network, h.Host); err != nil {

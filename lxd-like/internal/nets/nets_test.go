@@ -363,6 +363,36 @@ func TestCheckHost(t *testing.T) {
 	}
 }
 
+// TestMACsAreOneInstances looks for two instances with one MAC address, of
+// which the other is on record, or was told of.
+func TestMACsAreOneInstances(t *testing.T) {
+	e := newEnv(t)
+	e.create(t, "br0", nil)
+	e.create(t, "br1", nil)
+	e.instance(t, "c1", map[string]string{"hwaddr": mac})
+	known := "10:66:6a:00:00:0a"
+	must(t, e.SetHost(t.Context(), "br0", networks.Host{Name: "c2", MAC: known}))
+	for _, tt := range []struct {
+		network, name, mac, taken string
+	}{
+		{"br0", "c1", mac, ""},
+		{"br0", "c3", mac, "c1"},
+		{"br1", "c3", mac, ""},
+		{"br0", "c2", strings.ToUpper(known), ""},
+		{"br0", "c3", strings.ToUpper(known), "c2"},
+	} {
+		err := e.CheckHost(t.Context(), tt.network, networks.Host{Name: tt.name, MAC: tt.mac})
+		if tt.taken == "" && err != nil || tt.taken != "" && (!errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), tt.taken)) {
+			t.Errorf("%v: got %v", tt, err)
+		}
+	}
+	if err := e.SetHost(t.Context(), "br0", networks.Host{Name: "c3", MAC: known}); !errs.Is(err, errs.Conflict) {
+		t.Errorf("told of twice: got %v", err)
+	}
+	must(t, e.UnsetHost(t.Context(), "br0", networks.Host{Name: "c2", MAC: known}))
+	must(t, e.SetHost(t.Context(), "br0", networks.Host{Name: "c3", MAC: known}))
+}
+
 func TestHostsOutliveUpdates(t *testing.T) {
 	e := newEnv(t)
 	e.create(t, "br0", nil)

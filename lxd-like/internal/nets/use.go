@@ -2,7 +2,6 @@ package nets
 
 import (
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -35,8 +34,9 @@ func (s *Service) Link(ctx context.Context, network string) (networks.Link, erro
 	return networks.Link{Kind: "bridged", Parent: n.Name, MTU: cfg.MTU}, nil
 }
 
-// CheckHost reports what is wrong with a static address on the network: out
-// of it, or another instance's. Hosts of one name are one instance's.
+// CheckHost reports what is wrong with a host's addresses: a static one that
+// is out of the network, or one that is another instance's. Hosts of one name
+// are one instance's.
 func (s *Service) CheckHost(ctx context.Context, network string, h networks.Host) error {
 	n, _, err := s.get(ctx, network)
 	if err != nil {
@@ -63,37 +63,51 @@ func (s *Service) CheckHost(ctx context.Context, network string, h networks.Host
 	return s.checkTaken(ctx, network, h)
 }
 
-// checkTaken returns an error if another instance has a static address of h.
+// checkTaken returns an error if another instance has an address of h.
 func (s *Service) checkTaken(ctx context.Context, network string, h networks.Host) error {
-	if !h.IPv4.IsValid() && !h.IPv6.IsValid() {
-		return nil
-	}
 	recorded, err := s.recorded(ctx, network)
 	if err != nil {
 		return err
 	}
-	var others []networks.Host
 	for _, r := range recorded {
-		others = append(others, r.Host)
-	}
-	s.mu.Lock()
-	others = slices.AppendSeq(others, maps.Values(s.hosts[network]))
-	s.mu.Unlock()
-	for _, o := range others {
-		if o.Name == h.Name || o.MAC != "" && strings.EqualFold(o.MAC, h.MAC) {
-			continue
+		if err := taken(network, h, r.Host); err != nil {
+			return err
 		}
-		for _, a := range []netip.Addr{h.IPv4, h.IPv6} {
-			if a.IsValid() && (a == o.IPv4 || a == o.IPv6) {
-				return errs.Conflictf("address %s is taken on network %q by instance %q", a, network, o.Name)
-			}
+	}
+	return s.checkKnown(network, h)
+}
+
+// checkKnown is checkTaken for those instances that the network was told of.
+func (s *Service) checkKnown(network string, h networks.Host) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.hosts[network] {
+		if err := taken(network, h, o); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// taken returns an error if the other is not the same instance and has an
+// address of h.
+func taken(network string, h, other networks.Host) error {
+	if h.Name == other.Name {
+		return nil
+	}
+	for _, a := range []netip.Addr{h.IPv4, h.IPv6} {
+		if a.IsValid() && (a == other.IPv4 || a == other.IPv6) {
+			return errs.Conflictf("address %s is taken on network %q by instance %q", a, network, other.Name)
+		}
+	}
+	if h.MAC != "" && strings.EqualFold(h.MAC, other.MAC) {
+		return errs.Conflictf("hwaddr %s is taken on network %q by instance %q", h.MAC, network, other.Name)
+	}
+	return nil
+}
+
 // SetHost tells the network of an instance, or changes what it knows. Of two
-// instances that want one static address at once the second is refused.
+// instances that want one address at once the second is refused.
 func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) error {
 	if err := networks.CheckHost(h); err != nil {
 		return err
@@ -105,8 +119,14 @@ func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) 
 	if err != nil {
 		return err
 	}
-	if err := s.checkTaken(ctx, network, h); err != nil {
-		return err
+	// To look at all records takes long where there are many. They were
+	// looked at when the instance was made or changed.
+	check := s.checkKnown(network, h)
+	if h.IPv4.IsValid() || h.IPv6.IsValid() {
+		check = s.checkTaken(ctx, network, h)
+	}
+	if check != nil {
+		return check
 	}
 	if err := d.SetHost(ctx, cfg, h); err != nil {
 		return err
