@@ -280,13 +280,20 @@ func (o *Op) Describe() api.Operation {
 	return d
 }
 
+// progress ends the keys of metadata that clients show.
+const progress = "_progress"
+
 // SetMetadata changes one key of the operation's metadata, and tells those
-// who listen. Clients show the keys that end in "_progress".
+// who listen. Clients show the key that ends in "_progress": there is one at a
+// time.
 func (o *Op) SetMetadata(key string, value any) {
 	o.mu.Lock()
 	m := maps.Clone(o.desc.Metadata)
 	if m == nil {
 		m = map[string]any{}
+	}
+	if strings.HasSuffix(key, progress) {
+		maps.DeleteFunc(m, func(k string, _ any) bool { return strings.HasSuffix(k, progress) })
 	}
 	m[key] = value
 	o.desc.Metadata = m

@@ -225,6 +225,22 @@ func TestPublishedInOrder(t *testing.T) {
 	}
 }
 
+func TestOneProgressAtATime(t *testing.T) {
+	m := ops.NewManager(t.Context(), quiet)
+	o := start(t, m, ops.Job{Run: func(_ context.Context, op *ops.Op) error {
+		op.SetMetadata("fingerprint", "f")
+		op.SetMetadata("build_image_progress", "building")
+		op.SetMetadata("unpack_progress", "1%")
+		op.SetMetadata("unpack_progress", "2%")
+		return nil
+	}})
+	m.Wait()
+	got := o.Describe().Metadata
+	if len(got) != 2 || got["unpack_progress"] != "2%" || got["fingerprint"] != "f" {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestConnect(t *testing.T) {
 	m := ops.NewManager(t.Context(), quiet)
 	job, release := hold()
