@@ -3,6 +3,7 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -197,20 +199,60 @@ func copyData(out, in *os.File, size int64) error {
 	return nil
 }
 
+// How much is read at once, and what is looked at for whether it is empty.
+const (
+	chunk = 256 << 10
+	block = 4 << 10
+)
+
+var (
+	chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
+	empty  [block]byte
+)
+
+// copyRange copies what is not zero, to where out has a hole. Files that were
+// allocated ahead, such as journals, are mostly zeros, which some file systems
+// take for data once they were read.
 func copyRange(out, in *os.File, start, end int64) error {
-	from, to := start, start
-	for from < end {
-		n, err := unix.CopyFileRange(int(in.Fd()), &from, int(out.Fd()), &to, int(end-from), 0)
-		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-			_, err = io.Copy(io.NewOffsetWriter(out, to), io.NewSectionReader(in, from, end-from))
+	buf, ok := chunks.Get().(*[chunk]byte)
+	if !ok {
+		buf = new([chunk]byte)
+	}
+	defer chunks.Put(buf)
+	for start < end {
+		n, err := in.ReadAt(buf[:min(chunk, end-start)], start)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if err != nil || n == 0 { // 0: the file became shorter.
+		if n == 0 { // The file became shorter.
+			return nil
+		}
+		if err := writeBlocks(out, buf[:n], start); err != nil {
 			return err
 		}
+		start += int64(n)
 	}
 	return nil
 }
+
+// writeBlocks writes the runs of blocks that are not empty.
+func writeBlocks(out *os.File, data []byte, at int64) error {
+	for from := 0; from < len(data); {
+		to := from
+		for to < len(data) && !isEmpty(data[to:min(to+block, len(data))]) {
+			to = min(to+block, len(data))
+		}
+		if to > from {
+			if _, err := out.WriteAt(data[from:to], at+int64(from)); err != nil {
+				return err
+			}
+		}
+		from = to + block // That one is empty, or the end.
+	}
+	return nil
+}
+
+func isEmpty(b []byte) bool { return bytes.Equal(b, empty[:len(b)]) }
 
 func openDir(at int, name string) (*os.File, error) {
 	fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

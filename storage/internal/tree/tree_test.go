@@ -86,6 +86,28 @@ func TestCopyHoles(t *testing.T) {
 	}
 }
 
+// TestCopyZeros copies what was written as zeros, between what was not.
+func TestCopyZeros(t *testing.T) {
+	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	data := make([]byte, 1<<20+5)
+	for _, at := range []int{0, 4095, 4096, 300 << 10, 512<<10 - 1, 512 << 10, 1<<20 + 4} {
+		data[at] = 1
+	}
+	if err := os.WriteFile(filepath.Join(src, "f"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Copy(t.Context(), dst, src); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dst, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, data) {
+		t.Error("the copy differs")
+	}
+}
+
 func TestUsageOfSharedBlocks(t *testing.T) {
 	mnt := testenv.Mounted(t, "btrfs", "300M")
 	src, dst := filepath.Join(mnt, "src"), filepath.Join(mnt, "dst")
