@@ -11,6 +11,7 @@ import (
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/locks"
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
@@ -22,7 +23,7 @@ import (
 type driver struct {
 	pool   layout.Pool
 	points layout.Points
-	locks  keyedLocks // One for each state that is being sealed.
+	locks  locks.Keyed // One for each state that is being sealed.
 
 	mu   sync.Mutex // Guards uses.
 	uses map[string]int
@@ -301,38 +302,3 @@ var (
 	_ storage.Limiter = (*driver)(nil)
 	_ storage.Spacer  = (*driver)(nil)
 )
-
-// keyedLocks are locks by name. The zero value is ready to use.
-type keyedLocks struct {
-	mu   sync.Mutex // Guards held.
-	held map[string]*keyedLock
-}
-
-type keyedLock struct {
-	mu    sync.Mutex
-	users int // Holders and waiters; guarded by keyedLocks.mu.
-}
-
-// lock locks name and returns what unlocks it.
-func (k *keyedLocks) lock(name string) (unlock func()) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = map[string]*keyedLock{}
-	}
-	l := k.held[name]
-	if l == nil {
-		l = &keyedLock{}
-		k.held[name] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	l.mu.Lock()
-	return func() {
-		l.mu.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.held, name)
-		}
-	}
-}

@@ -142,7 +142,7 @@ func (d *driver) usesOf(id string) int {
 // seal makes a layer of what is in the state, if something is, and returns
 // the layer that then holds all of it. It is held for the caller.
 func (d *driver) seal(ctx context.Context, state string) (_ string, err error) {
-	unlock := d.locks.lock(state)
+	unlock := d.locks.Lock(state)
 	defer unlock()
 
 	below, err := topOf(state)

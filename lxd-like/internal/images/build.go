@@ -133,7 +133,7 @@ type build struct {
 func (b *build) run(ctx context.Context, op *ops.Op) (db.Image, error) {
 	b.op = op
 	asked := time.Now()
-	unlock, err := b.s.locks.lock(ctx, b.source.String())
+	unlock, err := b.s.locks.LockContext(ctx, b.source.String())
 	if err != nil {
 		return db.Image{}, err
 	}

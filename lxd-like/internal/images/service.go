@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/locks"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -38,7 +39,7 @@ type Service struct {
 
 	// locks order what unpacks or deletes an image, by its fingerprint, and
 	// what builds one, by its source.
-	locks keyedLocks
+	locks locks.Keyed
 }
 
 // A poolKeeper is what images need of storage pools.
@@ -197,7 +198,7 @@ func (s *Service) Delete(ctx context.Context, fingerprint string) (ops.Job, erro
 // remove takes an image away. One that cannot be taken out of all pools stays
 // whole: the pools that it was taken out of get it again when they need it.
 func (s *Service) remove(ctx context.Context, fingerprint string) error {
-	unlock, err := s.locks.lock(ctx, fingerprint)
+	unlock, err := s.locks.LockContext(ctx, fingerprint)
 	if err != nil {
 		return err
 	}

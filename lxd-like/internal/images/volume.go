@@ -33,7 +33,7 @@ func (s *Service) Volume(ctx context.Context, fingerprint, pool string, op *ops.
 	if err != nil || have.Status == db.Ready {
 		return volumeOf(fingerprint), err
 	}
-	unlock, err := s.locks.lock(ctx, fingerprint)
+	unlock, err := s.locks.LockContext(ctx, fingerprint)
 	if err != nil {
 		return storage.Volume{}, err
 	}

@@ -43,7 +43,7 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 		Resources:   resources(name),
 		Cancelable:  true,
 		Run: func(ctx context.Context, op *ops.Op) error {
-			unlock := s.locks.lockAll(append(src.names(), name)...)
+			unlock := s.locks.LockAll(append(src.names(), name)...)
 			defer unlock()
 			if err := s.create(ctx, in, creation{src, start, op}); err != nil {
 				return fmt.Errorf("create instance %q: %w", name, err)

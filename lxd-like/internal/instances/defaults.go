@@ -24,7 +24,7 @@ const lockDefaults = "/defaults"
 // there is, or in the default one. Where that is not there either, the server
 // was not set up, and is now.
 func (s *Service) giveRoot(ctx context.Context, in *instance) error {
-	unlock := s.locks.lock(lockDefaults)
+	unlock := s.locks.Lock(lockDefaults)
 	defer unlock()
 	if err := s.refresh(ctx, in); err != nil {
 		return err

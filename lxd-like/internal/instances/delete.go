@@ -28,7 +28,7 @@ func (s *Service) Delete(ctx context.Context, name string) (ops.Job, error) {
 	return ops.Job{
 		Description: "Deleting instance", Objects: objects(name), Resources: resources(name),
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			unlock := s.locks.lock(name)
+			unlock := s.locks.Lock(name)
 			defer unlock()
 			if err := s.visits.endAll(ctx, name); err != nil {
 				return err

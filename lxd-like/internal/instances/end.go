@@ -45,7 +45,7 @@ func (s *Service) end(ctx context.Context, name string, how ending) error {
 
 // tell notes what is wished, and for a clean end asks the guest.
 func (s *Service) tell(ctx context.Context, name string, how ending) (*active, error) {
-	unlock := s.locks.lock(name)
+	unlock := s.locks.Lock(name)
 	defer unlock()
 	a := s.index.get(name)
 	if a == nil {
@@ -88,7 +88,7 @@ func wait(ctx context.Context, a *active) error {
 // giveUp is for who does not wait for the end of an instance any longer. If
 // it was to be started again, it is not.
 func (s *Service) giveUp(ctx context.Context, name string, a *active) {
-	unlock := s.locks.lock(name)
+	unlock := s.locks.Lock(name)
 	defer unlock()
 	if s.index.get(name) != a || a.wish != wishStop && a.wish != wishRestart || s.index.isShut() {
 		return
@@ -147,7 +147,7 @@ func (s *Service) checkRestart(ctx context.Context, name string) error {
 // happen then. The runtime calls it.
 func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.Exit) {
 	defer close(a.done)
-	unlock := s.locks.lock(name)
+	unlock := s.locks.Lock(name)
 	defer unlock()
 	if s.index.get(name) != a {
 		return // A start that failed has cleaned up already.

@@ -28,7 +28,7 @@ const (
 
 // Files opens the instance's file system: as the guest sees it if it runs.
 func (s *Service) Files(ctx context.Context, name string) (*guestfs.FS, error) {
-	unlock := s.locks.lock(name)
+	unlock := s.locks.Lock(name)
 	defer unlock()
 	if a := s.index.get(name); a != nil {
 		root, err := s.Runtime.Root(name)
@@ -106,7 +106,7 @@ func (s *Service) visit(ctx context.Context, name, snapshot string) (*visit, err
 	v := &visit{dir: dir, unmount: unmounter(d, volume)}
 	later := context.WithoutCancel(ctx)
 	v.later = func() {
-		unlock := s.locks.lock(name)
+		unlock := s.locks.Lock(name)
 		defer unlock()
 		if s.visits.get(key) == v && v.free() {
 			if err := s.visits.end(later, key); err != nil {

@@ -119,7 +119,7 @@ func expand(own profiles.Config, profs []db.Profile) profiles.Config {
 // locked is [Service.load] with the instance's lock held, which the caller
 // releases with unlock.
 func (s *Service) locked(ctx context.Context, name string) (in *instance, unlock func(), err error) {
-	unlock = s.locks.lock(name)
+	unlock = s.locks.Lock(name)
 	in, err = s.load(ctx, name)
 	if err != nil {
 		unlock()

@@ -226,7 +226,7 @@ func (s *Service) profileUsers(ctx context.Context, next db.Profile) (profileUse
 		if err != nil {
 			return profileUsers{}, err
 		}
-		users := profileUsers{unlock: s.locks.lockAll(names...)}
+		users := profileUsers{unlock: s.locks.LockAll(names...)}
 		users.before, users.after, err = s.usersWith(ctx, next)
 		if err != nil {
 			users.unlock()

@@ -117,7 +117,7 @@ func (s *Service) volumes(ctx context.Context, rows []db.Instance) map[string]ma
 
 // recoverOne brings one instance into a state that requests can leave it in.
 func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) error {
-	unlock := s.locks.lock(in.Name)
+	unlock := s.locks.Lock(in.Name)
 	defer unlock()
 	if in.Status == db.Pending {
 		return s.unmake(ctx, in)

@@ -40,7 +40,7 @@ func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost)
 	return ops.Job{
 		Description: "Renaming instance", Objects: objects(name, req.Name), Resources: resources(name),
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			unlock := s.locks.lockAll(name, req.Name)
+			unlock := s.locks.LockAll(name, req.Name)
 			defer unlock()
 			in, err := s.load(ctx, name)
 			if err != nil {

@@ -10,8 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -21,6 +19,7 @@ import (
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/locks"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -36,7 +35,7 @@ type Service struct {
 	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.
 	Logger  *slog.Logger
 
-	locks  keyedLocks
+	locks  locks.Keyed
 	index  index
 	ranges idRanges
 	visits visits
@@ -129,52 +128,3 @@ type changer interface {
 
 // Grace is how long a clean stop waits for the guest where nothing is said.
 const Grace = 30 * time.Second
-
-// keyedLocks are locks by name. The zero value is ready to use.
-type keyedLocks struct {
-	mu   sync.Mutex // Guards held.
-	held map[string]*keyedLock
-}
-
-type keyedLock struct {
-	mu    sync.Mutex
-	users int // Holders and waiters; guarded by keyedLocks.mu.
-}
-
-// lockAll locks several names, in an order that is the same for all callers.
-func (k *keyedLocks) lockAll(names ...string) (unlock func()) {
-	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	unlocks := make([]func(), 0, len(names))
-	for _, name := range names {
-		unlocks = append(unlocks, k.lock(name))
-	}
-	return func() {
-		for _, unlock := range slices.Backward(unlocks) {
-			unlock()
-		}
-	}
-}
-
-// lock locks name and returns what unlocks it.
-func (k *keyedLocks) lock(name string) (unlock func()) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = map[string]*keyedLock{}
-	}
-	l := k.held[name]
-	if l == nil {
-		l = &keyedLock{}
-		k.held[name] = l
-	}
-	l.users++
-	k.mu.Unlock()
-	l.mu.Lock()
-	return func() {
-		l.mu.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.held, name)
-		}
-	}
-}

@@ -150,7 +150,7 @@ func each(names []string, limit int, fn func(string) error) error {
 }
 
 func (s *Service) freeze(ctx context.Context, name string) error {
-	unlock := s.locks.lock(name)
+	unlock := s.locks.Lock(name)
 	defer unlock()
 	if err := s.Runtime.Freeze(ctx, name); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (s *Service) freeze(ctx context.Context, name string) error {
 }
 
 func (s *Service) thaw(ctx context.Context, name string) error {
-	unlock := s.locks.lock(name)
+	unlock := s.locks.Lock(name)
 	defer unlock()
 	if err := s.Runtime.Thaw(ctx, name); err != nil {
 		return err

@@ -20,7 +20,7 @@ func (s *Service) CheckStored(ctx context.Context, source string) error {
 // refused.
 func (s *Service) Stored(ctx context.Context, source string) (images.Stored, error) {
 	name, snapshot, _ := strings.Cut(source, "/")
-	unlock := s.locks.lock(name)
+	unlock := s.locks.Lock(name)
 	defer unlock()
 	architecture, config, err := s.stored(ctx, source)
 	if err != nil {
