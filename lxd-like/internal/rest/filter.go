@@ -177,6 +177,8 @@ func (p *filterParser) comparison(word string) (filter, error) {
 	case "eq", "=":
 	case "ne", "!=":
 		negate = true
+	case "":
+		return nil, errs.Invalidf("filter: nothing follows %q: want eq or ne", field)
 	default:
 		return nil, errs.Invalidf("filter: %q follows %q: want eq or ne", op, field)
 	}

@@ -72,7 +72,7 @@ func TestFilter(t *testing.T) {
 
 func TestFilterErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"name":                           "want eq or ne",
+		"name":                           "nothing follows \"name\": want eq or ne",
 		"name eq":                        "want eq or ne",
 		"name like web":                  "want eq or ne",
 		"name eq web and":                "ends where a clause is due",

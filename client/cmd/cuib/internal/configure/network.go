@@ -3,6 +3,7 @@ package configure
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ var networkColumns = []output.Column[api.Network]{
 	{Key: '6', Name: "IPV6", Value: func(n api.Network) string { return n.Config["ipv6.address"] }},
 	{Key: 'd', Name: "DESCRIPTION", Value: func(n api.Network) string { return n.Description }},
 	{Key: 'u', Name: "USED BY", Value: func(n api.Network) string { return kit.Count(n.UsedBy) }},
-	{Key: 's', Name: "STATE", Value: func(n api.Network) string { return n.Status }},
+	{Key: 's', Name: "STATE", Value: func(n api.Network) string { return strings.ToUpper(n.Status) }},
 	{Key: 'e', Name: "PROJECT", Value: func(n api.Network) string { return n.Project }},
 }
 

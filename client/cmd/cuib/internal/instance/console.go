@@ -66,6 +66,8 @@ func (e *env) console(ctx context.Context, name string, req api.InstanceConsoleP
 	err = e.Client().Console(ctx, name, client.Console{
 		InstanceConsolePost: req, Stdin: client.Detachable(e.In), Stdout: e.Out, Control: control,
 	})
-	fmt.Fprint(e.Err, "\r\n")
+	if err == nil {
+		fmt.Fprint(e.Err, "\r\n")
+	}
 	return err
 }

@@ -87,28 +87,22 @@ func (e *env) rename(ctx context.Context, name string, req api.InstancePost) err
 }
 
 func newMove(e *env) *cobra.Command {
-	var pool string
-	cmd := &cobra.Command{
-		Use:     "move INSTANCE [NAME]",
+	return &cobra.Command{
+		Use:     "move INSTANCE NAME",
 		Aliases: []string{"mv"},
-		Short:   "Rename an instance or a snapshot, or move it to another pool",
-		Example: "  cuib move web www\n  cuib move web/before web/after\n  cuib move web --storage fast",
-		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		Short:   "Rename a stopped instance, or a snapshot",
+		Example: "  cuib move web www\n  cuib move web/before web/after",
+		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 && pool == "" {
-				return errs.Invalidf("nothing to change: give a new name, or a pool with --storage")
-			}
-			return e.move(cmd.Context(), args[0], args[len(args)-1], pool)
+			return e.move(cmd.Context(), args[0], args[1])
 		}),
 	}
-	cmd.Flags().StringVarP(&pool, "storage", "s", "", "storage pool to move to")
-	return cmd
 }
 
-func (e *env) move(ctx context.Context, from, to, pool string) error {
+func (e *env) move(ctx context.Context, from, to string) error {
 	instance, snapshot, isSnapshot := strings.Cut(from, "/")
 	if !isSnapshot {
-		return e.rename(ctx, from, api.InstancePost{Name: to, Pool: pool, Migration: pool != ""})
+		return e.rename(ctx, from, api.InstancePost{Name: to})
 	}
 	toInstance, toSnapshot, ok := strings.Cut(to, "/")
 	if !ok || toInstance != instance {
@@ -121,7 +115,7 @@ func (e *env) move(ctx context.Context, from, to, pool string) error {
 type copyOptions struct {
 	createOptions
 
-	instanceOnly, refresh, stateless, inconsistent bool
+	instanceOnly bool
 }
 
 func newCopy(e *env) *cobra.Command {
@@ -130,7 +124,7 @@ func newCopy(e *env) *cobra.Command {
 		Use:     "copy INSTANCE[/SNAPSHOT] [NAME]",
 		Aliases: []string{"cp"},
 		Short:   "Make an instance of another one or of a snapshot",
-		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web backup --refresh",
+		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
 	}
@@ -138,13 +132,9 @@ func newCopy(e *env) *cobra.Command {
 	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value to change in the copy")
 	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option to change in the copy, as name,key=value")
 	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of those of the source; again for more")
-	f.StringVarP(&o.storage, "storage", "s", "", "storage pool for the copy")
 	f.BoolVarP(&o.ephemeral, "ephemeral", "e", false, "delete the copy when it stops")
 	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
 	f.BoolVar(&o.instanceOnly, "instance-only", false, "leave the snapshots out")
-	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date")
-	f.BoolVar(&o.stateless, "stateless", false, "leave a saved state out")
-	f.BoolVar(&o.inconsistent, "allow-inconsistent", false, "go on if files change meanwhile")
 	return cmd
 }
 
@@ -153,9 +143,7 @@ func (e *env) copy(ctx context.Context, o copyOptions, args []string) error {
 	if len(args) == 2 {
 		req.Name = args[1]
 	}
-	req.Source = api.InstanceSource{
-		Type: "copy", Source: args[0], InstanceOnly: o.instanceOnly, Refresh: o.refresh, AllowInconsistent: o.inconsistent,
-	}
+	req.Source = api.InstanceSource{Type: "copy", Source: args[0], InstanceOnly: o.instanceOnly}
 	if err := e.copySource(ctx, args[0], &req.InstancePut); err != nil {
 		return err
 	}
@@ -166,7 +154,6 @@ func (e *env) copy(ctx context.Context, o copyOptions, args []string) error {
 		req.Profiles = o.profiles
 	}
 	req.Ephemeral = o.ephemeral
-	req.Stateful = req.Stateful && !o.stateless
 	if err := o.applyConfig(&req.InstancePut); err != nil {
 		return err
 	}
