@@ -290,7 +290,7 @@ func TestStartFails(t *testing.T) {
 		"init no program": {func(s *runtime.Spec) { s.Init = []string{"/etc/passwd"} }, errs.Invalid, "/etc/passwd"},
 		"line break":      {func(s *runtime.Spec) { s.Hostname = "a\nlxc.cap.drop = x" }, errs.Invalid, "line break"},
 		"raw":             {func(s *runtime.Spec) { s.Raw = "lxc.rootfs.path = /" }, errs.Invalid, "lxc.rootfs.path"},
-		"raw unknown":     {func(s *runtime.Spec) { s.Raw = "lxc.nonesuch = 1" }, errs.Internal, "lxc"},
+		"raw unknown":     {func(s *runtime.Spec) { s.Raw = "lxc.nonesuch = 1" }, errs.Invalid, "raw.lxc"},
 		"no source":       {func(s *runtime.Spec) { s.Mounts = []runtime.Mount{{Source: "/nonesuch", Target: "/mnt"}} }, errs.NotFound, "/nonesuch"},
 		"no bridge": {func(s *runtime.Spec) {
 			s.NICs = []runtime.NIC{{Kind: "bridged", Parent: "nonesuch", HostName: "vethnone", Name: "eth0"}}
