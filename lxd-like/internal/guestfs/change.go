@@ -261,7 +261,7 @@ func (f *FS) apply(fd int, attr File) error {
 	if uid < 0 && gid < 0 && attr.Mode < 0 && attr.Modified.IsZero() {
 		return nil
 	}
-	if err := notKernels(fd); err != nil {
+	if err := f.mayChange(fd, never); err != nil {
 		return err
 	}
 	if uid >= 0 || gid >= 0 {

@@ -144,11 +144,8 @@ func (f *FS) open(name string, flags int) (*os.File, error) {
 	default:
 		return nil, errSpecial
 	}
-	// Of the kernel's own files those are read that everybody may read.
-	if flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0 || st.Mode&unix.S_IROTH == 0 {
-		if err := notKernels(fd); err != nil {
-			return nil, err
-		}
+	if err := f.mayOpen(fd, &st, flags); err != nil {
+		return nil, err
 	}
 	opened, err := retry(func() (int, error) { return unix.Open(procPath(fd), flags|unix.O_CLOEXEC, 0) })
 	if err != nil {
@@ -178,6 +175,13 @@ func (f *FS) openDir(name string) (*os.File, error) {
 		return nil, err
 	}
 	defer unix.Close(fd) //nolint:errcheck // It was opened with O_PATH.
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if err := f.permits(&st, readBit); err != nil {
+		return nil, err
+	}
 	opened, err := retry(func() (int, error) {
 		return unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
@@ -222,7 +226,7 @@ func (f *FS) parent(name string) (fd int, base string, err error) {
 	if err != nil {
 		return -1, "", err
 	}
-	if err := notKernels(fd); err != nil {
+	if err := f.mayChange(fd, writeBit|searchBit); err != nil {
 		return -1, "", errors.Join(err, unix.Close(fd))
 	}
 	return fd, base, nil
@@ -276,6 +280,7 @@ var kinds = map[error]struct {
 	unix.EDQUOT:       {errs.Unavailable, "no space left below the size limit"},
 	errSpecial:        {errs.Invalid, errSpecial.Error()},
 	errKernels:        {errs.Denied, errKernels.Error()},
+	errHosts:          {errs.Denied, errHosts.Error()},
 }
 
 // fail says what could not be done.

@@ -1,6 +1,7 @@
 package guestfs_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -87,6 +88,58 @@ func TestFilesOfTheKernelAreNotChanged(t *testing.T) {
 	}
 	if text, err := readAll(fs, "/version"); err != nil || !strings.HasPrefix(text, "Linux") {
 		t.Errorf("what all may read: got %q, %v", text, err)
+	}
+}
+
+// A directory of the host that the instance sees stays the host's: links of
+// the guest lead the daemon there, but it does no more than the guest could.
+func TestFilesOfTheHostStayTheHosts(t *testing.T) {
+	testenv.Kernel(t)
+	dir := guestRoot(t)
+	for _, p := range []string{"", "etc", "etc/hosts", "tmp"} {
+		if err := os.Chown(filepath.Join(dir, p), base, base); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"share/secret": 0o600, "share/public": 0o644, "share/shared": 0o666, "closed/x": 0o600} {
+		p := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte("host"), 0o600), os.Chmod(p, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(dir+"/closed", 0o700), os.Symlink("/share/public", dir+"/etc/link"), os.Symlink("/share", dir+"/etc/dir")); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := guestfs.New(root, idmap.Default(base, 65536), nil)
+	defer fs.Close()
+	write := func(name string) error { return fs.Write(name, strings.NewReader("guest"), keep()) }
+	mode := keep()
+	mode.Mode = 0o666
+	tests := map[string]struct {
+		err error
+		ok  bool
+	}{
+		"read secret":   {err: func() error { _, err := readAll(fs, "/share/secret"); return err }()},
+		"read public":   {err: func() error { _, err := readAll(fs, "/etc/link"); return err }(), ok: true},
+		"list":          {err: func() error { _, err := fs.ReadDir("/etc/dir"); return err }(), ok: true},
+		"list closed":   {err: func() error { _, err := fs.ReadDir("/closed"); return err }()},
+		"write":         {err: write("/etc/link")},
+		"write shared":  {err: write("/share/shared"), ok: true},
+		"make":          {err: write("/etc/dir/new")},
+		"make by guest": {err: write("/etc/new"), ok: true},
+		"change":        {err: fs.Change("/share/shared", mode)},
+		"change link":   {err: fs.Change("/etc/dir/public", mode)},
+		"remove":        {err: fs.Remove("/etc/dir/public")},
+		"rename":        {err: fs.Rename("/etc/dir/public", "/etc/public")},
+	}
+	for name, tt := range tests {
+		if tt.ok && tt.err != nil || !tt.ok && !errs.Is(tt.err, errs.Denied) {
+			t.Errorf("%s: got %v", name, tt.err)
+		}
 	}
 }
 

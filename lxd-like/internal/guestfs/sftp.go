@@ -192,7 +192,7 @@ func setstat(fs *FS, r *sftp.Request) error {
 		return err
 	}
 	if flags.Acmodtime {
-		if err := notKernels(fd); err != nil {
+		if err := fs.mayChange(fd, never); err != nil {
 			return err
 		}
 		return touch(fd, time.Unix(int64(attrs.Atime), 0), time.Unix(int64(attrs.Mtime), 0))
