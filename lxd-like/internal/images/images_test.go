@@ -199,6 +199,11 @@ func TestLifeOfAnImage(t *testing.T) {
 	if got, err := w.Get(ctx, want); err != nil || !got.Public || got.Properties["x"] != "y" {
 		t.Errorf("updated: %+v, %v", got, err)
 	}
+	image.Properties["x"] = "" // As clients unset one.
+	must(t, w.Update(ctx, want, image.ImagePut))
+	if got, err := w.Get(ctx, want); err != nil || got.Properties["release"] == "" || len(got.Properties) != len(image.Properties)-1 {
+		t.Errorf("unset: %+v, %v", got, err)
+	}
 	all, err := w.List(ctx)
 	if err != nil || len(all) != 1 || all[0].Fingerprint != want {
 		t.Errorf("list: %+v, %v", all, err)

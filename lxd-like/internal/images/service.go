@@ -161,9 +161,13 @@ func checkPut(ctx context.Context, tx *db.Tx, put *api.ImagePut) error {
 	if put.AutoUpdate {
 		return errs.Newf(errs.Unsupported, "auto_update is not supported: this image has no server that it could be updated from")
 	}
-	if put.Properties == nil {
-		put.Properties = map[string]string{}
+	properties := map[string]string{}
+	for k, v := range put.Properties {
+		if v != "" { // Clients unset one so.
+			properties[k] = v
+		}
 	}
+	put.Properties = properties
 	if put.Profiles == nil {
 		put.Profiles = []string{"default"}
 	}

@@ -117,10 +117,10 @@ func (s *Service) free(ctx context.Context, name string) error {
 func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost) (*instance, error) {
 	in := &instance{Instance: db.Instance{
 		Name: name, Status: db.Pending, Architecture: req.Architecture, Description: req.Description,
-		Ephemeral: req.Ephemeral, Config: patched(req.Config, nil), Devices: convert[map[string]string](req.Devices),
+		Ephemeral: req.Ephemeral, Config: given(req.Config), Devices: givenDevices(req.Devices),
 		Profiles: req.Profiles,
 	}}
-	maps.DeleteFunc(in.Config, func(k, v string) bool { return v == "" || isInternal(k) && k != keyBaseImage })
+	maps.DeleteFunc(in.Config, func(k, _ string) bool { return isInternal(k) && k != keyBaseImage })
 	if in.Profiles == nil {
 		in.Profiles = []string{DefaultProfile}
 	}

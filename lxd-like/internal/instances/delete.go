@@ -58,7 +58,7 @@ func (s *Service) loadAny(ctx context.Context, name string) (*instance, error) {
 
 func (s *Service) deletable(in *instance) error {
 	if s.index.get(in.Name) != nil {
-		return errs.Invalidf("instance %q is running: stop it first", in.Name)
+		return errs.Conflictf("instance %q is running: stop it first", in.Name)
 	}
 	if isTrue(in.expanded.Options["security.protection.delete"]) {
 		return errs.Conflictf("instance %q is protected: unset security.protection.delete first", in.Name)

@@ -49,7 +49,7 @@ func (s *Service) tell(ctx context.Context, name string, how ending) (*active, e
 	defer unlock()
 	a := s.index.get(name)
 	if a == nil {
-		return nil, errs.Invalidf("instance %q is not running", name)
+		return nil, errs.Conflictf("instance %q is not running", name)
 	}
 	if how.wish == wishStop {
 		// Before it ends: a crash between the two must not start it again.

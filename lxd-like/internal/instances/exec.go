@@ -92,13 +92,13 @@ func (s *Service) live(ctx context.Context, name string) (*instance, error) {
 	}
 	state, err := s.Runtime.Get(name)
 	if errs.Is(err, errs.NotFound) {
-		return nil, errs.Invalidf("instance %q is not running", name)
+		return nil, errs.Conflictf("instance %q is not running", name)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if state.Frozen {
-		return nil, errs.Invalidf("instance %q is frozen", name)
+		return nil, errs.Conflictf("instance %q is frozen", name)
 	}
 	return in, nil
 }

@@ -164,7 +164,7 @@ func TestExecIsRefused(t *testing.T) {
 		want     errs.Kind
 	}{
 		"no instance":     {"c9", api.InstanceExecPost{Command: []string{"x"}}, errs.NotFound},
-		"not running":     {"c1", api.InstanceExecPost{Command: []string{"x"}}, errs.Invalid},
+		"not running":     {"c1", api.InstanceExecPost{Command: []string{"x"}}, errs.Conflict},
 		"no command":      {"c1", api.InstanceExecPost{}, errs.Invalid},
 		"relative cwd":    {"c1", api.InstanceExecPost{Command: []string{"x"}, Cwd: "a"}, errs.Invalid},
 		"bad variable":    {"c1", api.InstanceExecPost{Command: []string{"x"}, Environment: map[string]string{"a=b": ""}}, errs.Invalid},
@@ -178,7 +178,7 @@ func TestExecIsRefused(t *testing.T) {
 	if _, err := w.svc.Console(t.Context(), "c1", api.InstanceConsolePost{Type: "vga"}); !errs.Is(err, errs.Invalid) {
 		t.Errorf("vga: %v", err)
 	}
-	if _, err := w.svc.Console(t.Context(), "c1", api.InstanceConsolePost{}); !errs.Is(err, errs.Invalid) {
+	if _, err := w.svc.Console(t.Context(), "c1", api.InstanceConsolePost{}); !errs.Is(err, errs.Conflict) {
 		t.Errorf("console of a stopped one: %v", err)
 	}
 }

@@ -60,13 +60,13 @@ func TestRefusals(t *testing.T) {
 		"no source":          {with("x", func(r *api.InstancesPost) { r.Source = api.InstanceSource{} }), errs.Invalid, "source.type"},
 		"copy of nothing":    {with("x", func(r *api.InstancesPost) { r.Source = api.InstanceSource{Type: "copy", Source: "no"} }), errs.NotFound, `"no"`},
 		"other architecture": {with("x", func(r *api.InstancesPost) { r.Architecture = "s390x" }), errs.Invalid, "s390x"},
-		"start a running":    {state("up", "start"), errs.Invalid, "running"},
-		"stop a stopped":     {state("down", "stop"), errs.Invalid, "not running"},
-		"unfreeze":           {state("up", "unfreeze"), errs.Invalid, "not frozen"},
+		"start a running":    {state("up", "start"), errs.Conflict, "running"},
+		"stop a stopped":     {state("down", "stop"), errs.Conflict, "not running"},
+		"unfreeze":           {state("up", "unfreeze"), errs.Conflict, "not frozen"},
 		"start a protected":  {state("kept", "start"), errs.Conflict, "security.protection.start"},
 		"unknown action":     {state("up", "explode"), errs.Invalid, "explode"},
 		"no instance":        {state("no", "start"), errs.NotFound, `"no"`},
-		"delete a running":   {func() error { _, err := w.svc.Delete(t.Context(), "up"); return err }, errs.Invalid, "running"},
+		"delete a running":   {func() error { _, err := w.svc.Delete(t.Context(), "up"); return err }, errs.Conflict, "running"},
 		"delete a protected": {func() error { _, err := w.svc.Delete(t.Context(), "kept"); return err }, errs.Conflict, "security.protection.delete"},
 		"rename a running": {func() error {
 			_, err := w.svc.Rename(t.Context(), "up", api.InstancePost{Name: "x"})

@@ -167,6 +167,26 @@ func patched(m, keys map[string]string) map[string]string {
 	return out
 }
 
+// given is a configuration as a client gives it: an empty value is none.
+func given[M ~map[string]string](config M) map[string]string {
+	out := make(map[string]string, len(config))
+	for k, v := range config {
+		if v != "" {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// givenDevices are devices as a client gives them.
+func givenDevices(devices api.DevicesMap) map[string]map[string]string {
+	out := make(map[string]map[string]string, len(devices))
+	for name, dev := range devices {
+		out[name] = given(dev)
+	}
+	return out
+}
+
 // event tells who listens that something happened to an instance.
 func (s *Service) event(action, name string, details map[string]any) {
 	s.Events.Lifecycle(action, instanceURL(name), details)

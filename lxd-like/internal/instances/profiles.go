@@ -91,7 +91,7 @@ func (s *Service) CreateProfile(ctx context.Context, req api.ProfilesPost) error
 }
 
 func newProfile(name string, put api.ProfilePut) db.Profile {
-	return db.Profile{Name: name, Description: put.Description, Config: patched(put.Config, nil), Devices: convert[map[string]string](put.Devices)}
+	return db.Profile{Name: name, Description: put.Description, Config: given(put.Config), Devices: givenDevices(put.Devices)}
 }
 
 func (s *Service) validateProfile(ctx context.Context, p db.Profile) error {
@@ -272,8 +272,9 @@ func (s *Service) usersWith(ctx context.Context, next db.Profile) (before, after
 		then := maps.Clone(now)
 		then[next.Name] = next
 		for _, row := range rows {
-			before = append(before, newInstance(row, choose(now, row.Profiles)))
-			after = append(after, newInstance(row, choose(then, row.Profiles)))
+			in, out := newInstance(row, choose(now, row.Profiles)), newInstance(row, choose(then, row.Profiles))
+			forgetNICs(in, out)
+			before, after = append(before, in), append(after, out)
 		}
 		return nil
 	})

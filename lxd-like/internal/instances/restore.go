@@ -117,6 +117,7 @@ func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snap
 	if err := s.refresh(ctx, next); err != nil {
 		return err
 	}
+	forgetNICs(in, next)
 	if err := s.validate(ctx, next); err != nil {
 		return fmt.Errorf("the configuration of that time is not valid any more: %w", err)
 	}

@@ -208,26 +208,26 @@ func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (sourc
 		return nil, err
 	}
 	f := &fromCopy{s: s, from: name, snapshot: snapshot, pool: from.Pool}
-	given := given{config: from.Config, devices: from.Devices, profiles: from.Profiles}
-	given.architecture, given.ephemeral = from.Architecture, from.Ephemeral
+	gets := inherited{config: from.Config, devices: from.Devices, profiles: from.Profiles}
+	gets.architecture, gets.ephemeral = from.Architecture, from.Ephemeral
 	if snapshot != "" {
 		snap, err := s.snapshot(ctx, name, snapshot)
 		if err != nil {
 			return nil, err
 		}
-		given.config, given.devices, given.profiles = snap.Config, snap.Devices, snap.Profiles
-		given.architecture, given.ephemeral = snap.Architecture, snap.Ephemeral
+		gets.config, gets.devices, gets.profiles = snap.Config, snap.Devices, snap.Profiles
+		gets.architecture, gets.ephemeral = snap.Architecture, snap.Ephemeral
 	} else if !src.InstanceOnly && !src.ContainerOnly {
 		if f.snapshots, err = s.wholeSnapshots(ctx, name); err != nil {
 			return nil, err
 		}
 	}
-	given.into(req)
+	gets.into(req)
 	return f, nil
 }
 
-// given is what a copy gets from its source where the request says nothing.
-type given struct {
+// inherited is what a copy gets from its source where the request says nothing.
+type inherited struct {
 	config       map[string]string
 	devices      map[string]map[string]string
 	profiles     []string
@@ -235,7 +235,7 @@ type given struct {
 	ephemeral    bool
 }
 
-func (g given) into(req *api.InstancesPost) {
+func (g inherited) into(req *api.InstancesPost) {
 	config := api.ConfigMap{}
 	for k, v := range g.config {
 		if !strings.HasPrefix(k, "volatile.") || k == keyBaseImage {

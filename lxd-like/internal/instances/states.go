@@ -61,17 +61,17 @@ func (s *Service) allowed(in *instance, action string) error {
 	case action == "start" && state == api.Frozen:
 		return nil // It goes on.
 	case action == "start" && running:
-		return errs.Invalidf("instance %q is running already", in.Name)
+		return errs.Conflictf("instance %q is running already", in.Name)
 	case action == "start" && isTrue(in.expanded.Options["security.protection.start"]):
 		return errs.Conflictf("instance %q is protected: unset security.protection.start first", in.Name)
 	case action == "start":
 		return nil
 	case !running:
-		return errs.Invalidf("instance %q is not running: cannot %s it", in.Name, action)
+		return errs.Conflictf("instance %q is not running: cannot %s it", in.Name, action)
 	case action == "freeze" && state == api.Frozen:
-		return errs.Invalidf("instance %q is frozen already", in.Name)
+		return errs.Conflictf("instance %q is frozen already", in.Name)
 	case action == "unfreeze" && state != api.Frozen:
-		return errs.Invalidf("instance %q is not frozen", in.Name)
+		return errs.Conflictf("instance %q is not frozen", in.Name)
 	}
 	return nil
 }

@@ -53,10 +53,10 @@ func TestStored(t *testing.T) {
 		got.Release()
 	}
 	w.state("c1", "start", false)
-	if err := w.svc.CheckStored(ctx, "c1"); !errs.Is(err, errs.Invalid) {
+	if err := w.svc.CheckStored(ctx, "c1"); !errs.Is(err, errs.Conflict) {
 		t.Errorf("of one that runs: %v", err)
 	}
-	if _, err := w.svc.Stored(ctx, "c1"); !errs.Is(err, errs.Invalid) {
+	if _, err := w.svc.Stored(ctx, "c1"); !errs.Is(err, errs.Conflict) {
 		t.Errorf("of one that runs: %v", err)
 	}
 }

@@ -63,12 +63,7 @@ func (s *Service) changed(ctx context.Context, in *instance, put api.InstancePut
 		return nil, errs.Newf(errs.Unsupported, "stateful instances are not supported")
 	}
 	next := &instance{Instance: in.Instance}
-	next.Config, next.Devices = patched(put.Config, nil), convert[map[string]string](put.Devices)
-	for k, v := range next.Config {
-		if v == "" {
-			delete(next.Config, k)
-		}
-	}
+	next.Config, next.Devices = given(put.Config), givenDevices(put.Devices)
 	keepInternal(in.Config, next.Config, s.index.get(in.Name) != nil)
 	next.Description, next.Ephemeral, next.Profiles = put.Description, put.Ephemeral, put.Profiles
 	if put.Architecture != "" {
@@ -82,7 +77,11 @@ func (s *Service) changed(ctx context.Context, in *instance, put api.InstancePut
 			return nil, err
 		}
 	}
-	return next, s.refresh(ctx, next)
+	if err := s.refresh(ctx, next); err != nil {
+		return nil, err
+	}
+	forgetNICs(in, next)
+	return next, nil
 }
 
 // keepInternal keeps what only the daemon may change, whatever the client
@@ -110,8 +109,26 @@ func isInternal(key string) bool {
 	return strings.HasPrefix(key, "volatile.") && !isNICKey(key)
 }
 
+// nicOptions are what is remembered of a NIC, in keys volatile.NAME.OPTION.
+var nicOptions = []string{".hwaddr", ".name", ".host_name"}
+
+// forgetNICs makes next forget the addresses and names of the devices that in
+// has and next has not any more: one of that name that comes later is another.
+func forgetNICs(in, next *instance) {
+	gone := map[string]string{}
+	for name := range in.expanded.Devices {
+		if _, stays := next.expanded.Devices[name]; stays {
+			continue
+		}
+		for _, option := range nicOptions {
+			gone["volatile."+name+option] = ""
+		}
+	}
+	next.apply(gone)
+}
+
 func isNICKey(key string) bool {
-	for _, option := range []string{".hwaddr", ".name", ".host_name"} {
+	for _, option := range nicOptions {
 		if strings.HasPrefix(key, "volatile.") && strings.HasSuffix(key, option) {
 			return true
 		}
