@@ -135,6 +135,7 @@ func newCopy(e *env) *cobra.Command {
 	f.BoolVarP(&o.ephemeral, "ephemeral", "e", false, "delete the copy when it stops")
 	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
 	f.BoolVar(&o.instanceOnly, "instance-only", false, "leave the snapshots out")
+	e.CompleteFlag(cmd, "profile", kit.Profiles)
 	return cmd
 }
 

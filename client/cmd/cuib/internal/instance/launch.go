@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/api"
@@ -25,7 +24,8 @@ type createOptions struct {
 	console                   bool
 }
 
-func (o *createOptions) flags(f *pflag.FlagSet) {
+func (o *createOptions) flags(e *env, cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value of the configuration")
 	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option, as name,key=value")
 	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of \"default\"; again for more")
@@ -37,6 +37,9 @@ func (o *createOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
 	f.BoolVar(&o.empty, "empty", false, "make an instance without an image")
 	f.StringVarP(&o.typ, "type", "t", "", "type of instance; there is only \"container\"")
+	e.CompleteFlag(cmd, "profile", kit.Profiles)
+	e.CompleteFlag(cmd, "network", kit.Networks)
+	e.CompleteFlag(cmd, "storage", kit.Pools)
 }
 
 const imageHelp = `IMAGE is an alias or the beginning of a fingerprint of an image that the
@@ -64,7 +67,7 @@ func newCreate(e *env) *cobra.Command {
 			return err
 		},
 	}
-	o.flags(cmd.Flags())
+	o.flags(e, cmd)
 	return cmd
 }
 
@@ -89,7 +92,7 @@ func newLaunch(e *env) *cobra.Command {
 			return nil
 		},
 	}
-	o.flags(cmd.Flags())
+	o.flags(e, cmd)
 	cmd.Flags().BoolVar(&o.console, "console", false, "attach to the console after the start")
 	return cmd
 }

@@ -178,6 +178,14 @@ var errLocalFiles = errs.Invalidf("files of this host")
 // has a completer, and the last completer is for all that follow.
 func (e *Env) Complete(by ...Completer) cobra.CompletionFunc { return completion{e, by}.complete }
 
+// CompleteFlag makes shells complete the values of a flag.
+func (e *Env) CompleteFlag(cmd *cobra.Command, flag string, by Completer) {
+	complete := func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return completion{e, []Completer{by}}.complete(cmd, nil, typed)
+	}
+	_ = cmd.RegisterFlagCompletionFunc(flag, complete) // The flag exists.
+}
+
 type completion struct {
 	e  *Env
 	by []Completer
