@@ -102,10 +102,6 @@ func placeOf(cfg storage.Config) (place, error) {
 // the pool.
 func made(cfg storage.Config) string { return filepath.Join(cfg.Dir, "made") }
 
-func points(cfg storage.Config) layout.Points {
-	return layout.Points{Dir: filepath.Join(cfg.Dir, "mnt")}
-}
-
 func makePool(ctx context.Context, cfg storage.Config) (_ storage.Config, err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
@@ -294,12 +290,12 @@ func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
 	if err := mountPlace(cfg, p); err != nil {
 		return nil, err
 	}
-	if err := layout.Check(p.root); err != nil {
-		return nil, err
+	d := &driver{
+		Base:  layout.Base{Pool: layout.Pool{Root: p.root, Remove: removeTree}, Points: layout.PointsOf(cfg)},
+		image: p.image,
 	}
-	d := &driver{pool: layout.Pool{Root: p.root, Remove: removeTree}, points: points(cfg), image: p.image}
-	if err := d.pool.Sweep(ctx); err != nil {
-		return nil, fmt.Errorf("remove what was left half-made: %w", err)
+	if err := d.Open(ctx); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
@@ -312,7 +308,7 @@ func remove(_ context.Context, cfg storage.Config) error {
 	if err := layout.Unmake(p.root); err != nil {
 		return err
 	}
-	if err := points(cfg).Remove(); err != nil {
+	if err := layout.PointsOf(cfg).Remove(); err != nil {
 		return err
 	}
 	if p.image == "" && p.device == "" {

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
-	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
@@ -19,12 +18,12 @@ import (
 )
 
 type driver struct {
-	pool   layout.Pool
-	points layout.Points
-	image  string // The loop file, if the pool has one.
+	layout.Base
+
+	image string // The loop file, if the pool has one.
 }
 
-// remove takes away a directory of the layout, with the subvolumes in it.
+// removeTree takes away a directory of the layout, with the subvolumes in it.
 func removeTree(path string) error {
 	subvol, err := isSubvol(path)
 	if err != nil {
@@ -50,19 +49,19 @@ func removeTree(path string) error {
 
 // make makes the volume v of the subvolume that fill makes.
 func (d *driver) make(v storage.Volume, fill func(path string) error) error {
-	if err := d.pool.MustNotExist(v); err != nil {
+	if err := d.Pool.MustNotExist(v); err != nil {
 		return err
 	}
-	staged, err := d.pool.Stage()
+	staged, err := d.Pool.Stage()
 	if err != nil {
 		return err
 	}
 	err = fill(layout.Cur(staged))
 	if err == nil {
-		err = d.pool.Publish(staged, v)
+		err = d.Pool.Publish(staged, v)
 	}
 	if err != nil {
-		return errors.Join(err, d.pool.Discard(staged))
+		return errors.Join(err, d.Pool.Discard(staged))
 	}
 	return nil
 }
@@ -75,46 +74,52 @@ func (d *driver) Create(_ context.Context, v storage.Volume) error {
 }
 
 func (d *driver) Clone(_ context.Context, dst, src storage.Volume) error {
-	if err := d.pool.MustExist(src); err != nil {
-		return err
-	}
-	err := d.make(dst, func(path string) error { return snapshot(path, d.pool.Path(src), 0) })
-	if err != nil {
+	if err := d.derive(dst, src); err != nil {
 		return fmt.Errorf("clone volume %s to %s: %w", src, dst, err)
 	}
 	return nil
 }
 
-// Snapshot implements [storage.Driver]. The snapshot is made in its place,
-// at once: a read-only subvolume cannot be moved there.
 func (d *driver) Snapshot(_ context.Context, v storage.Volume) error {
-	if err := d.pool.MakeParent(v); err != nil {
-		return err
-	}
-	if err := d.pool.MustNotExist(v); err != nil {
-		return err
-	}
-	if err := snapshot(d.pool.Path(v), d.pool.Path(v.Parent()), subvolReadOnly); err != nil {
+	if err := d.derive(v, v.Parent()); err != nil {
 		return fmt.Errorf("snapshot volume %s: %w", v, err)
 	}
 	return nil
 }
 
+// derive makes dst with what is in src. A snapshot is made in its place, at
+// once: a read-only subvolume cannot be moved there.
+func (d *driver) derive(dst, src storage.Volume) error {
+	if err := d.Pool.MustExist(src); err != nil {
+		return err
+	}
+	if dst.Snapshot == "" {
+		return d.make(dst, func(path string) error { return snapshot(path, d.Pool.Path(src), 0) })
+	}
+	if err := d.Pool.MakeParent(dst); err != nil {
+		return err
+	}
+	if err := d.Pool.MustNotExist(dst); err != nil {
+		return err
+	}
+	return snapshot(d.Pool.Path(dst), d.Pool.Path(src), subvolReadOnly)
+}
+
 func (d *driver) Restore(_ context.Context, v storage.Volume) error {
-	if err := d.pool.MustExist(v); err != nil {
+	if err := d.Pool.MustExist(v); err != nil {
 		return err
 	}
-	if err := d.mustNotBeMounted(v.Parent()); err != nil {
+	if err := d.MustNotBeMounted(v.Parent()); err != nil {
 		return err
 	}
-	staged, err := d.pool.Stage()
+	staged, err := d.Pool.Stage()
 	if err != nil {
 		return err
 	}
-	if err := restore(layout.Cur(staged), d.pool.Path(v.Parent()), d.pool.Path(v)); err != nil {
-		return errors.Join(fmt.Errorf("restore %s: %w", v, err), d.pool.Discard(staged))
+	if err := restore(layout.Cur(staged), d.Pool.Path(v.Parent()), d.Pool.Path(v)); err != nil {
+		return errors.Join(fmt.Errorf("restore %s: %w", v, err), d.Pool.Discard(staged))
 	}
-	_ = d.pool.Discard(staged) // The volume as it was; the next start removes what is left.
+	_ = d.Pool.Discard(staged) // The volume as it was; the next start removes what is left.
 	return nil
 }
 
@@ -135,57 +140,27 @@ func restore(path, current, snap string) error {
 	return layout.Exchange(path, current)
 }
 
-func (d *driver) Rename(_ context.Context, v storage.Volume, name string) error {
-	if err := d.mustNotBeMounted(v); err != nil {
-		return err
-	}
-	return d.pool.Rename(v, name)
-}
-
-func (d *driver) mustNotBeMounted(v storage.Volume) error {
-	mounted, err := d.points.Mounted(v)
-	if err == nil && mounted {
-		err = errs.Conflictf("volume %s is mounted", v)
-	}
-	return err
-}
-
 func (d *driver) Delete(_ context.Context, v storage.Volume) error {
-	if err := d.mustNotBeMounted(v); err != nil {
+	if err := d.MustNotBeMounted(v); err != nil {
 		return err
 	}
 	if v.Snapshot != "" {
-		err := destroySubvol(d.pool.Path(v))
+		err := destroySubvol(d.Pool.Path(v))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
-	gone, err := d.pool.Trash(v)
-	if err != nil || gone == "" {
-		return err
-	}
-	return d.pool.Discard(gone)
+	return d.Pool.Delete(v)
 }
-
-func (d *driver) Mount(_ context.Context, v storage.Volume, ids idmap.Map) (string, error) {
-	if err := d.pool.MustExist(v); err != nil {
-		return "", err
-	}
-	return d.points.Mount(v, ids, func() (*os.File, error) {
-		return mounts.Tree(d.pool.Path(v), mounts.Options{IDs: ids, ReadOnly: v.Snapshot != ""})
-	})
-}
-
-func (d *driver) Unmount(_ context.Context, v storage.Volume) error { return d.points.Unmount(v) }
 
 // Usage implements [storage.Driver]. With quotas enabled it is as of the last
 // commit of the file system.
 func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
-	if err := d.pool.MustExist(v); err != nil {
+	if err := d.Pool.MustExist(v); err != nil {
 		return 0, err
 	}
-	path := d.pool.Path(v)
+	path := d.Pool.Path(v)
 	item, err := quotaItem(path, qgroupInfoKey)
 	if err != nil {
 		return 0, err
@@ -197,28 +172,23 @@ func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	return tree.Usage(ctx, path)
 }
 
-func (d *driver) List(context.Context) ([]storage.Volume, error) { return d.pool.List() }
-
 // Limit implements [storage.Limiter]. It counts all that a volume refers to,
 // and so what it shares too. The first limit enables the file system's
 // quotas, which make it slower the more snapshots there are; without limits
 // they stay off.
 func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
-	if err := d.pool.MustExist(v); err != nil {
+	if err := d.Pool.MustExist(v); err != nil {
 		return err
 	}
 	if size > 0 {
-		return setLimit(d.pool.Path(v), uint64(size))
+		return setLimit(d.Pool.Path(v), uint64(size))
 	}
-	limit, err := limitOf(d.pool.Path(v))
+	limit, err := limitOf(d.Pool.Path(v))
 	if err != nil || limit == noLimit {
 		return err
 	}
-	return setLimit(d.pool.Path(v), noLimit)
+	return setLimit(d.Pool.Path(v), noLimit)
 }
-
-// Space implements [storage.Spacer].
-func (d *driver) Space(context.Context) (storage.Space, error) { return layout.Space(d.pool.Root) }
 
 // Grow implements [storage.Grower] for pools on loop files.
 func (d *driver) Grow(_ context.Context, size int64) error {
@@ -234,14 +204,14 @@ func (d *driver) Grow(_ context.Context, size int64) error {
 			return err
 		}
 	}
-	info, err := mounts.Find(d.pool.Root)
+	info, err := mounts.Find(d.Pool.Root)
 	if err != nil {
 		return err
 	}
 	if err := mounts.GrowLoop(info.Source); err != nil {
 		return err
 	}
-	return resizeMax(d.pool.Root)
+	return resizeMax(d.Pool.Root)
 }
 
 var (

@@ -208,11 +208,7 @@ func (d *Driver) Delete(_ context.Context, v storage.Volume) error {
 	if err := d.mustNotBeMounted(v); err != nil {
 		return err
 	}
-	gone, err := d.pool.Trash(v)
-	if err != nil || gone == "" {
-		return err
-	}
-	return d.pool.Discard(gone)
+	return d.pool.Delete(v)
 }
 
 // Mount implements [storage.Driver]. The directory is the volume's own,

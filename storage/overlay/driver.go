@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/locks"
 	"github.com/cuib/cuib/shared/mounts"
@@ -21,9 +20,10 @@ import (
 )
 
 type driver struct {
-	pool   layout.Pool
-	points layout.Points
-	locks  locks.Keyed // One for each state that is being sealed.
+	layout.Base
+
+	locks   locks.Keyed // One for each state that is being sealed.
+	flusher tree.Flusher
 
 	mu   sync.Mutex // Guards uses.
 	uses map[string]int
@@ -31,10 +31,10 @@ type driver struct {
 
 // make makes v of the state that fill fills.
 func (d *driver) make(v storage.Volume, fill func(state string) error) (err error) {
-	if err := d.pool.MustNotExist(v); err != nil {
+	if err := d.Pool.MustNotExist(v); err != nil {
 		return err
 	}
-	staged, err := d.pool.Stage()
+	staged, err := d.Pool.Stage()
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (d *driver) make(v storage.Volume, fill func(state string) error) (err erro
 	if err := fill(state); err != nil {
 		return err
 	}
-	return d.pool.Publish(staged, v)
+	return d.Pool.Publish(staged, v)
 }
 
 func (d *driver) Create(_ context.Context, v storage.Volume) error {
@@ -83,17 +83,17 @@ func (d *driver) derive(ctx context.Context, dst, src storage.Volume) (err error
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if err := d.pool.MustExist(src); err != nil {
+	if err := d.Pool.MustExist(src); err != nil {
 		return err
 	}
-	if err := d.pool.MustNotExist(dst); err != nil {
+	if err := d.Pool.MustNotExist(dst); err != nil {
 		return err
 	}
-	mounted, err := d.points.Mounted(src)
+	mounted, err := d.Points.Mounted(src)
 	if err != nil {
 		return err
 	}
-	from := d.pool.Path(src)
+	from := d.Pool.Path(src)
 	if mounted && src.Snapshot == "" {
 		return d.deriveCopy(ctx, dst, from)
 	}
@@ -123,7 +123,7 @@ func (d *driver) deriveCopy(ctx context.Context, dst storage.Volume, from string
 	d.hold(id)
 	u.Push("release the layer", func(ctx context.Context) error { return d.release(ctx, id) })
 
-	return d.make(dst, func(state string) error {
+	err = d.make(dst, func(state string) error {
 		if err := tree.Copy(ctx, filepath.Join(state, upper), filepath.Join(from, upper)); err != nil {
 			return err
 		}
@@ -132,122 +132,94 @@ func (d *driver) deriveCopy(ctx context.Context, dst storage.Volume, from string
 		}
 		return setTop(state, id)
 	})
+	if err == nil {
+		// Nobody waits for the disk, which would take longer than all else:
+		// a loss of power in the next moment can cost what was copied.
+		d.flusher.Flush(d.Pool.Root)
+	}
+	return err
 }
 
 func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if err := d.pool.MustExist(v); err != nil {
+	if err := d.Pool.MustExist(v); err != nil {
 		return err
 	}
-	if err := d.mustNotBeMounted(v.Parent()); err != nil {
+	if err := d.MustNotBeMounted(v.Parent()); err != nil {
 		return err
 	}
-	id, err := d.seal(ctx, d.pool.Path(v))
+	id, err := d.seal(ctx, d.Pool.Path(v))
 	if err != nil {
 		return err
 	}
 	u.Push("release the layer", func(ctx context.Context) error { return d.release(ctx, id) })
 
-	state := d.pool.Path(v.Parent())
-	staged, err := d.restored(state, id)
+	state := d.Pool.Path(v.Parent())
+	staged, err := d.successor(state, filepath.Join(d.layer(id), upper), id)
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", v, err)
 	}
 	if err := layout.Exchange(staged, state); err != nil {
-		return errors.Join(err, d.pool.Discard(staged))
+		return errors.Join(err, d.Pool.Discard(staged))
 	}
 	// It is done. What is left over is removed at the next start at last.
 	if old, err := topOf(staged); err == nil {
-		_ = d.pool.Discard(staged)
+		_ = d.Pool.Discard(staged)
 		_ = d.release(ctx, old)
 	}
 	return nil
 }
 
-// restored stages a state for the place of another, with the contents of the
-// layer id.
-func (d *driver) restored(state, id string) (staged string, err error) {
-	staged, err = d.pool.Stage()
-	if err != nil {
-		return "", err
-	}
-	err = d.fresh(staged, filepath.Join(d.layer(id), upper), id)
-	if err == nil {
-		err = projquota.Inherit(filepath.Join(state, upper), filepath.Join(staged, upper), filepath.Join(staged, work))
-	}
-	if err != nil {
-		return "", errors.Join(err, d.pool.Discard(staged))
-	}
-	return staged, nil
-}
-
-func (d *driver) Rename(_ context.Context, v storage.Volume, name string) error {
-	if err := d.mustNotBeMounted(v); err != nil {
-		return err
-	}
-	return d.pool.Rename(v, name)
-}
-
-func (d *driver) mustNotBeMounted(v storage.Volume) error {
-	mounted, err := d.points.Mounted(v)
-	if err == nil && mounted {
-		err = errs.Conflictf("volume %s is mounted", v)
-	}
-	return err
-}
-
 func (d *driver) Delete(ctx context.Context, v storage.Volume) error {
-	if err := d.mustNotBeMounted(v); err != nil {
+	if err := d.MustNotBeMounted(v); err != nil {
 		return err
 	}
-	id, err := topOf(d.pool.Path(v))
+	id, err := topOf(d.Pool.Path(v))
 	if err != nil {
 		return err
 	}
-	if err := projquota.Forget(filepath.Join(d.pool.Path(v), upper)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := projquota.Forget(filepath.Join(d.Pool.Path(v), upper)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	gone, err := d.pool.Trash(v)
+	gone, err := d.Pool.Trash(v)
 	if err != nil || gone == "" {
 		return err
 	}
-	return errors.Join(d.pool.Discard(gone), d.release(ctx, id))
+	return errors.Join(d.Pool.Discard(gone), d.release(ctx, id))
 }
 
 func (d *driver) Mount(_ context.Context, v storage.Volume, ids idmap.Map) (string, error) {
-	if err := d.pool.MustExist(v); err != nil {
+	if err := d.Pool.MustExist(v); err != nil {
 		return "", err
 	}
-	return d.points.Mount(v, ids, func() (*os.File, error) { return d.assemble(v, ids) })
+	return d.Points.Mount(v, ids, func() (*os.File, error) { return d.assemble(v, ids) })
 }
 
 // assemble returns v as a detached mount.
 func (d *driver) assemble(v storage.Volume, ids idmap.Map) (*os.File, error) {
-	state := d.pool.Path(v)
+	state := d.Pool.Path(v)
 	dirs, err := d.stack(state)
 	if err != nil {
 		return nil, err
 	}
 	if len(dirs) == 1 {
 		o := mounts.Options{IDs: ids, ReadOnly: v.Snapshot != ""}
-		return mounts.Tree(filepath.Join(d.pool.Root, dirs[0]), o)
+		return mounts.Tree(filepath.Join(d.Pool.Root, dirs[0]), o)
 	}
-	o := mounts.Overlay{Root: d.pool.Root, Lower: dirs, IDs: ids}
+	o := mounts.Overlay{Root: d.Pool.Root, Lower: dirs, IDs: ids}
 	if v.Snapshot == "" {
 		o.Upper, o.Lower, o.Work = dirs[0], dirs[1:], filepath.Join(d.rel(state), work)
 	}
 	return o.Mount()
 }
 
-func (d *driver) Unmount(_ context.Context, v storage.Volume) error { return d.points.Unmount(v) }
-
 func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
-	if err := d.pool.MustExist(v); err != nil {
+	if err := d.Pool.MustExist(v); err != nil {
 		return 0, err
 	}
-	state := d.pool.Path(v)
+	state := d.Pool.Path(v)
 	total, err := usage(ctx, state)
 	if err != nil {
 		return 0, err
@@ -273,30 +245,25 @@ func usage(ctx context.Context, state string) (int64, error) {
 	return tree.Usage(ctx, dir)
 }
 
-func (d *driver) List(context.Context) ([]storage.Volume, error) { return d.pool.List() }
-
 // Limit implements [storage.Limiter]. What a volume shares with what it was
 // cloned from does not count.
 func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
-	if err := d.pool.MustExist(v); err != nil {
+	if err := d.Pool.MustExist(v); err != nil {
 		return err
 	}
-	state := d.pool.Path(v)
-	if err := projquota.Check(d.pool.Root); err != nil {
+	state := d.Pool.Path(v)
+	if err := projquota.Check(d.Pool.Root); err != nil {
 		return err
 	}
 	// To count the files of a volume goes through all of it, which no guest
 	// may change meanwhile.
 	if has, err := projquota.Has(filepath.Join(state, upper)); err != nil || !has {
-		if err := errors.Join(err, d.mustNotBeMounted(v)); err != nil {
+		if err := errors.Join(err, d.MustNotBeMounted(v)); err != nil {
 			return err
 		}
 	}
 	return projquota.Limit(size, filepath.Join(state, upper), filepath.Join(state, work))
 }
-
-// Space implements [storage.Spacer].
-func (d *driver) Space(context.Context) (storage.Space, error) { return layout.Space(d.pool.Root) }
 
 var (
 	_ storage.Limiter = (*driver)(nil)

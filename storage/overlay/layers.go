@@ -31,7 +31,7 @@ const (
 // but each costs every lookup.
 const maxDepth = 64
 
-func (d *driver) layer(id string) string { return filepath.Join(d.pool.Root, layers, id) }
+func (d *driver) layer(id string) string { return filepath.Join(d.Pool.Root, layers, id) }
 
 // topOf returns the layer below a state; an empty string if there is none.
 func topOf(state string) (string, error) {
@@ -58,11 +58,11 @@ func (d *driver) chain(id string) ([]string, error) {
 
 // count counts the uses of all layers and removes those that have none.
 func (d *driver) count(ctx context.Context) error {
-	ids, err := os.ReadDir(filepath.Join(d.pool.Root, layers))
+	ids, err := os.ReadDir(filepath.Join(d.Pool.Root, layers))
 	if err != nil {
 		return err
 	}
-	vols, err := d.pool.List()
+	vols, err := d.Pool.List()
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (d *driver) count(ctx context.Context) error {
 		states = append(states, d.layer(e.Name()))
 	}
 	for _, v := range vols {
-		states = append(states, d.pool.Path(v))
+		states = append(states, d.Pool.Path(v))
 	}
 	for _, state := range states {
 		id, err := topOf(state)
@@ -111,7 +111,7 @@ func (d *driver) release(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if err := d.pool.Discard(d.layer(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.Pool.Discard(d.layer(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove layer %s: %w", id, err)
 		}
 		if below == id {
@@ -165,17 +165,17 @@ func (d *driver) seal(ctx context.Context, state string) (_ string, err error) {
 		return d.flatten(ctx, state, below)
 	}
 	id := layout.NewID()
-	staged, err := d.successor(state, id)
+	staged, err := d.successor(state, filepath.Join(state, upper), id)
 	if err != nil {
 		return "", err
 	}
 	// The new state takes the place that the old one is to have: if the
 	// daemon ends now, it is a layer that nothing uses.
 	if err := os.Rename(staged, d.layer(id)); err != nil {
-		return "", errors.Join(err, d.pool.Discard(staged))
+		return "", errors.Join(err, d.Pool.Discard(staged))
 	}
 	if err := layout.Exchange(d.layer(id), state); err != nil {
-		return "", errors.Join(err, d.pool.Discard(d.layer(id)))
+		return "", errors.Join(err, d.Pool.Discard(d.layer(id)))
 	}
 	d.hold(id) // By the state, which held below; now the layer holds that.
 	d.hold(id)
@@ -224,20 +224,19 @@ func ownXattrs(path string) (map[string]string, error) {
 	return attrs, err
 }
 
-// successor stages a state that takes the place of another, on top of the
-// layer id.
-func (d *driver) successor(state, id string) (staged string, err error) {
-	staged, err = d.pool.Stage()
+// successor stages a state that takes the place of another, with the
+// attributes of the directory like, on top of the layer id.
+func (d *driver) successor(state, like, id string) (staged string, err error) {
+	staged, err = d.Pool.Stage()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(state, upper)
-	err = d.fresh(staged, dir, id)
+	err = d.fresh(staged, like, id)
 	if err == nil {
-		err = projquota.Inherit(dir, filepath.Join(staged, upper), filepath.Join(staged, work))
+		err = projquota.Inherit(filepath.Join(state, upper), filepath.Join(staged, upper), filepath.Join(staged, work))
 	}
 	if err != nil {
-		return "", errors.Join(err, d.pool.Discard(staged))
+		return "", errors.Join(err, d.Pool.Discard(staged))
 	}
 	return staged, nil
 }
@@ -294,7 +293,7 @@ func (d *driver) flatten(ctx context.Context, state, below string) (_ string, er
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	flat, err := d.pool.Stage()
+	flat, err := d.Pool.Stage()
 	if err != nil {
 		return "", err
 	}
@@ -303,8 +302,12 @@ func (d *driver) flatten(ctx context.Context, state, below string) (_ string, er
 	if err := d.merge(ctx, filepath.Join(flat, upper), state); err != nil {
 		return "", fmt.Errorf("flatten %d layers: %w", maxDepth, err)
 	}
+	// The layers that it was merged from go away, so it has to stay.
+	if err := tree.Sync(flat); err != nil {
+		return "", err
+	}
 	id := layout.NewID()
-	staged, err := d.successor(state, id)
+	staged, err := d.successor(state, filepath.Join(state, upper), id)
 	if err != nil {
 		return "", err
 	}
@@ -321,13 +324,13 @@ func (d *driver) flatten(ctx context.Context, state, below string) (_ string, er
 	d.hold(id)
 	d.hold(id)
 	// What is left over does no harm, and is removed at the next start.
-	_ = d.pool.Discard(staged)
+	_ = d.Pool.Discard(staged)
 	_ = d.release(ctx, below)
 	return id, nil
 }
 
 func (d *driver) discardIfThere(path string) error {
-	err := d.pool.Discard(path)
+	err := d.Pool.Discard(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -340,7 +343,7 @@ func (d *driver) merge(ctx context.Context, dst, state string) error {
 	if err != nil {
 		return err
 	}
-	f, err := mounts.Overlay{Root: d.pool.Root, Lower: dirs}.Mount()
+	f, err := mounts.Overlay{Root: d.Pool.Root, Lower: dirs}.Mount()
 	if err != nil {
 		return err
 	}
@@ -367,5 +370,5 @@ func (d *driver) stack(state string) ([]string, error) {
 }
 
 func (d *driver) rel(path string) string {
-	return strings.TrimPrefix(path, d.pool.Root+"/")
+	return strings.TrimPrefix(path, d.Pool.Root+"/")
 }

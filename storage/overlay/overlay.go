@@ -24,9 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
-	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
-	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
 )
@@ -59,54 +57,17 @@ func version(context.Context) string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// root returns the directory that holds the data.
-func root(cfg storage.Config) string {
-	if cfg.Source != "" {
-		return cfg.Source
-	}
-	return filepath.Join(cfg.Dir, "data")
-}
-
-func points(cfg storage.Config) layout.Points {
-	return layout.Points{Dir: filepath.Join(cfg.Dir, "mnt")}
-}
-
-func makePool(ctx context.Context, cfg storage.Config) (_ storage.Config, err error) {
-	var u undo.Stack
-	defer u.Unwind(ctx, &err)
-
-	dir := root(cfg)
+func makePool(ctx context.Context, cfg storage.Config) (storage.Config, error) {
 	if cfg.Options["size"] != "" {
 		return cfg, errs.Invalidf("key \"size\": an overlay pool takes the room of the file system that it is on")
 	}
-	if err := layout.CheckEmpty(dir); err != nil {
-		return cfg, err
-	}
-	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
-		return cfg, err
-	}
-	u.Push("empty the pool's directory", func(ctx context.Context) error { return remove(ctx, cfg) })
-
-	if err := layout.Make(dir); err != nil {
-		return cfg, fmt.Errorf("make the pool's directories: %w", err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, layers), 0o700); err != nil {
-		return cfg, err
-	}
-	return cfg, probe(dir)
+	return cfg, layout.MakePool(ctx, cfg, probe, layers)
 }
 
 func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
-	d := &driver{
-		pool:   layout.Pool{Root: root(cfg)},
-		points: points(cfg),
-		uses:   map[string]int{},
-	}
-	if err := layout.Check(d.pool.Root); err != nil {
+	d := &driver{Base: layout.BaseOf(cfg), uses: map[string]int{}}
+	if err := d.Open(ctx); err != nil {
 		return nil, err
-	}
-	if err := d.pool.Sweep(ctx); err != nil {
-		return nil, fmt.Errorf("remove what was left half-made: %w", err)
 	}
 	if err := d.count(ctx); err != nil {
 		return nil, fmt.Errorf("count the uses of layers: %w", err)
@@ -114,21 +75,7 @@ func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
 	return d, nil
 }
 
-func remove(_ context.Context, cfg storage.Config) error {
-	dir := root(cfg)
-	if err := layout.Unmake(dir, layers); err != nil {
-		return err
-	}
-	if cfg.Source == "" {
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-	}
-	return points(cfg).Remove()
-}
-
-// probeIDs are those of no instance.
-var probeIDs = idmap.Map{{UID: true, GID: true, Inside: 0, Host: 1000000, Size: 65536}}
+func remove(_ context.Context, cfg storage.Config) error { return layout.RemovePool(cfg, layers) }
 
 // probe returns an error of kind Unsupported if dir cannot hold layers.
 func probe(dir string) (err error) {
@@ -148,7 +95,7 @@ func probe(dir string) (err error) {
 			return err
 		}
 	}
-	f, err := mounts.Overlay{Root: work, Lower: []string{"lower"}, Upper: "upper", Work: "work", IDs: probeIDs}.Mount()
+	f, err := mounts.Overlay{Root: work, Lower: []string{"lower"}, Upper: "upper", Work: "work", IDs: layout.ProbeIDs()}.Mount()
 	if err != nil {
 		return errs.Newf(errs.Unsupported, "%s cannot hold an overlay pool: %w", dir, err)
 	}

@@ -22,6 +22,7 @@ var contentTests = []test{
 	{"a clone is independent", testCloneIsIndependent},
 	{"a clone outlives its source", testCloneOutlivesSource},
 	{"clone of a clone of a clone", testCloneChain},
+	{"a copy gets copies of the snapshots", testCloneSnapshots},
 	{"many clones at once", testConcurrentClones},
 	{"removals survive", testRemovalsSurvive},
 	{"usage", testUsage},
@@ -107,6 +108,29 @@ func testCloneChain(t *testing.T, p Pool) {
 			t.Errorf("the last clone holds %v", got)
 		}
 	})
+}
+
+func testCloneSnapshots(t *testing.T, p Pool) {
+	d := p.Driver
+	copied := storage.Volume{Kind: c2.Kind, Name: c2.Name, Snapshot: "s0"}
+	ok(t, d.Create(t.Context(), c1))
+	write(t, d, c1, "one")
+	ok(t, d.Snapshot(t.Context(), snap))
+	write(t, d, c1, "two")
+	wantKind(t, d.Clone(t.Context(), copied, snap), errs.NotFound)
+	ok(t, d.Clone(t.Context(), c2, c1))
+	ok(t, d.Clone(t.Context(), copied, snap))
+	wantKind(t, d.Clone(t.Context(), copied, snap), errs.Conflict)
+	wantList(t, d, c1, snap, c2, copied)
+	ok(t, d.Delete(t.Context(), snap))
+	ok(t, d.Delete(t.Context(), c1))
+	wantFile(t, d, copied, "one")
+	wantFile(t, d, c2, "two")
+	ok(t, d.Restore(t.Context(), copied))
+	wantFile(t, d, c2, "one")
+	ok(t, d.Delete(t.Context(), copied))
+	ok(t, d.Delete(t.Context(), c2))
+	wantList(t, d)
 }
 
 func testConcurrentClones(t *testing.T, p Pool) {

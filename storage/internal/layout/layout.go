@@ -237,6 +237,15 @@ func (p *Pool) Rename(v storage.Volume, name string) error {
 	return err
 }
 
+// Delete removes v, if there is one.
+func (p *Pool) Delete(v storage.Volume) error {
+	gone, err := p.Trash(v)
+	if err != nil || gone == "" {
+		return err
+	}
+	return p.Discard(gone)
+}
+
 // Trash moves v out of sight, and returns where it is for [Pool.Discard]; an
 // empty string if there is no v.
 func (p *Pool) Trash(v storage.Volume) (string, error) {

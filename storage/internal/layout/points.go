@@ -21,6 +21,9 @@ type Points struct {
 	Dir string
 }
 
+// PointsOf returns the mount points of a pool.
+func PointsOf(cfg storage.Config) Points { return Points{Dir: filepath.Join(cfg.Dir, "mnt")} }
+
 // Path returns where v is mounted, if it is.
 func (p Points) Path(v storage.Volume) string {
 	name := Escape(v.Name)
