@@ -1,13 +1,11 @@
 package configure
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -131,44 +129,6 @@ func usualDriver(supported []api.ServerStorageDriver) string {
 		}
 	}
 	return "dir"
-}
-
-// ask lets the user change a setup.
-func (e *env) ask(s setup) (setup, error) {
-	in := bufio.NewReader(e.In)
-	var err error
-	question := func(text, usual string) string {
-		if err != nil {
-			return usual
-		}
-		fmt.Fprintf(e.Err, "%s [%s]: ", text, usual)
-		var line string
-		line, err = in.ReadString('\n')
-		if line = strings.TrimSpace(line); line == "" {
-			return usual
-		}
-		return line
-	}
-	s.pool = question("Name of the storage pool", s.pool)
-	s.driver = question("Its driver ("+strings.Join(kit.Drivers, ", ")+")", s.driver)
-	if s.driver == "btrfs" {
-		s.device = question("Block device for it (none for a file)", "none")
-		if s.device == "none" {
-			s.device = ""
-			s.size = question("Size of the file", "30GiB")
-		}
-	}
-	s.network = question("Name of the network (none for no network)", s.network)
-	if s.network == "none" {
-		s.network = ""
-	} else {
-		s.ipv4 = question("Its IPv4 address with prefix length (auto, none)", s.ipv4)
-		s.ipv6 = question("Its IPv6 address with prefix length (auto, none)", s.ipv6)
-	}
-	if err != nil {
-		return s, errs.Newf(errs.Canceled, "nothing done: no more answers: %w", err)
-	}
-	return s, nil
 }
 
 // planned returns what makes a setup of what is there.

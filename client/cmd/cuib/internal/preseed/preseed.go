@@ -195,7 +195,7 @@ func either(a, b string) string {
 
 // Dump returns the configuration of the daemon.
 func Dump(ctx context.Context, c *client.Client) (Document, error) {
-	var d Document
+	d := Document{Networks: []api.NetworksPost{}, StoragePools: []api.StoragePoolsPost{}}
 	s, _, err := c.Server(ctx)
 	if err != nil {
 		return d, err
