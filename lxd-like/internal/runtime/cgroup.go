@@ -93,17 +93,17 @@ func ParseCgroups(mountinfo io.Reader) (Cgroups, error) {
 // containers' processes, below which the guest makes its own.
 const payload = "/lxc.payload."
 
-// Dirs returns the directories of a container's cgroups, by v1 controller and
-// "" for v2, from the file /proc/PID/cgroup of its init, wherever below init
-// has moved itself.
-func (c Cgroups) Dirs(file string) map[string]string {
+// Dirs returns the directories of the named container's cgroups, by v1
+// controller and "" for v2, from the file /proc/PID/cgroup of its init,
+// wherever below init has moved itself.
+func (c Cgroups) Dirs(name, file string) map[string]string {
 	dirs := map[string]string{}
 	for line := range strings.Lines(file) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) < 3 {
 			continue
 		}
-		path := containerOnly(parts[2])
+		path := containerOnly(name, parts[2])
 		if parts[0] == "0" && parts[1] == "" {
 			if c.V2 != "" {
 				dirs[""] = filepath.Join(c.V2, path)
@@ -122,19 +122,23 @@ func (c Cgroups) Dirs(file string) map[string]string {
 // monitor is the same for the cgroups of shims.
 const monitor = "/lxc.monitor."
 
-// containerOnly cuts off what the guest made of a cgroup's path.
-func containerOnly(path string) string {
-	i := strings.LastIndex(path, payload)
-	if i < 0 {
-		return path
+// containerOnly cuts off what the guest made of a cgroup's path. It may have
+// made one with a name as liblxc's, so the container's is the first.
+func containerOnly(name, path string) string {
+	for i := 0; ; {
+		j := strings.Index(path[i:], payload+name)
+		if j < 0 {
+			return path
+		}
+		i += j + len(payload+name)
+		rest, below, _ := strings.Cut(path[i:], "/")
+		if number, ok := strings.CutPrefix(rest, "-"); rest == "" || ok && strings.Trim(number, "0123456789") == "" {
+			return strings.TrimSuffix(strings.TrimSuffix(path, below), "/")
+		}
 	}
-	if j := strings.IndexByte(path[i+1:], '/'); j >= 0 {
-		return path[:i+1+j]
-	}
-	return path
 }
 
-func (r *Runtime) cgroupDirs(pid int) (map[string]string, error) {
+func (r *Runtime) cgroupDirs(name string, pid int) (map[string]string, error) {
 	host, err := r.cgroups()
 	if err != nil {
 		return nil, err
@@ -143,7 +147,7 @@ func (r *Runtime) cgroupDirs(pid int) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return host.Dirs(string(file)), nil
+	return host.Dirs(name, string(file)), nil
 }
 
 func readValue(dir, file string) (string, error) {

@@ -239,14 +239,15 @@ func TestCgroupDirs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := hybrid.Dirs(`12:cpu,cpuacct:/lxc.payload.web/system.slice/x
-9:name=systemd:/lxc.payload.web-1/init.scope
+	// The guest makes cgroups with names as it likes.
+	got := hybrid.Dirs("web", `12:cpu,cpuacct:/lxc.payload.web/system.slice/lxc.payload.web-2/x
+9:name=systemd:/lxc.payload.web2/lxc.payload.web-1/init.scope
 8:memory:/elsewhere
-0::/lxc.payload.web/init.scope
+0::/lxc.payload.web/lxc.payload.web/init.scope
 `)
 	want := map[string]string{
 		"cpu": "/sys/fs/cgroup/cpu,cpuacct/lxc.payload.web", "cpuacct": "/sys/fs/cgroup/cpu,cpuacct/lxc.payload.web",
-		"name=systemd": "/sys/fs/cgroup/systemd/lxc.payload.web-1", "": "/sys/fs/cgroup/unified/lxc.payload.web",
+		"name=systemd": "/sys/fs/cgroup/systemd/lxc.payload.web2/lxc.payload.web-1", "": "/sys/fs/cgroup/unified/lxc.payload.web",
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)

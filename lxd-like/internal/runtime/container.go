@@ -103,7 +103,7 @@ func (c *container) lookup() (*guestInit, error) {
 	if c.init != nil {
 		c.init.fd.Close()
 	}
-	dirs, err := c.runtime.cgroupDirs(pid)
+	dirs, err := c.runtime.cgroupDirs(c.name, pid)
 	if err != nil {
 		return nil, ignoreGone(errors.Join(err, p.fd.Close()))
 	}
@@ -242,7 +242,7 @@ func (r *Runtime) clearFiles(name string) error {
 
 // see notes the cgroups of a process of the container, for when it is gone.
 func (c *container) see(pid int) error {
-	dirs, err := c.runtime.cgroupDirs(pid)
+	dirs, err := c.runtime.cgroupDirs(c.name, pid)
 	if err != nil {
 		return err
 	}

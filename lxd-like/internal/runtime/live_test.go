@@ -354,7 +354,7 @@ func checkLimits(t *testing.T, r *runtime.Runtime, name string, want map[string]
 	if err != nil {
 		t.Fatal(err)
 	}
-	dirs := host.Dirs(string(file))
+	dirs := host.Dirs(name, string(file))
 	checked := 0
 	for path, value := range want {
 		controller, file, _ := strings.Cut(path, "/")
