@@ -34,11 +34,7 @@ const (
 )
 
 func (r *Runtime) signalInit(ctx context.Context, name string, choose func(initKind) unix.Signal) error {
-	c, err := r.find(name)
-	if err != nil {
-		return err
-	}
-	in, err := c.current()
+	c, in, err := r.findInit(name)
 	if err != nil {
 		return err
 	}
@@ -180,11 +176,7 @@ func (r *Runtime) Thaw(ctx context.Context, name string) error {
 }
 
 func (r *Runtime) setFrozen(ctx context.Context, name string, choose func(freezer) (write, want string)) error {
-	c, err := r.find(name)
-	if err != nil {
-		return err
-	}
-	in, err := c.current()
+	c, in, err := r.findInit(name)
 	if err != nil {
 		return err
 	}
@@ -235,11 +227,7 @@ func (r *Runtime) frozen(in *guestInit) (bool, error) {
 
 // Root opens the root directory as the container sees it, for openat2.
 func (r *Runtime) Root(name string) (*os.File, error) {
-	c, err := r.find(name)
-	if err != nil {
-		return nil, err
-	}
-	in, err := c.current()
+	c, in, err := r.findInit(name)
 	if err != nil {
 		return nil, err
 	}

@@ -61,11 +61,7 @@ func (s *attachServer) ended() bool {
 // Exec starts a program in a running container. That it cannot be executed
 // is told by the program's standard error and exit status, as by a shell.
 func (r *Runtime) Exec(ctx context.Context, name string, e Exec) (*Process, error) {
-	c, err := r.find(name)
-	if err != nil {
-		return nil, err
-	}
-	in, err := c.current()
+	c, in, err := r.findInit(name)
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,7 @@ func handleAt(ns *os.File) (*netlink.Handle, error) {
 // Interfaces returns a running container's network interfaces by their names
 // inside.
 func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
-	c, err := r.find(name)
-	if err != nil {
-		return nil, err
-	}
-	in, err := c.current()
+	c, in, err := r.findInit(name)
 	if err != nil {
 		return nil, err
 	}

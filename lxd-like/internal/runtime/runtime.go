@@ -78,6 +78,16 @@ func (r *Runtime) find(name string) (*container, error) {
 	return c, nil
 }
 
+// findInit finds a container and the init that it has now.
+func (r *Runtime) findInit(name string) (*container, *guestInit, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	in, err := c.current()
+	return c, in, err
+}
+
 func (r *Runtime) setUp(c *container) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,11 +97,7 @@ func (r *Runtime) setUp(c *container) {
 // Get returns what is known of a running container, or an error of kind
 // NotFound.
 func (r *Runtime) Get(name string) (Running, error) {
-	c, err := r.find(name)
-	if err != nil {
-		return Running{}, err
-	}
-	in, err := c.current()
+	c, in, err := r.findInit(name)
 	if err != nil {
 		return Running{}, err
 	}

@@ -44,11 +44,7 @@ func optional(dir, file string) int64 {
 
 // Usage returns what a running container uses.
 func (r *Runtime) Usage(name string) (Usage, error) {
-	c, err := r.find(name)
-	if err != nil {
-		return Usage{}, err
-	}
-	in, err := c.current()
+	c, in, err := r.findInit(name)
 	if err != nil {
 		return Usage{}, err
 	}
