@@ -19,6 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define MAX_LOG (1 << 20)
+
 /* Asked by liblxc after the container's end: fails, so that liblxc does not
  * boot the guest again itself. The shim does that by starting over. A start
  * by liblxc would use the configuration of the first start, although limits
@@ -129,6 +131,18 @@ static void start_over(char **argv)
 	die("cannot start over: %m");
 }
 
+/* limit_log empties liblxc's log if it has grown: each boot of the guest adds
+ * to it, and the guest can boot again and again. */
+static void limit_log(const char *dir, const char *name)
+{
+	struct stat st;
+	char *path = formatted("%s/%s/lxc.log", dir, name);
+
+	if (stat(path, &st) == 0 && st.st_size > MAX_LOG && truncate(path, 0) < 0)
+		die("cannot empty %s: %m", path);
+	free(path);
+}
+
 int start(int argc, char **argv)
 {
 	if (argc < 6)
@@ -137,6 +151,7 @@ int start(int argc, char **argv)
 	char *reboot = formatted("%s/%s/reboot", dir, name);
 
 	unlink(reboot);
+	limit_log(dir, name);
 	setenv("CUIB_REBOOT", reboot, 1);
 	struct lxc_container *c = open_container(dir, name);
 	configure(c, dir, name);

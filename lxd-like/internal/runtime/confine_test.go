@@ -169,3 +169,18 @@ func moveFile(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// A guest boots again as often as it likes, and each time liblxc has something
+// to say.
+func TestRebootsDoNotFillTheDisk(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	start(t, r, s)
+	log := filepath.Join(r.Dir, s.Name, "lxc.log")
+	if err := os.Truncate(log, 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	reboot(t, r, s.Name)
+	if st, err := os.Stat(log); err != nil || st.Size() > 1<<20 {
+		t.Errorf("the log has %d bytes, %v", st.Size(), err)
+	}
+}
