@@ -108,7 +108,7 @@ func writeResources(w io.Writer, s api.InstanceState) {
 }
 
 func writeInterface(w io.Writer, name string, n api.InstanceStateNetwork) {
-	fmt.Fprintf(w, "  %s:\n    State: %s\n", name, strings.ToUpper(n.State))
+	fmt.Fprintf(w, "  %s:\n    State: %s\n", output.Plain(name), strings.ToUpper(n.State))
 	if n.HostName != "" {
 		fmt.Fprintf(w, "    Host interface: %s\n", n.HostName)
 	}

@@ -57,6 +57,7 @@ func (f Format) Write(w io.Writer, t Table) error {
 	case "csv":
 		return f.csv(w, t)
 	}
+	t = t.plain()
 	text := f.bordered(t)
 	if f.Name == "compact" {
 		text = f.compact(t)
