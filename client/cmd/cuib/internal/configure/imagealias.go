@@ -81,12 +81,7 @@ func aliasFits(a api.ImageAliasesEntry, filters []string) bool {
 }
 
 func newImageAliasRename(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "rename ALIAS NAME", Aliases: []string{"mv"}, Short: "Rename an alias",
-		Example: "  cuib image alias rename web-base base",
-		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Aliases, kit.None),
-		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			return e.Client().RenameImageAlias(cmd.Context(), args[0], args[1])
-		}),
-	}
+	cmd := e.RenameCommand(kit.Use("ALIAS", "an alias", "  cuib image alias rename web-base base"), kit.Aliases, e.Client().RenameImageAlias)
+	cmd.Aliases = []string{"mv"}
+	return cmd
 }

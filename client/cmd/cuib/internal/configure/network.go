@@ -60,11 +60,9 @@ func newNetworkCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.NetworksPost{Name: args[0], Type: typ}
-			config, err := e.CreateConfig(args[1:], &req.NetworkPut)
-			if err != nil {
+			if err := e.CreateConfig(args[1:], &req.NetworkPut, &req.Config); err != nil {
 				return err
 			}
-			req.Config = kit.MergeKeys(req.Config, config)
 			if description != "" {
 				req.Description = description
 			}
@@ -86,14 +84,7 @@ func newNetworkDelete(e *env) *cobra.Command {
 }
 
 func newNetworkRename(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "rename NETWORK NAME", Short: "Rename an unused network",
-		Example: "  cuib network rename lab test",
-		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Networks, kit.None),
-		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			return e.Client().RenameNetwork(cmd.Context(), args[0], args[1])
-		}),
-	}
+	return e.RenameCommand(kit.Use("NETWORK", "an unused network", "  cuib network rename lab test"), kit.Networks, e.Client().RenameNetwork)
 }
 
 func newNetworkList(e *env) *cobra.Command {
@@ -104,22 +95,10 @@ func newNetworkList(e *env) *cobra.Command {
 }
 
 func newNetworkLeases(e *env) *cobra.Command {
-	var v kit.ListView
-	cmd := &cobra.Command{
-		Use: "list-leases NETWORK", Short: "List the addresses that a network has given out",
-		Long:    "List the addresses that a network has given out. Columns:\n\n" + output.Describe(leaseColumns),
-		Example: "  cuib network list-leases cuibbr0",
-		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.Networks, kit.None),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			all, err := e.Client().NetworkLeases(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return kit.Show(e.Env, v, leaseColumns, all)
-		}),
-	}
-	v.Flags(cmd, "hmit")
-	return cmd
+	return kit.ListPartsCommand(e.Env, kit.PartLister[api.NetworkLease]{
+		Use: "list-leases NETWORK", Short: "List the addresses that a network has given out", Example: "  cuib network list-leases cuibbr0",
+		Of: kit.Networks, Columns: leaseColumns, Usual: "hmit", Read: e.Client().NetworkLeases,
+	})
 }
 
 func newNetworkInfo(e *env) *cobra.Command {
@@ -160,26 +139,26 @@ func (e *env) writeNetwork(name string, s api.NetworkState) {
 
 const attachUsage = " [DEVICE [INTERFACE]]"
 
+// onOwner completes a command that does run with a network and an object that
+// has devices, and maybe more arguments, most in all.
+func (e *env) onOwner(cmd *cobra.Command, o deviceOwner, most int, run func(ctx context.Context, o deviceOwner, args []string) error) *cobra.Command {
+	cmd.Args, cmd.ValidArgsFunction = kit.Needs(2, most), e.Complete(kit.Networks, o.names, kit.None)
+	cmd.RunE = kit.Named(2, func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), o, args) })
+	return cmd
+}
+
 func newNetworkAttach(e *env) *cobra.Command {
-	return &cobra.Command{
+	return e.onOwner(&cobra.Command{
 		Use: "attach NETWORK INSTANCE" + attachUsage, Short: "Give an instance an interface in a network",
 		Example: "  cuib network attach lab web eth1",
-		Args:    kit.Needs(2, 4), ValidArgsFunction: e.Complete(kit.Networks, kit.Instances, kit.None),
-		RunE: kit.Named(2, func(cmd *cobra.Command, args []string) error {
-			return e.attach(cmd.Context(), instanceDeviceOwner(e), args)
-		}),
-	}
+	}, instanceDeviceOwner(e), 4, e.attach)
 }
 
 func newNetworkAttachProfile(e *env) *cobra.Command {
-	return &cobra.Command{
+	return e.onOwner(&cobra.Command{
 		Use: "attach-profile NETWORK PROFILE" + attachUsage, Short: "Give a profile an interface in a network",
 		Example: "  cuib network attach-profile lab small eth1",
-		Args:    kit.Needs(2, 4), ValidArgsFunction: e.Complete(kit.Networks, kit.Profiles, kit.None),
-		RunE: kit.Named(2, func(cmd *cobra.Command, args []string) error {
-			return e.attach(cmd.Context(), profileDeviceOwner(e), args)
-		}),
-	}
+	}, profileDeviceOwner(e), 4, e.attach)
 }
 
 // attach adds a NIC; args are NETWORK, its owner, and maybe the names of the
@@ -215,25 +194,17 @@ func (e *env) attach(ctx context.Context, o deviceOwner, args []string) error {
 }
 
 func newNetworkDetach(e *env) *cobra.Command {
-	return &cobra.Command{
+	return e.onOwner(&cobra.Command{
 		Use: "detach NETWORK INSTANCE [DEVICE]", Short: "Take an interface away from an instance",
 		Example: "  cuib network detach lab web",
-		Args:    kit.Needs(2, 3), ValidArgsFunction: e.Complete(kit.Networks, kit.Instances, kit.None),
-		RunE: kit.Named(2, func(cmd *cobra.Command, args []string) error {
-			return e.detach(cmd.Context(), instanceDeviceOwner(e), args)
-		}),
-	}
+	}, instanceDeviceOwner(e), 3, e.detach)
 }
 
 func newNetworkDetachProfile(e *env) *cobra.Command {
-	return &cobra.Command{
+	return e.onOwner(&cobra.Command{
 		Use: "detach-profile NETWORK PROFILE [DEVICE]", Short: "Take an interface away from a profile",
 		Example: "  cuib network detach-profile lab small",
-		Args:    kit.Needs(2, 3), ValidArgsFunction: e.Complete(kit.Networks, kit.Profiles, kit.None),
-		RunE: kit.Named(2, func(cmd *cobra.Command, args []string) error {
-			return e.detach(cmd.Context(), profileDeviceOwner(e), args)
-		}),
-	}
+	}, profileDeviceOwner(e), 3, e.detach)
 }
 
 // detach removes the NIC that is in a network; args are NETWORK, its owner,

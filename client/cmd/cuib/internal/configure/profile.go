@@ -47,11 +47,7 @@ func newProfileCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.ProfilesPost{Name: args[0]}
-			text, err := e.Piped()
-			if err != nil {
-				return err
-			}
-			if err := output.ParseYAMLPart(text, &req.ProfilePut); err != nil {
+			if err := e.CreateConfig(nil, &req.ProfilePut, &req.Config); err != nil {
 				return err
 			}
 			if description != "" {
@@ -97,14 +93,7 @@ func newProfileDelete(e *env) *cobra.Command {
 }
 
 func newProfileRename(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use: "rename PROFILE NAME", Short: "Rename a profile",
-		Example: "  cuib profile rename small tiny",
-		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Profiles, kit.None),
-		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			return e.Client().RenameProfile(cmd.Context(), args[0], args[1])
-		}),
-	}
+	return e.RenameCommand(kit.Use("PROFILE", "a profile", "  cuib profile rename small tiny"), kit.Profiles, e.Client().RenameProfile)
 }
 
 func newProfileList(e *env) *cobra.Command {

@@ -65,11 +65,9 @@ func newStorageCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.None, kit.DriverNames, kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.StoragePoolsPost{Name: args[0], Driver: args[1]}
-			config, err := e.CreateConfig(args[2:], &req.StoragePoolPut)
-			if err != nil {
+			if err := e.CreateConfig(args[2:], &req.StoragePoolPut, &req.Config); err != nil {
 				return err
 			}
-			req.Config = kit.MergeKeys(req.Config, config)
 			if description != "" {
 				req.Description = description
 			}
@@ -139,22 +137,10 @@ func (e *env) storageInfo(ctx context.Context, name string, format func(uint64) 
 }
 
 func newVolumeList(e *env) *cobra.Command {
-	var v kit.ListView
-	cmd := &cobra.Command{
-		Use: "list POOL", Aliases: []string{"ls"}, Short: "List the volumes of a pool",
-		Long:    "List the volumes of a pool. Columns:\n\n" + output.Describe(volumeColumns),
-		Example: "  cuib storage volume list default",
-		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.Pools, kit.None),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			all, err := e.Client().StorageVolumes(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return kit.Show(e.Env, v, volumeColumns, all)
-		}),
-	}
-	v.Flags(cmd, "tndcu")
-	return cmd
+	return kit.ListPartsCommand(e.Env, kit.PartLister[api.StorageVolume]{
+		Use: "list POOL", Short: "List the volumes of a pool", Example: "  cuib storage volume list default",
+		Of: kit.Pools, Columns: volumeColumns, Usual: "tndcu", Read: e.Client().StorageVolumes,
+	})
 }
 
 func newVolumeShow(e *env) *cobra.Command {

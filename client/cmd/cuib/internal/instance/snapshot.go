@@ -107,22 +107,11 @@ func newSnapshotDelete(e *env) *cobra.Command {
 }
 
 func newSnapshotList(e *env) *cobra.Command {
-	var v kit.ListView
-	cmd := &cobra.Command{
-		Use: "list INSTANCE", Aliases: []string{"ls"}, Short: "List the snapshots of an instance",
-		Long:    "List the snapshots of an instance. Columns:\n\n" + output.Describe(snapshotColumns),
+	return kit.ListPartsCommand(e.Env, kit.PartLister[api.InstanceSnapshot]{
+		Use: "list INSTANCE", Short: "List the snapshots of an instance",
 		Example: "  cuib snapshot list web\n  cuib snapshot list web --format csv --columns nT",
-		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.Instances),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			all, err := e.Client().Snapshots(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return kit.Show(e.Env, v, snapshotColumns, all)
-		}),
-	}
-	v.Flags(cmd, "nTEs")
-	return cmd
+		Of:      kit.Instances, Columns: snapshotColumns, Usual: "nTEs", Read: e.Client().Snapshots,
+	})
 }
 
 func newSnapshotRename(e *env) *cobra.Command {

@@ -191,6 +191,40 @@ func ListCommand[T any](e *Env, l Lister[T]) *cobra.Command {
 	return cmd
 }
 
+// A PartLister is a command that lists what one object has of a kind.
+type PartLister[T any] struct {
+	Use     string
+	Short   string
+	Example string
+	Of      Completer // The object.
+	Columns []output.Column[T]
+	Usual   string // Columns.
+	Read    func(ctx context.Context, object string) ([]T, error)
+}
+
+// ListPartsCommand returns the command that lists what an object has.
+func ListPartsCommand[T any](e *Env, l PartLister[T]) *cobra.Command {
+	var v ListView
+	cmd := &cobra.Command{
+		Use: l.Use, Short: l.Short,
+		Long:    l.Short + ". Columns:\n\n" + output.Describe(l.Columns),
+		Example: l.Example,
+		Args:    Needs(1, 1), ValidArgsFunction: e.Complete(l.Of, None),
+		RunE: Named(1, func(cmd *cobra.Command, args []string) error {
+			all, err := l.Read(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return Show(e, v, l.Columns, all)
+		}),
+	}
+	if cmd.Name() == "list" {
+		cmd.Aliases = []string{"ls"}
+	}
+	v.Flags(cmd, l.Usual)
+	return cmd
+}
+
 // ShowCommand returns the command that shows all of one object.
 func ShowCommand[T any](e *Env, u Usage, names Completer, read func(ctx context.Context, name string) (T, string, error)) *cobra.Command {
 	var v ObjectView
@@ -231,6 +265,17 @@ func (e *Env) DeleteCommand(kind string, u Usage, names Completer, remove func(c
 	}
 }
 
+// RenameCommand returns the command that renames an object.
+func (e *Env) RenameCommand(u Usage, names Completer, rename func(ctx context.Context, name, to string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: "rename " + u.arg + " NAME", Short: "Rename " + u.one, Example: u.example,
+		Args: Needs(2, 2), ValidArgsFunction: e.Complete(names, None),
+		RunE: Named(-1, func(cmd *cobra.Command, args []string) error {
+			return rename(cmd.Context(), args[0], args[1])
+		}),
+	}
+}
+
 // ImageAliases returns aliases as a request has them.
 func ImageAliases(names []string) []api.ImageAlias {
 	var out []api.ImageAlias
@@ -250,23 +295,23 @@ func (e *Env) FreeAliases(ctx context.Context, names []string) error {
 	return nil
 }
 
-// MergeKeys returns base with more in it.
-func MergeKeys(base, more api.ConfigMap) api.ConfigMap {
-	out := api.ConfigMap{}
-	maps.Copy(out, base)
-	maps.Copy(out, more)
-	return out
-}
-
 // CreateConfig reads what an object is created with: YAML from the standard
-// input into put, and arguments KEY=VALUE.
-func (e *Env) CreateConfig(args []string, put any) (api.ConfigMap, error) {
+// input into put, and arguments KEY=VALUE into config, which is in put.
+func (e *Env) CreateConfig(args []string, put any, config *api.ConfigMap) error {
 	text, err := e.Piped()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := output.ParseYAMLPart(text, put); err != nil {
-		return nil, err
+		return err
 	}
-	return Pairs(args)
+	keys, err := Pairs(args)
+	if err != nil {
+		return err
+	}
+	if *config == nil {
+		*config = api.ConfigMap{}
+	}
+	maps.Copy(*config, keys)
+	return nil
 }
