@@ -26,6 +26,7 @@ import (
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/internal/tree"
 )
 
 const (
@@ -40,7 +41,7 @@ const (
 type Pool struct {
 	Root string
 
-	// Remove takes a directory tree away; os.RemoveAll if it is nil.
+	// Remove takes a directory tree away; tree.Remove if it is nil.
 	Remove func(path string) error
 }
 
@@ -127,14 +128,14 @@ func CheckEmpty(path string) error {
 func (p *Pool) Path(v storage.Volume) string {
 	dir := p.dir(v)
 	if v.Snapshot != "" {
-		return filepath.Join(dir, snapshots, Escape(v.Snapshot))
+		return filepath.Join(dir, snapshots, escape(v.Snapshot))
 	}
 	return filepath.Join(dir, current)
 }
 
 // dir returns the directory of a volume and its snapshots.
 func (p *Pool) dir(v storage.Volume) string {
-	return filepath.Join(p.Root, volumes, Escape(string(v.Kind)), Escape(v.Name))
+	return filepath.Join(p.Root, volumes, escape(string(v.Kind)), escape(v.Name))
 }
 
 // MustExist returns an error of kind NotFound if there is no v.
@@ -228,7 +229,7 @@ func (p *Pool) Rename(v storage.Volume, name string) error {
 	}
 	from, to := p.dir(v), p.dir(storage.Volume{Kind: v.Kind, Name: name})
 	if v.Snapshot != "" {
-		from, to = p.Path(v), filepath.Join(filepath.Dir(p.Path(v)), Escape(name))
+		from, to = p.Path(v), filepath.Join(filepath.Dir(p.Path(v)), escape(name))
 	}
 	err := rename(from, to)
 	if errors.Is(err, unix.EEXIST) {
@@ -292,7 +293,7 @@ func (p *Pool) remove(path string) error {
 	if p.Remove != nil {
 		return p.Remove(path)
 	}
-	return os.RemoveAll(path)
+	return tree.Remove(path)
 }
 
 // Sweep removes what a crash left in the staging directory and the trash.
@@ -323,7 +324,7 @@ func (p *Pool) List() ([]storage.Volume, error) {
 	}
 	var all []storage.Volume
 	for _, kind := range kinds {
-		vols, err := names(filepath.Join(p.Root, volumes, Escape(kind)))
+		vols, err := names(filepath.Join(p.Root, volumes, escape(kind)))
 		if err != nil {
 			return nil, err
 		}
@@ -364,9 +365,9 @@ func names(dir string) ([]string, error) {
 	return files, nil
 }
 
-// Escape returns a file name for any name: without slashes, commas, colons,
+// escape returns a file name for any name: without slashes, commas, colons,
 // at signs and the like, and not beginning with a dot.
-func Escape(name string) string {
+func escape(name string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 	var b strings.Builder
 	for i := range len(name) {

@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // Copy makes dst, which does not exist, a copy of the directory src. Files
@@ -124,6 +126,9 @@ func pathError(op, path string, err error) error {
 }
 
 func (c *copier) dir(ctx context.Context, to, from *os.File, at string) error {
+	if len(at) >= unix.PathMax { // It would take too many open directories, and links of it are not possible.
+		return errs.Newf(errs.Unsupported, "a path in it is longer than the %d bytes that a path can have", unix.PathMax)
+	}
 	name := path.Base(at)
 	if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
 		return err
