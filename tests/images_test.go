@@ -51,7 +51,19 @@ func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 
 // image imports a test image under an alias.
 func (h *host) image(kind, alias string) error {
-	build := map[string]func(path string) error{"tiny": makeTiny, "debian": h.makeDebian}[kind]
+	files, err := imageFiles(kind)
+	if err != nil {
+		return err
+	}
+	args := append([]string{filepath.Join(binDir, "cuib"), "image", "import"}, files...)
+	_, err = h.user(append(args, "--alias", alias)...)
+	return err
+}
+
+// imageFiles returns the one or two files of a test image, and makes them
+// where there are none.
+func imageFiles(kind string) ([]string, error) {
+	build := map[string]func(path string) error{"tiny": makeTiny, "debian": makeDebian}[kind]
 	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz") // Whatever its compression is.
 	err := locked("e2e-"+kind, func() error {
 		if _, err := os.Stat(path); err == nil {
@@ -60,14 +72,13 @@ func (h *host) image(kind, alias string) error {
 		return build(path)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	args := []string{filepath.Join(binDir, "cuib"), "image", "import", path}
-	if _, err := os.Stat(path + rootfsSuffix); err == nil {
-		args = append(args, path+rootfsSuffix)
+	_, err = os.Stat(path + rootfsSuffix)
+	if errors.Is(err, os.ErrNotExist) {
+		return []string{path}, nil
 	}
-	_, err = h.user(append(args, "--alias", alias)...)
-	return err
+	return []string{path, path + rootfsSuffix}, err
 }
 
 // The tiny image: busybox with an init that does what a guest's has to.
@@ -138,7 +149,7 @@ func makeTiny(path string) error {
 
 // makeDebian has Cuib build a Debian and exports it. The daemon that builds
 // is in the host's network, where the mirror is.
-func (h *host) makeDebian(path string) (err error) {
+func makeDebian(path string) (err error) {
 	work, err := os.MkdirTemp("", "cuib-build-")
 	if err != nil {
 		return err

@@ -6,14 +6,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestLab runs the scripts of the directory lab in a small machine of their
-// own, for what the host's kernel may lack: cgroup v2 with all controllers,
-// project quotas. CUIB_LAB names the directory with the programs mklab and
-// boot that make and run one; where there is none, this lane is left out.
+// TestLab runs the scripts of the directory lab, each in a small machine of
+// its own, for what the host's kernel may lack: cgroup v2 with all
+// controllers, project quotas, AppArmor. CUIB_LAB names the directory with the
+// programs mklab and boot that make and run one; where there is none, this
+// lane is left out.
 func TestLab(t *testing.T) {
 	requireKernel(t)
 	lab := cmp.Or(os.Getenv("CUIB_LAB"), filepath.Join("..", "..", "shared", "lab"))
@@ -31,16 +33,7 @@ func TestLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tiny := filepath.Join(cacheDir(), "e2e-tiny.tar.gz")
-	err = locked("e2e-tiny", func() error {
-		if _, err := os.Stat(tiny); err == nil {
-			return nil
-		}
-		return makeTiny(tiny)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit := labKit(t)
 	scripts, err := filepath.Glob("lab/*.sh")
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts (%v)", err)
@@ -48,24 +41,53 @@ func TestLab(t *testing.T) {
 	for _, script := range scripts {
 		name := filepath.Base(script)
 		t.Run(strings.TrimSuffix(name, ".sh"), func(t *testing.T) {
-			job := t.TempDir()
-			files := []string{script, "lab/lib", tiny, filepath.Join(binDir, "cuib"), filepath.Join(binDir, "cuib-shim")}
-			if out, err := run(append(append([]string{"cp"}, files...), job)...); err != nil {
+			disk := filepath.Join(t.TempDir(), "disk")
+			if out, err := run("truncate", "-s", "2G", disk); err != nil {
 				t.Fatal(err, out)
 			}
-			// Without the race detector: it needs more address space than the machine has.
-			if out, err := run("go", "build", "-o", filepath.Join(job, "cuibd"), "../lxd-like/cuibd"); err != nil {
-				t.Fatal(err, out)
-			}
-			disk := filepath.Join(job, "disk")
-			if out, err := run("truncate", "-s", "1G", disk); err != nil {
-				t.Fatal(err, out)
-			}
-			out, err := run(filepath.Join(lab, "boot"), "-d", disk, root, job, name)
-			t.Log(out)
+			out, err := run(filepath.Join(lab, "boot"), "-m", "2G", "-c", "2", "-d", disk, root, kit, name)
 			if err != nil {
 				t.Error(err)
+				return
 			}
+			t.Log(out)
 		})
 	}
+}
+
+// labKit returns a directory with all that the scripts need: themselves, the
+// programs, images, and packages' tests.
+func labKit(t *testing.T) string {
+	t.Helper()
+	kit := t.TempDir()
+	files, err := filepath.Glob("lab/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"tiny", "debian"} {
+		image, err := imageFiles(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, image...)
+	}
+	files = append(files, filepath.Join(binDir, "cuib"), filepath.Join(binDir, "cuib-shim"), "/bin/busybox")
+	const runtime = "../lxd-like/internal/runtime"
+	commands := [][]string{
+		slices.Concat([]string{"cp"}, files, []string{kit}),
+		// Without the race detector: it needs more address space than the machine has.
+		{"go", "build", "-o", kit + "/cuibd", "../lxd-like/cuibd"},
+		{"go", "test", "-c", "-o", kit + "/runtime.test", runtime},
+		{"go", "test", "-c", "-o", kit + "/overlay.test", "../storage/overlay"},
+		{"go", "test", "-c", "-o", kit + "/dir.test", "../storage/dir"},
+	}
+	for _, name := range []string{"init", "calls"} { // Of the runtime's tests.
+		commands = append(commands, []string{"gcc", "-O2", "-static", "-o", filepath.Join(kit, name), runtime + "/testdata/" + name + ".c"})
+	}
+	for _, args := range commands {
+		if _, err := run(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return kit
 }

@@ -1,0 +1,22 @@
+#!/bin/sh
+# A real system reaches its running state on cgroup v2, below AppArmor.
+set -eu
+mkfs.ext4 -q -E lazy_itable_init=1 /dev/ubda
+DISK_OPTS=-onoatime DISK=/dev/ubda
+. ./lib
+cuib image import e2e-debian.tar.gz e2e-debian.tar.gz.rootfs --alias debian
+cuib launch debian web -c limits.memory=512MiB -c limits.cpu=1
+state=
+for _ in $(seq 240); do
+	state=$(cuib exec web -- systemctl is-system-running || true)
+	[ "$state" = running ] && break
+	[ "$state" = degraded ] && break
+	sleep 0.25
+done
+want "failed units" "$(cuib exec web -- systemctl --failed --no-legend --plain)" ""
+want state "$state" running
+want processors "$(cuib exec web -- nproc)" 1
+cuib wait web --for ipv4
+cuib config set web limits.memory=768MiB
+want "memory, live" "$(cat "$(group web)/memory.max")" 805306368
+cuib stop web
