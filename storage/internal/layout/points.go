@@ -26,11 +26,11 @@ func PointsOf(cfg storage.Config) Points { return Points{Dir: filepath.Join(cfg.
 
 // Path returns where v is mounted, if it is.
 func (p Points) Path(v storage.Volume) string {
-	name := Escape(v.Name)
+	name := escape(v.Name)
 	if v.Snapshot != "" {
-		name += "@" + Escape(v.Snapshot)
+		name += "@" + escape(v.Snapshot)
 	}
-	return filepath.Join(p.Dir, Escape(string(v.Kind)), name)
+	return filepath.Join(p.Dir, escape(string(v.Kind)), name)
 }
 
 // noteOf returns the symbolic link that keeps the ids of the mount at path.
