@@ -69,9 +69,6 @@ func SocketPath(getenv func(string) string) string {
 	return filepath.Join(dir, "unix.socket")
 }
 
-// Socket returns the path of the socket.
-func (c *Client) Socket() string { return c.socket }
-
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 

@@ -1,7 +1,6 @@
 package profiles
 
 import (
-	"maps"
 	"net/netip" //nolint:depguard // It parses, and looks at no host.
 	"path"
 	"slices"
@@ -260,20 +259,4 @@ func isIPv6(v string) bool {
 
 func isMode(v string) bool {
 	return len(v) >= 3 && len(v) <= 4 && only(v, "01234567") && (len(v) == 3 || v[0] == '0')
-}
-
-// Changed returns the names of the options in which two devices differ.
-func Changed(a, b Device) []string {
-	all := maps.Clone(a)
-	if all == nil {
-		all = Device{}
-	}
-	maps.Copy(all, b)
-	var names []string
-	for name := range sorted(all) {
-		if a[name] != b[name] {
-			names = append(names, name)
-		}
-	}
-	return names
 }

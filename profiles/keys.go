@@ -92,12 +92,6 @@ func Lookup(name string) (Key, bool) {
 	return Key{}, false
 }
 
-// Live reports whether a change of the key reaches a running instance at once.
-func Live(name string) bool {
-	k, _ := Lookup(name)
-	return k.Live
-}
-
 // ValidateOptions reports the first key, by name, that is unknown or has a
 // bad value.
 func ValidateOptions(opts map[string]string) error {

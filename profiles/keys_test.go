@@ -132,8 +132,8 @@ func TestValidateProfile(t *testing.T) {
 
 func TestLive(t *testing.T) {
 	for key, want := range map[string]bool{"limits.memory": true, "user.x": true, "security.nesting": false, "unknown": false} {
-		if got := profiles.Live(key); got != want {
-			t.Errorf("%s: got %t", key, got)
+		if k, _ := profiles.Lookup(key); k.Live != want {
+			t.Errorf("%s: got %t", key, k.Live)
 		}
 	}
 }

@@ -170,16 +170,6 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func TestChanged(t *testing.T) {
-	got := profiles.Changed(device("type=disk size=1 x=1"), device("type=disk size=2 y=1"))
-	if want := []string{"size", "x", "y"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if got := profiles.Changed(nil, nil); got != nil {
-		t.Errorf("got %q", got)
-	}
-}
-
 func device(text string) profiles.Device {
 	dev := profiles.Device{}
 	for f := range strings.FieldsSeq(text) {

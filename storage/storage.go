@@ -7,7 +7,6 @@ package storage
 
 import (
 	"context"
-	"strings"
 
 	"github.com/cuib/cuib/shared/idmap"
 )
@@ -40,13 +39,6 @@ func (v Volume) String() string {
 
 // Parent returns the volume that v is a snapshot of, or v itself.
 func (v Volume) Parent() Volume { return Volume{Kind: v.Kind, Name: v.Name} }
-
-// ParseVolume is the inverse of [Volume.String].
-func ParseVolume(s string) Volume {
-	kind, name, _ := strings.Cut(s, "/")
-	name, snap, _ := strings.Cut(name, "@")
-	return Volume{Kind(kind), name, snap}
-}
 
 // A Driver keeps volumes in one pool. Its methods are safe for concurrent use
 // on different volumes; the caller serializes those on one, except that one

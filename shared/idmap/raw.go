@@ -62,11 +62,11 @@ func parseRawLine(f []string) (Entry, error) {
 	default:
 		return Entry{}, errs.Invalidf("got %q, want uid, gid or both", f[0])
 	}
-	host, err := ParseRange(f[1])
+	host, err := parseRange(f[1])
 	if err != nil {
 		return Entry{}, err
 	}
-	inside, err := ParseRange(f[2])
+	inside, err := parseRange(f[2])
 	if err != nil {
 		return Entry{}, err
 	}
@@ -80,8 +80,8 @@ func parseRawLine(f []string) (Entry, error) {
 	return e, nil
 }
 
-// ParseRange reads an id, "5", or a range of them, "5-9".
-func ParseRange(s string) (Range, error) {
+// parseRange reads an id, "5", or a range of them, "5-9".
+func parseRange(s string) (Range, error) {
 	from, to, isRange := strings.Cut(s, "-")
 	first, ok := parseID(from)
 	last := first

@@ -74,16 +74,6 @@ func Attach(f *os.File, dst string) error {
 	return nil
 }
 
-// Bind mounts the directory src on dst too.
-func Bind(src, dst string, o Options) error {
-	f, err := Tree(src, o)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return Attach(f, dst)
-}
-
 // Mounted reports whether something is mounted on path. There need be
 // nothing at path.
 func Mounted(path string) (bool, error) {

@@ -77,12 +77,22 @@ func TestManyUserNS(t *testing.T) {
 	}
 }
 
-func TestBind(t *testing.T) {
+// bind mounts the directory src on dst too.
+func bind(src, dst string, o mounts.Options) error {
+	f, err := mounts.Tree(src, o)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return mounts.Attach(f, dst)
+}
+
+func TestTree(t *testing.T) {
 	testenv.Kernel(t)
 	dir := dirs(t, "src", "dst")
 	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
 	ok(t, os.WriteFile(filepath.Join(src, "f"), nil, 0o600))
-	ok(t, mounts.Bind(src, dst, mounts.Options{IDs: ids, ReadOnly: true}))
+	ok(t, bind(src, dst, mounts.Options{IDs: ids, ReadOnly: true}))
 	t.Cleanup(func() { ok(t, mounts.Unmount(dst)) })
 	if got := owner(t, filepath.Join(dst, "f")); got != 1500000 {
 		t.Errorf("the file belongs to %d", got)
@@ -108,7 +118,7 @@ func TestMountedAndUnmount(t *testing.T) {
 	}
 	want(false)
 	for range 2 {
-		ok(t, mounts.Bind(filepath.Join(dir, "src"), dst, mounts.Options{}))
+		ok(t, bind(filepath.Join(dir, "src"), dst, mounts.Options{}))
 	}
 	want(true)
 	f, err := os.Create(filepath.Join(dst, "busy"))

@@ -1,5 +1,4 @@
-// Package units reads and writes sizes, rates and percentages as users write
-// them.
+// Package units reads and writes sizes and percentages as users write them.
 package units
 
 import (
@@ -14,16 +13,25 @@ const (
 	prefixes = "kMGTPE" // In order: 1000 or 1024 to the power of index+1.
 
 	wantBytes = `a number of bytes, or one with a unit such as "512MiB" or "10GB"`
-	wantBits  = `a number of bits, or one with a unit such as "100Mbit"`
 )
 
 // ParseBytes reads a size: a whole number, alone or with B, with a unit of
 // 1000 (kB, MB, GB, TB, PB, EB) or one of 1024 (KiB, MiB, GiB, TiB, PiB, EiB).
-func ParseBytes(s string) (int64, error) { return parse(s, "B", wantBytes) }
-
-// ParseBits reads a number or rate of bits: a whole number, alone or with
-// bit, kbit, Mbit ... or Kibit, Mibit ....
-func ParseBits(s string) (int64, error) { return parse(s, "bit", wantBits) }
+func ParseBytes(s string) (int64, error) {
+	end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(s)
+	}
+	n, ok := number(s[:end])
+	factor, known := factorOf(strings.TrimPrefix(s[end:], " "))
+	if !ok || !known {
+		return 0, errs.Invalidf("got %q, want %s", s, wantBytes)
+	}
+	if n > math.MaxInt64/factor {
+		return 0, errs.Invalidf("got %q, which is too large", s)
+	}
+	return n * factor, nil
+}
 
 // ParsePercent reads a whole percentage from 0% to 100%.
 func ParsePercent(s string) (int, error) {
@@ -53,28 +61,12 @@ func FormatBytes(n int64) string {
 	return strconv.FormatFloat(float64(n)/float64(unit), 'f', 2, 64) + name
 }
 
-func parse(s, unit, want string) (int64, error) {
-	end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
-	if end < 0 {
-		end = len(s)
-	}
-	n, ok := number(s[:end])
-	factor, known := factorOf(strings.TrimPrefix(s[end:], " "), unit)
-	if !ok || !known {
-		return 0, errs.Invalidf("got %q, want %s", s, want)
-	}
-	if n > math.MaxInt64/factor {
-		return 0, errs.Invalidf("got %q, which is too large", s)
-	}
-	return n * factor, nil
-}
-
-// factorOf returns how many units a suffix such as "MiB" stands for.
-func factorOf(suffix, unit string) (int64, bool) {
-	if suffix == "" || suffix == unit {
+// factorOf returns how many bytes a suffix such as "MiB" stands for.
+func factorOf(suffix string) (int64, bool) {
+	if suffix == "" || suffix == "B" {
 		return 1, true
 	}
-	prefix, ok := strings.CutSuffix(suffix, unit)
+	prefix, ok := strings.CutSuffix(suffix, "B")
 	if !ok {
 		return 0, false
 	}

@@ -28,17 +28,6 @@ func TestParseBytes(t *testing.T) {
 	}
 }
 
-func TestParseBits(t *testing.T) {
-	for in, want := range map[string]int64{"1": 1, "8bit": 8, "1kbit": 1000, "100Mbit": 100e6, "1Gibit": 1 << 30} {
-		if got, err := units.ParseBits(in); got != want || err != nil {
-			t.Errorf("ParseBits(%q) = %d, %v, want %d", in, got, err, want)
-		}
-	}
-	if _, err := units.ParseBits("1MB"); !errs.Is(err, errs.Invalid) {
-		t.Errorf("bytes as bits: %v", err)
-	}
-}
-
 func TestParsePercent(t *testing.T) {
 	for in, want := range map[string]int{
 		"0%": 0, "1%": 1, "50%": 50, "100%": 100,

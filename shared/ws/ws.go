@@ -196,9 +196,6 @@ func (c *Conn) ping() bool {
 	return err == nil
 }
 
-// NetConn returns the connection below the websocket.
-func (c *Conn) NetConn() net.Conn { return c.c.NetConn() }
-
 // Close tells the other end that nothing follows, and closes the connection.
 // What was written before still arrives.
 func (c *Conn) Close() {

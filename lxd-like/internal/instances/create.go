@@ -122,7 +122,7 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 	}}
 	maps.DeleteFunc(in.Config, func(k, _ string) bool { return isInternal(k) && k != keyBaseImage })
 	if in.Profiles == nil {
-		in.Profiles = []string{DefaultProfile}
+		in.Profiles = []string{defaultProfile}
 	}
 	if err := checkArchitecture(&in.Architecture); err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func (s *Service) firstUse(ctx context.Context) error {
 		return err
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		p, err := db.GetProfile(ctx, tx, DefaultProfile)
+		p, err := db.GetProfile(ctx, tx, defaultProfile)
 		if err != nil {
 			return err
 		}

@@ -19,8 +19,8 @@ type instance struct {
 	expanded profiles.Config
 }
 
-// DefaultProfile is the profile of instances that name none.
-const DefaultProfile = "default"
+// defaultProfile is the profile of instances that name none.
+const defaultProfile = "default"
 
 // The keys under which the daemon keeps what it must remember of an instance.
 const (

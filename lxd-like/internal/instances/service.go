@@ -126,5 +126,5 @@ type changer interface {
 	Root(name string) (*os.File, error)
 }
 
-// Grace is how long a clean stop waits for the guest where nothing is said.
-const Grace = 30 * time.Second
+// stopGrace is how long a clean stop waits for the guest where nothing is said.
+const stopGrace = 30 * time.Second

@@ -99,7 +99,7 @@ func (s *Service) act(ctx context.Context, name string, req api.InstanceStatePut
 // grace is how long a clean stop waits for the guest.
 func grace(seconds int) time.Duration {
 	if seconds <= 0 {
-		return Grace
+		return stopGrace
 	}
 	return time.Duration(seconds) * time.Second
 }

@@ -41,8 +41,8 @@ func (s *Service) Recover(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Repair applies a network anew.
-func (s *Service) Repair(ctx context.Context, name string) error {
+// repair applies a network anew.
+func (s *Service) repair(ctx context.Context, name string) error {
 	s.change.Lock()
 	defer s.change.Unlock()
 

@@ -20,7 +20,7 @@ func (s *Service) Link(ctx context.Context, network string) (networks.Link, erro
 		return networks.Link{}, err
 	}
 	if s.failure(network) != nil {
-		if err := s.Repair(ctx, network); err != nil {
+		if err := s.repair(ctx, network); err != nil {
 			return networks.Link{}, errs.Newf(errs.Unavailable, "network %q is not there: %w", network, err)
 		}
 	}

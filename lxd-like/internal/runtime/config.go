@@ -305,9 +305,6 @@ func checkRaw(raw string) error {
 	return nil
 }
 
-// ValidateRaw reports what is wrong with raw.lxc.
-func ValidateRaw(raw string) error { return checkRaw(raw) }
-
 // hostID returns the host's id of a guest's, for making files that the guest
 // is to own.
 func hostID(ids idmap.Map, k idmap.Kind, id int64) (int, error) {

@@ -48,9 +48,9 @@ func (e *Env) Settings(args []string) (api.ConfigMap, error) {
 	return out, nil
 }
 
-// Piped returns what is piped or redirected to the standard input, or nothing
+// piped returns what is piped or redirected to the standard input, or nothing
 // if a person or nobody is at it.
-func (e *Env) Piped() ([]byte, error) {
+func (e *Env) piped() ([]byte, error) {
 	info, err := e.In.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice != 0 || info.Mode()&os.ModeSocket != 0 {
 		return nil, nil //nolint:nilerr // A closed standard input holds nothing.
@@ -60,7 +60,7 @@ func (e *Env) Piped() ([]byte, error) {
 
 // PipedYAML decodes YAML on the standard input, if there is any.
 func (e *Env) PipedYAML(into any) error {
-	data, err := e.Piped()
+	data, err := e.piped()
 	if err != nil || len(data) == 0 {
 		return err
 	}

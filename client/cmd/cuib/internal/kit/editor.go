@@ -26,7 +26,7 @@ type Edit struct {
 // Edit takes the new text from the standard input if it is piped there, else
 // from the user's editor. A text that is refused can be edited again.
 func (e *Env) Edit(ctx context.Context, o Edit) error {
-	text, err := e.Piped()
+	text, err := e.piped()
 	if err != nil {
 		return err
 	}

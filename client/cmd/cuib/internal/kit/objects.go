@@ -298,7 +298,7 @@ func (e *Env) FreeAliases(ctx context.Context, names []string) error {
 // CreateConfig reads what an object is created with: YAML from the standard
 // input into put, and arguments KEY=VALUE into config, which is in put.
 func (e *Env) CreateConfig(args []string, put any, config *api.ConfigMap) error {
-	text, err := e.Piped()
+	text, err := e.piped()
 	if err != nil {
 		return err
 	}
