@@ -323,9 +323,14 @@ func (s *Service) UpdateSnapshot(ctx context.Context, name, snapshot string, put
 	return job, nil
 }
 
-// DeleteSnapshot checks that a snapshot can be deleted.
+// DeleteSnapshot checks that a snapshot can be deleted: also one that is not
+// whole, as a deletion can leave it that ended too early.
 func (s *Service) DeleteSnapshot(ctx context.Context, name, snapshot string) (ops.Job, error) {
-	if _, err := s.snapshot(ctx, name, snapshot); err != nil {
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.GetSnapshot(ctx, tx, name, snapshot)
+		return err
+	})
+	if err != nil {
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Deleting snapshot", name, snapshot)
