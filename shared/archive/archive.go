@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -113,7 +114,8 @@ func asInvalid(err error) error {
 		return err
 	}
 	if failed, ok := errors.AsType[*run.Error](err); ok && failed.Stderr != "" {
-		return errs.Invalidf("bad archive: %s", failed.Stderr)
+		said, _, _ := strings.Cut(failed.Stderr, "\n") // What follows is that it gives up.
+		return errs.Invalidf("bad archive: %s", said)
 	}
 	return errs.Newf(errs.Invalid, "bad archive: %w", err)
 }

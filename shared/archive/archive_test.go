@@ -239,6 +239,17 @@ func TestUnpackKeepsEverything(t *testing.T) {
 		dest := t.TempDir()
 		must(t, archive.Unsquash(t.Context(), file, dest))
 		same(t, dest, want)
+
+		data, err := os.ReadFile(file)
+		must(t, err)
+		for i := range data[96 : len(data)/2] { // The superblock is before that.
+			data[96+i] = 0xa5
+		}
+		must(t, os.WriteFile(file, data, 0o600))
+		err = archive.Unsquash(t.Context(), file, t.TempDir())
+		if !errs.Is(err, errs.Invalid) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("damaged: %v", err)
+		}
 	})
 }
 
