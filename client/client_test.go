@@ -108,6 +108,27 @@ func TestErrorsHaveTheKindsOfTheDaemon(t *testing.T) {
 	}
 }
 
+func TestRequestsThatReturnNothing(t *testing.T) {
+	var got string
+	c := serve(t, map[string]http.HandlerFunc{
+		"/": func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			got = strings.TrimSpace(fmt.Sprint(r.Method, " ", r.URL.EscapedPath(), " ", r.Header.Get("If-Match"), " ", string(body)))
+			reply(w, "sync", nil)
+		},
+	})
+	for want, call := range map[string]func(context.Context) error{
+		"DELETE /1.0/instances/web/console": func(ctx context.Context) error { return c.ClearConsoleLog(ctx, "web") },
+		`PUT /1.0/images/aliases/debian%2F12 e {"description":"d","target":"f"}`: func(ctx context.Context) error {
+			return c.UpdateImageAlias(ctx, "debian/12", api.ImageAliasesEntryPut{Target: "f", Description: "d"}, "e")
+		},
+	} {
+		if err := call(t.Context()); err != nil || got != want {
+			t.Errorf("%v, %s; want %s", err, got, want)
+		}
+	}
+}
+
 // guest is the daemon's side of an exec: it echoes standard input, and shows
 // what control messages came.
 type guest struct {

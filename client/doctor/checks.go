@@ -88,23 +88,23 @@ func (h Host) module(name string) bool {
 }
 
 func (h Host) overlay() Result {
-	switch {
-	case h.fileSystem("overlay"):
-		return ok("overlay", "the kernel has it")
-	case h.module("overlay"):
-		return ok("overlay", "it is loaded when it is needed")
-	}
-	return Result{Name: "overlay", Status: Advice, Found: "the kernel does not have it", Remedy: "modprobe overlay, or use btrfs pools"}
+	return h.fileSystemOr(Result{Name: "overlay", Status: Advice, Found: "the kernel does not have it", Remedy: "modprobe overlay, or use btrfs pools"})
 }
 
 func (h Host) btrfs() Result {
+	return h.fileSystemOr(Result{Name: "btrfs", Status: Advice, Found: "the kernel does not have it: no btrfs pools", Remedy: "use a kernel with CONFIG_BTRFS_FS, or another driver"})
+}
+
+// fileSystemOr looks for the file system that missing names, and returns
+// missing if there is none.
+func (h Host) fileSystemOr(missing Result) Result {
 	switch {
-	case h.fileSystem("btrfs"):
-		return ok("btrfs", "the kernel has it")
-	case h.module("btrfs"):
-		return ok("btrfs", "it is loaded when it is needed")
+	case h.fileSystem(missing.Name):
+		return ok(missing.Name, "the kernel has it")
+	case h.module(missing.Name):
+		return ok(missing.Name, "it is loaded when it is needed")
 	}
-	return Result{Name: "btrfs", Status: Advice, Found: "the kernel does not have it: no btrfs pools", Remedy: "use a kernel with CONFIG_BTRFS_FS, or another driver"}
+	return missing
 }
 
 func (h Host) seccomp() Result {
