@@ -109,11 +109,11 @@ func TestErrorsHaveTheKindsOfTheDaemon(t *testing.T) {
 }
 
 func TestRequestsThatReturnNothing(t *testing.T) {
-	var got string
+	requests := make(chan string, 1)
 	c := serve(t, map[string]http.HandlerFunc{
 		"/": func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			got = strings.TrimSpace(fmt.Sprint(r.Method, " ", r.URL.EscapedPath(), " ", r.Header.Get("If-Match"), " ", string(body)))
+			requests <- strings.TrimSpace(fmt.Sprint(r.Method, " ", r.URL.EscapedPath(), " ", r.Header.Get("If-Match"), " ", string(body)))
 			reply(w, "sync", nil)
 		},
 	})
@@ -123,8 +123,11 @@ func TestRequestsThatReturnNothing(t *testing.T) {
 			return c.UpdateImageAlias(ctx, "debian/12", api.ImageAliasesEntryPut{Target: "f", Description: "d"}, "e")
 		},
 	} {
-		if err := call(t.Context()); err != nil || got != want {
-			t.Errorf("%v, %s; want %s", err, got, want)
+		if err := call(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-requests; got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }
