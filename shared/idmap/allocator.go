@@ -70,13 +70,28 @@ func (a *Allocator) Take(size int64) (base int64, err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	r, err := a.lowest(size)
+	if err == nil {
+		a.insert(r)
+	}
+	return r.First, err
+}
+
+// CheckFree reports why [Allocator.Take] would fail.
+func (a *Allocator) CheckFree(size int64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.lowest(size)
+	return err
+}
+
+func (a *Allocator) lowest(size int64) (Range, error) {
 	for _, l := range a.limits {
 		if r, ok := a.free(l, size); ok {
-			a.insert(r)
-			return r.First, nil
+			return r, nil
 		}
 	}
-	return 0, errs.Newf(errs.Unavailable, "no range of %d ids is free: instances and other users of the host have all of %s", size, list(a.limits))
+	return Range{}, errs.Newf(errs.Unavailable, "no range of %d ids is free: instances and other users of the host have all of %s", size, list(a.limits))
 }
 
 // TakeAt gives out the range at base.

@@ -180,7 +180,11 @@ func TestAllocator(t *testing.T) {
 	a := idmap.NewAllocator([]idmap.Range{{100, 30}, {1000, 10}}, []idmap.Range{{90, 15}, {95, 15}})
 	take := func(size, want int64) {
 		t.Helper()
+		free := a.CheckFree(size)
 		got, err := a.Take(size)
+		if (free == nil) != (err == nil) {
+			t.Errorf("CheckFree(%d): %v, but then %v", size, free, err)
+		}
 		if want < 0 {
 			if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "100-129, 1000-1009") {
 				t.Errorf("Take(%d) = %d, %v", size, got, err)

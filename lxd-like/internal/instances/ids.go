@@ -88,12 +88,18 @@ func (s *Service) moveRange(from idmap.Range, want profiles.IDs) (idmap.Range, e
 	return to, err
 }
 
-// checkIDs reports why an instance cannot have the ids that its options name.
+// checkIDs reports why an instance cannot have the ids that its options want.
 func (s *Service) checkIDs(in *instance, set profiles.Settings) error {
-	if set.Security.Privileged || set.IDs.Base == 0 {
+	if set.Security.Privileged {
 		return nil
 	}
 	got, _ := s.ranges.get(in.Name)
+	switch {
+	case set.IDs.Base == 0 && got.Size == set.IDs.Size:
+		return nil
+	case set.IDs.Base == 0:
+		return s.IDs.CheckFree(set.IDs.Size)
+	}
 	if err := s.IDs.Check(got, idmap.Range{First: set.IDs.Base, Size: set.IDs.Size}); err != nil {
 		return errs.Newf(errs.KindOf(err), "security.idmap.base: %w", err)
 	}

@@ -51,6 +51,35 @@ func TestIDsAsAsked(t *testing.T) {
 	}
 }
 
+// TestNoIDsAreLeft wants more than there are, and leaves all as it was.
+func TestNoIDsAreLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", true)
+	before := w.dump()
+	for name, act := range map[string]func() error{
+		"create": func() error {
+			req := post("c2", true)
+			req.Config = api.ConfigMap{"security.idmap.size": "6553600"}
+			_, err := w.do(w.svc.Create(t.Context(), req))
+			return err
+		},
+		"update": func() error {
+			return w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{
+				Profiles: []string{"default"}, Config: api.ConfigMap{"security.idmap.size": "6553600"},
+			})
+		},
+	} {
+		err := act()
+		if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "no range of 6553600 ids is free") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if after := w.dump(); after != before {
+			t.Errorf("%s: it left something:\n%s", name, after)
+		}
+	}
+}
+
 // TestRestartOfWhatCannotStart leaves it running.
 func TestRestartOfWhatCannotStart(t *testing.T) {
 	t.Parallel()
