@@ -57,7 +57,7 @@ func parse(args []string, stdout, stderr io.Writer) (config, error) {
 	fs.SetOutput(stderr)
 	fs.StringVar(&cfg.dir, "dir", cfg.dir, "keep all state below `DIRECTORY`; also $CUIB_DIR")
 	fs.StringVar(&cfg.group, "group", "cuib", "let members of `GROUP` use the socket")
-	fs.StringVar(&cfg.shim, "shim", "", "run containers with `PROGRAM`; by default cuib-shim beside cuibd, or in a lib/cuib near")
+	fs.StringVar(&cfg.shim, "shim", "", "run containers with `PROGRAM`; by default cuib-shim beside cuibd, or in ../lib/cuib")
 	debug := fs.Bool("debug", false, "log more")
 	show := fs.Bool("version", false, "print the version and exit")
 	if err := fs.Parse(args); err != nil {
@@ -94,8 +94,6 @@ func findShim() (string, error) {
 	places := []string{
 		filepath.Join(bin, "cuib-shim"),
 		filepath.Join(bin, "..", "lib", "cuib", "cuib-shim"),
-		"/usr/lib/cuib/cuib-shim",
-		"/usr/local/lib/cuib/cuib-shim",
 	}
 	for _, p := range places {
 		if _, err := os.Stat(p); err == nil {
