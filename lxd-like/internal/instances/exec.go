@@ -31,8 +31,8 @@ func (s *Service) Exec(ctx context.Context, name string, req api.InstanceExecPos
 		return ops.Job{}, err
 	}
 	job := ops.Job{
-		Description: "Executing command",
-		Resources:   map[string][]string{"instances": {in.url()}},
+		Description: "Executing command", Cancelable: true,
+		Resources: map[string][]string{"instances": {in.url()}},
 		Metadata: map[string]any{
 			"command": req.Command, "environment": req.Environment, "interactive": req.Interactive,
 		},
@@ -42,7 +42,6 @@ func (s *Service) Exec(ctx context.Context, name string, req api.InstanceExecPos
 		Terminal: req.Interactive, Width: req.Width, Height: req.Height,
 	}
 	if !req.WaitForWS {
-		job.Cancelable = true
 		job.Run = func(ctx context.Context, op *ops.Op) error {
 			return s.execAlone(ctx, name, e, recording{op, req.RecordOutput})
 		}
