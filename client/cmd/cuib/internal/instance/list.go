@@ -14,6 +14,7 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // instanceColumns are the columns that list knows by a letter.
@@ -220,7 +221,11 @@ func (e *env) listed(ctx context.Context, columns string, fs filters) ([]api.Ins
 		return briefly(ctx, get)
 	}
 	if !stateless {
-		return e.Client().InstancesFull(ctx)
+		all, err := e.Client().InstancesFull(ctx)
+		if err == nil && hasLetter(columns, 'D') {
+			err = e.addDisks(ctx, all)
+		}
+		return all, err
 	}
 	some, err := e.Client().Instances(ctx)
 	if err != nil {
@@ -243,6 +248,32 @@ func briefly(ctx context.Context, get func(context.Context) ([]api.InstanceBrief
 		out[i] = fromBrief(in)
 	}
 	return out, nil
+}
+
+// addDisks adds how much the instances' disks hold, which lists leave out: the
+// daemon has to look through all files for it.
+func (e *env) addDisks(ctx context.Context, all []api.InstanceFull) error {
+	for i, in := range all {
+		state, err := e.Client().InstanceState(ctx, in.Name)
+		switch {
+		case errs.Is(err, errs.NotFound): // Deleted meanwhile.
+		case err != nil:
+			return err
+		case in.State != nil:
+			all[i].State.Disk = state.Disk
+		}
+	}
+	return nil
+}
+
+// hasLetter tells whether a column is among columns.
+func hasLetter(columns string, letter rune) bool {
+	for part := range strings.SplitSeq(columns, ",") {
+		if !strings.ContainsAny(part, ".:") && strings.ContainsRune(part, letter) {
+			return true
+		}
+	}
+	return false
 }
 
 // consists tells whether columns are only letters of a set.
