@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -103,7 +104,11 @@ func (e *Env) EditFile(ctx context.Context, name string) error {
 		return errs.Newf(errs.Unsupported, "no editor found: set $EDITOR")
 	}
 	terminal := run.Terminal{In: e.In, Out: e.Out, Err: e.Err}
-	return terminal.Run(ctx, "sh", "-c", editor+` "$1"`, editor, name)
+	err := terminal.Run(ctx, "sh", "-c", editor+` "$1"`, editor, name)
+	if failed, ok := errors.AsType[*run.Error](err); ok {
+		return fmt.Errorf("nothing changed: the editor %q failed: %w", editor, failed.Err)
+	}
+	return err
 }
 
 // Confirm asks a question and tells whether the answer is yes.
