@@ -35,11 +35,11 @@ func TestApply(t *testing.T) {
 		iifname "br-0.a" meta nfproto ipv4 udp dport 67 accept
 		iifname "br-0.a" meta nfproto ipv4 udp dport 53 accept
 		iifname "br-0.a" meta nfproto ipv4 tcp dport 53 accept
-		iifname "br-0.a" meta l4proto icmp accept
+		iifname "br-0.a" meta l4proto 1 accept
 		iifname "br-0.a" meta nfproto ipv6 udp dport 547 accept
 		iifname "br-0.a" meta nfproto ipv6 udp dport 53 accept
 		iifname "br-0.a" meta nfproto ipv6 tcp dport 53 accept
-		iifname "br-0.a" meta l4proto ipv6-icmp accept
+		iifname "br-0.a" meta l4proto 58 accept
 	}
 
 	chain forward {
@@ -86,7 +86,7 @@ func TestApply(t *testing.T) {
 			tt.want = last
 		}
 		last = tt.want
-		if got := testenv.Run(t, "nft", "list", "table", "inet", "cuib_br-0.a"); got != tt.want {
+		if got := testenv.Run(t, "nft", "--numeric-protocol", "list", "table", "inet", "cuib_br-0.a"); got != tt.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", tt.name, got, tt.want)
 		}
 	}
