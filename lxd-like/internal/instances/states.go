@@ -115,7 +115,7 @@ func (s *Service) SetStates(ctx context.Context, req api.InstanceStatePut) (ops.
 	if err != nil {
 		return ops.Job{}, err
 	}
-	var names, urls []string
+	names, urls := []string{}, []string{}
 	for _, in := range all {
 		if s.allowed(in, req.Action) == nil {
 			names, urls = append(names, in.Name), append(urls, in.url())

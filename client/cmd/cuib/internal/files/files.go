@@ -156,6 +156,18 @@ func (p Pusher) chown(file string, a Attributes) error {
 	return p.FS.Chown(file, a.UID, a.GID)
 }
 
+// Delete deletes a file, or a directory that is empty.
+func Delete(c *sftp.Client, file string) error {
+	err := c.Remove(file)
+	if err == nil {
+		return nil
+	}
+	if in, lerr := c.ReadDir(file); lerr == nil && len(in) > 0 {
+		return errs.Conflictf("the directory is not empty: --force deletes what is in it too")
+	}
+	return err
+}
+
 // Explain adds the name of a file of an instance to an error, and its kind.
 func Explain(file string, err error) error {
 	switch {

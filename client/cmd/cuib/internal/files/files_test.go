@@ -2,6 +2,7 @@ package files_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"io/fs"
 	"net"
@@ -264,4 +265,20 @@ func TestMaker(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, dir+"/d/f", "new", 0o604)
+}
+
+func TestDelete(t *testing.T) {
+	c, dir := guest(t)
+	write(t, filepath.Join(dir, "d/f"), "x", 0o644)
+	if err := files.Delete(c, dir+"/d"); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("a directory with something in it: %v", err)
+	}
+	for _, name := range []string{"/d/f", "/d"} {
+		if err := files.Delete(c, dir+name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := files.Delete(c, dir+"/d"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("one that is not there: %v", err)
+	}
 }

@@ -253,7 +253,7 @@ func newFileDelete(e *env) *cobra.Command {
 		Example: "  cuib file delete web/tmp/old\n  cuib file delete --force web/srv/site",
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.InstancePaths),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			remove := (*sftp.Client).Remove
+			remove := files.Delete
 			if force {
 				remove = (*sftp.Client).RemoveAll
 			}
