@@ -18,7 +18,7 @@ import (
 
 func (s *Server) listImages(r *http.Request) (response, error) {
 	all, err := s.Images.List(r.Context())
-	return list(r, all, err, func(i api.Image) string { return "/1.0/images/" + i.Fingerprint })
+	return list(r, all, err, func(i api.Image) string { return imageURL(i.Fingerprint) })
 }
 
 func (s *Server) image(r *http.Request) (whole, writable any, err error) {
@@ -148,7 +148,14 @@ func (s *Server) getImagePart(r *http.Request) (response, error) {
 	if what := r.PathValue("what"); what != "export" {
 		return nil, errs.NotFoundf("there is no %s", r.URL.Path)
 	}
-	files, err := s.Images.Export(r.Context(), r.PathValue("fingerprint"))
+	image, err := s.Images.Get(r.Context(), r.PathValue("fingerprint"))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.spendSecret(r, image.Fingerprint); err != nil {
+		return nil, err
+	}
+	files, err := s.Images.Export(r.Context(), image.Fingerprint)
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,7 @@ func (s *Server) imageRoutes() []route {
 		{patch, "/1.0/images/{fingerprint}", s.patchImage},
 		{remove, "/1.0/images/{fingerprint}", s.deleteImage},
 		{get, "/1.0/images/{fingerprint}/{what...}", s.getImagePart},
+		{post, "/1.0/images/{fingerprint}/{what...}", s.postImagePart},
 	}
 }
 

@@ -1,0 +1,51 @@
+package rest
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"net/http"
+	"slices"
+
+	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// postImagePart makes a secret for an image: an operation of class token,
+// whose metadata has it. It is good for one export, and until the operation
+// is deleted.
+func (s *Server) postImagePart(r *http.Request) (response, error) {
+	if what := r.PathValue("what"); what != "secret" {
+		return nil, errs.NotFoundf("there is no %s", r.URL.Path)
+	}
+	image, err := s.Images.Get(r.Context(), r.PathValue("fingerprint"))
+	return s.start(r, ops.Job{
+		Class: ops.Token, Description: "Image download token",
+		Resources: map[string][]string{"images": {imageURL(image.Fingerprint)}},
+		Metadata:  map[string]any{"secret": rand.Text()},
+	}, err)
+}
+
+func imageURL(fingerprint string) string { return "/1.0/images/" + fingerprint }
+
+// spendSecret checks the secret that a request gives for an image, if it
+// gives one, and ends its operation: it is used up.
+func (s *Server) spendSecret(r *http.Request, fingerprint string) error {
+	secret := r.URL.Query().Get("secret")
+	if secret == "" {
+		return nil
+	}
+	for _, desc := range s.Ops.List() {
+		own, _ := desc.Metadata["secret"].(string)
+		if desc.Class != ops.Token || desc.StatusCode != api.Running || subtle.ConstantTimeCompare([]byte(own), []byte(secret)) != 1 ||
+			!slices.Contains(desc.Resources["images"], imageURL(fingerprint)) {
+			continue
+		}
+		op, err := s.Ops.Get(desc.ID)
+		if err != nil {
+			return err
+		}
+		return op.Cancel()
+	}
+	return errs.NotFoundf("the secret is not one of image %q, or was used already", fingerprint)
+}
