@@ -172,16 +172,6 @@ static void enter_directory(const struct request *r)
 	}
 }
 
-static void reset_signals(void)
-{
-	sigset_t none;
-
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* child is the program's process until it executes the program. go is a pipe
  * that its pid comes through if it needs that. */
 static void child(const struct guest *g, const struct request *r, const int io[3], int go) __attribute__((noreturn));

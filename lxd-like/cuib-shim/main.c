@@ -23,6 +23,7 @@ int main(int argc, char **argv)
 	if (close_range(FD_INIT + 1, ~0U, 0) < 0 || close_range(FD_CONTROL, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		die("cannot close descriptors: %m");
 	umask(022);
+	reset_signals();
 	for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
 		if (strcmp(argv[1], modes[i].name) == 0)
 			return modes[i].run(argc, argv);

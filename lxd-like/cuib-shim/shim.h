@@ -34,6 +34,7 @@ enum {
 
 /* util.c */
 void die(const char *format, ...) noreturn_printf(1, 2);
+void reset_signals(void);
 void hide_from_guests(void);
 char *read_file(const char *path, size_t *length);
 char *formatted(const char *format, ...) __attribute__((format(printf, 1, 2)));

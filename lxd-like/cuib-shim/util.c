@@ -3,12 +3,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void die(const char *format, ...)
@@ -20,6 +22,22 @@ void die(const char *format, ...)
 	va_end(args);
 	fputc('\n', stderr);
 	exit(1);
+}
+
+/* reset_signals gives back every signal's default action: whoever started the
+ * daemon may have left some ignored, as shells do for what runs behind them,
+ * and that is inherited by all that runs in the container. The system call is
+ * made without glibc, which refuses its own two signals and whose posix_spawn
+ * leaves them ignored. */
+void reset_signals(void)
+{
+	static const unsigned long standard[4]; /* The kernel's struct sigaction. */
+	sigset_t none;
+
+	for (int i = 1; i < _NSIG; i++)
+		syscall(SYS_rt_sigaction, i, standard, NULL, _NSIG / 8);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 /* hide_from_guests keeps a process that enters a container from being traced

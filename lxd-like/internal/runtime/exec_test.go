@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,8 @@ import (
 )
 
 func TestExec(t *testing.T) {
+	signal.Ignore(unix.SIGUSR2) // As of a daemon that was started so.
+	t.Cleanup(func() { signal.Reset(unix.SIGUSR2) })
 	r, s := newRuntime(t), newSpec(t)
 	s.Rlimits = map[string]string{"nofile": "123:456"}
 	start(t, r, s)
@@ -51,6 +54,7 @@ func TestExec(t *testing.T) {
 		"descriptors": {exec: runtime.Exec{Args: sh("ls /proc/self/fd | wc -l")}, want: result{0, "4\n", ""}}, // And that of the directory.
 		"rlimits":     {exec: runtime.Exec{Args: sh("ulimit -Sn; ulimit -Hn")}, want: result{0, "123\n456\n", ""}},
 		"signals":     {exec: runtime.Exec{Args: []string{"grep", "-E", "Sig(Blk|Ign|Cgt)", "/proc/self/status"}}, want: result{0, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n", ""}},
+		"signals of init": {exec: runtime.Exec{Args: []string{"grep", "SigIgn", "/proc/1/status"}}, want: result{0, "SigIgn:\t0000000000000000\n", ""}},
 		"confined": {
 			exec: runtime.Exec{Args: sh("grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; grep CapBnd /proc/1/status >/tmp/1; grep CapBnd /proc/self/status >/tmp/2; test \"$(cat /tmp/1)\" = \"$(cat /tmp/2)\"")},
 			want: result{0, "NoNewPrivs:\t0\nSeccomp:\t2\n", ""},
