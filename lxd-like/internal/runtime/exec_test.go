@@ -50,10 +50,10 @@ func TestExec(t *testing.T) {
 			exec: runtime.Exec{Args: []string{"env"}, Env: map[string]string{"A": "b=c\nd", "GREETING": "night"}},
 			want: result{0, "A=b=c\nd\nGREETING=night\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n", ""},
 		},
-		"own path":    {exec: runtime.Exec{Args: []string{"env"}, Env: map[string]string{"PATH": "/nonesuch"}}, want: result{127, "", "env: command not found\n"}},
-		"descriptors": {exec: runtime.Exec{Args: sh("ls /proc/self/fd | wc -l")}, want: result{0, "4\n", ""}}, // And that of the directory.
-		"rlimits":     {exec: runtime.Exec{Args: sh("ulimit -Sn; ulimit -Hn")}, want: result{0, "123\n456\n", ""}},
-		"signals":     {exec: runtime.Exec{Args: []string{"grep", "-E", "Sig(Blk|Ign|Cgt)", "/proc/self/status"}}, want: result{0, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n", ""}},
+		"own path":        {exec: runtime.Exec{Args: []string{"env"}, Env: map[string]string{"PATH": "/nonesuch"}}, want: result{127, "", "env: command not found\n"}},
+		"descriptors":     {exec: runtime.Exec{Args: sh("ls /proc/self/fd | wc -l")}, want: result{0, "4\n", ""}}, // And that of the directory.
+		"rlimits":         {exec: runtime.Exec{Args: sh("ulimit -Sn; ulimit -Hn")}, want: result{0, "123\n456\n", ""}},
+		"signals":         {exec: runtime.Exec{Args: []string{"grep", "-E", "Sig(Blk|Ign|Cgt)", "/proc/self/status"}}, want: result{0, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n", ""}},
 		"signals of init": {exec: runtime.Exec{Args: []string{"grep", "SigIgn", "/proc/1/status"}}, want: result{0, "SigIgn:\t0000000000000000\n", ""}},
 		"confined": {
 			exec: runtime.Exec{Args: sh("grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; grep CapBnd /proc/1/status >/tmp/1; grep CapBnd /proc/self/status >/tmp/2; test \"$(cat /tmp/1)\" = \"$(cat /tmp/2)\"")},
