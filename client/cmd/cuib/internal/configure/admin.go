@@ -40,7 +40,7 @@ func newAdminWaitready(e *env) *cobra.Command {
 }
 
 // readyEvery is how often the daemon is asked whether it is there.
-const readyEvery = 100 * time.Millisecond
+const readyEvery = 10 * time.Millisecond
 
 func (e *env) waitReady(ctx context.Context) error {
 	ticker := time.NewTicker(readyEvery)
