@@ -4,7 +4,7 @@
  * container ends, whatever becomes of the daemon. FD is where it reports the
  * start: "R PID" once init runs; its end without that means failure. What
  * went wrong is then in the container's log. "-" is for a start again after
- * a reboot of the guest, when nobody listens. */
+ * a reboot of the guest, when nobody listens; "--" for the second try. */
 #include "shim.h"
 
 #include <errno.h>
@@ -124,12 +124,17 @@ static void write_status(const char *dir, const char *name, int status)
 
 /* start_over replaces the program by itself: nothing of the previous boot is
  * left in memory, and the process stays what the daemon knows. */
-static void start_over(char **argv)
+static void start_over(char **argv, char *again)
 {
-	argv[4] = "-";
+	argv[4] = again;
 	execv("/proc/self/exe", argv);
 	die("cannot start over: %m");
 }
+
+/* Starts after a reboot, at most: an interface of the previous boot can be in
+ * the way for as long as the kernel takes to remove its network namespace. */
+#define ATTEMPTS 20
+#define PAUSE_MS 100
 
 /* limit_log empties liblxc's log if it has grown: each boot of the guest adds
  * to it, and the guest can boot again and again. */
@@ -155,11 +160,16 @@ int start(int argc, char **argv)
 	setenv("CUIB_REBOOT", reboot, 1);
 	struct lxc_container *c = open_container(dir, name);
 	configure(c, dir, name);
-	if (strcmp(argv[4], "-") != 0)
+	bool rebooted = argv[4][0] == '-';
+	if (!rebooted)
 		fork_notifier(c);
 	bool started = c->start(c, 0, argv + 5);
 	if (unlink(reboot) == 0)
-		start_over(argv);
+		start_over(argv, "-");
+	if (!started && rebooted && strlen(argv[4]) < ATTEMPTS) {
+		poll(NULL, 0, PAUSE_MS);
+		start_over(argv, formatted("%s-", argv[4]));
+	}
 	write_status(dir, name, started ? exit_status(c->error_num) : 1);
 	return !started;
 }

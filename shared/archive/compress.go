@@ -23,7 +23,9 @@ func Compress(ctx context.Context, plain io.Reader, format Format) (io.ReadClose
 		return compressor(plain, func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil }), nil
 	case Zstd:
 		return compressor(plain, func(w io.Writer) (io.WriteCloser, error) {
-			return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault))
+			// On one goroutine: with more the library has a data race where
+			// w refuses what it writes.
+			return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1))
 		}), nil
 	case Xz:
 		return program(ctx, plain, "xz-utils", "xz", "--compress", "--stdout", "--threads=0")

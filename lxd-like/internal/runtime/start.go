@@ -219,7 +219,9 @@ func (r *Runtime) startError(c *container, err error) error {
 			return fmt.Errorf("%w: %s", err, said)
 		}
 	}
-	if status, serr := readValue(r.path(name), statusFile); serr == nil && errors.Is(err, errNoReport) {
+	// It may have ended before it was seen, or before it was met.
+	ended := errors.Is(err, errNoReport) || errs.Is(err, errs.NotFound)
+	if status, serr := readValue(r.path(name), statusFile); serr == nil && ended {
 		return errs.Newf(errs.Invalid, "init %s of the instance ended at once, with status %s: look at its console's log", strings.Join(c.spec.Init, " "), status)
 	}
 	return err
