@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -74,6 +76,43 @@ func TestInitEndsAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 	leftovers(t, r, s.Name)
+}
+
+// TestEndAfterReboot ends inits of a guest that booted again, in ways that are
+// no failed start: nothing may start it once more.
+func TestEndAfterReboot(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func(t *testing.T, r *runtime.Runtime, name string, pid int)
+		want int
+	}{
+		"killed": {func(t *testing.T, _ *runtime.Runtime, _ string, pid int) {
+			t.Helper()
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}, 137},
+		"status 7": {func(t *testing.T, r *runtime.Runtime, name string, _ int) { // As testdata/init.c has it.
+			t.Helper()
+			if err := r.Shutdown(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, s := newRuntime(t), newSpec(t)
+			exits := start(t, r, s)
+			reboot(t, r, s.Name)
+			now, err := r.Get(s.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.end(t, r, s.Name, now.PID)
+			if e := wait(t, exits); e.Status != test.want || e.Reboot {
+				t.Errorf("got %+v, want status %d", e, test.want)
+			}
+			leftovers(t, r, s.Name)
+		})
+	}
 }
 
 func TestGuestReboots(t *testing.T) {

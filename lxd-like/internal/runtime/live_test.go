@@ -284,6 +284,39 @@ func TestNICs(t *testing.T) {
 	})
 }
 
+// TestRebootIsTriedAgain boots a guest again while what it needs is away for a
+// moment, as an interface of its last boot can be in the way for one.
+func TestRebootIsTriedAgain(t *testing.T) {
+	if !inNetNS(t) {
+		return
+	}
+	r, s := newRuntime(t), newSpec(t)
+	bridge := func() {
+		testenv.Run(t, "ip", "link", "add", "br0", "type", "bridge")
+		testenv.Run(t, "ip", "link", "set", "br0", "up")
+	}
+	bridge()
+	s.NICs = []runtime.NIC{{Device: "eth0", Kind: "bridged", Parent: "br0", Name: "eth0", HostName: fmt.Sprintf("vr%d", os.Getpid()), MAC: "10:66:6a:00:00:05"}}
+	start(t, r, s)
+	before, err := r.Get(s.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, "ip", "link", "del", "br0")
+	if err := r.Reboot(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a start that fails", func() bool {
+		log, err := os.ReadFile(filepath.Join(r.Dir, s.Name, "lxc.log"))
+		return err == nil && strings.Contains(string(log), "bridge interface doesn't exist")
+	})
+	bridge()
+	eventually(t, "a new init", func() bool {
+		now, err := r.Get(s.Name)
+		return err == nil && now.PID != before.PID
+	})
+}
+
 func hasAddress(i runtime.Interface, want string) bool {
 	for _, a := range i.Addresses {
 		if a == netip.MustParsePrefix(want) {

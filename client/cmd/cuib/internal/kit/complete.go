@@ -2,6 +2,7 @@ package kit
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -198,7 +199,7 @@ func (c completion) complete(cmd *cobra.Command, args []string, typed string) ([
 	}
 	found, err := c.by[min(len(args), len(c.by)-1)].find(cmd.Context(), c.e, given)
 	switch {
-	case err == errLocalFiles: //nolint:errorlint // It is a mark, not an error.
+	case errors.Is(err, errLocalFiles):
 		return nil, cobra.ShellCompDirectiveDefault
 	case err != nil:
 		return nil, cobra.ShellCompDirectiveNoFileComp
