@@ -75,11 +75,15 @@ func run(ctx context.Context, log *slog.Logger, cfg config) error {
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
+	start, err := d.instances.ToStart(ctx)
+	if err != nil {
+		return err
+	}
 	l, err := listen(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	err = d.serve(ctx, l, environment(d.db, storageTypes()))
+	err = d.serve(ctx, l, environment(d.db, storageTypes()), start)
 	cancel()
 	return errors.Join(err, waitFor(d.ops.Wait, operationGrace))
 }
@@ -183,9 +187,9 @@ func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
 	return err
 }
 
-// serve answers requests, and does what is to be done by the clock, until
-// ctx ends.
-func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc) error {
+// serve answers requests, starts the instances that are to run, and does what
+// is to be done by the clock, until ctx ends.
+func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc, start []string) error {
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
@@ -216,7 +220,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc)
 		return nil
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
-	g.Go(func() error { return d.autostart(ctx) })
+	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.clock(ctx) })
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())
 	if err := notify(ctx, "READY=1"); err != nil {
@@ -228,8 +232,8 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc)
 }
 
 // autostart starts the instances that are to run.
-func (d *daemon) autostart(ctx context.Context) error {
-	if err := d.instances.Autostart(ctx); err != nil && ctx.Err() == nil {
+func (d *daemon) autostart(ctx context.Context, names []string) error {
+	if err := d.instances.Autostart(ctx, names); err != nil && ctx.Err() == nil {
 		d.log.ErrorContext(ctx, "cannot start instances", "err", err)
 	}
 	return nil

@@ -36,7 +36,7 @@ func TestEndsWhileTheDaemonIsAway(t *testing.T) {
 			w.rt.mu.Unlock()
 
 			w.boot()
-			must(t, w.svc.Autostart(t.Context()))
+			w.autostart()
 			dump := w.dump()
 			if got := w.power()["c1"]; got != tt.want || runs(dump, "c1") != (tt.want == "RUNNING") {
 				t.Errorf("on record is %q, want %q:\n%s", got, tt.want, dump)

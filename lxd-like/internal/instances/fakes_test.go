@@ -84,6 +84,14 @@ func (w *world) boot() {
 	must(w.tb, w.svc.Recover(w.tb.Context()))
 }
 
+// autostart starts what is to run, as a daemon that serves requests.
+func (w *world) autostart() {
+	w.tb.Helper()
+	names, err := w.svc.ToStart(w.tb.Context())
+	must(w.tb, err)
+	must(w.tb, w.svc.Autostart(w.tb.Context(), names))
+}
+
 type testWriter struct{ tb testing.TB }
 
 func (t testWriter) Write(p []byte) (int, error) { return len(p), nil }

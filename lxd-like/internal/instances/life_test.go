@@ -243,12 +243,34 @@ func TestAutostart(t *testing.T) {
 		must(t, w.pool.Unmount(t.Context(), v))
 	}
 	w.boot()
-	must(t, w.svc.Autostart(t.Context()))
+	w.autostart()
 	dump := w.dump()
 	for name, want := range map[string]bool{"never": false, "always": true, "before": true, "not": false} {
 		if runs(dump, name) != want {
 			t.Errorf("%s runs: %t, want %t", name, !want, want)
 		}
+	}
+}
+
+func TestAutostartIsDecidedBeforeRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	autostart := func(value string) api.InstancePut {
+		return api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"boot.autostart": value}}
+	}
+	for _, name := range []string{"later", "gone", "first"} {
+		w.create(name, false)
+	}
+	must(t, w.svc.UpdateNow(t.Context(), "gone", autostart("true")))
+	must(t, w.svc.UpdateNow(t.Context(), "first", autostart("true")))
+	w.boot()
+	names, err := w.svc.ToStart(t.Context())
+	must(t, err)
+	must(t, w.svc.UpdateNow(t.Context(), "later", autostart("true")))
+	w.ok(w.svc.Delete(t.Context(), "gone"))
+	must(t, w.svc.Autostart(t.Context(), names))
+	if dump := w.dump(); runs(dump, "later") || !runs(dump, "first") {
+		t.Errorf("what was decided is not what runs:\n%s", dump)
 	}
 }
 

@@ -231,24 +231,42 @@ func (s *Service) rerestore(ctx context.Context, d storage.Driver, in *instance)
 	return s.patch(ctx, in, map[string]string{keyRestoring: ""})
 }
 
-// Autostart starts the instances that are to run: those that say so, and of
-// those that say nothing the ones that ran. The daemon calls it when it
-// serves requests already.
-func (s *Service) Autostart(ctx context.Context) error {
+// ToStart returns the instances that are to run and do not, in the order of
+// their start: those that say so, and of those that say nothing the ones that
+// ran. The daemon asks before it serves requests: what is changed after that
+// is for the next time.
+func (s *Service) ToStart(ctx context.Context) ([]string, error) {
 	all, _, err := s.all(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(in *instance) bool { return !wantsStart(in) || s.index.get(in.Name) != nil })
 	slices.SortStableFunc(all, func(a, b *instance) int {
 		return cmp.Compare(boot(b).StartPriority, boot(a).StartPriority)
 	})
-	for _, in := range all {
+	names := make([]string, len(all))
+	for i, in := range all {
+		names[i] = in.Name
+	}
+	return names, nil
+}
+
+// Autostart starts instances by name, one after the other. Requests are
+// served already: one that is deleted or started meanwhile is left alone.
+func (s *Service) Autostart(ctx context.Context, names []string) error {
+	for _, name := range names {
 		if s.index.isShut() {
 			return nil
 		}
-		if err := s.startNamed(ctx, in.Name); err != nil {
-			s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", in.Name, "err", err)
+		in, err := s.load(ctx, name)
+		if errs.Is(err, errs.NotFound) || s.index.get(name) != nil {
+			continue
+		}
+		if err == nil {
+			err = s.startNamed(ctx, name)
+		}
+		if err != nil {
+			s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", name, "err", err)
 			continue
 		}
 		select {

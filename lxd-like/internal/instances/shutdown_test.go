@@ -72,13 +72,13 @@ func TestShutdown(t *testing.T) {
 	if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "the daemon is shutting down") {
 		t.Errorf("a start while the host shuts down: %v", err)
 	}
-	must(t, w.svc.Autostart(t.Context()))
+	w.autostart()
 	if dump := w.dump(); strings.Contains(dump, "running ") || len(w.pool.Mounted()) > 0 {
 		t.Errorf("something was started:\n%s", dump)
 	}
 
 	w.boot()
-	must(t, w.svc.Autostart(t.Context()))
+	w.autostart()
 	dump := w.dump()
 	for name, power := range want {
 		if runs(dump, name) != (power == "RUNNING") {
