@@ -7,6 +7,8 @@ package storage
 
 import (
 	"context"
+	"io"
+	"io/fs"
 
 	"github.com/cuib/cuib/shared/idmap"
 )
@@ -116,6 +118,87 @@ type Grower interface {
 	Grow(ctx context.Context, size int64) error
 }
 
+// A Tuner is a [Driver] whose volumes have options of their own, those of
+// [Type.VolumeOptions], such as a compression.
+type Tuner interface {
+	// Tune sets the options of a volume; those that are not given return to
+	// their defaults. What is written already stays as it is.
+	Tune(ctx context.Context, v Volume, options map[string]string) error
+}
+
+// A Streamer is a [Driver] with a stream of its own for volumes, in which
+// what they share with their snapshots is sent once.
+type Streamer interface {
+	// Format names the stream, such as "btrfs". Drivers of the same format
+	// understand each other.
+	Format() string
+
+	// Send writes a volume or a snapshot. If base is not empty it is a
+	// snapshot of the same volume that is older, and the stream has what
+	// changed since then. If v is mounted its users are frozen by the caller.
+	Send(ctx context.Context, w io.Writer, v Volume, base string) error
+
+	// Receive begins to make the volume v of such streams. If v exists, is
+	// not mounted, and what comes builds on snapshots that it has, v gets
+	// what is new.
+	Receive(ctx context.Context, v Volume) (Receiver, error)
+}
+
+// A Receiver makes one volume. Until Commit nothing of it is seen; a crash
+// before leaves the pool as it was. It is for one goroutine.
+type Receiver interface {
+	// Next reads one stream of [Streamer.Send] to its end: of a snapshot with
+	// that name or, as the last, with an empty name of the volume itself.
+	// Streams come in the order in which they build on each other; base is
+	// that of Send.
+	Next(ctx context.Context, r io.Reader, snapshot, base string) error
+
+	// Commit makes the volume visible, or puts it in the place of what there
+	// is of it. The caller calls Abort if it fails.
+	Commit(ctx context.Context) error
+
+	// Abort removes what was received. After Commit it does nothing.
+	Abort(ctx context.Context) error
+}
+
+// A Differ is a [Driver] that knows what changed without a look at all files.
+type Differ interface {
+	// Diff calls fn with each change from one state to another of the same
+	// volume, in no order. The states are snapshots or the volume itself,
+	// from is older, and to may be in use. An error of fn ends it.
+	Diff(ctx context.Context, from, to Volume, fn func(Change) error) error
+}
+
+// A Change is a file that is not as it was.
+type Change struct {
+	Op   ChangeOp
+	Path string      // Relative to the volume's root directory, without a leading slash.
+	Mode fs.FileMode // The type; of what was removed only if it is known.
+}
+
+// A ChangeOp says what happened to a file. What was renamed was removed, and
+// added with the other name.
+type ChangeOp string
+
+// The changes.
+const (
+	Added    ChangeOp = "added"
+	Modified ChangeOp = "modified"
+	Removed  ChangeOp = "removed"
+)
+
+// A Recorder is a [Driver] that keeps a small document with each volume, and
+// one of the pool itself, whose Volume is zero. It is renamed and deleted
+// with the volume, and not copied. This is how a pool tells what it holds
+// when the database is lost.
+type Recorder interface {
+	// SetRecord replaces the document of a volume, which is no snapshot.
+	SetRecord(ctx context.Context, v Volume, doc []byte) error
+
+	// Record returns the document, nil if there is none.
+	Record(ctx context.Context, v Volume) ([]byte, error)
+}
+
 // Space is the room in a pool. Inodes are 0 where there is no limit.
 type Space struct {
 	UsedBytes, TotalBytes   uint64
@@ -141,6 +224,11 @@ type Type struct {
 	// refuses a source that holds data.
 	Make func(ctx context.Context, cfg Config) (Config, error)
 
+	// Adopt returns the configuration to keep of a pool that is there, made
+	// earlier by Make, in the database or not. It changes nothing, and
+	// refuses with an error of kind NotFound what holds no such pool.
+	Adopt func(ctx context.Context, cfg Config) (Config, error)
+
 	// Open opens a pool that Make made, mounts it if need be, and finishes
 	// or unmakes what a crash left.
 	Open func(ctx context.Context, cfg Config) (Driver, error)
@@ -152,6 +240,10 @@ type Type struct {
 	// Options are the pool keys that the driver has beyond "source" and
 	// "size", with a sentence each.
 	Options map[string]string
+
+	// VolumeOptions are the keys that the driver's volumes have beyond those
+	// of all, with a sentence each; its driver is a [Tuner] if there are some.
+	VolumeOptions map[string]string
 
 	// Version returns the version to show, such as that of the tools.
 	Version func(ctx context.Context) string

@@ -70,6 +70,7 @@ type InstanceSource struct {
 	InstanceOnly      bool              `json:"instance_only,omitempty"`
 	ContainerOnly     bool              `json:"container_only,omitempty"` // The older name of InstanceOnly.
 	Refresh           bool              `json:"refresh,omitempty"`
+	RefreshExclude    bool              `json:"refresh_exclude_older,omitempty"`
 	Project           string            `json:"project,omitempty"`
 	AllowInconsistent bool              `json:"allow_inconsistent,omitempty"`
 }
@@ -82,6 +83,12 @@ type InstancePost struct {
 	InstanceOnly bool   `json:"instance_only"`
 	Pool         string `json:"pool"`
 	Project      string `json:"project"`
+
+	// What the instance gets with the move; nil: what it has. The peers
+	// write these names with capitals.
+	Config   ConfigMap  `json:"Config,omitempty"`
+	Devices  DevicesMap `json:"Devices,omitempty"`
+	Profiles []string   `json:"Profiles,omitempty"`
 }
 
 // InstancesPut changes the state of all instances.

@@ -133,57 +133,6 @@ type ImageMetadataTemplate struct {
 	Mode       string            `json:"mode,omitempty" yaml:"mode,omitempty"`
 }
 
-// StoragePoolPut is the writable part of a storage pool.
-type StoragePoolPut struct {
-	Config      ConfigMap `json:"config"`
-	Description string    `json:"description"`
-}
-
-// StoragePoolsPost creates a storage pool.
-type StoragePoolsPost struct {
-	StoragePoolPut
-
-	Name   string `json:"name"`
-	Driver string `json:"driver"`
-}
-
-// StoragePool is a storage pool.
-type StoragePool struct {
-	StoragePoolPut
-
-	Name      string   `json:"name"`
-	Driver    string   `json:"driver"`
-	UsedBy    []string `json:"used_by"`
-	Status    string   `json:"status"` // Created, Pending or Unavailable
-	Locations []string `json:"locations"`
-}
-
-// ResourcesStoragePool is the room in a pool.
-type ResourcesStoragePool struct {
-	Space  ResourcesUsage `json:"space"`  // Bytes.
-	Inodes ResourcesUsage `json:"inodes"` // 0 where the file system has no limit.
-}
-
-// ResourcesUsage is how much there is of something.
-type ResourcesUsage struct {
-	Used  uint64 `json:"used"`
-	Total uint64 `json:"total"`
-}
-
-// StorageVolume is a volume of a pool.
-type StorageVolume struct {
-	Config      ConfigMap `json:"config"`
-	Description string    `json:"description"`
-	Name        string    `json:"name"`
-	Type        string    `json:"type"` // container, image or custom
-	UsedBy      []string  `json:"used_by"`
-	Location    string    `json:"location"`
-	ContentType string    `json:"content_type"` // filesystem
-	Project     string    `json:"project"`
-	CreatedAt   time.Time `json:"created_at"`
-	Pool        string    `json:"pool,omitempty"`
-}
-
 // NetworkPut is the writable part of a network.
 type NetworkPut struct {
 	Config      ConfigMap `json:"config"`

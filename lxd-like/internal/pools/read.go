@@ -164,7 +164,8 @@ func (s *Service) Volumes(ctx context.Context, pool string) ([]api.StorageVolume
 
 func volume(pool, typ, name, user string) api.StorageVolume {
 	return api.StorageVolume{
-		Config:      api.ConfigMap{},
+		StorageVolumePut: api.StorageVolumePut{Config: api.ConfigMap{}},
+
 		Name:        name,
 		Type:        typ,
 		UsedBy:      []string{user},
