@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -132,7 +134,7 @@ func containerOnly(name, path string) string {
 		}
 		i += j + len(payload+name)
 		rest, below, _ := strings.Cut(path[i:], "/")
-		if number, ok := strings.CutPrefix(rest, "-"); rest == "" || ok && strings.Trim(number, "0123456789") == "" {
+		if isNumber(rest) {
 			return strings.TrimSuffix(strings.TrimSuffix(path, below), "/")
 		}
 	}
@@ -185,6 +187,44 @@ func removeCgroups(dirs []string) error {
 		errList = append(errList, err)
 	}
 	return errors.Join(errList...)
+}
+
+// removeUnentered removes the cgroups that a shim of the named container made
+// and was killed before it entered them. Those in use stay, whosever they are.
+func (c Cgroups) removeUnentered(name string) error {
+	mounted := slices.Collect(maps.Values(c.V1))
+	if c.V2 != "" {
+		mounted = append(mounted, c.V2)
+	}
+	var errList []error
+	for _, at := range mounted {
+		for _, prefix := range []string{payload + name, monitor + name} {
+			dirs, err := filepath.Glob(filepath.Join(at, prefix+"*"))
+			errList = append(errList, err)
+			for _, dir := range dirs {
+				if number := strings.TrimPrefix(dir, filepath.Join(at, prefix)); isNumber(number) {
+					errList = append(errList, removeUnused(dir))
+				}
+			}
+		}
+	}
+	return errors.Join(errList...)
+}
+
+// isNumber reports whether liblxc puts that behind the name of a cgroup when
+// there is one already.
+func isNumber(s string) bool {
+	number, ok := strings.CutPrefix(s, "-")
+	return s == "" || ok && strings.Trim(number, "0123456789") == ""
+}
+
+func removeUnused(dir string) error {
+	switch err := unix.Rmdir(dir); {
+	case err == nil, errors.Is(err, unix.EBUSY), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTEMPTY):
+		return nil
+	default:
+		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
 }
 
 // removeTree removes a cgroup and those below.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -423,4 +424,20 @@ func TestStartCanceled(t *testing.T) {
 	}
 	leftovers(t, r, s.Name)
 	start(t, r, s)
+}
+
+// TestStartGivenUp does not know how far the shim has come when it is killed.
+func TestStartGivenUp(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	for n := range 30 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n)*500*time.Microsecond)
+		_, err := r.Start(ctx, s, func(runtime.Exit) {})
+		cancel()
+		if err == nil {
+			if err := r.Kill(t.Context(), s.Name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leftovers(t, r, s.Name)
+	}
 }

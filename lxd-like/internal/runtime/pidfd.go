@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,23 +74,47 @@ func (p process) signal(sig unix.Signal) error {
 	return serr
 }
 
+// awaitStop returns when a process to which SIGSTOP was sent has stopped or
+// ended.
+func (p process) awaitStop() {
+	const pause, limit = time.Millisecond, time.Second
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); <-time.After(pause) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+		if err != nil || p.ended() {
+			return
+		}
+		// PID (NAME) STATE; the name can hold anything.
+		if _, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " "); strings.HasPrefix(rest, "T") {
+			return
+		}
+	}
+}
+
+// childrenOf returns the children of a process of one thread.
+func childrenOf(pid int) ([]int, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(data)) {
+		child, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, child)
+	}
+	return pids, nil
+}
+
 // initOf returns the child of the shim that is PID 1 in a namespace of its
 // own, or 0 if there is none at the moment.
 func initOf(shim int) (int, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", shim, shim))
-	if err != nil {
-		return 0, err
+	pids, err := childrenOf(shim)
+	if i := slices.IndexFunc(pids, isInit); i >= 0 {
+		return pids[i], nil
 	}
-	for field := range strings.FieldsSeq(string(data)) {
-		pid, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		if isInit(pid) {
-			return pid, nil
-		}
-	}
-	return 0, nil
+	return 0, err
 }
 
 // isInit reports whether a process is PID 1 of a namespace below ours, and

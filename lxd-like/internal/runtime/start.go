@@ -172,14 +172,28 @@ func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error)
 	err = errors.Join(context.Cause(ctx), err)
 	r.abandon(c)
 	<-s.done
+	if host, herr := r.cgroups(); herr == nil {
+		if herr := host.removeUnentered(name); herr != nil {
+			r.Log.WarnContext(ctx, "cannot remove the cgroups of a start that was given up", "instance", name, "err", herr)
+		}
+	}
 	return 0, r.startError(c, err)
 }
 
-// abandon ends a start. The end of the shim is init's too.
+// abandon ends a start. The end of the shim is init's too. It is stopped
+// first, so that what it has made until then can be seen.
 func (r *Runtime) abandon(c *container) {
+	_ = c.shim.signal(unix.SIGSTOP) // Fails only if it has ended, as all below.
+	c.shim.awaitStop()
 	_, _ = c.lookup() // To know its cgroups. It need not run.
-	_ = c.see(c.shim.pid)
-	_ = c.shim.signal(unix.SIGKILL) // Fails only if it has ended.
+	children, _ := childrenOf(c.shim.pid)
+	for _, pid := range append(children, c.shim.pid) {
+		_ = c.see(pid)
+	}
+	for _, pid := range children { // Theirs, as their parent cannot reap them.
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	_ = c.shim.signal(unix.SIGKILL)
 }
 
 func (r *Runtime) readReport(report *os.File) (pid int, err error) {
