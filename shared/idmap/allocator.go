@@ -40,25 +40,30 @@ func NewAllocator(limits, reserved []Range) *Allocator {
 }
 
 // HostRanges returns what the files /etc/subuid and /etc/subgid leave to
-// instances: the ranges that both give to root, or a large default where they
-// do not name it, and the ranges that either gives to others.
+// instances: the ranges that both give to root, and the ranges that either
+// gives to others. It is a large default where the files give nothing to root
+// alone: Debian's lxd gives all that root has to a user of its own, too.
 func HostRanges(subuid, subgid []SubID) (limits, reserved []Range) {
+	for _, s := range slices.Concat(subuid, subgid) {
+		if !isRoot(s) {
+			reserved = append(reserved, s.Range)
+		}
+	}
+	sorted := slices.SortedFunc(slices.Values(reserved), func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	users, groups := rootRanges(subuid), rootRanges(subgid)
 	for _, u := range users {
 		for _, g := range groups {
 			first, end := max(u.First, g.First), min(u.end(), g.end())
-			if first < end {
-				limits = append(limits, Range{first, end - first})
+			if first >= end {
+				continue
+			}
+			if r := (Range{first, end - first}); len(subtract(r, sorted)) > 0 {
+				limits = append(limits, r)
 			}
 		}
 	}
 	if len(limits) == 0 {
 		limits = []Range{{defaultFirst, defaultLast - defaultFirst + 1}}
-	}
-	for _, s := range slices.Concat(subuid, subgid) {
-		if !isRoot(s) {
-			reserved = append(reserved, s.Range)
-		}
 	}
 	return limits, reserved
 }

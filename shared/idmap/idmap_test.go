@@ -157,6 +157,7 @@ func TestHostRanges(t *testing.T) {
 		"no root":      {other, "alice:100000:65536\n", []idmap.Range{{1000000, 999000001}}, []idmap.Range{{100000, 65536}, {100000, 65536}}},
 		"root":         {"root:1000000:1000000000\n", "root:1000000:500000000", []idmap.Range{{1000000, 500000000}}, nil},
 		"root, two":    {"root:10:5\n0:20:5\n", "root:12:10", []idmap.Range{{12, 3}, {20, 2}}, nil},
+		"root, shared": {"_lxd:100000:10000001\nroot:100000:10000001\n", "root:100000:10000001", []idmap.Range{{1000000, 999000001}}, []idmap.Range{{100000, 10000001}}},
 		"only one has": {"root:10:5\n", "", []idmap.Range{{1000000, 999000001}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
