@@ -28,7 +28,7 @@ type DeviceType struct {
 // DeviceTypes returns the table of devices, by name.
 func DeviceTypes() []DeviceType {
 	return []DeviceType{
-		{Name: "disk", Doc: "The root disk, or a directory or file of the host.", Options: diskOptions(), together: checkDisk},
+		{Name: "disk", Doc: "The root disk, a volume of a pool, or a directory or file of the host.", Options: diskOptions(), together: checkDisk},
 		{Name: "nic", Doc: "A network interface.", Options: nicOptions(), together: checkNIC},
 		{Name: "none", Doc: "Nothing: it hides the device of that name which a profile has."},
 		{Name: "unix-block", Doc: "A block device.", Options: nodeOptions(), together: checkNode},
@@ -113,13 +113,13 @@ func diskOptions() []Option {
 	return []Option{
 		booleanOption(Key{Name: "optional", Default: "false", Condition: notRoot, Doc: "The opposite of required."}),
 		{Required: true, Key: Key{Name: "path", Type: String, Allowed: `an absolute path such as "/srv/data"`, Doc: `Where the disk is inside; "/" for the root disk.`, check: is(insidePath)}},
-		option(Key{Name: "pool", Type: String, Allowed: "the name of a storage pool", Condition: isRoot, Doc: "The storage pool that the root disk is in.", check: CheckPoolName}),
+		option(Key{Name: "pool", Type: String, Allowed: "the name of a storage pool", Doc: "The storage pool that the root disk, or the volume, is in.", check: CheckPoolName}),
 		booleanOption(Key{Name: "readonly", Default: "false", Condition: notRoot, Doc: "Let nothing write to the disk."}),
 		booleanOption(Key{Name: "recursive", Default: "false", Condition: notRoot, Doc: "Show what is mounted below the source too."}),
 		booleanOption(Key{Name: "required", Default: "true", Condition: notRoot, Doc: "Refuse to start the instance while the source is missing."}),
 		booleanOption(Key{Name: "shift", Default: "false", Condition: notRoot, Doc: "Show files of the host's users 0 and up as those of the instance's users 0 and up."}),
 		option(Key{Name: "size", Type: String, Allowed: `a size such as "10GiB"`, Condition: isRoot, Doc: "How large the root disk may get.", check: parses(ParseSize)}),
-		option(Key{Name: "source", Type: String, Allowed: `an absolute path without ".."`, Condition: notRoot, Doc: "The directory or file of the host.", check: is(hostPath)}),
+		option(Key{Name: "source", Type: String, Allowed: `an absolute path without "..", or with a pool VOLUME or VOLUME/SNAPSHOT`, Condition: notRoot, Doc: "The directory or file of the host, or the volume of the pool."}),
 	}
 }
 
@@ -136,13 +136,16 @@ func checkDisk(d Device) error {
 		return nil
 	}
 	if d["pool"] != "" {
-		return errs.Invalidf(`pool: only the root disk, whose path is "/", has one; a directory of the host has a source`)
+		return checkVolumeDisk(d)
 	}
 	if d["size"] != "" {
 		return errs.Invalidf(`size: only the root disk, whose path is "/", has one`)
 	}
 	if d["source"] == "" {
 		return errs.Invalidf(`a disk with the path %q needs the option source, want an absolute path of the host`, d["path"])
+	}
+	if !hostPath(d["source"]) {
+		return errs.Invalidf(`source: got %q, want an absolute path without "..", or the name of a volume and the option pool`, d["source"])
 	}
 	return nil
 }

@@ -26,7 +26,11 @@ func Metadata() map[string]map[string]DocGroup {
 		g.Keys = append(g.Keys, map[string]Doc{k.Name: k.describe()})
 		instance[k.Group] = g
 	}
-	all := map[string]map[string]DocGroup{"instance": instance}
+	var volume DocGroup
+	for _, k := range VolumeKeys() {
+		volume.Keys = append(volume.Keys, map[string]Doc{k.Name: k.describe()})
+	}
+	all := map[string]map[string]DocGroup{"instance": instance, "storage-volume": {"common": volume}}
 	for _, t := range DeviceTypes() {
 		if len(t.Options) == 0 {
 			continue
