@@ -21,6 +21,7 @@ import (
 
 	"github.com/mattn/go-sqlite3"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -118,6 +119,8 @@ func (d *DB) Close() error {
 // Do runs fn in a transaction and commits it if fn returns nil. fn can run
 // more than once, so it changes nothing else. Host work is never done in it.
 func (d *DB) Do(ctx context.Context, fn func(context.Context, *Tx) error) error {
+	crash.Point("before a write of the database")
+	defer crash.Point("after a write of the database")
 	return d.retry(ctx, d.write, fn)
 }
 
