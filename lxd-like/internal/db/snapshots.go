@@ -51,12 +51,13 @@ func Snapshots(ctx context.Context, tx *Tx, instance string) ([]Snapshot, error)
 }
 
 // SnapshotNames returns the names of the snapshots that are whole of each
-// instance that has some, oldest first.
+// instance that has some, oldest first, but for hidden ones, which begin with
+// a dot.
 func SnapshotNames(ctx context.Context, tx *Tx) (map[string][]string, error) {
 	type named struct{ instance, name string }
 	scan := func(n *named) []any { return []any{&n.instance, &n.name} }
 	all, err := query(ctx, tx, scan, `SELECT i.name, s.name FROM snapshots s JOIN instances i ON i.id = s.instance_id
-		WHERE s.status = ? ORDER BY s.created, s.id`, Ready)
+		WHERE s.status = ? AND s.name NOT LIKE '.%' ORDER BY s.created, s.id`, Ready)
 	if err != nil {
 		return nil, err
 	}

@@ -247,7 +247,7 @@ func (s *Service) create(ctx context.Context, in *instance, how creation) (err e
 		}
 		in.Status = db.Ready
 	}
-	s.event("instance-created", in.Name, map[string]any{"type": "container", "location": "none", "storage-pool": in.Pool})
+	s.created(in)
 	return nil
 }
 

@@ -40,6 +40,7 @@ type world struct {
 	images *fakeImages
 	rt     *fakeRuntime
 	svc    *instances.Service
+	doc    api.Document // Of an instance that is gone.
 
 	mu    sync.Mutex // Guards what follows.
 	calls int        // That change the host, since the last arm.

@@ -1,11 +1,13 @@
 package instances_test
 
 import (
+	"context"
 	"database/sql"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 )
@@ -129,6 +131,32 @@ func changes() map[string]change {
 			done: func(_ *world, dump string) bool {
 				return has(dump, "c2") && strings.Contains(dump, "volume instance/c2@s1") && !strings.Contains(dump, "true]")
 			},
+		},
+		"reinstate": {
+			prepare: func(w *world) { w.doc = w.document() },
+			act: func(w *world) (ops.Job, error) {
+				return job(func() error {
+					return w.svc.Reinstate(w.tb.Context(), instances.Reinstatement{Document: w.doc, Fill: fills()}, nil)
+				}), nil
+			},
+			done: func(_ *world, dump string) bool {
+				return has(dump, "c1") && strings.Contains(dump, "volume instance/c1@s2") && strings.Contains(dump, "profile extra")
+			},
+			// Profiles that were made for it outlive a crash, and are no harm.
+			onward: func(_ *world, dump string) bool {
+				return gone(dump, "c1") && strings.Contains(dump, "profile extra")
+			},
+		},
+		"read it still": {
+			prepare: func(w *world) { w.create("c1", true); w.snapshot("s1") },
+			act: func(w *world) (ops.Job, error) {
+				return job(func() error {
+					return w.svc.Stilled(w.tb.Context(), "c1", func(context.Context, string) error { return nil })
+				}), nil
+			},
+			done: func(_ *world, dump string) bool { return has(dump, "c1") && !strings.Contains(dump, ".still") },
+			// What cannot be deleted is, at the next start.
+			onward: func(_ *world, dump string) bool { return has(dump, "c1") && frozen(dump) == 0 },
 		},
 		"rebuild": {
 			prepare: func(w *world) { w.create("c1", false); w.write("c1", "mine") },

@@ -131,7 +131,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		if in.Config[keyPower] != powerOn {
 			err = s.patch(ctx, in, map[string]string{keyPower: powerOn})
 		}
-		return errors.Join(err, s.recoverSnapshots(ctx, d, in, left))
+		return errors.Join(err, s.recoverHidden(ctx, d, in, left), s.recoverSnapshots(ctx, d, in, left))
 	}
 	if in.Ephemeral && in.Config[keyPower] == powerOff {
 		return s.delete(ctx, in) // It ran, and was stopped.
@@ -140,6 +140,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		d.Unmount(ctx, in.volume()),
 		s.unrename(ctx, d, in, left.have),
 		s.unbuild(ctx, d, in, left.have),
+		s.recoverHidden(ctx, d, in, left),
 		s.recoverSnapshots(ctx, d, in, left),
 		s.rerestore(ctx, d, in))
 	if err != nil || left.exit == nil || in.Config[keyPower] != powerOn {
@@ -184,20 +185,10 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 	known, missing := map[string]bool{}, []string{}
 	for _, snap := range left.snapshots {
 		known[snap.Name] = true
-		if snap.Status == db.Pending {
-			if err := deleteVolume(ctx, d, in.snapshotVolume(snap.Name)); err != nil {
-				return err
-			}
-			if err := s.forgetSnapshot(ctx, in.Name, snap.Name); err != nil {
-				return err
-			}
-			continue
-		}
-		// The last daemon may have been reading it.
-		if err := d.Unmount(ctx, in.snapshotVolume(snap.Name)); err != nil {
+		if err := s.recoverSnapshot(ctx, d, in, snap); err != nil {
 			return err
 		}
-		if !left.have[in.snapshotVolume(snap.Name)] {
+		if snap.Status == db.Ready && !hidden(snap.Name) && !left.have[in.snapshotVolume(snap.Name)] {
 			missing = append(missing, snap.Name)
 		}
 	}
@@ -206,7 +197,7 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 	}
 	var strays []storage.Volume
 	for v := range left.have {
-		if v.Parent() == in.volume() && v.Snapshot != "" && !known[v.Snapshot] {
+		if v.Parent() == in.volume() && v.Snapshot != "" && !hidden(v.Snapshot) && !known[v.Snapshot] {
 			strays = append(strays, v)
 		}
 	}
@@ -216,6 +207,18 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 		return d.Rename(ctx, strays[0], missing[0])
 	}
 	return nil
+}
+
+// recoverSnapshot removes a snapshot that is not whole, and unmounts others:
+// the last daemon may have been reading them.
+func (s *Service) recoverSnapshot(ctx context.Context, d storage.Driver, in *instance, snap db.Snapshot) error {
+	if snap.Status == db.Ready {
+		return d.Unmount(ctx, in.snapshotVolume(snap.Name))
+	}
+	if err := deleteVolume(ctx, d, in.snapshotVolume(snap.Name)); err != nil {
+		return err
+	}
+	return s.forgetSnapshot(ctx, in.Name, snap.Name)
 }
 
 // rerestore ends a restoration that a crash cut short: the configuration is

@@ -84,14 +84,18 @@ func (s *Service) wholeSnapshots(ctx context.Context, name string) ([]db.Snapsho
 	return whole(snaps), err
 }
 
+// whole leaves out what is being made or deleted, and what is hidden.
 func whole(snaps []db.Snapshot) []db.Snapshot {
-	snaps = slices.DeleteFunc(snaps, func(s db.Snapshot) bool { return s.Status != db.Ready })
+	snaps = slices.DeleteFunc(snaps, func(s db.Snapshot) bool { return s.Status != db.Ready || hidden(s.Name) })
 	slices.SortStableFunc(snaps, func(a, b db.Snapshot) int { return cmp.Compare(a.ID, b.ID) })
 	return snaps
 }
 
 func (s *Service) snapshot(ctx context.Context, name, snapshot string) (db.Snapshot, error) {
 	var snap db.Snapshot
+	if hidden(snapshot) {
+		return snap, noSnapshot(name, snapshot)
+	}
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
 		snap, err = db.GetSnapshot(ctx, tx, name, snapshot)
@@ -101,6 +105,10 @@ func (s *Service) snapshot(ctx context.Context, name, snapshot string) (db.Snaps
 		err = errs.NotFoundf("snapshot %q of instance %q not found: it is being created or deleted", snapshot, name)
 	}
 	return snap, err
+}
+
+func noSnapshot(name, snapshot string) error {
+	return errs.NotFoundf("snapshot %q of instance %q not found", snapshot, name)
 }
 
 // CreateSnapshot checks a request for a snapshot. The guest is frozen while
@@ -326,6 +334,9 @@ func (s *Service) UpdateSnapshot(ctx context.Context, name, snapshot string, put
 // DeleteSnapshot checks that a snapshot can be deleted: also one that is not
 // whole, as a deletion can leave it that ended too early.
 func (s *Service) DeleteSnapshot(ctx context.Context, name, snapshot string) (ops.Job, error) {
+	if hidden(snapshot) {
+		return ops.Job{}, noSnapshot(name, snapshot)
+	}
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := db.GetSnapshot(ctx, tx, name, snapshot)
 		return err
