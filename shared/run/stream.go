@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"runtime"
 	"strings"
 	"syscall"
@@ -20,6 +21,11 @@ type Program struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Line   func(line string) // Called with each line on standard error, if not nil.
+	Dir    string            // Where it runs; the daemon's own directory if it is empty.
+
+	// Stop is the signal that asks the program to end when ctx does; it is
+	// killed if it goes on for some seconds. nil kills it at once.
+	Stop os.Signal
 
 	// Cage is called on the thread that starts the program, and on which
 	// nothing else runs before or after: what it takes from the thread, the
@@ -27,7 +33,7 @@ type Program struct {
 	Cage func() error
 }
 
-// Run runs the program. It is killed if ctx ends, and if the daemon does.
+// Run runs the program. It ends when ctx does, and is killed if the daemon is.
 func (p Program) Run(ctx context.Context) error {
 	done := make(chan error)
 	go func() {
@@ -48,7 +54,10 @@ func (p Program) run(ctx context.Context) error {
 	}
 	stderr := &lines{fn: p.Line}
 	cmd := command(ctx, p.Args)
-	cmd.Env = append(cmd.Env, p.Env...)
+	cmd.Env, cmd.Dir = append(cmd.Env, p.Env...), p.Dir
+	if p.Stop != nil {
+		cmd.Cancel = func() error { return cmd.Process.Signal(p.Stop) }
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.Stdin, p.Stdout, stderr
 	if p.Stdout == nil {
 		cmd.Stdout = io.Discard // Not /dev/null, which is outside of the cage.
@@ -63,13 +72,21 @@ func (p Program) run(ctx context.Context) error {
 // Filter returns what a program makes of in. The error of a program that
 // fails comes from Read, in place of [io.EOF].
 func Filter(ctx context.Context, in io.Reader, args ...string) (io.ReadCloser, error) {
+	return Program{Args: args, Stdin: in}.Output(ctx), nil
+}
+
+// Output runs the program and returns what it writes to its standard output.
+// The error of a program that fails comes from Read, in place of [io.EOF].
+// Close ends it.
+func (p Program) Output(ctx context.Context) io.ReadCloser {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
+	p.Stdout = w
 	go func() {
-		err := Program{Args: args, Stdin: in, Stdout: w}.Run(ctx)
+		err := p.Run(ctx)
 		_ = w.CloseWithError(err) // It never fails.
 	}()
-	return &filter{r, cancel}, nil
+	return &filter{r, cancel}
 }
 
 type filter struct {

@@ -52,6 +52,19 @@ func TestProgramIsCanceled(t *testing.T) {
 	}
 }
 
+func TestProgramIsAskedToStop(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out strings.Builder
+	err := run.Program{
+		Args: []string{"sh", "-c", `trap 'pwd; exit 3' INT; echo ready >&2; while :; do sleep 0.01; done`},
+		Dir:  "/proc", Stop: os.Interrupt, Stdout: &out, Line: func(string) { cancel() },
+	}.Run(ctx)
+	if !errors.Is(err, context.Canceled) || out.String() != "/proc\n" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
 func TestFilter(t *testing.T) {
 	f, err := run.Filter(t.Context(), strings.NewReader("b\na\n"), "sort")
 	if err != nil {

@@ -42,6 +42,14 @@ CREATE TABLE repositories (
 	config      TEXT NOT NULL,
 	created     INTEGER NOT NULL
 );
+-- What this host remembers of backups that it made, beside what the
+-- repository has.
+CREATE TABLE repository_backups (
+	repository_id INTEGER NOT NULL REFERENCES repositories (id) ON DELETE CASCADE,
+	backup        TEXT NOT NULL,
+	added         INTEGER NOT NULL, -- Bytes.
+	PRIMARY KEY (repository_id, backup)
+);
 -- When what is done by the clock was last done.
 CREATE TABLE schedules (
 	what TEXT PRIMARY KEY NOT NULL,
