@@ -30,6 +30,7 @@ type bench struct {
 	n       int
 	many    int
 	running int
+	volumes bool // Measure storage alone.
 	env     []string
 	host    *host // Nil if the daemon is not ours.
 }
@@ -43,6 +44,7 @@ func main() {
 	flag.IntVar(&b.n, "n", 20, "how often to measure each thing")
 	flag.IntVar(&b.many, "many", 1000, "how many stopped instances to measure beside; 0 to leave that out")
 	flag.IntVar(&b.running, "running", 30, "how many running instances to measure beside; 0 to leave that out")
+	flag.BoolVar(&b.volumes, "storage", false, "measure snapshots, copies and archives instead, of a daemon of our own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -53,8 +55,11 @@ func main() {
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
-	if b.n < 1 {
+	switch {
+	case b.n < 1:
 		return fmt.Errorf("-n %d: at least 1", b.n)
+	case b.volumes && b.client != "cuib":
+		return errors.New("-storage is for -client cuib")
 	}
 	fmt.Printf("client %s, driver %s, n %d; %s, %s\n", b.client, b.driver, b.n, kernel(), processor())
 	begun := readLoad()
@@ -69,7 +74,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 	// What is left behind by a run that was interrupted, too.
 	defer func() { err = errors.Join(err, b.deleteAll(context.WithoutCancel(ctx))) }()
 	fmt.Printf("\n%-36s %8s %8s %8s %8s\n", "milliseconds", "median", "min", "max", "budget")
-	for _, part := range []func(context.Context) error{b.life, b.memory, b.lists, b.besideStopped, b.besideRunning} {
+	parts := []func(context.Context) error{b.life, b.memory, b.lists, b.besideStopped, b.besideRunning}
+	if b.volumes {
+		parts = []func(context.Context) error{b.storage}
+	}
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
 			return err
 		}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// storage measures what is done to volumes, beside few and many snapshots.
+func (b *bench) storage(ctx context.Context) error {
+	if err := errors.Join(b.once(ctx, deleted(0)), b.once(ctx, []string{b.init(), b.image, "b0"})); err != nil {
+		return err
+	}
+	have := 0
+	for _, n := range []int{10, 100, b.many} {
+		for ; have < n; have++ {
+			if err := b.once(ctx, b.snapshot("g"+strconv.Itoa(have))); err != nil {
+				return err
+			}
+		}
+		if err := b.besideSnapshots(ctx, n); err != nil {
+			return err
+		}
+	}
+	return errors.Join(b.once(ctx, deleted(0)), b.transfers(ctx))
+}
+
+func (b *bench) besideSnapshots(ctx context.Context, n int) error {
+	name := func(what string) string { return fmt.Sprintf("%s, %d snapshots", what, n) }
+	copied := func(i int) []string { return []string{"copy", "b0/g0", fmt.Sprintf("k%d%d", n, i)} }
+	restored := func(i int) []string { return []string{"snapshot", "restore", "b0", "g" + strconv.Itoa(i%n)} }
+	return b.steps(ctx, []step{
+		{name: name("snapshot"), measured: func(i int) []string { return b.snapshot("x" + strconv.Itoa(i)) }},
+		{name: name("delete a snapshot"), measured: func(i int) []string { return []string{"snapshot", "delete", "b0", "x" + strconv.Itoa(i)} }},
+		{name: name("copy from snapshot"), measured: copied},
+		{name: name("delete a copy"), measured: func(i int) []string { return []string{"delete", fmt.Sprintf("k%d%d", n, i)} }},
+		{name: name("restore"), measured: restored},
+		{name: name("info"), measured: func(int) []string { return []string{"info", "b0"} }},
+	})
+}
+
+// transfers measures what moves all data, beside what the host's own programs
+// take for as much.
+func (b *bench) transfers(ctx context.Context) error {
+	dir, err := os.MkdirTemp(b.host.dir, "bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := errors.Join(b.once(ctx, []string{"storage", "create", "plain", "dir"}), b.once(ctx, []string{b.init(), b.image, "b0"})); err != nil {
+		return err
+	}
+	archive := filepath.Join(dir, "b0.tar.zst")
+	again := func(args ...string) func(int) []string { return func(int) []string { return args } }
+	err = b.steps(ctx, []step{
+		{name: "export, zstd", measured: again("export", "b0", archive, "--compression", "zstd")},
+		{name: "import", measured: func(i int) []string { return []string{"import", archive, "m" + strconv.Itoa(i)} }},
+		{name: "copy to a dir pool", measured: func(i int) []string { return []string{"copy", "b0", "k" + strconv.Itoa(i), "--storage", "plain"} }},
+	})
+	if err != nil {
+		return err
+	}
+	return b.plain(ctx, dir)
+}
+
+// plain does the same with tar, zstd and cp, on the copy in the dir pool.
+func (b *bench) plain(ctx context.Context, dir string) error {
+	tree := filepath.Join(b.host.dir, "pools", "plain", "data", "volumes", "instance", "k0", "cur")
+	var packed, copied []time.Duration
+	for i := range b.n {
+		took, err := b.host.shell(ctx, fmt.Sprintf("tar -C %s -c --xattrs --acls . | zstd -q -f -o %s/plain.tar.zst", tree, dir))
+		if err != nil {
+			return err
+		}
+		packed = append(packed, took)
+		if took, err = b.host.shell(ctx, fmt.Sprintf("cp -a --reflink=auto %s %s/copy%d", tree, dir, i)); err != nil {
+			return err
+		}
+		copied = append(copied, took)
+	}
+	row("tar | zstd of the same", packed)
+	row("cp -a --reflink=auto of the same", copied)
+	return nil
+}
+
+// shell runs a command line where the daemon is, and returns how long it took.
+func (h *host) shell(ctx context.Context, line string) (time.Duration, error) {
+	begun := time.Now()
+	out, err := h.inside(ctx, "sh", "-c", line).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", line, err, out)
+	}
+	return time.Since(begun), err
+}
