@@ -50,7 +50,7 @@ func (b *bench) transfers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if err := errors.Join(b.once(ctx, []string{"storage", "create", "plain", "dir"}), b.once(ctx, []string{b.init(), b.image, "b0"})); err != nil {
 		return err
 	}
