@@ -29,6 +29,11 @@ func Copy(ctx context.Context, dst, src string) error {
 
 // CopyInto is [Copy] into the directory dst, which is empty.
 func CopyInto(ctx context.Context, dst, src string) error {
+	return Options{}.CopyInto(ctx, dst, src)
+}
+
+// CopyInto makes the directory dst, which is empty, a copy of src.
+func (o Options) CopyInto(ctx context.Context, dst, src string) error {
 	from, err := openDir(unix.AT_FDCWD, src)
 	if err != nil {
 		return err
@@ -39,7 +44,7 @@ func CopyInto(ctx context.Context, dst, src string) error {
 		return err
 	}
 	defer to.Close()
-	c := &copier{root: to, links: map[inode]string{}}
+	c := &copier{root: to, links: map[inode]string{}, progress: o.Progress}
 	if err := c.fill(ctx, to, from, ""); err != nil {
 		return fmt.Errorf("copy %s: %w", src, err)
 	}
@@ -50,9 +55,10 @@ type inode struct{ dev, ino uint64 }
 
 // A copier copies one tree.
 type copier struct {
-	root    *os.File         // Of the copy.
-	links   map[inode]string // Where the first name of a file with several is.
-	noClone bool             // Blocks cannot be shared.
+	root     *os.File         // Of the copy.
+	links    map[inode]string // Where the first name of a file with several is.
+	noClone  bool             // Blocks cannot be shared.
+	progress func(int64)
 }
 
 // fill copies what is in the directory from. at is its path in the tree.
@@ -125,9 +131,18 @@ func pathError(op, path string, err error) error {
 	return &os.PathError{Op: op, Path: path, Err: err}
 }
 
-func (c *copier) dir(ctx context.Context, to, from *os.File, at string) error {
-	if len(at) >= unix.PathMax { // It would take too many open directories, and links of it are not possible.
+// checkPath refuses what would take too many open directories, and cannot be
+// linked to.
+func checkPath(at string) error {
+	if len(at) >= unix.PathMax {
 		return errs.Newf(errs.Unsupported, "a path in it is longer than the %d bytes that a path can have", unix.PathMax)
+	}
+	return nil
+}
+
+func (c *copier) dir(ctx context.Context, to, from *os.File, at string) error {
+	if err := checkPath(at); err != nil {
+		return err
 	}
 	name := path.Base(at)
 	if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
@@ -168,6 +183,9 @@ func (c *copier) file(to, from *os.File, name names, size int64) (err error) {
 	defer func() { err = errors.Join(err, out.Close()) }()
 	if size == 0 {
 		return nil
+	}
+	if c.progress != nil {
+		defer func() { c.progress(size) }()
 	}
 	if !c.noClone {
 		err := unix.IoctlFileClone(int(out.Fd()), int(in.Fd()))
