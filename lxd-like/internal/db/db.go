@@ -51,6 +51,7 @@ type DB struct {
 	write, read *sql.DB
 	engine      Engine
 	now         func() time.Time
+	reserve     string // A file that keeps room for deletions; empty for none.
 }
 
 // A Tx is a transaction. Its functions are in the files of the entities.
@@ -82,7 +83,10 @@ func OpenFile(ctx context.Context, path string) (_ *DB, err error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close(), read.Close())
 	}
-	d.read = read
+	d.read, d.reserve = read, filepath.Join(filepath.Dir(path), "reserve")
+	if err := d.Restock(); err != nil {
+		return nil, errors.Join(fmt.Errorf("keep room for deletions: %w", err), d.Close())
+	}
 	return d, nil
 }
 
@@ -132,6 +136,9 @@ func (d *DB) View(ctx context.Context, fn func(context.Context, *Tx) error) erro
 func (d *DB) retry(ctx context.Context, conn *sql.DB, fn func(context.Context, *Tx) error) error {
 	for delay := 50 * time.Millisecond; ; delay *= 2 {
 		err := d.once(ctx, conn, fn)
+		if d.isFull(err) && d.release(ctx) {
+			err = d.once(ctx, conn, fn)
+		}
 		if err == nil || !d.retriable(err) || delay > time.Second {
 			return classify(d.engine, err)
 		}
@@ -311,6 +318,12 @@ func (d *DB) retriable(err error) bool {
 	}
 	code, ok := d.engine.Code(err)
 	return ok && code&0xff == codeBusy
+}
+
+// isFull reports whether the disk had no room for a transaction.
+func (d *DB) isFull(err error) bool {
+	code, ok := d.engine.Code(err)
+	return ok && code&0xff == codeFull
 }
 
 // classify gives the engine's errors their kind.

@@ -202,6 +202,7 @@ func (s *Service) Delete(ctx context.Context, fingerprint string) (ops.Job, erro
 // remove takes an image away. One that cannot be taken out of all pools stays
 // whole: the pools that it was taken out of get it again when they need it.
 func (s *Service) remove(ctx context.Context, fingerprint string) error {
+	ctx = db.Freeing(ctx)
 	unlock, err := s.locks.LockContext(ctx, fingerprint)
 	if err != nil {
 		return err
