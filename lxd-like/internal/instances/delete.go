@@ -80,6 +80,7 @@ func (s *Service) delete(ctx context.Context, in *instance) (err error) {
 // the deletion; a failure leaves an instance that is whole but for the
 // snapshots that were deleted already.
 func (s *Service) remove(ctx context.Context, in *instance) (err error) {
+	ctx = db.Freeing(ctx)
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 

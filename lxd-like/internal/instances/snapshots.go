@@ -363,6 +363,7 @@ func (s *Service) DeleteSnapshot(ctx context.Context, name, snapshot string) (op
 // deleteSnapshot marks the record first: from then on a crash ends in the
 // deletion. If the pool fails the snapshot is whole again.
 func (s *Service) deleteSnapshot(ctx context.Context, in *instance, snapshot string) (err error) {
+	ctx = db.Freeing(ctx)
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
