@@ -144,7 +144,7 @@ func TestMetadata(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`"instance":{"boot":{"keys":[{"boot.autorestart":{"type":"bool","defaultdesc":"false","liveupdate":"yes","shortdesc":"Start`,
+		`"boot":{"keys":[{"boot.autorestart":{"type":"bool","defaultdesc":"false","liveupdate":"yes","shortdesc":"Start`,
 		`{"path":{"type":"string","required":"yes","shortdesc":"Where the disk is`,
 		`"device-nic":{"device-conf":{"keys":[`,
 	} {

@@ -15,6 +15,7 @@ const (
 // Keys returns the whole table, by group.
 func Keys() []Key {
 	return slices.Concat(
+		group("backups", backupKeys()),
 		group("boot", bootKeys()),
 		group("miscellaneous", miscKeys()),
 		group("raw", rawKeys()),

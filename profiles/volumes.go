@@ -21,7 +21,7 @@ func VolumeKeys() []Key {
 		{Name: "size", Type: String, Allowed: wantBytes, Live: true, Doc: "How large the volume may get.", check: parses(ParseSize)},
 		{Name: "user.*", Type: String, Live: true, Doc: "Anything that users want to keep with the volume."},
 	}
-	for _, k := range snapshotKeys() {
+	for _, k := range append(snapshotKeys(), backupKeys()...) {
 		k.Live = true
 		keys = append(keys, k)
 	}
