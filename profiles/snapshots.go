@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,8 @@ import (
 const defaultPattern = "snap%d"
 
 // SnapshotName makes the name of a snapshot from the value of
-// snapshots.pattern, which can be empty. taken are the instance's snapshots.
+// snapshots.pattern, which can be empty. taken are the instance's snapshots. A
+// pattern without a number gets one where it is taken.
 func SnapshotName(pattern string, taken []string, now time.Time) (string, error) {
 	if pattern == "" {
 		pattern = defaultPattern
@@ -23,8 +25,11 @@ func SnapshotName(pattern string, taken []string, now time.Time) (string, error)
 		return "", errs.Invalidf("snapshots.pattern: %w", err)
 	}
 	before, after, counted := strings.Cut(name, "%d")
-	if counted {
+	switch {
+	case counted:
 		name = before + strconv.Itoa(next(before, after, taken)) + after
+	case slices.Contains(taken, name):
+		name += "-" + strconv.Itoa(next(name+"-", "", taken))
 	}
 	if err := CheckSnapshotName(name); err != nil {
 		return "", errs.Invalidf("snapshots.pattern: it makes a bad %w", err)

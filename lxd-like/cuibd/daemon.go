@@ -239,17 +239,37 @@ func (d *daemon) autostart(ctx context.Context, names []string) error {
 	return nil
 }
 
-// clock deletes snapshots when they expire.
+// clock has each service do what is due by the clock, every minute. Those that
+// take longer miss a tick, and keep no others waiting.
 func (d *daemon) clock(ctx context.Context) error {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
+	g, ctx := errgroup.WithContext(ctx)
+	for name, tick := range d.ticks() {
+		g.Go(func() error {
+			d.tick(ctx, name, tick)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// ticks are what services do by the clock, by the services' names.
+func (d *daemon) ticks() map[string]func(ctx context.Context, now time.Time) error {
+	return map[string]func(context.Context, time.Time) error{
+		"instances": d.instances.Tick,
+	}
+}
+
+// tick calls fn every minute until ctx ends.
+func (d *daemon) tick(ctx context.Context, name string, fn func(context.Context, time.Time) error) {
+	t := time.NewTicker(time.Minute)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			if err := d.instances.Expire(ctx, now); err != nil && ctx.Err() == nil {
-				d.log.ErrorContext(ctx, "cannot look for expired snapshots", "err", err)
+			return
+		case <-t.C:
+			if err := fn(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				d.log.ErrorContext(ctx, "cannot do what is due by the clock", "component", name, "err", err)
 			}
 		}
 	}

@@ -68,6 +68,26 @@ func SnapshotNames(ctx context.Context, tx *Tx) (map[string][]string, error) {
 	return out, nil
 }
 
+// SnapshotNamesOf returns the names of all snapshots of an instance, oldest
+// first: also of those that are not whole, and hidden ones.
+func SnapshotNamesOf(ctx context.Context, tx *Tx, instance string) ([]string, error) {
+	return query(ctx, tx, func(s *string) []any { return []any{s} }, `SELECT s.name FROM snapshots s
+		JOIN instances i ON i.id = s.instance_id WHERE i.name = ? ORDER BY s.created, s.id`, instance)
+}
+
+// SnapshotName names a snapshot of an instance.
+type SnapshotName struct {
+	Instance, Name string
+}
+
+// ExpiredSnapshots returns the snapshots that are whole and whose time is
+// over, the longest first.
+func ExpiredSnapshots(ctx context.Context, tx *Tx, now time.Time) ([]SnapshotName, error) {
+	scan := func(s *SnapshotName) []any { return []any{&s.Instance, &s.Name} }
+	return query(ctx, tx, scan, `SELECT i.name, s.name FROM snapshots s JOIN instances i ON i.id = s.instance_id
+		WHERE s.status = ? AND s.expires > 0 AND s.expires <= ? ORDER BY s.expires, s.id`, Ready, asTime{&now})
+}
+
 // AllSnapshots returns the snapshots of each instance that has some, oldest
 // first.
 func AllSnapshots(ctx context.Context, tx *Tx) (map[string][]Snapshot, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
@@ -127,21 +128,20 @@ func (s *Service) mark(ctx context.Context, name string, status db.Status) error
 
 // removeSnapshots removes all snapshots, the newest first, with their records.
 func (s *Service) removeSnapshots(ctx context.Context, d storage.Driver, in *instance) error {
-	var snaps []db.Snapshot
+	var snaps []string
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		snaps, err = db.Snapshots(ctx, tx, in.Name)
+		snaps, err = db.SnapshotNamesOf(ctx, tx, in.Name)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	for i := range snaps {
-		snap := snaps[len(snaps)-1-i]
-		if err := d.Delete(ctx, in.snapshotVolume(snap.Name)); err != nil {
-			return fmt.Errorf("snapshot %q: %w", snap.Name, err)
+	for _, snap := range slices.Backward(snaps) {
+		if err := d.Delete(ctx, in.snapshotVolume(snap)); err != nil {
+			return fmt.Errorf("snapshot %q: %w", snap, err)
 		}
-		if err := s.forgetSnapshot(ctx, in.Name, snap.Name); err != nil {
+		if err := s.forgetSnapshot(ctx, in.Name, snap); err != nil {
 			return err
 		}
 	}

@@ -10,8 +10,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
@@ -39,6 +41,9 @@ type Service struct {
 	index  index
 	ranges idRanges
 	visits visits
+
+	dueOnce sync.Once
+	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].
 }
 
 // A poolKeeper is what instances need of storage pools.

@@ -145,7 +145,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, req api.Insta
 			return err
 		}
 		defer unlock()
-		if err := s.createSnapshot(ctx, in, newSnapshot{req.Name, req.Description, expires}); err != nil {
+		if err := s.createSnapshot(ctx, in, newSnapshot{name: req.Name, description: req.Description, expires: expires}); err != nil {
 			return fmt.Errorf("snapshot instance %q: %w", name, err)
 		}
 		return nil
@@ -164,6 +164,7 @@ func snapshotURL(name, snapshot string) string { return instanceURL(name) + "/sn
 type newSnapshot struct {
 	name, description string
 	expires           time.Time
+	also              func(context.Context, *db.Tx) error // In the transaction in which it becomes ready; nil for nothing.
 }
 
 // createSnapshot makes a snapshot of in, whose lock is held.
@@ -191,7 +192,10 @@ func (s *Service) createSnapshot(ctx context.Context, in *instance, req newSnaps
 	u.Push("delete the volume's snapshot", func(ctx context.Context) error { return d.Delete(ctx, v) })
 
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		return db.SetSnapshotStatus(ctx, tx, in.Name, req.name, db.Ready)
+		if err := db.SetSnapshotStatus(ctx, tx, in.Name, req.name, db.Ready); err != nil || req.also == nil {
+			return err
+		}
+		return req.also(ctx, tx)
 	})
 	if err != nil {
 		return err
@@ -397,11 +401,8 @@ func (s *Service) markSnapshot(ctx context.Context, name, snapshot string, statu
 func (s *Service) nextSnapshot(ctx context.Context, in *instance) (string, error) {
 	var taken []string
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		taken = nil
-		have, err := db.Snapshots(ctx, tx, in.Name)
-		for _, snap := range have {
-			taken = append(taken, snap.Name)
-		}
+		var err error
+		taken, err = db.SnapshotNamesOf(ctx, tx, in.Name)
 		return err
 	})
 	if err != nil {
@@ -423,23 +424,20 @@ func snapshotExpiry(in *instance, asked *time.Time) (time.Time, error) {
 	return profiles.Expiry(span, time.Now())
 }
 
-// Expire deletes the snapshots whose time is over. The daemon calls it every
-// minute.
+// Expire deletes the snapshots whose time is over.
 func (s *Service) Expire(ctx context.Context, now time.Time) error {
-	var all map[string][]db.Snapshot
+	var over []db.SnapshotName
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		all, err = db.AllSnapshots(ctx, tx)
+		over, err = db.ExpiredSnapshots(ctx, tx, now)
 		return err
 	})
-	for name, snaps := range all {
-		for _, snap := range whole(snaps) {
-			if snap.Expires.IsZero() || snap.Expires.After(now) {
-				continue
-			}
-			if eerr := s.expire(ctx, name, snap.Name); eerr != nil {
-				s.Logger.WarnContext(ctx, "cannot delete an expired snapshot", "instance", name, "snapshot", snap.Name, "err", eerr)
-			}
+	for _, snap := range over {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // The next daemon goes on.
+		}
+		if eerr := s.expire(ctx, snap.Instance, snap.Name); eerr != nil && !errs.Is(eerr, errs.NotFound) {
+			s.Logger.WarnContext(ctx, "cannot delete an expired snapshot", "instance", snap.Instance, "snapshot", snap.Name, "err", eerr)
 		}
 	}
 	return err
@@ -451,5 +449,9 @@ func (s *Service) expire(ctx context.Context, name, snapshot string) error {
 		return err
 	}
 	defer unlock()
-	return s.deleteSnapshot(ctx, in, snapshot)
+	if err := s.deleteSnapshot(ctx, in, snapshot); err != nil {
+		return err
+	}
+	s.event("instance-snapshot-deleted", name+"/snapshots/"+snapshot, nil)
+	return nil
 }

@@ -76,6 +76,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	if s.index.get(in.Name) != nil {
 		return errs.Conflictf("instance %q is running", in.Name)
 	}
+	s.snapshotAtStart(ctx, in, how)
 	l := &launch{in: in, keys: map[string]string{}}
 	for _, step := range []func(context.Context, *launch, *undo.Stack) error{
 		s.startIDs, s.startRoot, s.startDevices, s.startHosts,

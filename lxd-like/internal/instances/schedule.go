@@ -1,0 +1,95 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/clock"
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/profiles"
+)
+
+// Tick makes the snapshots that are due and deletes those whose time is over.
+// The daemon calls it every minute.
+func (s *Service) Tick(ctx context.Context, now time.Time) error {
+	if err := s.Expire(ctx, now); err != nil {
+		return fmt.Errorf("look for expired snapshots: %w", err)
+	}
+	var rows []db.Instance
+	var profs []db.Profile
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		if rows, err = db.Instances(ctx, tx); err != nil {
+			return err
+		}
+		profs, err = db.Profiles(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	byName := profilesByName(profs)
+	tasks := []clock.Task{}
+	for _, row := range rows {
+		in := newInstance(row, choose(byName, row.Profiles))
+		schedule := in.expanded.Options["snapshots.schedule"]
+		if row.Status != db.Ready || schedule == "" {
+			continue
+		}
+		tasks = append(tasks, clock.Task{
+			Key: "instance/" + strconv.FormatInt(row.ID, 10), Schedule: schedule,
+			Do: func(ctx context.Context, done clock.Done) error { return s.snapshotDue(ctx, row.Name, done) },
+		})
+	}
+	return s.snapshotClock().Tick(ctx, now, tasks)
+}
+
+func (s *Service) snapshotClock() *clock.Clock {
+	s.dueOnce.Do(func() { s.due = &clock.Clock{DB: s.DB, Prefix: "snapshots ", Logger: s.Logger} })
+	return s.due
+}
+
+// snapshotDue makes a snapshot of an instance by its schedule, unless it does
+// not run and there are to be none then.
+func (s *Service) snapshotDue(ctx context.Context, name string, done clock.Done) error {
+	in, unlock, err := s.locked(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.index.get(name) == nil && !isTrue(in.expanded.Options["snapshots.schedule.stopped"]) {
+		return s.DB.Do(ctx, done)
+	}
+	if err := s.snapshotNow(ctx, in, done); err != nil {
+		return fmt.Errorf("snapshot instance %q: %w", name, err)
+	}
+	return nil
+}
+
+// snapshotNow makes a snapshot that nobody asked for of an instance whose lock
+// is held.
+func (s *Service) snapshotNow(ctx context.Context, in *instance, done clock.Done) error {
+	name, err := s.nextSnapshot(ctx, in)
+	if err != nil {
+		return err
+	}
+	expires, err := profiles.Expiry(in.expanded.Options["snapshots.expiry"], time.Now())
+	if err != nil {
+		return err
+	}
+	return s.createSnapshot(ctx, in, newSnapshot{name: name, expires: expires, also: done})
+}
+
+// snapshotAtStart makes the snapshot that an instance gets when it starts, if
+// its schedule says so. One that cannot be made is no reason not to start.
+func (s *Service) snapshotAtStart(ctx context.Context, in *instance, how starting) {
+	schedule, err := profiles.ParseSchedule(in.expanded.Options["snapshots.schedule"])
+	if err != nil || !schedule.Startup || in.Status != db.Ready || len(how.deaths) > 0 {
+		return
+	}
+	if err := s.snapshotNow(ctx, in, nil); err != nil {
+		s.Logger.ErrorContext(ctx, "cannot make the snapshot that is due at the start", "instance", in.Name, "err", err)
+	}
+}
