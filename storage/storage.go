@@ -118,6 +118,23 @@ type Grower interface {
 	Grow(ctx context.Context, size int64) error
 }
 
+// A Sweeper is a [Driver] that leaves to its caller when what an earlier
+// process left half made or half removed is taken away. None of it is seen.
+type Sweeper interface {
+	// Sweep removes what Open found. It may run at the same time as all other
+	// methods, and goes on where an earlier one was cut short.
+	Sweep(ctx context.Context) error
+}
+
+// An Adjuster is a [Driver] whose pool has keys that can change while it is
+// open.
+type Adjuster interface {
+	// Adjust applies new values of the pool's keys, empty ones for those that
+	// return to their defaults. A key that cannot change is an error of kind
+	// [errs.Invalid]; then none has changed.
+	Adjust(ctx context.Context, changed map[string]string) error
+}
+
 // A Tuner is a [Driver] whose volumes have options of their own, those of
 // [Type.VolumeOptions], such as a compression.
 type Tuner interface {
@@ -230,11 +247,13 @@ type Type struct {
 	Adopt func(ctx context.Context, cfg Config) (Config, error)
 
 	// Open opens a pool that Make made, mounts it if need be, and finishes
-	// or unmakes what a crash left.
+	// or unmakes what a crash left; what takes long of that is left to the
+	// driver's [Sweeper]. A pool that is not there, such as while its disk is
+	// missing, is an error of kind Unavailable.
 	Open func(ctx context.Context, cfg Config) (Driver, error)
 
 	// Remove takes an empty pool away: unmounts it and deletes what Make
-	// made. What the user brought as source stays, empty.
+	// made. No Sweep runs. What the user brought as source stays, empty.
 	Remove func(ctx context.Context, cfg Config) error
 
 	// Options are the pool keys that the driver has beyond "source" and
@@ -244,6 +263,11 @@ type Type struct {
 	// VolumeOptions are the keys that the driver's volumes have beyond those
 	// of all, with a sentence each; its driver is a [Tuner] if there are some.
 	VolumeOptions map[string]string
+
+	// CheckOption returns an error of kind [errs.Invalid] that says what is
+	// allowed if a key of Options or VolumeOptions takes no such value. It is
+	// nil if they take all.
+	CheckOption func(key, value string) error
 
 	// Version returns the version to show, such as that of the tools.
 	Version func(ctx context.Context) string

@@ -15,13 +15,17 @@ import (
 )
 
 // Loop makes a file a block device, which goes away with its last use: a
-// mount, or the file that is returned.
+// mount, or the file that is returned. One that the file has is used again:
+// a file system must not be seen twice.
 func Loop(path string) (*os.File, error) {
 	back, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer back.Close()
+	if dev, err := findLoop(back); !errors.Is(err, fs.ErrNotExist) {
+		return dev, err
+	}
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errs.Newf(errs.Unsupported, "the kernel has no loop devices (/dev/loop-control is missing)")
@@ -74,6 +78,7 @@ func GrowLoop(device string) error {
 // An Info is what the kernel tells of a mount.
 type Info struct {
 	Point   string
+	Device  string // Its number, such as "8:1".
 	Type    string // Such as "ext4".
 	Source  string // Such as a device.
 	Options []string
@@ -81,26 +86,37 @@ type Info struct {
 
 // Find returns the topmost mount at path.
 func Find(path string) (Info, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return Info{}, err
-	}
-	defer f.Close()
 	var found Info
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20) // Overlays have long options.
-	for lines.Scan() {
-		if i, ok := parseInfo(lines.Text()); ok && i.Point == path {
+	err := infos("/proc/self/mountinfo", func(i Info) bool {
+		if i.Point == path {
 			found = i
 		}
-	}
-	if err := lines.Err(); err != nil {
+		return true
+	})
+	if err != nil {
 		return Info{}, err
 	}
 	if found.Point == "" {
 		return Info{}, errs.NotFoundf("nothing is mounted on %s", path)
 	}
 	return found, nil
+}
+
+// infos calls fn with each mount in a file of proc, until it returns false.
+func infos(file string, fn func(Info) bool) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20) // Overlays have long options.
+	for lines.Scan() {
+		if i, ok := parseInfo(lines.Text()); ok && !fn(i) {
+			return nil
+		}
+	}
+	return lines.Err()
 }
 
 // parseInfo parses a line of mountinfo, see proc_pid_mountinfo(5).
@@ -111,7 +127,7 @@ func parseInfo(line string) (_ Info, ok bool) {
 		return Info{}, false
 	}
 	options := append(strings.Split(m[5], ","), strings.Split(s[2], ",")...)
-	return Info{Point: unescape(m[4]), Type: s[0], Source: unescape(s[1]), Options: options}, true
+	return Info{Point: unescape(m[4]), Device: m[2], Type: s[0], Source: unescape(s[1]), Options: options}, true
 }
 
 // unescape undoes mountinfo's octal escapes.

@@ -39,6 +39,42 @@ func TestDriver(t *testing.T) {
 	})
 }
 
+func TestAdopt(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	mnt := testenv.Mounted(t, "btrfs", "300M")
+	file := filepath.Join(t.TempDir(), "file")
+	ok(t, os.WriteFile(file, nil, 0o600))
+	ok(t, os.Truncate(file, 300<<20))
+	for name, source := range map[string]string{
+		"a new file": "", "a device": loopDevice(t), "a file": file,
+		"a directory": filepath.Join(mnt, "p"), "a file system": mnt,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			reboot := func(t *testing.T, cfg storage.Config) {
+				t.Helper()
+				mounts.Settle()
+				ok(t, mounts.Unmount(filepath.Join(cfg.Dir, "data")))
+			}
+			t.Cleanup(func() { reboot(t, storage.Config{Dir: filepath.Join(dir, "p")}) })
+			newPool := func(t *testing.T) storage.Config {
+				t.Helper()
+				cfg := storage.Config{Name: "p", Dir: filepath.Join(dir, "p"), Source: source}
+				if source == "" {
+					cfg.Options = map[string]string{"size": "300MiB"}
+				}
+				return cfg
+			}
+			storagetest.Adopt(t, btrfs.Type(), newPool, reboot)
+			for _, path := range []string{source, mnt} {
+				if entries, err := os.ReadDir(path); err == nil && len(entries) > 0 {
+					t.Errorf("%s holds %v", path, entries)
+				}
+			}
+		})
+	}
+}
+
 func TestKilled(t *testing.T) {
 	testenv.Kernel(t)
 	storagetest.Kill(t, btrfs.Type(), func(t *testing.T) storage.Config {
@@ -57,7 +93,7 @@ func newPool(tb testing.TB, cfg storage.Config) storagetest.Pool {
 		dir = filepath.Join(cfg.Dir, "data")
 	}
 	return storagetest.Pool{
-		Driver: openPool(tb, cfg), Dir: dir, Limits: true,
+		Driver: openPool(tb, cfg), Dir: dir, Limits: true, Tunes: map[string]string{"btrfs.compression": "zstd"},
 		Reopen: func(t *testing.T) storage.Driver { t.Helper(); return openPool(t, cfg) },
 	}
 }

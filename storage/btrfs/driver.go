@@ -18,9 +18,10 @@ import (
 )
 
 type driver struct {
-	layout.Base
+	*layout.Base
 
-	image string // The loop file, if the pool has one.
+	image  string // The loop file, if the pool has one.
+	mounts bool   // The pool has a file system of its own.
 }
 
 // removeTree takes away a directory of the layout, with the subvolumes in it.
@@ -215,7 +216,11 @@ func (d *driver) Grow(_ context.Context, size int64) error {
 }
 
 var (
-	_ storage.Limiter = (*driver)(nil)
-	_ storage.Spacer  = (*driver)(nil)
-	_ storage.Grower  = (*driver)(nil)
+	_ storage.Limiter  = (*driver)(nil)
+	_ storage.Spacer   = (*driver)(nil)
+	_ storage.Grower   = (*driver)(nil)
+	_ storage.Recorder = (*driver)(nil)
+	_ storage.Sweeper  = (*driver)(nil)
+	_ storage.Adjuster = (*driver)(nil)
+	_ storage.Tuner    = (*driver)(nil)
 )

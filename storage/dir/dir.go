@@ -5,24 +5,24 @@ package dir
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
-	"github.com/cuib/cuib/storage/internal/projquota"
-	"github.com/cuib/cuib/storage/internal/tree"
+	"github.com/cuib/cuib/storage/internal/plain"
 )
+
+// form is what a pool of this driver looks like.
+var form = layout.Form{Driver: "dir"}
 
 // Type is the kind of pool.
 func Type() storage.Type {
 	return storage.Type{
 		Check:   func(context.Context) error { return nil },
 		Make:    makePool,
+		Adopt:   adopt,
 		Open:    open,
 		Remove:  remove,
 		Options: map[string]string{},
@@ -34,8 +34,10 @@ func makePool(ctx context.Context, cfg storage.Config) (storage.Config, error) {
 	if cfg.Options["size"] != "" {
 		return cfg, errs.Invalidf("key \"size\": a dir pool takes the room of the file system that it is on")
 	}
-	return cfg, layout.MakePool(ctx, cfg, probe)
+	return cfg, form.MakePool(ctx, cfg, mkdir, probe)
 }
+
+func mkdir(path string) error { return os.Mkdir(path, 0o700) }
 
 // probe returns an error if ids cannot be mapped in dir.
 func probe(dir string) error {
@@ -46,159 +48,25 @@ func probe(dir string) error {
 	return f.Close()
 }
 
-func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
-	d := &driver{layout.BaseOf(cfg)}
-	if err := d.Open(ctx); err != nil {
+func adopt(_ context.Context, cfg storage.Config) (storage.Config, error) {
+	return cfg, form.Adopt(layout.RootOf(cfg))
+}
+
+func open(_ context.Context, cfg storage.Config) (storage.Driver, error) {
+	b, err := form.Open(cfg)
+	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return &driver{plain.Driver{Base: b}}, nil
 }
 
-func remove(_ context.Context, cfg storage.Config) error { return layout.RemovePool(cfg) }
+func remove(_ context.Context, cfg storage.Config) error { return form.RemovePool(cfg) }
 
-type driver struct{ layout.Base }
-
-func (d *driver) Create(_ context.Context, v storage.Volume) error {
-	err := d.make(v, func(dir string) error { return os.Mkdir(dir, 0o700) })
-	if err != nil {
-		return fmt.Errorf("create volume %s: %w", v, err)
-	}
-	return nil
-}
-
-// make makes v of the directory that fill makes.
-func (d *driver) make(v storage.Volume, fill func(dir string) error) (err error) {
-	if err := d.Pool.MustNotExist(v); err != nil {
-		return err
-	}
-	staged, err := d.Pool.Stage()
-	if err != nil {
-		return err
-	}
-	contents := layout.Cur(staged)
-	if err := fill(contents); err != nil {
-		return errors.Join(err, d.Pool.Discard(staged))
-	}
-	if v.Snapshot == "" {
-		err = d.Pool.Publish(staged, v)
-	} else {
-		err = d.Pool.Publish(contents, v)
-	}
-	if err != nil || v.Snapshot != "" {
-		err = errors.Join(err, d.Pool.Discard(staged))
-	}
-	return err
-}
-
-func (d *driver) Clone(ctx context.Context, dst, src storage.Volume) error {
-	if err := d.copy(ctx, dst, src); err != nil {
-		return fmt.Errorf("clone volume %s to %s: %w", src, dst, err)
-	}
-	return nil
-}
-
-func (d *driver) Snapshot(ctx context.Context, v storage.Volume) error {
-	if err := d.copy(ctx, v, v.Parent()); err != nil {
-		return fmt.Errorf("snapshot volume %s: %w", v, err)
-	}
-	return nil
-}
-
-func (d *driver) copy(ctx context.Context, dst, src storage.Volume) error {
-	if err := d.Pool.MustExist(src); err != nil {
-		return err
-	}
-	return d.make(dst, func(dir string) error {
-		if err := tree.Copy(ctx, dir, d.Pool.Path(src)); err != nil {
-			return err
-		}
-		return tree.Sync(dir)
-	})
-}
-
-func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
-	if err := d.Pool.MustExist(v); err != nil {
-		return err
-	}
-	if err := d.MustNotBeMounted(v.Parent()); err != nil {
-		return err
-	}
-	staged, err := d.Pool.Stage()
-	if err != nil {
-		return err
-	}
-	dir, current := layout.Cur(staged), d.Pool.Path(v.Parent())
-	if err := d.restore(ctx, dir, current, d.Pool.Path(v)); err != nil {
-		return errors.Join(fmt.Errorf("restore %s: %w", v, err), forget(dir), d.Pool.Discard(staged))
-	}
-	// There is now the volume as it was. The next start removes what is left.
-	_ = forget(dir)
-	_ = d.Pool.Discard(staged)
-	return nil
-}
-
-// restore puts a copy of the snapshot, made in dir, in the place of current.
-func (d *driver) restore(ctx context.Context, dir, current, snapshot string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	if err := projquota.Renew(current, dir); err != nil {
-		return err
-	}
-	if err := tree.CopyInto(ctx, dir, snapshot); err != nil {
-		return err
-	}
-	// What it takes the place of goes away, so it has to stay.
-	if err := tree.Sync(dir); err != nil {
-		return err
-	}
-	return layout.Exchange(dir, current)
-}
-
-// forget removes the limit of a directory that goes away, if there is one.
-func forget(dir string) error {
-	if err := projquota.Forget(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func (d *driver) Delete(_ context.Context, v storage.Volume) error {
-	if err := d.MustNotBeMounted(v); err != nil {
-		return err
-	}
-	if err := forget(d.Pool.Path(v)); err != nil {
-		return err
-	}
-	return d.Pool.Delete(v)
-}
-
-func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
-	if err := d.Pool.MustExist(v); err != nil {
-		return 0, err
-	}
-	return tree.Usage(ctx, d.Pool.Path(v))
-}
-
-// Limit implements [storage.Limiter].
-func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
-	if err := d.Pool.MustExist(v); err != nil {
-		return err
-	}
-	if err := projquota.Check(d.Pool.Root); err != nil {
-		return err
-	}
-	// To count the files of a volume goes through all of it, which no guest
-	// may change meanwhile.
-	if has, err := projquota.Has(d.Pool.Path(v)); err != nil || !has {
-		if err := errors.Join(err, d.MustNotBeMounted(v)); err != nil {
-			return err
-		}
-	}
-	return projquota.Limit(size, d.Pool.Path(v))
-}
+type driver struct{ plain.Driver }
 
 var (
-	_ storage.Limiter = (*driver)(nil)
-	_ storage.Spacer  = (*driver)(nil)
+	_ storage.Limiter  = (*driver)(nil)
+	_ storage.Spacer   = (*driver)(nil)
+	_ storage.Recorder = (*driver)(nil)
+	_ storage.Sweeper  = (*driver)(nil)
 )

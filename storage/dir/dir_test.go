@@ -54,6 +54,19 @@ func TestKilled(t *testing.T) {
 	})
 }
 
+func TestAdopt(t *testing.T) {
+	testenv.Kernel(t)
+	for name, source := range map[string]string{"with a source": filepath.Join(t.TempDir(), "source"), "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			newPool := func(t *testing.T) storage.Config {
+				t.Helper()
+				return storage.Config{Name: "p", Dir: filepath.Join(t.TempDir(), "p"), Source: source}
+			}
+			storagetest.Adopt(t, dir.Type(), newPool, func(*testing.T, storage.Config) {})
+		})
+	}
+}
+
 // newPool makes a pool that goes away with the test.
 func newPool(t *testing.T, cfg storage.Config) storagetest.Pool {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -23,29 +24,45 @@ var ErrInjected = errors.New("injected failure")
 
 // A Driver is a [storage.Driver] in a directory. Make it with [New].
 type Driver struct {
+	*layout.Base // What it does not do itself.
+
 	// Fail is called before each method that changes something, and before
 	// Mount and Unmount. If it returns an error, the method returns that and
 	// changes nothing.
 	Fail func(method string) error
 
-	pool layout.Pool
+	pool *layout.Pool
 
 	mu      sync.Mutex // Guards what follows.
 	mounted map[storage.Volume]idmap.Map
 	limits  map[storage.Volume]int64
+	options map[storage.Volume]map[string]string
 }
+
+// form is what a pool of this driver looks like.
+var form = layout.Form{Driver: "fake"}
 
 // New returns a driver that keeps its volumes in the directory root.
 func New(root string) (*Driver, error) {
-	d := &Driver{
-		pool:    layout.Pool{Root: root},
+	if errs.Is(form.Check(root), errs.Unavailable) {
+		if err := os.MkdirAll(root, 0o700); err != nil {
+			return nil, err
+		}
+		if err := form.Make(root); err != nil {
+			return nil, err
+		}
+	}
+	b, err := form.OpenAt(storage.Config{}, root)
+	if err != nil {
+		return nil, err
+	}
+	return &Driver{
+		Base:    b,
+		pool:    &b.Pool,
 		mounted: map[storage.Volume]idmap.Map{},
 		limits:  map[storage.Volume]int64{},
-	}
-	if layout.Check(root) == nil {
-		return d, nil
-	}
-	return d, layout.Make(root)
+		options: map[storage.Volume]map[string]string{},
+	}, nil
 }
 
 // Type is a kind of pool whose drivers are fake. Each of its functions first
@@ -57,46 +74,49 @@ func Type(fail func(method string) error) storage.Type {
 		}
 		return fail(method)
 	}
-	dir := func(cfg storage.Config) string {
-		if cfg.Source != "" {
-			return cfg.Source
-		}
-		return filepath.Join(cfg.Dir, "data")
-	}
 	return storage.Type{
 		Check: func(context.Context) error { return before("Check") },
-		Make: func(_ context.Context, cfg storage.Config) (storage.Config, error) {
+		Make: func(ctx context.Context, cfg storage.Config) (storage.Config, error) {
 			if err := before("Make"); err != nil {
 				return cfg, err
 			}
-			if err := layout.CheckEmpty(dir(cfg)); err != nil {
-				return cfg, err
-			}
-			return cfg, layout.Make(dir(cfg))
+			mkdir := func(path string) error { return os.Mkdir(path, 0o700) }
+			return cfg, form.MakePool(ctx, cfg, mkdir, func(string) error { return nil })
 		},
-		Open: func(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
-			if err := errors.Join(before("Open"), layout.Check(dir(cfg))); err != nil {
+		Adopt: func(_ context.Context, cfg storage.Config) (storage.Config, error) {
+			return cfg, errors.Join(before("Adopt"), form.Adopt(layout.RootOf(cfg)))
+		},
+		Open: func(_ context.Context, cfg storage.Config) (storage.Driver, error) {
+			if err := errors.Join(before("Open"), form.Check(layout.RootOf(cfg))); err != nil {
 				return nil, err
 			}
-			d, err := New(dir(cfg))
+			d, err := New(layout.RootOf(cfg))
 			if err != nil {
 				return nil, err
 			}
 			d.Fail = fail
-			return d, d.pool.Sweep(ctx)
+			return d, nil
 		},
 		Remove: func(_ context.Context, cfg storage.Config) error {
 			if err := before("Remove"); err != nil {
 				return err
 			}
-			if err := layout.Unmake(dir(cfg)); err != nil || cfg.Source != "" {
-				return err
-			}
-			return os.RemoveAll(dir(cfg))
+			return form.RemovePool(cfg)
 		},
-		Options: map[string]string{"fake.option": "Does nothing."},
-		Version: func(context.Context) string { return "1" },
+		Options:       map[string]string{"fake.option": "Does nothing.", "source.wipe": "Does nothing."},
+		VolumeOptions: map[string]string{volumeOption: "Is kept: red or blue."},
+		CheckOption:   checkOption,
+		Version:       func(context.Context) string { return "1" },
 	}
+}
+
+const volumeOption = "fake.colour"
+
+func checkOption(key, value string) error {
+	if key == volumeOption && value != "red" && value != "blue" {
+		return errs.Invalidf("%q is no colour: use red or blue", value)
+	}
+	return nil
 }
 
 // before is called by each method, and returns what it is to fail with.
@@ -259,9 +279,6 @@ func (d *Driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	return tree.Usage(ctx, d.pool.Path(v))
 }
 
-// List implements [storage.Driver].
-func (d *Driver) List(context.Context) ([]storage.Volume, error) { return d.pool.List() }
-
 // Limit implements [storage.Limiter]. It keeps the number and limits nothing.
 func (d *Driver) Limit(_ context.Context, v storage.Volume, size int64) error {
 	if err := d.before("Limit"); err != nil {
@@ -283,8 +300,55 @@ func (d *Driver) Limited(v storage.Volume) int64 {
 	return d.limits[v]
 }
 
-// Space implements [storage.Spacer].
-func (d *Driver) Space(context.Context) (storage.Space, error) { return layout.Space(d.pool.Root) }
+// Tune implements [storage.Tuner]. It keeps the options.
+func (d *Driver) Tune(_ context.Context, v storage.Volume, options map[string]string) error {
+	if err := d.before("Tune"); err != nil {
+		return err
+	}
+	if err := d.pool.MustExist(v); err != nil {
+		return err
+	}
+	for key, value := range options {
+		if key != volumeOption {
+			return errs.Invalidf("key %q is not known to the volumes of a fake pool", key)
+		}
+		if err := checkOption(key, value); err != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.options[v] = maps.Clone(options)
+	return nil
+}
+
+// Tuned returns the options that Tune was last given for v.
+func (d *Driver) Tuned(v storage.Volume) map[string]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.options[v])
+}
+
+// Adjust implements [storage.Adjuster] for the key "fake.option".
+func (d *Driver) Adjust(_ context.Context, changed map[string]string) error {
+	if err := d.before("Adjust"); err != nil {
+		return err
+	}
+	for key := range changed {
+		if key != "fake.option" {
+			return errs.Invalidf("key %q cannot be changed", key)
+		}
+	}
+	return nil
+}
+
+// SetRecord implements [storage.Recorder].
+func (d *Driver) SetRecord(ctx context.Context, v storage.Volume, doc []byte) error {
+	if err := d.before("SetRecord"); err != nil {
+		return err
+	}
+	return d.Base.SetRecord(ctx, v, doc)
+}
 
 // Empty reports whether the pool's directory holds no trace of any volume.
 func (d *Driver) Empty() (bool, error) {
@@ -315,6 +379,10 @@ func FailNth(n int) func(string) error {
 }
 
 var (
-	_ storage.Limiter = (*Driver)(nil)
-	_ storage.Spacer  = (*Driver)(nil)
+	_ storage.Limiter  = (*Driver)(nil)
+	_ storage.Spacer   = (*Driver)(nil)
+	_ storage.Recorder = (*Driver)(nil)
+	_ storage.Sweeper  = (*Driver)(nil)
+	_ storage.Tuner    = (*Driver)(nil)
+	_ storage.Adjuster = (*Driver)(nil)
 )

@@ -2,6 +2,7 @@ package fake_test
 
 import (
 	"errors"
+	"path/filepath"
 	"testing"
 
 	"github.com/cuib/cuib/storage"
@@ -11,7 +12,7 @@ import (
 
 func TestDriver(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storagetest.Pool {
-		cfg, err := fake.Type(nil).Make(t.Context(), storage.Config{Source: t.TempDir()})
+		cfg, err := fake.Type(nil).Make(t.Context(), storage.Config{Dir: t.TempDir(), Source: t.TempDir()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -23,8 +24,17 @@ func TestDriver(t *testing.T) {
 			}
 			return d
 		}
-		return storagetest.Pool{Driver: reopen(t), Dir: cfg.Source, Reopen: reopen, Plain: true}
+		return storagetest.Pool{Driver: reopen(t), Dir: cfg.Source, Reopen: reopen, Plain: true, Tunes: map[string]string{"fake.colour": "red"}}
 	})
+}
+
+func TestAdopt(t *testing.T) {
+	newPool := func(t *testing.T) storage.Config {
+		t.Helper()
+		dir := t.TempDir()
+		return storage.Config{Name: "p", Dir: filepath.Join(dir, "p"), Source: filepath.Join(dir, "source")}
+	}
+	storagetest.Adopt(t, fake.Type(nil), newPool, func(*testing.T, storage.Config) {})
 }
 
 func TestFailNth(t *testing.T) {

@@ -15,14 +15,16 @@ import (
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
+	"github.com/cuib/cuib/storage/internal/plain"
 	"github.com/cuib/cuib/storage/internal/projquota"
 	"github.com/cuib/cuib/storage/internal/tree"
 )
 
 type driver struct {
-	layout.Base
+	*layout.Base
 
-	locks   locks.Keyed // One for each state that is being sealed.
+	plain   plain.Driver // Of the custom volumes.
+	locks   locks.Keyed  // One for each state that is being sealed.
 	flusher tree.Flusher
 
 	mu   sync.Mutex // Guards uses.
@@ -56,7 +58,13 @@ func (d *driver) make(v storage.Volume, fill func(state string) error) (err erro
 	return d.Pool.Publish(staged, v)
 }
 
-func (d *driver) Create(_ context.Context, v storage.Volume) error {
+// isPlain reports whether v is a plain directory.
+func isPlain(v storage.Volume) bool { return v.Kind == storage.Custom }
+
+func (d *driver) Create(ctx context.Context, v storage.Volume) error {
+	if isPlain(v) {
+		return d.plain.Create(ctx, v)
+	}
 	err := d.make(v, func(state string) error { return d.fresh(state, "", "") })
 	if err != nil {
 		return fmt.Errorf("create volume %s: %w", v, err)
@@ -65,13 +73,50 @@ func (d *driver) Create(_ context.Context, v storage.Volume) error {
 }
 
 func (d *driver) Clone(ctx context.Context, dst, src storage.Volume) error {
-	if err := d.derive(ctx, dst, src); err != nil {
+	var err error
+	switch {
+	case isPlain(dst) && isPlain(src):
+		return d.plain.Clone(ctx, dst, src)
+	case isPlain(dst) || isPlain(src):
+		err = d.convert(ctx, dst, src)
+	default:
+		err = d.derive(ctx, dst, src)
+	}
+	if err != nil {
 		return fmt.Errorf("clone volume %s to %s: %w", src, dst, err)
 	}
 	return nil
 }
 
+// convert copies what is in a volume that is plain into one that is not, or
+// the other way round.
+func (d *driver) convert(ctx context.Context, dst, src storage.Volume) error {
+	if err := d.Pool.MustExist(src); err != nil {
+		return err
+	}
+	if isPlain(dst) {
+		return d.plain.Make(dst, func(dir string) error {
+			if err := d.merge(ctx, dir, d.Pool.Path(src)); err != nil {
+				return err
+			}
+			return tree.Sync(dir)
+		})
+	}
+	return d.make(dst, func(state string) error {
+		if err := tree.Copy(ctx, filepath.Join(state, upper), d.Pool.Path(src)); err != nil {
+			return err
+		}
+		if err := os.Mkdir(filepath.Join(state, work), 0o700); err != nil {
+			return err
+		}
+		return tree.Sync(filepath.Join(state, upper))
+	})
+}
+
 func (d *driver) Snapshot(ctx context.Context, v storage.Volume) error {
+	if isPlain(v) {
+		return d.plain.Snapshot(ctx, v)
+	}
 	if err := d.derive(ctx, v, v.Parent()); err != nil {
 		return fmt.Errorf("snapshot volume %s: %w", v, err)
 	}
@@ -141,6 +186,9 @@ func (d *driver) deriveCopy(ctx context.Context, dst storage.Volume, from string
 }
 
 func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
+	if isPlain(v) {
+		return d.plain.Restore(ctx, v)
+	}
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -173,6 +221,9 @@ func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
 }
 
 func (d *driver) Delete(ctx context.Context, v storage.Volume) error {
+	if isPlain(v) {
+		return d.plain.Delete(ctx, v)
+	}
 	if err := d.MustNotBeMounted(v); err != nil {
 		return err
 	}
@@ -190,7 +241,10 @@ func (d *driver) Delete(ctx context.Context, v storage.Volume) error {
 	return errors.Join(d.Pool.Discard(gone), d.release(ctx, id))
 }
 
-func (d *driver) Mount(_ context.Context, v storage.Volume, ids idmap.Map) (string, error) {
+func (d *driver) Mount(ctx context.Context, v storage.Volume, ids idmap.Map) (string, error) {
+	if isPlain(v) {
+		return d.plain.Mount(ctx, v, ids)
+	}
 	if err := d.Pool.MustExist(v); err != nil {
 		return "", err
 	}
@@ -216,6 +270,9 @@ func (d *driver) assemble(v storage.Volume, ids idmap.Map) (*os.File, error) {
 }
 
 func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
+	if isPlain(v) {
+		return d.plain.Usage(ctx, v)
+	}
 	if err := d.Pool.MustExist(v); err != nil {
 		return 0, err
 	}
@@ -247,7 +304,10 @@ func usage(ctx context.Context, state string) (int64, error) {
 
 // Limit implements [storage.Limiter]. What a volume shares with what it was
 // cloned from does not count.
-func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
+func (d *driver) Limit(ctx context.Context, v storage.Volume, size int64) error {
+	if isPlain(v) {
+		return d.plain.Limit(ctx, v, size)
+	}
 	if err := d.Pool.MustExist(v); err != nil {
 		return err
 	}
@@ -266,6 +326,8 @@ func (d *driver) Limit(_ context.Context, v storage.Volume, size int64) error {
 }
 
 var (
-	_ storage.Limiter = (*driver)(nil)
-	_ storage.Spacer  = (*driver)(nil)
+	_ storage.Limiter  = (*driver)(nil)
+	_ storage.Spacer   = (*driver)(nil)
+	_ storage.Recorder = (*driver)(nil)
+	_ storage.Sweeper  = (*driver)(nil)
 )

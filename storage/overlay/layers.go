@@ -56,8 +56,8 @@ func (d *driver) chain(id string) ([]string, error) {
 	return ids, nil
 }
 
-// count counts the uses of all layers and removes those that have none.
-func (d *driver) count(ctx context.Context) error {
+// count counts the uses of all layers, and takes away those that have none.
+func (d *driver) count() error {
 	ids, err := os.ReadDir(filepath.Join(d.Pool.Root, layers))
 	if err != nil {
 		return err
@@ -71,7 +71,9 @@ func (d *driver) count(ctx context.Context) error {
 		states = append(states, d.layer(e.Name()))
 	}
 	for _, v := range vols {
-		states = append(states, d.Pool.Path(v))
+		if !isPlain(v) {
+			states = append(states, d.Pool.Path(v))
+		}
 	}
 	for _, state := range states {
 		id, err := topOf(state)
@@ -87,7 +89,7 @@ func (d *driver) count(ctx context.Context) error {
 			continue
 		}
 		d.uses[e.Name()] = 1
-		if err := d.release(ctx, e.Name()); err != nil {
+		if err := d.releaseBy(e.Name(), d.Retire); err != nil { // To remove them takes long.
 			return err
 		}
 	}
@@ -105,17 +107,22 @@ func (d *driver) hold(id string) {
 }
 
 // release ends one use of a layer, and removes it if that was the last.
-func (d *driver) release(ctx context.Context, id string) error {
+func (d *driver) release(_ context.Context, id string) error {
+	return d.releaseBy(id, d.Pool.Discard)
+}
+
+// releaseBy is release with a function that removes.
+func (d *driver) releaseBy(id string, remove func(path string) error) error {
 	for id != "" && d.drop(id) {
 		below, err := topOf(d.layer(id))
 		if err != nil {
 			return err
 		}
-		if err := d.Pool.Discard(d.layer(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := remove(d.layer(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove layer %s: %w", id, err)
 		}
 		if below == id {
-			return ctx.Err()
+			return nil
 		}
 		id = below
 	}
@@ -342,6 +349,9 @@ func (d *driver) merge(ctx context.Context, dst, state string) error {
 	dirs, err := d.stack(state)
 	if err != nil {
 		return err
+	}
+	if len(dirs) == 1 { // Of one directory there is no overlay.
+		return tree.Copy(ctx, dst, filepath.Join(d.Pool.Root, dirs[0]))
 	}
 	f, err := mounts.Overlay{Root: d.Pool.Root, Lower: dirs}.Mount()
 	if err != nil {

@@ -11,7 +11,8 @@
 //
 //	ROOT/layers/ID/{upper,work,top}
 //
-// and the rest as in package layout.
+// and the rest as in package layout. Custom volumes are plain directories,
+// since several guests mount them at once, which is not for overlayfs.
 package overlay
 
 import (
@@ -27,13 +28,18 @@ import (
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
+	"github.com/cuib/cuib/storage/internal/plain"
 )
+
+// form is what a pool of this driver looks like.
+var form = layout.Form{Driver: "overlay", Others: []string{layers}}
 
 // Type is the kind of pool.
 func Type() storage.Type {
 	return storage.Type{
 		Check:   check,
 		Make:    makePool,
+		Adopt:   adopt,
 		Open:    open,
 		Remove:  remove,
 		Options: map[string]string{},
@@ -61,21 +67,28 @@ func makePool(ctx context.Context, cfg storage.Config) (storage.Config, error) {
 	if cfg.Options["size"] != "" {
 		return cfg, errs.Invalidf("key \"size\": an overlay pool takes the room of the file system that it is on")
 	}
-	return cfg, layout.MakePool(ctx, cfg, probe, layers)
+	return cfg, form.MakePool(ctx, cfg, mkdir, probe)
 }
 
-func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
-	d := &driver{Base: layout.BaseOf(cfg), uses: map[string]int{}}
-	if err := d.Open(ctx); err != nil {
+func mkdir(path string) error { return os.Mkdir(path, 0o700) }
+
+func adopt(_ context.Context, cfg storage.Config) (storage.Config, error) {
+	return cfg, form.Adopt(layout.RootOf(cfg))
+}
+
+func open(_ context.Context, cfg storage.Config) (storage.Driver, error) {
+	b, err := form.Open(cfg)
+	if err != nil {
 		return nil, err
 	}
-	if err := d.count(ctx); err != nil {
+	d := &driver{Base: b, plain: plain.Driver{Base: b}, uses: map[string]int{}}
+	if err := d.count(); err != nil {
 		return nil, fmt.Errorf("count the uses of layers: %w", err)
 	}
 	return d, nil
 }
 
-func remove(_ context.Context, cfg storage.Config) error { return layout.RemovePool(cfg, layers) }
+func remove(_ context.Context, cfg storage.Config) error { return form.RemovePool(cfg) }
 
 // probe returns an error of kind Unsupported if dir cannot hold layers.
 func probe(dir string) (err error) {

@@ -85,6 +85,55 @@ func newPool(tb testing.TB, cfg storage.Config) storagetest.Pool {
 	}
 }
 
+func TestAdopt(t *testing.T) {
+	testenv.Kernel(t)
+	for name, source := range map[string]string{"with a source": filepath.Join(t.TempDir(), "source"), "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			newPool := func(t *testing.T) storage.Config {
+				t.Helper()
+				return storage.Config{Name: "p", Dir: filepath.Join(t.TempDir(), "p"), Source: source}
+			}
+			storagetest.Adopt(t, overlay.Type(), newPool, func(*testing.T, storage.Config) { mounts.Settle() })
+		})
+	}
+}
+
+// TestCustomVolumesArePlain has no link in one pass for what is below it, and
+// contents go from one kind of volume to the other.
+func TestCustomVolumesArePlain(t *testing.T) {
+	testenv.Kernel(t)
+	p := newPool(t, storage.Config{})
+	d := p.Driver
+	custom, back := storage.Volume{Kind: storage.Custom, Name: "c"}, storage.Volume{Kind: storage.Custom, Name: "back"}
+	ok(t, d.Create(t.Context(), custom))
+	dir, err := d.Mount(t.Context(), custom, nil)
+	ok(t, err)
+	ok(t, os.Symlink("abcd", filepath.Join(dir, "top")))
+	ok(t, os.Mkdir(filepath.Join(dir, "upper"), 0o700))
+	ok(t, d.Unmount(t.Context(), custom))
+
+	d = p.Reopen(t)
+	ok(t, d.Clone(t.Context(), vol("v"), custom))
+	dir, err = d.Mount(t.Context(), vol("v"), nil)
+	ok(t, err)
+	ok(t, os.Mkdir(filepath.Join(dir, "more"), 0o700))
+	for _, name := range []string{"of one directory", "of two"} {
+		ok(t, d.Clone(t.Context(), back, vol("v")))
+		in, err := d.Mount(t.Context(), back, nil)
+		ok(t, err)
+		if link, err := os.Readlink(filepath.Join(in, "top")); err != nil || link != "abcd" {
+			t.Errorf("%s: the link is %q, %v", name, link, err)
+		}
+		ok(t, d.Unmount(t.Context(), back))
+		ok(t, d.Delete(t.Context(), back))
+		ok(t, d.Unmount(t.Context(), vol("v")))
+		ok(t, d.Clone(t.Context(), vol("w"+name[3:6]), vol("v")))
+		_, err = d.Mount(t.Context(), vol("v"), nil)
+		ok(t, err)
+	}
+	ok(t, d.Unmount(t.Context(), vol("v")))
+}
+
 func TestKilled(t *testing.T) {
 	testenv.Kernel(t)
 	storagetest.Kill(t, overlay.Type(), func(t *testing.T) storage.Config {
@@ -151,12 +200,14 @@ func TestMakeAndRemove(t *testing.T) {
 		ok(t, typ.Check(t.Context()))
 		cfg, err := typ.Make(t.Context(), cfg)
 		ok(t, err)
-		if _, err := typ.Make(t.Context(), cfg); !errs.Is(err, errs.Invalid) {
-			t.Errorf("making it again: %v", err)
-		}
+		cfg, err = typ.Make(t.Context(), cfg)
+		ok(t, err) // It is empty.
 		d, err := typ.Open(t.Context(), cfg)
 		ok(t, err)
 		ok(t, d.Create(t.Context(), vol("c1")))
+		if _, err := typ.Make(t.Context(), cfg); !errs.Is(err, errs.Invalid) {
+			t.Errorf("making it again: %v", err)
+		}
 		if err := typ.Remove(t.Context(), cfg); !errs.Is(err, errs.Conflict) {
 			t.Errorf("removing a pool with volumes: %v", err)
 		}

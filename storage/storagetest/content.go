@@ -286,6 +286,12 @@ func testCrashLeftovers(t *testing.T, p Pool) {
 		ok(t, os.WriteFile(filepath.Join(path, "cur", "upper", "f"), nil, 0o600))
 	}
 	d = p.Reopen(t)
+	fresh := storage.Volume{Kind: storage.Custom, Name: "fresh"}
+	ok(t, d.Create(t.Context(), fresh))
+	write(t, d, fresh, "fresh")
+	sweep(t, d)
+	wantFile(t, d, fresh, "fresh")
+	ok(t, d.Delete(t.Context(), fresh))
 	for _, path := range planted {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s is still there", path)
@@ -293,6 +299,14 @@ func testCrashLeftovers(t *testing.T, p Pool) {
 	}
 	wantList(t, d, c1)
 	wantFile(t, d, c1, "one")
+}
+
+// sweep removes what a crash left, if that is left to the caller.
+func sweep(t *testing.T, d storage.Driver) {
+	t.Helper()
+	if s, can := d.(storage.Sweeper); can {
+		ok(t, s.Sweep(t.Context()))
+	}
 }
 
 func list(t *testing.T, dir string) (names []string) {

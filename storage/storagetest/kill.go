@@ -49,6 +49,7 @@ func Kill(t *testing.T, typ storage.Type, makePool func(t *testing.T) storage.Co
 		ok(t, err)
 		wantWhole(t, d)
 		if round%5 == 4 {
+			sweep(t, d)
 			empty(t, d)
 		}
 	}

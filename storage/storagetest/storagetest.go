@@ -26,6 +26,10 @@ type Pool struct {
 	// must be able to.
 	Limits bool
 
+	// Tunes has for each key of the driver's volumes a value that it takes,
+	// if it is a [storage.Tuner].
+	Tunes map[string]string
+
 	// Plain is for a driver that works without root: the tests of mounts
 	// and of what only root can make are left out.
 	Plain bool
@@ -48,14 +52,14 @@ type test struct {
 // Run tests the driver of the pools that open returns, a new one each time.
 func Run(t *testing.T, open func(t *testing.T) Pool) {
 	t.Helper()
-	for _, tt := range slices.Concat(namesTests, contentTests, lifeTests) {
+	for _, tt := range slices.Concat(namesTests, contentTests, lifeTests, recordTests, tuneTests) {
 		t.Run(tt.name, func(t *testing.T) { tt.fn(t, open(t)) })
 	}
 	p := open(t)
 	if p.Plain {
 		return
 	}
-	for _, tt := range mountTests {
+	for _, tt := range slices.Concat(mountTests, busyTests) {
 		t.Run(tt.name, func(t *testing.T) { tt.fn(t, open(t)) })
 	}
 }

@@ -2,14 +2,16 @@ package layout
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
-	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -18,67 +20,73 @@ import (
 type Base struct {
 	Pool   Pool
 	Points Points
+
+	mu        sync.Mutex // Guards leftovers.
+	leftovers []string
 }
 
-// BaseOf returns the base of a pool that is in the directory that is its
-// source or, without one, in one of its own.
-func BaseOf(cfg storage.Config) Base {
-	root := cfg.Source
-	if root == "" {
-		root = filepath.Join(cfg.Dir, "data")
-	}
-	return Base{Pool: Pool{Root: root}, Points: PointsOf(cfg)}
-}
+// Open returns the base of a pool that is there, and notes what a crash left
+// in it.
+func (f Form) Open(cfg storage.Config) (*Base, error) { return f.OpenAt(cfg, RootOf(cfg)) }
 
-// MakePool makes the directories of such a pool, and others in it, unless
-// check says that the directory cannot hold one.
-func MakePool(ctx context.Context, cfg storage.Config, check func(root string) error, others ...string) (err error) {
-	var u undo.Stack
-	defer u.Unwind(ctx, &err)
-
-	root := BaseOf(cfg).Pool.Root
-	if err := CheckEmpty(root); err != nil {
-		return err
+// OpenAt is [Form.Open] for a pool in the directory root.
+func (f Form) OpenAt(cfg storage.Config, root string) (*Base, error) {
+	if err := f.Check(root); err != nil {
+		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
-		return err
-	}
-	u.Push("empty the pool's directory", func(context.Context) error { return RemovePool(cfg, others...) })
-
-	if err := Make(root); err != nil {
-		return fmt.Errorf("make the pool's directories: %w", err)
-	}
-	for _, dir := range others {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o700); err != nil {
-			return err
+	b := &Base{Pool: Pool{Root: root, Remove: f.Remove}, Points: PointsOf(cfg)}
+	for _, dir := range []string{staging, trash} {
+		path := filepath.Join(root, dir)
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, fmt.Errorf("look for what was left half-made: %w", err)
+		}
+		for _, e := range entries {
+			b.leave(filepath.Join(path, e.Name()))
 		}
 	}
-	return check(root)
+	return b, nil
 }
 
-// RemovePool removes what [MakePool] made, if the pool is empty.
-func RemovePool(cfg storage.Config, others ...string) error {
-	b := BaseOf(cfg)
-	if err := Unmake(b.Pool.Root, others...); err != nil {
-		return err
+// leave has Sweep remove the path.
+func (b *Base) leave(path string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leftovers = append(b.leftovers, path)
+}
+
+// Retire takes a directory tree of the pool out of sight, for Sweep.
+func (b *Base) Retire(path string) error {
+	to, err := b.Pool.Retire(path)
+	if err == nil {
+		b.leave(to)
 	}
-	if cfg.Source == "" {
-		if err := os.RemoveAll(b.Pool.Root); err != nil {
-			return err
+	return err
+}
+
+// Sweep implements [storage.Sweeper]. What it removes has names that are not
+// given again, so that it meets nothing that is new.
+func (b *Base) Sweep(ctx context.Context) error {
+	b.mu.Lock()
+	paths := b.leftovers
+	b.leftovers = nil
+	b.mu.Unlock()
+
+	var failed []error
+	for i, path := range paths {
+		err := ctx.Err()
+		if err == nil {
+			err = b.Pool.remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			b.leave(paths[i])
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return b.Points.Remove()
-}
-
-// Open checks that there is a pool, and removes what a crash left in it.
-func (b *Base) Open(ctx context.Context) error {
-	if err := Check(b.Pool.Root); err != nil {
-		return err
-	}
-	if err := b.Pool.Sweep(ctx); err != nil {
-		return fmt.Errorf("remove what was left half-made: %w", err)
-	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // MustNotBeMounted returns an error of kind Conflict if v is mounted.

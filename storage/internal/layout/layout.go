@@ -1,9 +1,11 @@
 // Package layout is how the drivers that keep volumes in directories arrange
-// them, so that each change is one rename and a crash leaves what [Pool.Sweep]
+// them, so that each change is one rename and a crash leaves what [Base.Sweep]
 // finds.
 //
 //	ROOT/volumes/KIND/NAME/cur             the volume
 //	ROOT/volumes/KIND/NAME/snapshots/SNAP  its snapshots
+//	ROOT/volumes/KIND/NAME/record          its record, see [storage.Recorder]
+//	ROOT/record                            that of the pool
 //	ROOT/staging/ID                        what is being made
 //	ROOT/trash/ID                          what is being removed
 //
@@ -11,7 +13,6 @@
 package layout
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -33,6 +34,7 @@ const (
 	volumes   = "volumes"
 	staging   = "staging"
 	trash     = "trash"
+	record    = "record"
 	current   = "cur"
 	snapshots = "snapshots"
 )
@@ -43,85 +45,6 @@ type Pool struct {
 
 	// Remove takes a directory tree away; tree.Remove if it is nil.
 	Remove func(path string) error
-}
-
-// marker is the file in a pool's directory that says that it is one. Where it
-// is not, nothing is removed.
-const marker = ".cuib-pool"
-
-// Make makes the directories of a new pool in root, which is an empty
-// directory or none.
-func Make(root string) error {
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(root, marker), nil, 0o600); err != nil {
-		return err
-	}
-	for _, dir := range []string{staging, trash, volumes} {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o700); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Unmake removes what Make made, and the other directories, but not root, if
-// the pool is empty. It finishes what an earlier one left undone.
-func Unmake(root string, others ...string) error {
-	if _, err := os.Stat(filepath.Join(root, marker)); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	kinds, err := os.ReadDir(filepath.Join(root, volumes))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, k := range kinds {
-		if err := os.Remove(filepath.Join(root, volumes, k.Name())); err != nil {
-			return errs.Conflictf("the pool holds volumes: %w", err)
-		}
-	}
-	for _, dir := range append(others, volumes, staging, trash, marker) { // The marker last.
-		if err := os.RemoveAll(filepath.Join(root, dir)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Check returns an error of kind Unavailable if root holds no pool, such as
-// while the disk that it is on is not mounted.
-func Check(root string) error {
-	_, err := os.Stat(filepath.Join(root, volumes))
-	if errors.Is(err, fs.ErrNotExist) {
-		return errs.Newf(errs.Unavailable, "%s holds no pool: is its disk mounted?", root)
-	}
-	return err
-}
-
-// CheckEmpty returns an error if path, a source that a user gave, is not
-// absolute, or is anything but an empty directory or nothing.
-func CheckEmpty(path string) error {
-	if !filepath.IsAbs(path) {
-		return errs.Invalidf("source %q: give an absolute path", path)
-	}
-	entries, err := os.ReadDir(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case errors.Is(err, unix.ENOTDIR):
-		return errs.Invalidf("source %q is no directory", path)
-	case err != nil:
-		return fmt.Errorf("look into the source: %w", err)
-	}
-	for _, e := range entries {
-		if e.Name() != "lost+found" { // A new file system has it.
-			return errs.Invalidf("source %q is not empty: it holds %q; give an empty directory", path, e.Name())
-		}
-	}
-	return nil
 }
 
 // Path returns where v is.
@@ -256,8 +179,7 @@ func (p *Pool) Trash(v storage.Volume) (string, error) {
 	} else if err := p.mustHaveNoSnapshots(v); err != nil {
 		return "", err
 	}
-	to := filepath.Join(p.Root, trash, NewID())
-	err := rename(from, to)
+	to, err := p.Retire(from)
 	if errors.Is(err, unix.ENOENT) {
 		return "", nil
 	}
@@ -276,12 +198,12 @@ func (p *Pool) mustHaveNoSnapshots(v storage.Volume) error {
 }
 
 // Discard removes a directory tree of the pool. What a crash in it leaves
-// [Pool.Sweep] removes.
+// [Base.Sweep] removes.
 func (p *Pool) Discard(path string) error {
 	in := filepath.Dir(path)
 	if in != filepath.Join(p.Root, trash) && in != filepath.Join(p.Root, staging) {
-		to := filepath.Join(p.Root, trash, NewID())
-		if err := rename(path, to); err != nil {
+		to, err := p.Retire(path)
+		if err != nil {
 			return err
 		}
 		path = to
@@ -289,31 +211,18 @@ func (p *Pool) Discard(path string) error {
 	return p.remove(path)
 }
 
+// Retire moves a directory tree of the pool into the trash, and returns where
+// it is.
+func (p *Pool) Retire(path string) (string, error) {
+	to := filepath.Join(p.Root, trash, NewID())
+	return to, rename(path, to)
+}
+
 func (p *Pool) remove(path string) error {
 	if p.Remove != nil {
 		return p.Remove(path)
 	}
 	return tree.Remove(path)
-}
-
-// Sweep removes what a crash left in the staging directory and the trash.
-func (p *Pool) Sweep(ctx context.Context) error {
-	for _, dir := range []string{staging, trash} {
-		path := filepath.Join(p.Root, dir)
-		entries, err := os.ReadDir(path)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := p.remove(filepath.Join(path, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // List returns all volumes and snapshots.

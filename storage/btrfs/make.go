@@ -1,0 +1,295 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/mounts"
+	"github.com/cuib/cuib/shared/run"
+	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/shared/units"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/internal/layout"
+)
+
+func makePool(ctx context.Context, cfg storage.Config) (_ storage.Config, err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	p, err := placeOf(cfg)
+	if errs.Is(err, errs.Unavailable) {
+		err = errs.Invalidf("source: %w", err)
+	}
+	if err != nil {
+		return cfg, err
+	}
+	if err := checkKeys(cfg, p); err != nil {
+		return cfg, err
+	}
+	if !p.mounts() {
+		return cfg, form.MakePool(ctx, cfg, createSubvol, onBtrfs)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
+		return cfg, err
+	}
+	cfg.Options = maps.Clone(cfg.Options)
+	if cfg.Options == nil {
+		cfg.Options = map[string]string{}
+	}
+	makeFS := makeImage
+	if p.device != "" {
+		makeFS = formatDevice
+	}
+	if err := makeFS(ctx, cfg, p); err != nil {
+		return cfg, err
+	}
+	u.Push("remove the pool", func(ctx context.Context) error {
+		err := remove(ctx, cfg)
+		if err == nil && cfg.Source != "" {
+			err = wipe(p.device + p.image) // One of them.
+		}
+		return err
+	})
+
+	delete(cfg.Options, wipeKey) // It is done, once and for all.
+	if err := mountPlace(cfg, p, 0); err != nil {
+		return cfg, errs.Invalidf("%w", err)
+	}
+	return cfg, form.Make(p.root)
+}
+
+// checkKeys returns an error if keys were given that do not fit the source.
+func checkKeys(cfg storage.Config, p place) error {
+	if p.mounts() && (p.device == "" || cfg.Options[sizeKey] == "") {
+		return nil
+	}
+	if p.device != "" {
+		return errs.Invalidf("key \"size\": a pool on a device is as large as that is")
+	}
+	for _, key := range []string{sizeKey, createOptions, mountOptions, wipeKey} {
+		if v := cfg.Options[key]; v != "" && v != "false" {
+			return errs.Invalidf("key %q: it is for a pool on a device or file, and source %q is a directory", key, cfg.Source)
+		}
+	}
+	// Before anything is made in it.
+	dir := p.root
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		dir = filepath.Dir(dir)
+	}
+	if err := form.CheckSource(p.root); err != nil {
+		return err
+	}
+	return onBtrfs(dir)
+}
+
+// onBtrfs returns an error if dir is on another file system.
+func onBtrfs(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	if st.Type != unix.BTRFS_SUPER_MAGIC {
+		return errs.Invalidf("source: %q is not on a btrfs: give a block device or a directory on one, or no source for a file", dir)
+	}
+	return nil
+}
+
+// The size of a pool's file if none is given.
+const (
+	minDefault = 5 << 30
+	maxDefault = 30 << 30
+	minSize    = 256 << 20
+)
+
+// makeImage makes the file of a pool, or takes the one that is its source,
+// and a file system on it.
+func makeImage(ctx context.Context, cfg storage.Config, p place) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	size, err := sizeOf(cfg)
+	if err != nil {
+		return err
+	}
+	flags := os.O_WRONLY
+	if cfg.Source == "" {
+		flags |= os.O_CREATE | os.O_EXCL
+	}
+	f, err := os.OpenFile(p.image, flags, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if cfg.Source == "" {
+		u.Push("remove the file", func(context.Context) error { return os.Remove(p.image) })
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() < size {
+		err = f.Truncate(size)
+	} else {
+		size = st.Size()
+	}
+	if err != nil {
+		return err
+	}
+	if size < minSize {
+		return errs.Invalidf("source %q: the file is too small for a btrfs: it has %d bytes, and at least 256MiB are needed", p.image, size)
+	}
+	cfg.Options[sizeKey] = strconv.FormatInt(size, 10)
+	return format(ctx, p.image, cfg)
+}
+
+// sizeOf returns the least size of the file, in bytes; 0 if it is there and no
+// other is wanted.
+func sizeOf(cfg storage.Config) (int64, error) {
+	if s := cfg.Options[sizeKey]; s != "" {
+		size, err := units.ParseBytes(s)
+		if err != nil {
+			return 0, fmt.Errorf("key \"size\": %w", err)
+		}
+		if size < minSize {
+			return 0, errs.Invalidf("key \"size\": %s is too small for a btrfs: give at least 256MiB", s)
+		}
+		return size, nil
+	}
+	if cfg.Source != "" {
+		return 0, nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(cfg.Dir, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: cfg.Dir, Err: err}
+	}
+	free := int64(st.Bavail) * st.Bsize
+	return max(minDefault, min(maxDefault, free/5>>20<<20)), nil
+}
+
+// formatDevice makes a file system on a device that nobody uses, and notes
+// its id.
+func formatDevice(ctx context.Context, cfg storage.Config, p place) error {
+	if err := free(p.device); err != nil {
+		return errs.Invalidf("source: %w", err)
+	}
+	if err := format(ctx, p.device, cfg); err != nil {
+		return err
+	}
+	id, err := idOf(p.device)
+	if err != nil {
+		return err
+	}
+	cfg.Options[uuidKey] = id
+	return nil
+}
+
+// found is what mkfs.btrfs says of what it finds on a device.
+var found = regexp.MustCompile(`(?:existing filesystem|partition table) \(([^)]+)\)`)
+
+// format makes a file system on a file or device that holds no data, unless
+// that may be lost.
+func format(ctx context.Context, path string, cfg storage.Config) error {
+	args := append([]string{"mkfs.btrfs", "-q"}, strings.Fields(cfg.Options[createOptions])...)
+	if cfg.Options[wipeKey] == "true" {
+		args = append(args, "-f")
+	}
+	_, err := run.Cmd(ctx, append(args, "--", path)...)
+	e, failed := errors.AsType[*run.Error](err)
+	if !failed {
+		return err
+	}
+	if m := found.FindStringSubmatch(e.Stderr); m != nil {
+		hint := ""
+		if m[1] == "btrfs" {
+			hint = "; if that is a pool whose record is lost, recover it (cuib admin recover " + path + ")"
+		}
+		return errs.Invalidf("source %q holds data (%s): set source.wipe=true to lose it, or give another%s", path, m[1], hint)
+	}
+	if cfg.Options[createOptions] != "" {
+		return errs.Invalidf("key %q: %w", createOptions, err)
+	}
+	return err
+}
+
+func remove(ctx context.Context, cfg storage.Config) error {
+	p, err := placeOf(cfg)
+	if errs.Is(err, errs.Unavailable) { // Whatever is there is not the pool's.
+		p, err = place{root: dataIn(cfg), device: "none"}, nil
+	}
+	if err != nil {
+		return err
+	}
+	if !p.mounts() {
+		return form.RemovePool(cfg)
+	}
+	used := "" // What is to be made empty again.
+	if cfg.Source != "" {
+		if used, err = mountedDevice(p); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(ctx.Err(), form.Unmake(p.root)); err != nil {
+		return err
+	}
+	if err := layout.PointsOf(cfg).Remove(); err != nil {
+		return err
+	}
+	if err := mounts.Unmount(p.root); err != nil {
+		return err
+	}
+	if cfg.Source == "" {
+		err = removeIfThere(p.image)
+	} else if used != "" {
+		err = wipe(used)
+	}
+	if err != nil {
+		return err
+	}
+	return removeIfThere(p.root)
+}
+
+// mountedDevice returns the device or file that is mounted as the pool, an
+// empty string if none is. If it could not be made empty, because others have it in
+// their mount namespaces, it returns an error that names them.
+func mountedDevice(p place) (string, error) {
+	info, err := mounts.Find(p.root)
+	if errs.Is(err, errs.NotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	holders, err := mounts.Holders(func(i mounts.Info) bool { return i.Type == "btrfs" && i.Source == info.Source })
+	if err == nil && len(holders) > 0 {
+		err = errs.Conflictf("the device %s is mounted elsewhere too, by %s", info.Source, mounts.Names(holders))
+	}
+	if p.image != "" {
+		return p.image, err
+	}
+	return info.Source, err
+}
+
+// wipe removes what makes a device or file a btrfs, so that it counts as
+// empty again.
+func wipe(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return busy(path, errs.Conflictf("the device %s is in use", path))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, 4096), superOffset)
+	return errors.Join(err, f.Sync(), f.Close())
+}
