@@ -14,7 +14,11 @@ import (
 // SFTP opens a connection that speaks the SFTP protocol on the files of an
 // instance, which may be stopped. The caller closes it.
 func (c *Client) SFTP(ctx context.Context, instance string) (net.Conn, error) {
-	p := path("instances", instance, "sftp")
+	return c.sftp(ctx, path("instances", instance, "sftp"), instance)
+}
+
+// sftp opens a connection at a path, for what has the given name.
+func (c *Client) sftp(ctx context.Context, p, name string) (net.Conn, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://cuib"+p, nil)
 	if err != nil {
 		return nil, errs.Invalidf("%w", err)
@@ -29,7 +33,7 @@ func (c *Client) SFTP(ctx context.Context, instance string) (net.Conn, error) {
 	up, err := upgrade(conn, req)
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("files of %q: %w", instance, transportError(ctx, err))
+		return nil, fmt.Errorf("files of %q: %w", name, transportError(ctx, err))
 	}
 	if c.Trace != nil {
 		c.Trace(http.MethodGet, p, http.StatusSwitchingProtocols, 0)

@@ -41,13 +41,3 @@ func (c *Client) UpdateStoragePool(ctx context.Context, name string, put api.Sto
 func (c *Client) DeleteStoragePool(ctx context.Context, name string) error {
 	return c.send(ctx, call{method: http.MethodDelete, path: path("storage-pools", name)})
 }
-
-// StorageVolumes returns the volumes of a pool.
-func (c *Client) StorageVolumes(ctx context.Context, pool string) ([]api.StorageVolume, error) {
-	return list[[]api.StorageVolume](ctx, c, path("storage-pools", pool, "volumes")+"?recursion=1")
-}
-
-// StorageVolume returns a volume of a pool by its type and name.
-func (c *Client) StorageVolume(ctx context.Context, pool, typ, name string) (api.StorageVolume, error) {
-	return list[api.StorageVolume](ctx, c, path("storage-pools", pool, "volumes", typ, name))
-}

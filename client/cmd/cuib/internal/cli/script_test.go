@@ -30,7 +30,7 @@ import (
 //
 // with empty lines between them. Status 202 makes an operation of it, which
 // ends at once with the JSON as its metadata; 400 and more an error with the
-// line as its text. Of several answers to a request each is given once, and
+// line as its text. What asks for a stream gets the line as it is. Of several answers to a request each is given once, and
 // the last one for ever.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -152,6 +152,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.status >= http.StatusBadRequest:
 		fail(w, s.status, s.body)
+	case r.Header.Get("Accept") == "application/octet-stream" || strings.HasSuffix(r.URL.Path, "/export"):
+		_, _ = io.WriteString(w, s.body)
 	case s.status == http.StatusAccepted:
 		id := "op" + strconv.Itoa(len(f.ops))
 		f.ops[id] = s.body
@@ -171,6 +173,11 @@ func (f *fake) note(r *http.Request) {
 	}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") || r.Header.Get("Content-Type") == "application/octet-stream" {
 		line += fmt.Sprintf(" %s %s %s", r.Header.Get("X-Incus-Aliases"), r.Header.Get("X-Incus-Properties"), partsOf(r, body))
+		for _, name := range []string{"Name", "Pool", "Type", "Config", "Devices"} {
+			if v := r.Header.Get("X-Incus-" + name); v != "" {
+				line += " " + strings.ToLower(name) + ":" + v
+			}
+		}
 	} else if len(body) > 0 {
 		line += " " + string(body)
 	}
@@ -204,7 +211,7 @@ func (f *fake) operation(id, status string, code int) string {
 	if metadata == "" {
 		metadata = "{}"
 	}
-	return fmt.Sprintf(`{"id": %q, "class": "task", "status": %q, "status_code": %d, "metadata": %s, "resources": {"instances": ["/1.0/instances/made"]}}`,
+	return fmt.Sprintf(`{"id": %q, "class": "task", "status": %q, "status_code": %d, "metadata": %s, "resources": {"instances": ["/1.0/instances/made"], "backups": ["/1.0/instances/web/backups/b0"]}}`,
 		id, status, code, metadata)
 }
 

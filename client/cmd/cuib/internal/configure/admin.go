@@ -16,7 +16,7 @@ import (
 
 func newAdmin(e *env) *cobra.Command {
 	return kit.Group("admin", "Set up and look after the daemon", "  cuib admin init --auto\n  cuib admin doctor",
-		newAdminDoctor(e), newAdminInit(e), newAdminShutdown(e), newAdminWaitready(e))
+		newAdminDoctor(e), newAdminInit(e), newAdminRecover(e), newAdminShutdown(e), newAdminWaitready(e))
 }
 
 func newAdminWaitready(e *env) *cobra.Command {

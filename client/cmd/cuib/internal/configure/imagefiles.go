@@ -54,7 +54,8 @@ func (e *env) importImage(ctx context.Context, o importOptions, args []string) e
 			return err
 		}
 		defer f.Close() //nolint:revive // There are two at most.
-		r := &meter{File: f, show: func(percent int) { p.Show("Sending %s: %d%%", filepath.Base(name), percent) }}
+		m := kit.Meter{Progress: p, Label: "Sending " + filepath.Base(name), Size: sizeOf(f)}
+		r := m.Reader(f)
 		if i == 0 {
 			up.Meta, up.MetaName = r, filepath.Base(name)
 		} else {
@@ -104,25 +105,13 @@ func openImageFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-// A meter tells how much of a file has been read.
-type meter struct {
-	*os.File
-
-	show func(percent int)
-	size int64 // Zero before the first read.
-	read int64
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	if m.size == 0 {
-		if info, err := m.Stat(); err == nil {
-			m.size = max(1, info.Size())
-		}
+// sizeOf returns the size of a file, or 0 if it has none.
+func sizeOf(f *os.File) int64 {
+	info, err := f.Stat()
+	if err != nil {
+		return 0
 	}
-	n, err := m.File.Read(p)
-	m.read += int64(n)
-	m.show(int(100 * m.read / max(1, m.size)))
-	return n, err
+	return info.Size()
 }
 
 func newImageExport(e *env) *cobra.Command {
@@ -156,7 +145,11 @@ func (e *env) exportImage(ctx context.Context, name, target string) error {
 			return nil, err
 		}
 		saved = append(saved, file)
-		return &writeMeter{File: f, show: func(n int64) { p.Show("Receiving %s: %s", filepath.Base(file), kit.Size(n)) }}, nil
+		m := kit.Meter{Progress: p, Label: "Receiving " + filepath.Base(file)}
+		return struct {
+			io.Writer
+			io.Closer
+		}{m.Writer(f), f}, nil
 	})
 	p.Clear()
 	if err != nil {
@@ -188,24 +181,4 @@ func ending(name string) string {
 		return name[i:]
 	}
 	return filepath.Ext(name)
-}
-
-// A writeMeter tells how much has been written to a file.
-type writeMeter struct {
-	*os.File
-
-	show    func(n int64)
-	written int64
-}
-
-func (m *writeMeter) Write(p []byte) (int, error) {
-	n, err := m.File.Write(p)
-	m.written += int64(n)
-	m.show(m.written)
-	return n, err
-}
-
-// ReadFrom hides that of the file, which would leave Write out.
-func (m *writeMeter) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{m}, r)
 }

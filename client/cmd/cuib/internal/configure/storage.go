@@ -3,15 +3,14 @@ package configure
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/volume"
 	"github.com/cuib/cuib/shared/api"
-	"github.com/cuib/cuib/shared/errs"
 )
 
 var poolColumns = []output.Column[api.StoragePool]{
@@ -23,22 +22,12 @@ var poolColumns = []output.Column[api.StoragePool]{
 	{Key: 's', Name: "STATE", Value: func(p api.StoragePool) string { return strings.ToUpper(p.Status) }},
 }
 
-var volumeColumns = []output.Column[api.StorageVolume]{
-	{Key: 't', Name: "TYPE", Value: func(v api.StorageVolume) string { return v.Type }},
-	{Key: 'n', Name: "NAME", Value: func(v api.StorageVolume) string { return v.Name }},
-	{Key: 'd', Name: "DESCRIPTION", Value: func(v api.StorageVolume) string { return v.Description }},
-	{Key: 'c', Name: "CONTENT TYPE", Value: func(v api.StorageVolume) string { return v.ContentType }},
-	{Key: 'u', Name: "USED BY", Value: func(v api.StorageVolume) string { return kit.Count(v.UsedBy) }},
-	{Key: 'e', Name: "PROJECT", Value: func(v api.StorageVolume) string { return v.Project }},
-	{Key: 'L', Name: "LOCATION", Value: func(v api.StorageVolume) string { return v.Location }},
-}
-
 func newStorage(e *env) *cobra.Command {
-	volume := kit.Group("volume", "Show what is in a storage pool", "  cuib storage volume list default", newVolumeList(e), newVolumeShow(e))
+	volumes := volume.New(e.Env, newVolumeAttach(e), newVolumeAttachProfile(e), newVolumeDetach(e), newVolumeDetachProfile(e))
 	return kit.Group("storage", "Manage storage pools",
 		"  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage info fast",
 		newStorageCreate(e), newStorageDelete(e), kit.NewEdit(e.Env, poolKind(e)), kit.NewKeyGet(e.Env, poolKind(e)), newStorageInfo(e),
-		newStorageList(e), kit.NewKeySet(e.Env, poolKind(e)), kit.NewShow(e.Env, poolKind(e)), kit.NewKeyUnset(e.Env, poolKind(e)), volume,
+		newStorageList(e), kit.NewKeySet(e.Env, poolKind(e)), kit.NewShow(e.Env, poolKind(e)), kit.NewKeyUnset(e.Env, poolKind(e)), volumes,
 	)
 }
 
@@ -60,8 +49,13 @@ func newStorageCreate(e *env) *cobra.Command {
   overlay  layers in a directory; the default
   btrfs    subvolumes of a btrfs file system: a new one in a file of "size", one
            on a block device, or a directory on one that exists, as "source" says
-  dir      plain directories, which copies everything`,
-		Example: "  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage create small btrfs size=10GiB",
+  zfs      datasets of a zpool: a new one in a file of "size" or on a block
+           device, a zpool that exists, or a dataset on one, as "source" says
+  dir      plain directories, which copies everything
+
+YAML on the standard input, in the form that "cuib storage show" has, is what it
+begins with. A source that holds data is refused.`,
+		Example: "  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage create small btrfs size=10GiB\n  cuib storage create tank zfs source=tank/cuib",
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.None, kit.DriverNames, kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.StoragePoolsPost{Name: args[0], Driver: args[1]}
@@ -122,42 +116,18 @@ func (e *env) storageInfo(ctx context.Context, name string, format func(uint64) 
 		return err
 	}
 	fmt.Fprintf(e.Out, "Name: %s\nDriver: %s\nDescription: %s\nStatus: %s\n", p.Name, p.Driver, p.Description, p.Status)
-	fmt.Fprintf(e.Out, "Space used: %s\nTotal space: %s\n", format(room.Space.Used), format(room.Space.Total))
+	fmt.Fprintf(e.Out, "Space used: %s%s\nTotal space: %s\n", format(room.Space.Used), share(room.Space), format(room.Space.Total))
 	if room.Inodes.Total > 0 {
-		fmt.Fprintf(e.Out, "Inodes used: %d\nTotal inodes: %d\n", room.Inodes.Used, room.Inodes.Total)
+		fmt.Fprintf(e.Out, "Inodes used: %d%s\nTotal inodes: %d\n", room.Inodes.Used, share(room.Inodes), room.Inodes.Total)
 	}
-	if len(p.UsedBy) > 0 {
-		fmt.Fprint(e.Out, "Used by:\n")
-	}
-	slices.Sort(p.UsedBy)
-	for _, u := range p.UsedBy {
-		fmt.Fprintf(e.Out, "  %s\n", strings.TrimPrefix(u, "/1.0/"))
-	}
+	e.WriteUsers(p.UsedBy)
 	return nil
 }
 
-func newVolumeList(e *env) *cobra.Command {
-	return kit.ListPartsCommand(e.Env, kit.PartLister[api.StorageVolume]{
-		Use: "list POOL", Short: "List the volumes of a pool", Example: "  cuib storage volume list default",
-		Of: kit.Pools, Columns: volumeColumns, Usual: "tndcu", Read: e.Client().StorageVolumes,
-	})
-}
-
-func newVolumeShow(e *env) *cobra.Command {
-	var v kit.ObjectView
-	cmd := &cobra.Command{
-		Use: "show POOL TYPE/VOLUME", Short: "Show all of a volume",
-		Example: "  cuib storage volume show default container/web",
-		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Pools, kit.Volumes, kit.None),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			typ, name, ok := strings.Cut(args[1], "/")
-			if !ok {
-				return errs.Invalidf("volume %q is not of the form TYPE/NAME, such as container/web", args[1])
-			}
-			volume, err := e.Client().StorageVolume(cmd.Context(), args[0], typ, name)
-			return v.Show(e.Env, volume, err)
-		}),
+// share returns how much of something is used.
+func share(u api.ResourcesUsage) string {
+	if u.Total == 0 {
+		return ""
 	}
-	v.Flags(cmd)
-	return cmd
+	return " (" + kit.Percent(u.Used, u.Total) + ")"
 }

@@ -1,6 +1,7 @@
-// Package files moves files between this host and an instance, over SFTP.
+// Package files moves files between this host and an instance or a volume,
+// over SFTP, and has the commands for it.
 //
-// What the instance says is not trusted: names that it lists never lead out of
+// What the other side says is not trusted: names that it lists never lead out of
 // the directory that they are pulled into.
 package files
 
@@ -28,9 +29,10 @@ func Open(conn net.Conn) (*sftp.Client, error) {
 	return c, nil
 }
 
-// A Path is a file of an instance.
+// A Path is a file of an instance or a volume.
 type Path struct {
-	Instance string
+	Within   string // The pool of a volume.
+	Instance string // Or volume.
 	File     string // Absolute, without "..".
 	IsDir    bool   // It was written with a slash at its end.
 }
@@ -39,7 +41,7 @@ type Path struct {
 func ParsePath(s string) (Path, error) {
 	instance, file, ok := strings.Cut(s, "/")
 	if !ok || instance == "" {
-		return Path{}, errs.Invalidf("%q is not of the form INSTANCE/PATH", s)
+		return Path{}, errs.Invalidf("%q is not of the form NAME/PATH", s)
 	}
 	return Path{Instance: instance, File: path.Clean("/" + file), IsDir: file == "" || strings.HasSuffix(file, "/")}, nil
 }
@@ -168,17 +170,17 @@ func Delete(c *sftp.Client, file string) error {
 	return err
 }
 
-// Explain adds the name of a file of an instance to an error, and its kind.
+// Explain adds the name of a file to an error, and its kind.
 func Explain(file string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return errs.NotFoundf("%s: no such file or directory in the instance", file)
+		return errs.NotFoundf("%s: no such file or directory", file)
 	case errors.Is(err, fs.ErrExist):
-		return errs.Conflictf("%s exists already in the instance", file)
+		return errs.Conflictf("%s exists already", file)
 	case errors.Is(err, fs.ErrPermission):
-		return errs.Newf(errs.Denied, "%s: permission denied in the instance", file)
+		return errs.Newf(errs.Denied, "%s: permission denied", file)
 	}
 	return fmt.Errorf("%s: %w", file, err)
 }

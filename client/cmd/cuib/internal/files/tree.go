@@ -194,7 +194,7 @@ func (p Puller) dir(root *os.Root, file, to string, info fs.FileInfo) error {
 	for _, entry := range entries {
 		name := entry.Name()
 		if name == "." || name == ".." || name == "" || strings.ContainsRune(name, '/') {
-			return errs.Invalidf("the instance lists a file with the name %q", name)
+			return errs.Invalidf("a file with the name %q is listed, which no file can have", name)
 		}
 		if err := p.one(root, path.Join(file, name), filepath.Join(to, name), entry); err != nil {
 			return err

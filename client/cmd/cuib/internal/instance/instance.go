@@ -86,36 +86,94 @@ func (e *env) rename(ctx context.Context, name string, req api.InstancePost) err
 	return e.Wait(ctx, op, err)
 }
 
-func newMove(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use:     "move INSTANCE NAME",
-		Aliases: []string{"mv"},
-		Short:   "Rename a stopped instance, or a snapshot",
-		Example: "  cuib move web www\n  cuib move web/before web/after",
-		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
-		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			return e.move(cmd.Context(), args[0], args[1])
-		}),
-	}
+type moveOptions struct {
+	createOptions
+
+	instanceOnly, stateless, allowInconsistent bool
 }
 
-func (e *env) move(ctx context.Context, from, to string) error {
+// transferFlags adds the flags that copy and move have in common.
+func (o *moveOptions) transferFlags(e *env, cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value to change")
+	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option to change, as name,key=value")
+	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of those that it has; again for more")
+	f.StringVarP(&o.storage, "storage", "s", "", "storage pool, instead of the one that it is in")
+	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
+	f.BoolVar(&o.instanceOnly, "instance-only", false, "leave the snapshots out")
+	f.BoolVar(&o.stateless, "stateless", false, "leave what was running out")
+	f.BoolVar(&o.allowInconsistent, "allow-inconsistent", false, "accepted: what is copied is always of one moment")
+	kit.TransferFlags(cmd)
+	e.CompleteFlag(cmd, "profile", kit.Profiles)
+	e.CompleteFlag(cmd, "storage", kit.Pools)
+}
+
+func newMove(e *env) *cobra.Command {
+	var o moveOptions
+	cmd := &cobra.Command{
+		Use: "move INSTANCE [NAME]", Aliases: []string{"mv"}, Short: "Move a stopped instance to another pool, or rename it or a snapshot",
+		Long:    "Rename a stopped instance, or with --storage move it, with its snapshots, to\nanother storage pool. The source is removed last: a move that was broken off can\nbe repeated.",
+		Example: "  cuib move web www\n  cuib move web --storage fast\n  cuib move web/before web/after",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				args = append(args, args[0])
+			}
+			return e.move(cmd.Context(), o, args[0], args[1])
+		}),
+	}
+	o.transferFlags(e, cmd)
+	return cmd
+}
+
+func (e *env) move(ctx context.Context, o moveOptions, from, to string) error {
 	instance, snapshot, isSnapshot := strings.Cut(from, "/")
-	if !isSnapshot {
-		return e.rename(ctx, from, api.InstancePost{Name: to})
+	if isSnapshot {
+		toInstance, toSnapshot, ok := strings.Cut(to, "/")
+		if !ok || toInstance != instance {
+			return errs.Invalidf("snapshot %q can only be renamed to %s/NAME", from, instance)
+		}
+		op, err := e.Client().RenameSnapshot(ctx, instance, snapshot, toSnapshot)
+		return e.Wait(ctx, op, err)
 	}
-	toInstance, toSnapshot, ok := strings.Cut(to, "/")
-	if !ok || toInstance != instance {
-		return errs.Invalidf("snapshot %q can only be renamed to %s/NAME", from, instance)
+	req := api.InstancePost{Name: to}
+	if err := e.moveRequest(ctx, o, from, &req); err != nil {
+		return err
 	}
-	op, err := e.Client().RenameSnapshot(ctx, instance, snapshot, toSnapshot)
-	return e.Wait(ctx, op, err)
+	if req.Name == from && !req.Migration {
+		return errs.Invalidf("%q stays where it is: give another name, or a pool with --storage", from)
+	}
+	op, err := e.Client().RenameInstance(ctx, from, req)
+	return e.WaitFor(ctx, "Moving "+from+": ", op, err)
+}
+
+// moveRequest fills in what is more than a name.
+func (e *env) moveRequest(ctx context.Context, o moveOptions, from string, req *api.InstancePost) error {
+	changes := len(o.config) > 0 || len(o.devices) > 0 || len(o.profiles) > 0 || o.noProfiles
+	if o.storage == "" && !changes {
+		return nil
+	}
+	req.Migration, req.Pool, req.InstanceOnly = true, o.storage, o.instanceOnly
+	if !changes {
+		return nil
+	}
+	var put api.InstancePut
+	if err := e.copySource(ctx, from, &put); err != nil {
+		return err
+	}
+	change := o.createOptions
+	change.storage = "" // The request says it.
+	if err := e.applyChanges(ctx, change, &put); err != nil {
+		return err
+	}
+	req.Config, req.Devices, req.Profiles = put.Config, put.Devices, put.Profiles
+	return nil
 }
 
 type copyOptions struct {
-	createOptions
+	moveOptions
 
-	instanceOnly bool
+	refresh, excludeOlder bool
 }
 
 func newCopy(e *env) *cobra.Command {
@@ -124,51 +182,64 @@ func newCopy(e *env) *cobra.Command {
 		Use:     "copy INSTANCE[/SNAPSHOT] [NAME]",
 		Aliases: []string{"cp"},
 		Short:   "Make an instance of another one or of a snapshot",
-		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1",
+		Long:    "Copy an instance, running or not, with its snapshots, or make an instance of one\nsnapshot. With --refresh a stopped copy that exists gets what it lacks: snapshots,\nand what changed.",
+		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web web-backup --storage slow --refresh",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
 	}
+	o.transferFlags(e, cmd)
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value to change in the copy")
-	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option to change in the copy, as name,key=value")
-	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of those of the source; again for more")
 	f.BoolVarP(&o.ephemeral, "ephemeral", "e", false, "delete the copy when it stops")
-	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
-	f.BoolVar(&o.instanceOnly, "instance-only", false, "leave the snapshots out")
-	e.CompleteFlag(cmd, "profile", kit.Profiles)
+	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date")
+	f.BoolVar(&o.excludeOlder, "refresh-exclude-older", false, "with --refresh: leave out snapshots that are older than the newest one of the copy")
 	return cmd
 }
 
 func (e *env) copy(ctx context.Context, o copyOptions, args []string) error {
+	if o.excludeOlder && !o.refresh {
+		return errs.Invalidf("--refresh-exclude-older is for --refresh")
+	}
 	req := api.InstancesPost{Type: "container"}
 	if len(args) == 2 {
 		req.Name = args[1]
 	}
-	req.Source = api.InstanceSource{Type: "copy", Source: args[0], InstanceOnly: o.instanceOnly}
+	if o.refresh && req.Name == "" {
+		return errs.Invalidf("--refresh needs the name of the copy")
+	}
+	req.Source = api.InstanceSource{
+		Type: "copy", Source: args[0], InstanceOnly: o.instanceOnly, Refresh: o.refresh, RefreshExclude: o.excludeOlder,
+		AllowInconsistent: o.allowInconsistent,
+	}
 	if err := e.copySource(ctx, args[0], &req.InstancePut); err != nil {
 		return err
 	}
-	switch {
-	case o.noProfiles:
-		req.Profiles = []string{}
-	case len(o.profiles) > 0:
-		req.Profiles = o.profiles
-	}
-	req.Ephemeral = o.ephemeral
-	if err := o.applyConfig(&req.InstancePut); err != nil {
-		return err
-	}
-	if err := e.applyDevices(ctx, o.createOptions, &req.InstancePut); err != nil {
+	req.Ephemeral, req.Stateful = o.ephemeral, req.Stateful && !o.stateless
+	if err := e.applyChanges(ctx, o.createOptions, &req.InstancePut); err != nil {
 		return err
 	}
 	op, err := e.Client().CreateInstance(ctx, req)
-	if err := e.Wait(ctx, op, err); err != nil {
+	if err := e.WaitFor(ctx, "Copying "+args[0]+": ", op, err); err != nil {
 		return err
 	}
 	if req.Name == "" {
 		e.Say("Created %s", op.Made("instances"))
 	}
 	return nil
+}
+
+// applyChanges puts the flags for profiles, configuration and devices into an
+// instance.
+func (e *env) applyChanges(ctx context.Context, o createOptions, put *api.InstancePut) error {
+	switch {
+	case o.noProfiles:
+		put.Profiles = []string{}
+	case len(o.profiles) > 0:
+		put.Profiles = o.profiles
+	}
+	if err := o.applyConfig(put); err != nil {
+		return err
+	}
+	return e.applyDevices(ctx, o, put)
 }
 
 // copySource fills in what the copy has from its source. Keys of the kind

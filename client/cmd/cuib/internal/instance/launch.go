@@ -134,20 +134,11 @@ func (e *env) createRequest(ctx context.Context, o createOptions, args []string)
 	if err := e.PipedYAML(&req.InstancePut); err != nil {
 		return req, err
 	}
-	switch {
-	case o.noProfiles:
-		req.Profiles = []string{}
-	case len(o.profiles) > 0:
-		req.Profiles = o.profiles
-	}
 	req.Ephemeral = req.Ephemeral || o.ephemeral
 	if o.description != "" {
 		req.Description = o.description
 	}
-	if err := o.applyConfig(&req.InstancePut); err != nil {
-		return req, err
-	}
-	return req, e.applyDevices(ctx, o, &req.InstancePut)
+	return req, e.applyChanges(ctx, o, &req.InstancePut)
 }
 
 // emptySource reads the argument NAME of an instance without an image.
@@ -239,6 +230,9 @@ func (e *env) applyDevices(ctx context.Context, o createOptions, put *api.Instan
 	}
 	if o.storage != "" {
 		name := rootDevice(inherited)
+		if own := rootDevice(put.Devices); put.Devices[own] != nil {
+			name = own
+		}
 		merge(put.Devices, inherited, name, api.ConfigMap{"type": "disk", "path": "/", "pool": o.storage})
 	}
 	for _, name := range kit.KeysOf(changes) {

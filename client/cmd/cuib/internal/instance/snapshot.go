@@ -24,7 +24,7 @@ var snapshotColumns = []output.Column[api.InstanceSnapshot]{
 func newSnapshot(e *env) *cobra.Command {
 	return kit.Group("snapshot", "Keep and restore states of instances",
 		"  cuib snapshot create web before-upgrade\n  cuib snapshot restore web before-upgrade",
-		newSnapshotCreate(e), newSnapshotDelete(e), newSnapshotList(e), newSnapshotRename(e), newSnapshotRestore(e), newSnapshotShow(e),
+		newSnapshotCreate(e), newSnapshotDelete(e), newSnapshotDiff(e), newSnapshotList(e), newSnapshotRename(e), newSnapshotRestore(e), newSnapshotShow(e),
 	)
 }
 
@@ -38,7 +38,7 @@ func newSnapshotCreate(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create INSTANCE [SNAPSHOT]",
 		Short:   "Make a snapshot of an instance",
-		Long:    "Make a snapshot of an instance. Without a name it is called snap0, snap1 ...",
+		Long:    "Make a snapshot of an instance, running or not. Without a name the pattern\nsnapshots.pattern of the instance names it.",
 		Example: "  cuib snapshot create web fresh\n  cuib snapshot create web --expires 2030-01-31",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.createSnapshot(cmd.Context(), o, args) }),
@@ -53,7 +53,14 @@ func newSnapshotCreate(e *env) *cobra.Command {
 }
 
 func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []string) error {
-	req := api.InstanceSnapshotsPost{Stateful: o.stateful, Description: o.description}
+	var req api.InstanceSnapshotsPost
+	if err := e.PipedYAML(&req); err != nil {
+		return err
+	}
+	req.Stateful = req.Stateful || o.stateful
+	if o.description != "" {
+		req.Description = o.description
+	}
 	if len(args) == 2 {
 		req.Name = args[1]
 	}
@@ -153,5 +160,21 @@ func newSnapshotShow(e *env) *cobra.Command {
 		}),
 	}
 	o.Flags(cmd)
+	return cmd
+}
+
+func newSnapshotDiff(e *env) *cobra.Command {
+	var view kit.ChangesView
+	cmd := &cobra.Command{
+		Use: "diff INSTANCE [SNAPSHOT [SNAPSHOT]]", Short: "Show which files of an instance changed",
+		Long:    "Show which files of an instance changed since a snapshot, the newest one if none\nis given, or between two.\n\n" + kit.DiffHelp,
+		Example: "  cuib snapshot diff web\n  cuib snapshot diff web fresh --format json\n  cuib snapshot diff web before after",
+		Args:    kit.Needs(1, 3), ValidArgsFunction: e.Complete(kit.Instances, kit.Snapshots, kit.Snapshots, kit.None),
+		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
+			all, err := e.Client().InstanceChanges(cmd.Context(), args[0], kit.SpanOf(args[1:]))
+			return view.Show(e.Env, all, err)
+		}),
+	}
+	view.Flags(cmd)
 	return cmd
 }

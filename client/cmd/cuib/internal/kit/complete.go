@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -137,12 +138,62 @@ func PoolKeys(ctx context.Context, e *Env, args []string) ([]string, error) {
 	return KeysOf(p.Config), err
 }
 
-// Volumes completes volumes of the pool that is the first argument.
+// Volumes completes custom volumes of the pool that is the first argument.
 func Volumes(ctx context.Context, e *Env, args []string) ([]string, error) {
 	all, err := e.Client().StorageVolumes(ctx, args[0])
 	var out []string
 	for _, v := range all {
-		out = append(out, v.Type+"/"+v.Name)
+		if v.Type == CustomVolume && !strings.Contains(v.Name, "/") {
+			out = append(out, v.Name)
+		}
+	}
+	return out, err
+}
+
+// CustomVolume is the type of the volumes that users make.
+const CustomVolume = "custom"
+
+// AllVolumes completes volumes of the pool that is the first argument, with
+// their types.
+func AllVolumes(ctx context.Context, e *Env, args []string) ([]string, error) {
+	all, err := e.Client().StorageVolumes(ctx, args[0])
+	var out []string
+	for _, v := range all {
+		if v.Type == CustomVolume {
+			out = append(out, v.Name)
+		} else {
+			out = append(out, v.Type+"/"+v.Name)
+		}
+	}
+	return out, err
+}
+
+// PoolVolumes completes POOL/VOLUME.
+func PoolVolumes(ctx context.Context, e *Env, _ []string) ([]string, error) {
+	pools, err := e.Client().StoragePoolNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, pool := range pools {
+		some, err := Volumes(ctx, e, []string{pool})
+		if err != nil {
+			continue // Such as of a pool that is not there.
+		}
+		for _, v := range some {
+			out = append(out, pool+"/"+v)
+		}
+	}
+	return out, nil
+}
+
+// VolumeSnapshots completes snapshots of the volume that the first two
+// arguments name.
+func VolumeSnapshots(ctx context.Context, e *Env, args []string) ([]string, error) {
+	all, err := e.Client().StorageVolumeSnapshots(ctx, client.Volume{Pool: args[0], Type: CustomVolume, Name: args[1]})
+	var out []string
+	for _, s := range all {
+		out = append(out, SnapshotName(s.Name))
 	}
 	return out, err
 }
@@ -151,7 +202,7 @@ func Volumes(ctx context.Context, e *Env, args []string) ([]string, error) {
 func DriverNames(context.Context, *Env, []string) ([]string, error) { return Drivers, nil }
 
 // Drivers are the storage drivers that the daemon can have.
-var Drivers = []string{"overlay", "btrfs", "dir"}
+var Drivers = []string{"overlay", "btrfs", "zfs", "dir"}
 
 // DeviceTypes completes types of devices.
 func DeviceTypes(context.Context, *Env, []string) ([]string, error) {

@@ -17,9 +17,10 @@ import (
 
 // A Kind is a kind of object T whose writable part is P.
 type Kind[T, P any] struct {
-	Command string // Before the verb.
-	Arg     string // In usage lines.
-	Pair    string // Object and KEY=VALUE, for examples.
+	Command string    // Before the verb.
+	Arg     string    // In usage lines.
+	Pair    string    // Object and KEY=VALUE, for examples.
+	Within  Completer // Of what the object is in, if two arguments name it. A slash joins them then.
 	Names   Completer
 	Keys    Completer
 
@@ -27,6 +28,28 @@ type Kind[T, P any] struct {
 	Update func(ctx context.Context, name string, put P, etag string) error
 	Put    func(object *T) *P
 	Config func(put *P) *api.ConfigMap
+}
+
+// parts returns how many arguments name an object.
+func (k Kind[T, P]) parts() int {
+	if k.Within != nil {
+		return 2
+	}
+	return 1
+}
+
+// split returns the name of an object and the arguments after it.
+func (k Kind[T, P]) split(args []string) (name string, rest []string) {
+	return strings.Join(args[:k.parts()], "/"), args[k.parts():]
+}
+
+// complete completes the name of an object and the arguments after it.
+func (k Kind[T, P]) complete(e *Env, after ...Completer) cobra.CompletionFunc {
+	by := append([]Completer{k.Names}, after...)
+	if k.Within != nil {
+		by = append([]Completer{k.Within}, by...)
+	}
+	return e.Complete(by...)
 }
 
 // Change reads an object, changes it, and writes it back.
@@ -63,15 +86,16 @@ func NewKeySet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set " + k.Arg + " KEY=VALUE...", Short: "Set configuration keys",
 		Example: fmt.Sprintf("  cuib %s set %s", k.Command, k.Pair),
-		Args:    Needs(2, -1), ValidArgsFunction: e.Complete(k.Names, k.Keys, None),
+		Args:    Needs(k.parts()+1, -1), ValidArgsFunction: k.complete(e, k.Keys, None),
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
-		values, err := e.Settings(args[1:])
+		name, rest := k.split(args)
+		values, err := e.Settings(rest)
 		if err != nil {
 			return err
 		}
-		return k.set(cmd.Context(), args[0], values, isProperty)
+		return k.set(cmd.Context(), name, values, isProperty)
 	})
 	return cmd
 }
@@ -81,11 +105,12 @@ func NewKeyUnset[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unset " + k.Arg + " KEY", Short: "Unset a configuration key",
 		Example: fmt.Sprintf("  cuib %s unset %s", k.Command, keyOf(k.Pair)),
-		Args:    Needs(2, 2), ValidArgsFunction: e.Complete(k.Names, k.Keys, None),
+		Args:    Needs(k.parts()+1, k.parts()+1), ValidArgsFunction: k.complete(e, k.Keys, None),
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
-		return k.set(cmd.Context(), args[0], api.ConfigMap{args[1]: ""}, isProperty)
+		name, rest := k.split(args)
+		return k.set(cmd.Context(), name, api.ConfigMap{rest[0]: ""}, isProperty)
 	})
 	return cmd
 }
@@ -95,17 +120,18 @@ func NewKeyGet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "get " + k.Arg + " KEY", Short: "Show the value of a configuration key",
 		Example: fmt.Sprintf("  cuib %s get %s", k.Command, keyOf(k.Pair)),
-		Args:    Needs(2, 2), ValidArgsFunction: e.Complete(k.Names, k.Keys, None),
+		Args:    Needs(k.parts()+1, k.parts()+1), ValidArgsFunction: k.complete(e, k.Keys, None),
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
-		object, _, err := k.Read(cmd.Context(), args[0])
+		name, rest := k.split(args)
+		object, _, err := k.Read(cmd.Context(), name)
 		if err != nil {
 			return err
 		}
-		value := (*k.Config(k.Put(&object)))[args[1]]
+		value := (*k.Config(k.Put(&object)))[rest[0]]
 		if *isProperty {
-			if value, err = Property(object, args[1]); err != nil {
+			if value, err = Property(object, rest[0]); err != nil {
 				return err
 			}
 		}
@@ -121,14 +147,15 @@ func NewEdit[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	return &cobra.Command{
 		Use: "edit " + k.Arg, Short: "Edit as YAML",
 		Long:    "Edit as YAML in $EDITOR. YAML on the standard input is taken instead.",
-		Example: fmt.Sprintf("  cuib %[1]s edit %[2]s\n  cuib %[1]s edit %[2]s < %[2]s.yaml", k.Command, one),
-		Args:    Needs(1, 1), ValidArgsFunction: e.Complete(k.Names, None),
+		Example: fmt.Sprintf("  cuib %[1]s edit %[2]s\n  cuib %[1]s edit %[2]s < %[3]s.yaml", k.Command, one, one[strings.LastIndex(one, " ")+1:]),
+		Args:    Needs(k.parts(), k.parts()), ValidArgsFunction: k.complete(e, None),
 		RunE: Named(1, func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			name, _ := k.split(args)
 			return e.Edit(ctx, Edit{
 				Help: EditHelp,
 				Read: func() (any, string, error) {
-					object, etag, err := k.Read(ctx, args[0])
+					object, etag, err := k.Read(ctx, name)
 					return object, etag, err
 				},
 				Write: func(text []byte, etag string) error {
@@ -136,7 +163,7 @@ func NewEdit[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 					if err := output.ParseYAMLPart(text, &put); err != nil {
 						return err
 					}
-					return k.Update(ctx, args[0], put, etag)
+					return k.Update(ctx, name, put, etag)
 				},
 			})
 		}),
@@ -157,8 +184,7 @@ func keyOf(pair string) string {
 
 // objectOf cuts KEY=VALUE off.
 func objectOf(pair string) string {
-	object, _, _ := strings.Cut(pair, " ")
-	return object
+	return pair[:max(0, strings.LastIndex(pair, " "))]
 }
 
 // A Lister is a command that lists objects of one kind.

@@ -2,6 +2,7 @@ package kit
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,4 +120,22 @@ func SnapshotName(name string) string {
 		return snapshot
 	}
 	return name
+}
+
+// Percent returns how much of total a part is.
+func Percent(part, total uint64) string {
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(part)/float64(total))
+}
+
+// WriteUsers writes who uses an object.
+func (e *Env) WriteUsers(urls []string) {
+	if len(urls) > 0 {
+		fmt.Fprint(e.Out, "Used by:\n")
+	}
+	for _, u := range slices.Sorted(slices.Values(urls)) {
+		fmt.Fprintf(e.Out, "  %s\n", strings.TrimPrefix(u, "/1.0/"))
+	}
 }

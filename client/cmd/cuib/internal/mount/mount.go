@@ -32,7 +32,7 @@ func Serve(ctx context.Context, c *sftp.Client, dir, target string, mounted func
 	}
 	info, err := c.Stat(dir)
 	if err != nil {
-		return errs.NotFoundf("%s: no such directory in the instance", dir)
+		return errs.NotFoundf("%s: no such directory", dir)
 	}
 	if !info.IsDir() {
 		return errs.Invalidf("%s is not a directory", dir)
