@@ -1,8 +1,10 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -27,13 +29,30 @@ func Diff(ctx context.Context, a, b string, fn func(storage.Change) error) error
 		return err
 	}
 	defer after.Close()
-	d := differ{ctx, fn}
+	d := differ{ctx: ctx, fn: fn}
+	if err := d.root(before, after); err != nil {
+		return err
+	}
 	return d.dir(before, after, "")
 }
 
 type differ struct {
-	ctx context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
-	fn  func(storage.Change) error
+	ctx     context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
+	fn      func(storage.Change) error
+	shallow bool // What is in directories that were there is not looked at.
+}
+
+// root compares the tree's roots themselves.
+func (d differ) root(before, after *os.File) error {
+	var was, st unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(before.Fd()), &was), unix.Fstat(int(after.Fd()), &st)); err != nil {
+		return err
+	}
+	same, err := alike(before, after, ".", &was, &st)
+	if err != nil || same {
+		return err
+	}
+	return d.fn(storage.Change{Op: storage.Modified, Path: ".", Mode: FileMode(&st)})
 }
 
 // dir compares directories; one of them may be nil.
@@ -101,32 +120,38 @@ func (d differ) entry(before, after *os.File, at string, was, st *unix.Stat_t) e
 		}
 		was = nil
 	}
-	name := path.Base(at)
-	change := storage.Change{Op: storage.Modified, Path: at}
-	switch {
-	case was == nil:
-		change.Op, change.Mode = storage.Added, FileMode(st)
-	case st == nil:
-		change.Op, change.Mode = storage.Removed, FileMode(was)
-	default:
-		change.Mode = FileMode(st)
-		same, err := alike(before, after, name, was, st)
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return pathError("compare", at, err)
-		}
-		if same {
-			change.Op = ""
-		}
+	change, err := changeOf(before, after, at, was, st)
+	if err != nil {
+		return pathError("compare", at, err)
 	}
 	if change.Op != "" {
 		if err := d.fn(change); err != nil {
 			return err
 		}
 	}
-	if !change.Mode.IsDir() {
+	if !change.Mode.IsDir() || d.shallow && was != nil && st != nil {
 		return nil
 	}
 	return d.sub(before, after, at, was, st)
+}
+
+// changeOf returns what happened to a file; a change without Op if nothing.
+func changeOf(before, after *os.File, at string, was, st *unix.Stat_t) (storage.Change, error) {
+	switch {
+	case was == nil:
+		return storage.Change{Op: storage.Added, Path: at, Mode: FileMode(st)}, nil
+	case st == nil:
+		return storage.Change{Op: storage.Removed, Path: at, Mode: FileMode(was)}, nil
+	}
+	change := storage.Change{Op: storage.Modified, Path: at, Mode: FileMode(st)}
+	same, err := alike(before, after, path.Base(at), was, st)
+	if same {
+		change.Op = ""
+	}
+	if errors.Is(err, unix.ENOENT) { // It went away.
+		err = nil
+	}
+	return change, err
 }
 
 // sub compares the contents of directories.
@@ -160,26 +185,33 @@ func subOf(dir *os.File, name string, st *unix.Stat_t) (*os.File, error) {
 // alike reports whether a file is as it was. Of a directory the time does not
 // count.
 func alike(before, after *os.File, name string, was, st *unix.Stat_t) (bool, error) {
+	kind := st.Mode & unix.S_IFMT
 	if was.Mode != st.Mode || was.Uid != st.Uid || was.Gid != st.Gid {
 		return false, nil
 	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-	case unix.S_IFLNK:
-		a, err := readlink(before, name)
-		b, err2 := readlink(after, name)
-		if a != b || err != nil || err2 != nil {
-			return false, errors.Join(err, err2)
-		}
-	default:
-		if !sameData(was, st) {
-			return false, nil
-		}
+	if kind != unix.S_IFDIR && kind != unix.S_IFLNK && !sameData(was, st) {
+		return false, nil
 	}
-	if was.Ino == st.Ino && was.Dev == st.Dev && was.Ctim == st.Ctim {
+	sameInode := was.Ino == st.Ino // Be it of another snapshot.
+	if sameInode && was.Ctim == st.Ctim {
 		return true, nil
 	}
-	return sameXattrs(procPath(before, name), procPath(after, name))
+	if kind == unix.S_IFLNK {
+		if same, err := sameTarget(before, after, name); err != nil || !same {
+			return false, err
+		}
+	}
+	same, err := sameXattrs(procPath(before, name), procPath(after, name))
+	if err == nil && same && sameInode && kind == unix.S_IFREG {
+		return sameContents(before, after, name)
+	}
+	return same, err
+}
+
+func sameTarget(before, after *os.File, name string) (bool, error) {
+	a, err := readlink(before, name)
+	b, err2 := readlink(after, name)
+	return a == b, errors.Join(err, err2)
 }
 
 // sameData reports whether a file's data looks as it did.
@@ -194,6 +226,34 @@ func sameXattrs(a, b string) (bool, error) {
 	}
 	xb, err := Xattrs(b)
 	return maps.Equal(xa, xb), err
+}
+
+// sameContents is for a file that somebody touched, and that looks the same.
+func sameContents(before, after *os.File, name string) (bool, error) {
+	a, err := openAt(before, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer a.Close()
+	b, err := openAt(after, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	bufs := [2][]byte{make([]byte, chunk), make([]byte, chunk)}
+	for {
+		n, err := io.ReadFull(a, bufs[0])
+		m, err2 := io.ReadFull(b, bufs[1])
+		if !bytes.Equal(bufs[0][:n], bufs[1][:m]) {
+			return false, nil
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return true, nil
+		}
+		if err := errors.Join(err, err2); err != nil {
+			return false, err
+		}
+	}
 }
 
 // FileMode returns a file's type and permissions.
