@@ -1,0 +1,72 @@
+package kit_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
+)
+
+func env(t *testing.T) *kit.Env {
+	t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { null.Close() })
+	return &kit.Env{World: kit.World{In: null, Out: null, Err: null}}
+}
+
+func TestSave(t *testing.T) {
+	broken := errors.New("broken off")
+	for name, tt := range map[string]struct {
+		target  string // Below the directory.
+		content string
+		fails   error
+		want    string // File.
+	}{
+		"gzip":      {"", "\x1f\x8b\x08rest", nil, "web.tar.gz"},
+		"zstd":      {"", "\x28\xb5\x2f\xfdrest", nil, "web.tar.zst"},
+		"plain":     {"", "backup/index.yaml", nil, "web.tar"},
+		"short":     {"", "x", nil, "web.tar"},
+		"file":      {"name", "x", nil, "name"},
+		"replaced":  {"old", "x", nil, "old"},
+		"broken":    {"old", "x", broken, ""},
+		"directory": {"dir", "BZh9", nil, "dir/web.tar.bz2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := errors.Join(os.WriteFile(filepath.Join(dir, "old"), []byte("old"), 0o600), os.Mkdir(filepath.Join(dir, "dir"), 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			err := env(t).Save(t.Context(), kit.Download{
+				What: "web", Name: "web", Target: filepath.Join(dir, tt.target),
+				Fill: func(_ context.Context, w io.Writer) error {
+					for _, b := range []byte(tt.content) { // Byte by byte, as a pipe may.
+						if _, err := w.Write([]byte{b}); err != nil {
+							return err
+						}
+					}
+					return tt.fails
+				},
+			})
+			if !errors.Is(err, tt.fails) {
+				t.Fatalf("got %v, want %v", err, tt.fails)
+			}
+			if tt.want != "" {
+				if got, err := os.ReadFile(filepath.Join(dir, tt.want)); err != nil || string(got) != tt.content {
+					t.Errorf("%s has %q, %v", tt.want, got, err)
+				}
+			} else if got, err := os.ReadFile(filepath.Join(dir, "old")); err != nil || string(got) != "old" {
+				t.Errorf("what was there has %q, %v", got, err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, ".cuib-export-*")); len(left) > 0 {
+				t.Errorf("left over: %v", left)
+			}
+		})
+	}
+}
