@@ -186,7 +186,7 @@ func subOf(dir *os.File, name string, st *unix.Stat_t) (*os.File, error) {
 // count.
 func alike(before, after *os.File, name string, was, st *unix.Stat_t) (bool, error) {
 	kind := st.Mode & unix.S_IFMT
-	if was.Mode != st.Mode || was.Uid != st.Uid || was.Gid != st.Gid {
+	if !sameOwner(was, st) {
 		return false, nil
 	}
 	if kind != unix.S_IFDIR && kind != unix.S_IFLNK && !sameData(was, st) {
@@ -212,6 +212,10 @@ func sameTarget(before, after *os.File, name string) (bool, error) {
 	a, err := readlink(before, name)
 	b, err2 := readlink(after, name)
 	return a == b, errors.Join(err, err2)
+}
+
+func sameOwner(was, st *unix.Stat_t) bool {
+	return was.Mode == st.Mode && was.Uid == st.Uid && was.Gid == st.Gid
 }
 
 // sameData reports whether a file's data looks as it did.
