@@ -36,6 +36,7 @@ const (
 	Xz       Format = ".tar.xz"
 	Zstd     Format = ".tar.zst"
 	Bzip2    Format = ".tar.bz2"
+	Lzma     Format = ".tar.lzma"
 	Squashfs Format = ".squashfs"
 )
 
@@ -53,6 +54,7 @@ var magics = []struct {
 	{"\xfd7zXZ\x00", Xz},
 	{"\x28\xb5\x2f\xfd", Zstd},
 	{"BZh", Bzip2},
+	{"\x5d\x00\x00", Lzma},
 	{"hsqs", Squashfs},
 }
 
@@ -70,7 +72,7 @@ func Detect(r *bufio.Reader) (Format, error) {
 	if len(head) == headSize && bytes.Equal(head[257:], tarMagic) {
 		return Tar, nil
 	}
-	return "", errs.Invalidf("not an archive of a known kind: want a tar, plain or compressed by gzip, bzip2, xz or zstd, or a squashfs")
+	return "", errs.Invalidf("not an archive of a known kind: want a tar, plain or compressed by gzip, bzip2, xz, lzma or zstd, or a squashfs")
 }
 
 // Decompress returns the plain tar in r and its format. The caller reads it
@@ -94,7 +96,7 @@ func Decompress(ctx context.Context, r io.Reader) (io.ReadCloser, Format, error)
 		if d, err = zstd.NewReader(br, zstd.WithDecoderMaxMemory(1<<30)); err == nil {
 			plain = d.IOReadCloser()
 		}
-	case Xz:
+	case Xz, Lzma:
 		if err = run.Look("xz", "xz-utils"); err == nil {
 			plain, err = run.Filter(ctx, br, "xz", "--decompress", "--stdout", "--threads=0", "--memlimit-decompress=1GiB")
 		}

@@ -31,7 +31,7 @@ func Compress(ctx context.Context, plain io.Reader, format Format) (io.ReadClose
 		return program(ctx, plain, "xz-utils", "xz", "--compress", "--stdout", "--threads=0")
 	case Bzip2:
 		return program(ctx, plain, "bzip2", "bzip2", "--compress", "--stdout")
-	case Squashfs:
+	case Lzma, Squashfs:
 	}
 	return nil, errs.Invalidf("a tar cannot be compressed to a %q", format)
 }

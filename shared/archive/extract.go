@@ -26,6 +26,15 @@ type Root struct {
 	// Place says where an entry goes, relative to Dir: empty if not here. All
 	// go where their names say if it is nil.
 	Place func(name string) string
+
+	// Whole says that the archive is a copy of Dir as it was: devices are
+	// made too, and attributes kept that only the host's root can set.
+	Whole bool
+
+	// Update says that Dir holds an older state. What is the same stays as
+	// it is, so that file systems go on sharing it, and what the archive
+	// does not have goes.
+	Update bool
 }
 
 // Extract unpacks the tar in r, compressed or not, with owners, modes, times,
@@ -33,64 +42,91 @@ type Root struct {
 // root that has a place for it, if there is one, and whatever the archive
 // holds, nothing that is done for one root touches what is outside of that.
 func Extract(ctx context.Context, r io.Reader, roots ...Root) error {
-	x := &extractor{ctx: ctx, buf: make([]byte, 1<<18)}
-	defer x.close()
-	for _, root := range roots {
-		if err := x.add(root); err != nil {
-			return err
-		}
-	}
-	if _, err := Walk(ctx, r, x.entry); err != nil {
+	x, err := NewExtractor(ctx, roots...)
+	if err != nil {
 		return err
 	}
-	return x.finish()
+	defer x.Close()
+	if _, err := Walk(ctx, r, x.Entry); err != nil {
+		return err
+	}
+	return x.Finish()
 }
 
-// An extractor unpacks an archive into roots.
-type extractor struct {
-	ctx   context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
+// An Extractor unpacks entries of an archive as [Extract] does.
+type Extractor struct {
+	ctx   context.Context //nolint:containedctx // It lives no longer than the unpacking that it is made for.
 	roots []*rootDir
 	buf   []byte
+	have  []byte // What is there already of a file.
 	dirs  []dirTime
 }
 
 // A rootDir is an open root.
 type rootDir struct {
-	dir   *os.File
-	place func(string) string
+	Root
+
+	dir *os.File
 
 	// The directory of the last entry, because the next one is often in it
 	// too. If it was removed meanwhile the kernel makes nothing in it.
 	parent     *os.File
 	parentName string
+
+	seen seen // What the archive has, of a root that is updated.
 }
 
-func (x *extractor) add(r Root) error {
+// NewExtractor returns an Extractor that ends with ctx. The caller closes it.
+func NewExtractor(ctx context.Context, roots ...Root) (*Extractor, error) {
+	x := &Extractor{ctx: ctx, buf: make([]byte, 1<<18)}
+	for _, root := range roots {
+		if err := x.add(root); err != nil {
+			x.Close()
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+func (x *Extractor) add(r Root) error {
 	dir, err := os.OpenFile(r.Dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
-	place := r.Place
-	if place == nil {
-		place = func(name string) string { return name }
+	if r.Place == nil {
+		r.Place = func(name string) string { return name }
 	}
-	x.roots = append(x.roots, &rootDir{dir: dir, place: place})
+	root := &rootDir{Root: r, dir: dir}
+	if r.Update {
+		root.seen = newSeen()
+		x.have = make([]byte, len(x.buf))
+	}
+	x.roots = append(x.roots, root)
 	return nil
 }
 
-func (x *extractor) close() {
+// Close closes the roots.
+func (x *Extractor) Close() {
 	for _, r := range x.roots {
 		r.leave()
 		r.dir.Close()
 	}
 }
 
-// A dirTime is what a directory's time is set to when all is in it.
+// A dirTime is what a directory gets when all is in it: its time, and the ACL
+// that what is made in it would get.
 type dirTime struct {
 	root *rootDir
 	name string
 	time time.Time
+	acl  string
 }
+
+func newDirTime(t target, h *tar.Header) dirTime {
+	return dirTime{t.root, t.name, h.ModTime, h.PAXRecords[attrRecord+defaultACL]}
+}
+
+const defaultACL = "system.posix_acl_default"
 
 // A target is where an entry is made: base in the directory dir.
 type target struct {
@@ -100,14 +136,18 @@ type target struct {
 	name string // For messages.
 }
 
-func (x *extractor) entry(name string, h *tar.Header, data io.Reader) error {
-	if h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeXGlobalHeader {
+// Entry unpacks an entry, whose name and link are as those of [Reader.Next].
+func (x *Extractor) Entry(name string, h *tar.Header, data io.Reader) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
 	for _, r := range x.roots {
-		to := r.place(name)
+		to := r.Place(name)
 		if to == "" {
 			continue
+		}
+		if isDevice(h) && !r.Whole {
+			return nil
 		}
 		t, err := r.enter(to)
 		if err == nil {
@@ -120,6 +160,8 @@ func (x *extractor) entry(name string, h *tar.Header, data io.Reader) error {
 	}
 	return nil
 }
+
+func isDevice(h *tar.Header) bool { return h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeChar }
 
 // trap says of an error that a path in the archive caused that it did.
 func trap(err error) error {
@@ -152,10 +194,15 @@ func (r *rootDir) leave() {
 	}
 }
 
-func (x *extractor) make(t target, h *tar.Header, data io.Reader) error {
+func (x *Extractor) make(t target, h *tar.Header, data io.Reader) error {
+	if t.root.Update {
+		if done, err := x.update(t, h, data); done || err != nil {
+			return err
+		}
+	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		x.dirs = append(x.dirs, dirTime{t.root, t.name, h.ModTime})
+		x.dirs = append(x.dirs, newDirTime(t, h))
 		if err := makeDir(t); err != nil {
 			return err
 		}
@@ -167,8 +214,8 @@ func (x *extractor) make(t target, h *tar.Header, data io.Reader) error {
 		if err := replacing(t, func() error { return unix.Symlinkat(h.Linkname, t.dir, t.base) }); err != nil {
 			return err
 		}
-	case tar.TypeFifo:
-		if err := replacing(t, func() error { return unix.Mknodat(t.dir, t.base, unix.S_IFIFO|0o600, 0) }); err != nil {
+	case tar.TypeFifo, tar.TypeBlock, tar.TypeChar:
+		if err := replacing(t, func() error { return mknod(t, h) }); err != nil {
 			return err
 		}
 	default:
@@ -176,6 +223,26 @@ func (x *extractor) make(t target, h *tar.Header, data io.Reader) error {
 	}
 	return dress(t, h)
 }
+
+func mknod(t target, h *tar.Header) error {
+	mode, dev := uint32(unix.S_IFIFO), uint64(0)
+	if isDevice(h) {
+		if h.Devmajor < 0 || h.Devmajor > maxMajor || h.Devminor < 0 || h.Devminor > maxMinor {
+			return errs.Invalidf("bad archive: it is device %d:%d, which cannot be", h.Devmajor, h.Devminor)
+		}
+		mode, dev = unix.S_IFCHR, unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
+		if h.Typeflag == tar.TypeBlock {
+			mode = unix.S_IFBLK
+		}
+	}
+	return unix.Mknodat(t.dir, t.base, mode|0o600, int(dev)) //nolint:gosec // It has 32 bits.
+}
+
+// The highest numbers that a device can have, of linux/kdev_t.h.
+const (
+	maxMajor = 1<<12 - 1
+	maxMinor = 1<<20 - 1
+)
 
 // replacing runs fn, which makes t, again without what is in its place.
 func replacing(t target, fn func() error) error {
@@ -204,7 +271,7 @@ func makeDir(t target) error {
 	return replacing(t, func() error { return unix.Mkdirat(t.dir, t.base, 0o700) })
 }
 
-func (x *extractor) file(t target, h *tar.Header, data io.Reader) error {
+func (x *Extractor) file(t target, h *tar.Header, data io.Reader) error {
 	var f *os.File
 	err := replacing(t, func() error {
 		fd, err := unix.Openat(t.dir, t.base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -244,7 +311,7 @@ func sparse(h *tar.Header) bool {
 	return false
 }
 
-func (x *extractor) write(f *os.File, data io.Reader) error {
+func (x *Extractor) write(f *os.File, data io.Reader) error {
 	for {
 		n, err := data.Read(x.buf)
 		if n > 0 {
@@ -262,7 +329,7 @@ func (x *extractor) write(f *os.File, data io.Reader) error {
 }
 
 // writeHoles is write that seeks over pages of zeros.
-func (x *extractor) writeHoles(f *os.File, data io.Reader) error {
+func (x *Extractor) writeHoles(f *os.File, data io.Reader) error {
 	const page = 4096
 	zeros := make([]byte, page)
 	var size int64
@@ -288,7 +355,7 @@ func (x *extractor) writeHoles(f *os.File, data io.Reader) error {
 // link makes a hard link. The file that it is a link of was unpacked before,
 // below the root, and a symbolic link in its place is not followed.
 func link(t target, h *tar.Header) error {
-	old := t.root.place(h.Linkname)
+	old := t.root.Place(h.Linkname)
 	if old == "" {
 		return errs.Invalidf("bad archive: it is a hard link to %q, which is not unpacked", h.Linkname)
 	}
@@ -319,12 +386,8 @@ func dress(t target, h *tar.Header) error {
 			return fmt.Errorf("set mode: %w", err)
 		}
 	}
-	for key, value := range h.PAXRecords {
-		name, ok := strings.CutPrefix(key, attrRecord)
-		if !ok || !guestAttr(name) {
-			continue
-		}
-		if err := unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", t.dir, t.base), name, []byte(value), 0); err != nil {
+	for name, value := range wanted(t, h) {
+		if err := unix.Lsetxattr(t.path(), name, []byte(value), 0); err != nil {
 			return fmt.Errorf("set attribute %s: %w", name, err)
 		}
 	}
@@ -332,6 +395,18 @@ func dress(t target, h *tar.Header) error {
 		return nil // What is unpacked into it would change its time.
 	}
 	return setTime(t, h.ModTime)
+}
+
+// path is the path of what is made, for calls that take no directory.
+func (t target) path() string { return fmt.Sprintf("/proc/self/fd/%d/%s", t.dir, t.base) }
+
+// attr reports whether an extended attribute is unpacked.
+func (r *rootDir) attr(name string) bool { return guestAttr(name) || r.Whole && hostAttr(name) }
+
+// hostAttr reports whether an extended attribute is one that a guest's root
+// could have set if it is the host's too, and no order to overlayfs.
+func hostAttr(name string) bool {
+	return strings.HasPrefix(name, "trusted.") && !strings.HasPrefix(name, "trusted.overlay.")
 }
 
 // guestAttr reports whether an extended attribute means something to the
@@ -348,22 +423,48 @@ func guestAttr(name string) bool {
 
 func setTime(t target, at time.Time) error {
 	ts, err := unix.TimeToTimespec(at)
-	if err != nil {
+	if err != nil || t.root.Update && sameTime(t, ts) {
 		return nil //nolint:nilerr // A time that the kernel cannot have, such as in the year 9999, is no reason to fail.
 	}
 	return unix.UtimesNanoAt(t.dir, t.base, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// finish sets the times of directories.
-func (x *extractor) finish() error {
+// Finish is called after the last entry. It sets what directories get last,
+// and removes from what is updated what the archive does not have.
+func (x *Extractor) Finish() error {
+	for _, r := range x.roots {
+		if !r.Update {
+			continue
+		}
+		if err := r.prune(x.ctx, "."); err != nil {
+			return fmt.Errorf("remove what is not there any more: %w", err)
+		}
+	}
 	for _, d := range slices.Backward(x.dirs) {
 		t, err := d.root.enter(d.name)
 		if err == nil {
-			err = setTime(t, d.time)
+			err = d.dress(t)
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
 			return fmt.Errorf("set time of %q: %w", d.name, err)
 		}
 	}
 	return nil
+}
+
+// dress sets what a directory gets last, if it is still one.
+func (d dirTime) dress(t target) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(t.dir, t.base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
+	}
+	if d.acl != "" {
+		if err := unix.Lsetxattr(t.path(), defaultACL, []byte(d.acl), 0); err != nil {
+			return err
+		}
+	}
+	return setTime(t, d.time)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -24,6 +25,9 @@ import (
 // modes, times, extended attributes, hard links and holes. Sockets, which
 // nobody can use without who made them, are left out.
 type Packer struct {
+	// Whole keeps the attributes, too, that only the host's root can set.
+	Whole bool
+
 	out   *output
 	tar   *tar.Writer
 	buf   []byte
@@ -67,6 +71,25 @@ func (p *Packer) File(name string, data []byte, at time.Time) error {
 	}
 	_, err := p.tar.Write(data)
 	return err
+}
+
+// Dir adds a directory of root's, without what is in it.
+func (p *Packer) Dir(name string, mode fs.FileMode, at time.Time) error {
+	h := &tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeDir, Name: name + "/", Mode: int64(mode.Perm()), ModTime: at}
+	return p.tar.WriteHeader(h)
+}
+
+// Stream adds a file of root's for which write is called to write its data,
+// which is of the given size.
+func (p *Packer) Stream(name string, size int64, write func(w io.Writer) error) error {
+	h := &tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: size, ModTime: time.Now()}
+	if err := p.tar.WriteHeader(h); err != nil {
+		return err
+	}
+	if err := write(p.tar); err != nil {
+		return err
+	}
+	return p.tar.Flush() // It fails if there was less.
 }
 
 // Tree adds a directory with all that is in it as name. Nothing outside of it
@@ -170,7 +193,7 @@ func (t tree) entry(d *os.File, base, at string) error {
 	if h.Typeflag == tar.TypeLink {
 		return t.tar.WriteHeader(h)
 	}
-	if h.PAXRecords, err = guestAttrs(f); err != nil {
+	if h.PAXRecords, err = t.attrs(f); err != nil {
 		return err
 	}
 	if h.Typeflag != tar.TypeReg {
@@ -219,10 +242,12 @@ func (t tree) kind(f *os.File, st *unix.Stat_t, h *tar.Header) (ok bool, err err
 }
 
 // reopened is the path of a file that is open to be looked at only.
-func reopened(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+func reopened(f *os.File) string { return reopenedFD(int(f.Fd())) }
 
-// guestAttrs reads the extended attributes that [Extract] sets.
-func guestAttrs(f *os.File) (map[string]string, error) {
+func reopenedFD(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// attrs reads the extended attributes that [Extract] sets.
+func (p *Packer) attrs(f *os.File) (map[string]string, error) {
 	out := map[string]string{}
 	names, err := attr(func(buf []byte) (int, error) { return unix.Listxattr(reopened(f), buf) })
 	if errors.Is(err, unix.ENOTSUP) {
@@ -232,7 +257,7 @@ func guestAttrs(f *os.File) (map[string]string, error) {
 		return nil, os.NewSyscallError("listxattr", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names), "\x00"), "\x00") {
-		if !guestAttr(name) {
+		if !guestAttr(name) && (!p.Whole || !hostAttr(name)) {
 			continue
 		}
 		if strings.Contains(name, "=") {

@@ -15,55 +15,83 @@ import (
 
 const blockSize = 512
 
-// An entryFunc does something with an entry of a tar, whose name is relative,
-// clean, and does not lead out: "." is the root.
-type entryFunc func(name string, h *tar.Header, data io.Reader) error
-
 // Walk calls fn for each entry of the tar in r, which can be compressed, and
 // reads it to its end, so that it finds out if anything is missing. Names are
 // relative and clean, and "." is that of the root.
 func Walk(ctx context.Context, r io.Reader, fn func(name string, h *tar.Header, data io.Reader) error) (format Format, err error) {
-	plain, format, err := Decompress(ctx, r)
+	in, err := NewReader(ctx, r)
 	if err != nil {
 		return "", err
 	}
-	defer plain.Close()
-
-	tail := &tailReader{ctx: ctx, r: plain}
-	if err := walkTar(tar.NewReader(tail), fn); err != nil {
-		return "", err
+	defer in.Close()
+	for {
+		name, h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return in.Format, nil
+		}
+		if err == nil {
+			err = fn(name, h, in)
+		}
+		if err != nil {
+			return "", err
+		}
 	}
-	if _, err := io.Copy(io.Discard, tail); err != nil {
-		return "", asInvalid(err)
-	}
-	if !tail.zero() {
-		return "", errs.Invalidf("bad archive: it is cut off, or ends in something else than a tar does")
-	}
-	return format, nil
 }
 
-func walkTar(tr *tar.Reader, fn entryFunc) error {
-	for {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return asInvalid(err)
-		}
-		name, err := safeName(h.Name)
-		if err != nil {
-			return err
-		}
-		if h.Typeflag == tar.TypeLink {
-			if h.Linkname, err = safeName(h.Linkname); err != nil {
-				return err
-			}
-		}
-		if err := fn(name, h, tr); err != nil {
-			return err
-		}
+// A Reader reads a tar, which can be compressed, entry by entry.
+type Reader struct {
+	Format Format // How it is packed.
+
+	plain io.ReadCloser
+	tail  *tailReader
+	tar   *tar.Reader
+}
+
+// NewReader returns a Reader of r that ends with ctx. The caller closes it.
+func NewReader(ctx context.Context, r io.Reader) (*Reader, error) {
+	plain, format, err := Decompress(ctx, r)
+	if err != nil {
+		return nil, err
 	}
+	tail := &tailReader{ctx: ctx, r: plain}
+	return &Reader{Format: format, plain: plain, tail: tail, tar: tar.NewReader(tail)}, nil
+}
+
+// Close ends what decompresses.
+func (r *Reader) Close() { r.plain.Close() }
+
+// Read reads the data of the entry that Next returned last.
+func (r *Reader) Read(p []byte) (int, error) { return r.tar.Read(p) }
+
+// Next goes to the next entry. Its name, and that of the entry that it is a
+// hard link to, are relative and clean, and do not lead out: "." is the root.
+// At the end of an archive that is whole the error is [io.EOF].
+func (r *Reader) Next() (name string, h *tar.Header, err error) {
+	h, err = r.tar.Next()
+	if errors.Is(err, io.EOF) {
+		return "", nil, r.end()
+	}
+	if err != nil {
+		return "", nil, asInvalid(err)
+	}
+	if name, err = safeName(h.Name); err != nil {
+		return "", nil, err
+	}
+	if h.Typeflag == tar.TypeLink {
+		h.Linkname, err = safeName(h.Linkname)
+	}
+	return name, h, err
+}
+
+// end finds out if what follows the last entry is what ends a tar.
+func (r *Reader) end() error {
+	if _, err := io.Copy(io.Discard, r.tail); err != nil {
+		return asInvalid(err)
+	}
+	if !r.tail.zero() {
+		return errs.Invalidf("bad archive: it is cut off, or ends in something else than a tar does")
+	}
+	return io.EOF
 }
 
 // safeName makes a name in an archive relative and clean, or refuses it.
