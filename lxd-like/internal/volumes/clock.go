@@ -37,7 +37,7 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 	}
 	known := map[string]bool{}
 	for _, v := range all {
-		what := scheduled(v.VolumeRef.String())
+		what := scheduled(v.String())
 		known[what] = true
 		if v.Status != db.Ready || v.Config["snapshots.schedule"] == "" {
 			continue
@@ -67,7 +67,7 @@ func (s *Service) tick(ctx context.Context, v db.Volume, done, now time.Time) er
 	}
 	// Before it is made: a volume that fails is not tried every minute.
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		return db.SetSchedule(ctx, tx, scheduled(v.VolumeRef.String()), now)
+		return db.SetSchedule(ctx, tx, scheduled(v.String()), now)
 	})
 	if err != nil || done.IsZero() {
 		return err

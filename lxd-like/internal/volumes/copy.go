@@ -97,7 +97,7 @@ func (s *Service) seenSnapshots(ctx context.Context, ref Ref) ([]db.VolumeSnapsh
 
 // copyTo checks the volume to be. Keys that it has of its source, and that its
 // pool's driver does not know, are left out: clients send the source's.
-func (s *Service) copyTo(ctx context.Context, c *copying, from db.Volume, pool string, req api.StorageVolumesPost) error { //nolint:revive // Source and target.
+func (s *Service) copyTo(ctx context.Context, c *copying, from db.Volume, pool string, req api.StorageVolumesPost) error {
 	p, err := s.pool(ctx, pool)
 	if err != nil {
 		return err
@@ -356,7 +356,7 @@ func (s *Service) move(ctx context.Context, c copying) error {
 		return err
 	}
 	s.event("storage-volume-created", c.to.VolumeRef, map[string]any{"type": "custom"})
-	if err := s.remove(ctx, d, from); err == nil {
+	if err = s.remove(ctx, d, from); err == nil {
 		err = s.forget(ctx, from)
 	}
 	if err != nil {

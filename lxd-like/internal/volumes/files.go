@@ -56,7 +56,7 @@ func (s *Service) Diff(ctx context.Context, ref Ref, from, to string) ([]api.Fil
 		if name == "" {
 			continue
 		}
-		if _, err := s.snapshot(ctx, ref, name); err != nil {
+		if err := s.exists(ctx, ref, name); err != nil {
 			return nil, err
 		}
 	}
@@ -77,37 +77,40 @@ func (s *Service) diff(ctx context.Context, ref Ref, from, to string) ([]api.Fil
 		}
 		defer s.unhideLater(ctx, ref, to)
 	}
-	// Both are visited: nobody deletes or renames them.
-	for _, name := range []string{from, to} {
-		_, leave, err := s.visit(ctx, target{ref, name})
-		if err != nil {
-			return nil, err
-		}
-		defer leave()
+	leave, err := s.visitAll(ctx, target{ref, from}, target{ref, to})
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	out := []api.FileChange{}
 	err = transfer.Diff(ctx, d, snapshotVolume(ref, from), snapshotVolume(ref, to), func(c storage.Change) error {
-		out = append(out, api.FileChange{Op: string(c.Op), Type: fileType(c.Mode), Path: "/" + c.Path})
+		out = append(out, api.FileChange{Op: string(c.Op), Type: fileTypes[c.Mode.Type()], Path: "/" + c.Path})
 		return nil
 	})
 	return out, err
 }
 
-// fileType names the type of a file that has changed.
-func fileType(mode fs.FileMode) string {
-	switch mode.Type() {
-	case 0:
-		return "file"
-	case fs.ModeDir:
-		return "directory"
-	case fs.ModeSymlink:
-		return "symlink"
-	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
-		return "device"
-	case fs.ModeNamedPipe:
-		return "pipe"
-	case fs.ModeSocket:
-		return "socket"
+// visitAll visits targets, so that nobody deletes or renames them.
+func (s *Service) visitAll(ctx context.Context, targets ...target) (leave func(), err error) {
+	var leaves []func()
+	leave = func() {
+		for _, one := range leaves {
+			one()
+		}
 	}
-	return ""
+	for _, t := range targets {
+		_, one, err := s.visit(ctx, t)
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		leaves = append(leaves, one)
+	}
+	return leave, nil
+}
+
+// fileTypes name the types of files that have changed.
+var fileTypes = map[fs.FileMode]string{
+	0: "file", fs.ModeDir: "directory", fs.ModeSymlink: "symlink", fs.ModeDevice: "device",
+	fs.ModeDevice | fs.ModeCharDevice: "device", fs.ModeNamedPipe: "pipe", fs.ModeSocket: "socket",
 }

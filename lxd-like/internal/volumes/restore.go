@@ -54,7 +54,7 @@ func (s *Service) restore(ctx context.Context, ref Ref, snapshot string) (err er
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if _, err := s.snapshot(ctx, ref, snapshot); err != nil {
+	if err := s.exists(ctx, ref, snapshot); err != nil {
 		return err
 	}
 	v, err := s.load(ctx, ref)

@@ -97,21 +97,19 @@ func (s *Service) Snapshot(ctx context.Context, at Place) (api.StorageVolumeSnap
 // A Place names a snapshot of a volume of any type.
 type Place struct{ Pool, Type, Volume, Snapshot string }
 
-// snapshot reads a snapshot of a custom volume that is whole.
-func (s *Service) snapshot(ctx context.Context, ref Ref, name string) (db.VolumeSnapshot, error) {
-	var snap db.VolumeSnapshot
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+// exists returns an error of kind [errs.NotFound] if a custom volume has no
+// such snapshot, whole.
+func (s *Service) exists(ctx context.Context, ref Ref, name string) error {
+	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if _, err := loadTx(ctx, tx, ref); err != nil {
 			return poolFirst(ctx, tx, ref, err)
 		}
-		var err error
-		snap, err = db.GetVolumeSnapshot(ctx, tx, ref, name)
+		snap, err := db.GetVolumeSnapshot(ctx, tx, ref, name)
+		if err == nil && (snap.Status != db.Ready || hidden(name)) {
+			err = errs.NotFoundf("snapshot %q of volume %q not found: it is being created or deleted", name, ref.Name)
+		}
 		return err
 	})
-	if err == nil && (snap.Status != db.Ready || hidden(name)) {
-		err = errs.NotFoundf("snapshot %q of volume %q not found: it is being created or deleted", name, ref.Name)
-	}
-	return snap, err
 }
 
 // objects are what operations on the same volumes have in common.
@@ -172,7 +170,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, ref Ref, req api.StorageVo
 
 // freeSnapshot returns an error of kind [errs.Conflict] if the name is taken.
 func (s *Service) freeSnapshot(ctx context.Context, ref Ref, name string) error {
-	_, err := s.snapshot(ctx, ref, name)
+	err := s.exists(ctx, ref, name)
 	switch {
 	case err == nil:
 		return errs.Conflictf("snapshot %q of volume %q in storage pool %q exists already", name, ref.Name, ref.Pool)
@@ -255,7 +253,7 @@ func (s *Service) markSnapshot(ctx context.Context, ref Ref, snapshot string, st
 
 // UpdateSnapshot changes a snapshot's expiry and description.
 func (s *Service) UpdateSnapshot(ctx context.Context, ref Ref, snapshot string, put api.StorageVolumeSnapshotPut) error {
-	if _, err := s.snapshot(ctx, ref, snapshot); err != nil {
+	if err := s.exists(ctx, ref, snapshot); err != nil {
 		return err
 	}
 	row := db.VolumeSnapshot{Volume: ref, Name: snapshot, Description: put.Description}
@@ -271,7 +269,7 @@ func (s *Service) UpdateSnapshot(ctx context.Context, ref Ref, snapshot string, 
 
 // RenameSnapshot checks a request for another name of a snapshot.
 func (s *Service) RenameSnapshot(ctx context.Context, ref Ref, snapshot string, req api.StorageVolumeSnapshotPost) (ops.Job, error) {
-	if _, err := s.snapshot(ctx, ref, snapshot); err != nil {
+	if err := s.exists(ctx, ref, snapshot); err != nil {
 		return ops.Job{}, err
 	}
 	to := strings.TrimPrefix(req.Name, ref.Name+"/") // Some clients send both names.

@@ -82,29 +82,17 @@ func (s *Service) update(ctx context.Context, v, next db.Volume, p db.Pool) (err
 }
 
 // reshape changes size and options of a volume, with what takes it back.
-func (s *Service) reshape(ctx context.Context, v, next db.Volume, p db.Pool, u *undo.Stack) error { //nolint:revive // Both records and their pool.
+func (s *Service) reshape(ctx context.Context, v, next db.Volume, p db.Pool, u *undo.Stack) error {
 	d, err := s.driver(ctx, v.Pool)
 	if err != nil {
 		return err
 	}
-	unlock := s.locks.Lock(v.VolumeRef.String())
+	unlock := s.locks.Lock(v.String())
 	defer unlock()
 	if v.Config["size"] != next.Config["size"] {
-		was, err := sizeOf(v)
-		if err != nil {
+		if err := resize(ctx, d, v, next, u); err != nil {
 			return err
 		}
-		size, err := sizeOf(next)
-		if err != nil {
-			return err
-		}
-		if err := roomy(ctx, d, v, size); err != nil {
-			return err
-		}
-		if err := limit(ctx, d, volume(v.VolumeRef), size); err != nil {
-			return err
-		}
-		u.Push("set the size back", func(ctx context.Context) error { return limit(ctx, d, volume(v.VolumeRef), was) })
 	}
 	before, after := s.options(v, p), s.options(next, p)
 	if maps.Equal(before, after) {
@@ -112,6 +100,26 @@ func (s *Service) reshape(ctx context.Context, v, next db.Volume, p db.Pool, u *
 	}
 	u.Push("set the options back", func(ctx context.Context) error { return s.tune(ctx, d, v.VolumeRef, before) })
 	return s.tune(ctx, d, v.VolumeRef, after)
+}
+
+// resize changes the size of a volume, with what takes it back.
+func resize(ctx context.Context, d storage.Driver, v, next db.Volume, u *undo.Stack) error {
+	was, err := sizeOf(v)
+	if err != nil {
+		return err
+	}
+	size, err := sizeOf(next)
+	if err != nil {
+		return err
+	}
+	if err := roomy(ctx, d, v, size); err != nil {
+		return err
+	}
+	if err := limit(ctx, d, volume(v.VolumeRef), size); err != nil {
+		return err
+	}
+	u.Push("set the size back", func(ctx context.Context) error { return limit(ctx, d, volume(v.VolumeRef), was) })
+	return nil
 }
 
 // sizeOf returns the size of a volume in bytes, 0 for no limit.
