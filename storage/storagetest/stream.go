@@ -330,16 +330,6 @@ func testReceiveCrash(t *testing.T, p streamPools) {
 	wantEqual(t, p, c2, "s0", "s1", "s2", "")
 }
 
-// sweep removes what a crash left, where the driver does that later.
-func sweep(t *testing.T, d storage.Driver) {
-	t.Helper()
-	if s, is := d.(interface {
-		Sweep(ctx context.Context) error
-	}); is {
-		ok(t, s.Sweep(t.Context()))
-	}
-}
-
 // change changes the source, and makes the snapshot s3 of it.
 func changeSource(t *testing.T, p streamPools) {
 	t.Helper()
