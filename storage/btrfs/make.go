@@ -149,8 +149,16 @@ func makeImage(ctx context.Context, cfg storage.Config, p place) (err error) {
 	if size < minSize {
 		return errs.Invalidf("source %q: the file is too small for a btrfs: it has %d bytes, and at least 256MiB are needed", p.image, size)
 	}
-	cfg.Options[sizeKey] = strconv.FormatInt(size, 10)
+	noteSize(cfg, size)
 	return format(ctx, p.image, cfg)
+}
+
+// noteSize keeps the size of the file, as the user wrote it if that is what it
+// has.
+func noteSize(cfg storage.Config, size int64) {
+	if said, err := units.ParseBytes(cfg.Options[sizeKey]); err != nil || said != size {
+		cfg.Options[sizeKey] = strconv.FormatInt(size, 10)
+	}
 }
 
 // sizeOf returns the least size of the file, in bytes; 0 if it is there and no
