@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 )
@@ -25,16 +26,27 @@ type Env struct {
 
 	// Link says what a NIC on a managed network is connected to.
 	Link func(ctx context.Context, network string) (networks.Link, error)
+
+	// Volume says what the source of a disk with a pool is: VOLUME or
+	// VOLUME/SNAPSHOT.
+	Volume func(ctx context.Context, pool, source string) (api.StorageVolume, error)
 }
 
 // A Plan is what one device comes to. That of a root disk is empty: its pool
 // has it.
 type Plan struct {
 	Mounts   []runtime.Mount
+	Volume   Volume // That the mount is of. Until it is attached the mount has no source.
 	Nodes    []runtime.Node
 	NICs     []runtime.NIC
 	Hosts    []NetHost         // What managed networks are to know of the instance.
 	Volatile map[string]string // Options that the instance must keep from now on.
+}
+
+// Volume is a custom volume of a pool; a zero one is none.
+type Volume struct {
+	Pool   string
+	Source string // VOLUME or VOLUME/SNAPSHOT
 }
 
 // NetHost is an instance as a managed network is to know it.
@@ -50,6 +62,9 @@ func Make(ctx context.Context, name string, dev profiles.Device, env Env) (Plan,
 	case "disk":
 		if profiles.IsRoot(dev) {
 			return Plan{}, nil
+		}
+		if profiles.IsVolume(dev) {
+			return volumeDisk(ctx, dev, env)
 		}
 		return disk(dev, env)
 	case "unix-char", "unix-block":
@@ -70,6 +85,9 @@ func Recall(ctx context.Context, name string, dev profiles.Device, env Env) Plan
 	}
 	switch dev["type"] {
 	case "disk":
+		if profiles.IsVolume(dev) {
+			return volumePlan(dev, env)
+		}
 		return Plan{Mounts: []runtime.Mount{mount(dev, env)}}
 	case "unix-char", "unix-block":
 		n, _, err := numbers(dev)

@@ -1,11 +1,13 @@
 package devices
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +40,42 @@ func mount(dev profiles.Device, env Env) runtime.Mount {
 		Source: path.Clean(dev["source"]), Target: path.Clean(dev["path"]),
 		ReadOnly: yes(dev, "readonly"), Recursive: yes(dev, "recursive"),
 		Mapped: yes(dev, "shift") && env.IDs != nil, Optional: !required(dev),
+	}
+}
+
+// volumeDisk plans a custom volume of a pool, which is shown with the
+// instance's ids. The file systems of discs have no idmapped mounts: they are
+// shown as they are, for all to read.
+func volumeDisk(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
+	v, err := env.Volume(ctx, dev["pool"], dev["source"])
+	if errs.Is(err, errs.NotFound) {
+		if !required(dev) {
+			return Plan{}, nil
+		}
+		return Plan{}, errs.Newf(errs.Invalid, "source: %w", err)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	p := volumePlan(dev, env)
+	m := &p.Mounts[0]
+	if v.ContentType == "iso" {
+		m.ReadOnly, m.Mapped = true, false
+	}
+	if unmapped, _ := profiles.ParseBool(v.Config["security.unmapped"]); unmapped { // It is valid.
+		m.Mapped = false
+	}
+	return p, nil
+}
+
+// volumePlan is what the device alone says of a volume.
+func volumePlan(dev profiles.Device, env Env) Plan {
+	return Plan{
+		Volume: Volume{Pool: dev["pool"], Source: dev["source"]},
+		Mounts: []runtime.Mount{{
+			Target: path.Clean(dev["path"]), ReadOnly: yes(dev, "readonly") || strings.Contains(dev["source"], "/"),
+			Mapped: env.IDs != nil, Optional: !required(dev),
+		}},
 	}
 }
 

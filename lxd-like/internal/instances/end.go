@@ -2,6 +2,7 @@ package instances
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -169,11 +170,12 @@ func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.E
 
 // cleanUp undoes on the host what a start did.
 func (s *Service) cleanUp(ctx context.Context, a *active) error {
+	failed := s.detachVolumes(ctx, a)
 	d, err := s.Pools.Driver(ctx, a.pool)
-	if err != nil {
-		return err
+	if err == nil {
+		err = d.Unmount(ctx, a.volume)
 	}
-	return d.Unmount(ctx, a.volume)
+	return errors.Join(failed, err)
 }
 
 // after does what is to follow the end of an instance.

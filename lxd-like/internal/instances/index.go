@@ -26,6 +26,7 @@ type active struct {
 	pool   string
 	ids    idmap.Map // That its root is mounted with.
 	cpus   string    // That it is bound to; empty for all.
+	disks  disks
 	wish   wish
 	deaths []time.Time   // When it died lately, and was started again.
 	done   chan struct{} // Closed when it has ended and all of it is cleaned up.

@@ -31,7 +31,7 @@ func (p plan) into(spec *runtime.Spec) {
 }
 
 func (s *Service) env(in *instance) devices.Env {
-	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link}
+	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link, Volume: s.lookAtVolume}
 	if a := s.index.get(in.Name); a != nil {
 		env.IDs = a.ids // Whatever the configuration says by now.
 	} else if !isTrue(in.expanded.Options["security.privileged"]) {
@@ -329,12 +329,12 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 		return err
 	}
 	for _, name := range c.Remove {
-		if err := s.detach(ctx, in.Name, have[name], u); err != nil {
+		if err := s.detach(ctx, owner{in.Name, name}, have[name], u); err != nil {
 			return fmt.Errorf("remove device %q: %w", name, err)
 		}
 	}
 	for _, name := range c.Add {
-		if err := s.attach(ctx, in.Name, want[name], u); err != nil {
+		if err := s.attach(ctx, owner{in.Name, name}, want[name], u); err != nil {
 			return fmt.Errorf("add device %q: %w", name, err)
 		}
 	}
@@ -362,13 +362,13 @@ func (s *Service) know(ctx context.Context, before, after []devices.NetHost, u *
 }
 
 // attach adds a device to a running instance.
-func (s *Service) attach(ctx context.Context, name string, p devices.Plan, u *undo.Stack) error {
+func (s *Service) attach(ctx context.Context, of owner, p devices.Plan, u *undo.Stack) error {
 	for _, h := range p.Hosts {
 		if err := s.setHost(ctx, h, u); err != nil {
 			return err
 		}
 	}
-	for _, part := range s.parts(name, p) {
+	for _, part := range s.parts(of, p) {
 		if err := part.add(ctx); err != nil {
 			return err
 		}
@@ -378,8 +378,8 @@ func (s *Service) attach(ctx context.Context, name string, p devices.Plan, u *un
 }
 
 // detach removes a device from a running instance.
-func (s *Service) detach(ctx context.Context, name string, p devices.Plan, u *undo.Stack) error {
-	for _, part := range slices.Backward(s.parts(name, p)) {
+func (s *Service) detach(ctx context.Context, of owner, p devices.Plan, u *undo.Stack) error {
+	for _, part := range slices.Backward(s.parts(of, p)) {
 		if err := part.remove(ctx); err != nil {
 			return err
 		}
@@ -398,7 +398,14 @@ type part struct {
 	add, remove func(context.Context) error
 }
 
-func (s *Service) parts(name string, p devices.Plan) []part {
+// owner names a device of an instance.
+type owner struct{ instance, device string }
+
+func (s *Service) parts(of owner, p devices.Plan) []part {
+	name := of.instance
+	if p.Volume != (devices.Volume{}) {
+		return []part{s.volumePart(name, of.device, p)}
+	}
 	var out []part
 	for _, m := range p.Mounts {
 		out = append(out, part{

@@ -122,6 +122,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 	if in.Status == db.Pending {
 		return s.unmake(ctx, in)
 	}
+	s.reattachVolumes(ctx, in)
 	d, err := s.driver(ctx, in)
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ type Service struct {
 	Pools   poolKeeper
 	Nets    netKeeper
 	Images  imageKeeper
+	Volumes volumeKeeper
 	Runtime containers
 	Events  *events.Hub
 	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.

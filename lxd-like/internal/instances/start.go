@@ -59,12 +59,13 @@ func (s *Service) startNew(ctx context.Context, in *instance) error {
 
 // launch is all that is made of an instance on its way up.
 type launch struct {
-	in   *instance
-	set  profiles.Settings
-	ids  idmap.Map
-	dir  string            // Of the mounted volume.
-	keys map[string]string // To be written down when it runs.
-	plan plan
+	in    *instance
+	set   profiles.Settings
+	ids   idmap.Map
+	dir   string            // Of the mounted volume.
+	keys  map[string]string // To be written down when it runs.
+	plan  plan
+	disks disks
 }
 
 // start starts an instance whose lock is held: each step with what takes it
@@ -79,7 +80,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	s.snapshotAtStart(ctx, in, how)
 	l := &launch{in: in, keys: map[string]string{}}
 	for _, step := range []func(context.Context, *launch, *undo.Stack) error{
-		s.startIDs, s.startRoot, s.startDevices, s.startHosts,
+		s.startIDs, s.startRoot, s.startDevices, s.startVolumes, s.startHosts,
 	} {
 		if err := step(ctx, l, &u); err != nil {
 			return err
@@ -181,7 +182,7 @@ func (s *Service) run(ctx context.Context, l *launch, how starting, u *undo.Stac
 	}
 	name := l.in.Name
 	a := &active{volume: l.in.volume(), pool: l.in.Pool, ids: l.ids, deaths: how.deaths, done: make(chan struct{})}
-	a.cpus = limits.CPUs
+	a.cpus, a.disks = limits.CPUs, l.disks
 	l.keys[keyCPU] = limits.CPUs
 	if err := s.index.admit(name, a); err != nil {
 		return err
