@@ -256,6 +256,7 @@ func (d *daemon) clock(ctx context.Context) error {
 func (d *daemon) ticks() map[string]func(ctx context.Context, now time.Time) error {
 	return map[string]func(context.Context, time.Time) error{
 		"instances": d.instances.Tick,
+		"db":        func(context.Context, time.Time) error { return d.db.Restock() },
 	}
 }
 
