@@ -11,6 +11,7 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/volume"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 var poolColumns = []output.Column[api.StoragePool]{
@@ -112,16 +113,24 @@ func (e *env) storageInfo(ctx context.Context, name string, format func(uint64) 
 		return err
 	}
 	room, err := e.Client().StoragePoolResources(ctx, name)
-	if err != nil {
+	if err != nil && !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.Unsupported) {
 		return err
 	}
 	fmt.Fprintf(e.Out, "Name: %s\nDriver: %s\nDescription: %s\nStatus: %s\n", p.Name, p.Driver, p.Description, p.Status)
+	if err != nil {
+		e.Warn("Room: %v", err) // Who uses a pool that is not there is known.
+	} else {
+		e.writeRoom(room, format)
+	}
+	e.WriteUsers(p.UsedBy)
+	return nil
+}
+
+func (e *env) writeRoom(room api.ResourcesStoragePool, format func(uint64) string) {
 	fmt.Fprintf(e.Out, "Space used: %s%s\nTotal space: %s\n", format(room.Space.Used), share(room.Space), format(room.Space.Total))
 	if room.Inodes.Total > 0 {
 		fmt.Fprintf(e.Out, "Inodes used: %d%s\nTotal inodes: %d\n", room.Inodes.Used, share(room.Inodes), room.Inodes.Total)
 	}
-	e.WriteUsers(p.UsedBy)
-	return nil
 }
 
 // share returns how much of something is used.
