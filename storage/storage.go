@@ -109,6 +109,8 @@ type Limiter interface {
 
 // A Spacer is a [Driver] that knows how much room its pool has.
 type Spacer interface {
+	// Space fails with an error of kind Unavailable if the pool that was
+	// opened is not there any more. It is quick.
 	Space(ctx context.Context) (Space, error)
 }
 
@@ -127,11 +129,10 @@ type Sweeper interface {
 }
 
 // An Adjuster is a [Driver] whose pool has keys that can change while it is
-// open.
+// open, those of [Type.Live].
 type Adjuster interface {
-	// Adjust applies new values of the pool's keys, empty ones for those that
-	// return to their defaults. A key that cannot change is an error of kind
-	// [errs.Invalid]; then none has changed.
+	// Adjust applies new values of such keys, empty ones for those that return
+	// to their defaults.
 	Adjust(ctx context.Context, changed map[string]string) error
 }
 
@@ -259,6 +260,10 @@ type Type struct {
 	// Options are the pool keys that the driver has beyond "source" and
 	// "size", with a sentence each.
 	Options map[string]string
+
+	// Live are those of the Options that can change; the driver is an
+	// [Adjuster] if there are some.
+	Live []string
 
 	// VolumeOptions are the keys that the driver's volumes have beyond those
 	// of all, with a sentence each; its driver is a [Tuner] if there are some.

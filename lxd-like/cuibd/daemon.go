@@ -220,6 +220,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		return nil
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
+	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.clock(ctx) })
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())

@@ -25,6 +25,8 @@ type StoragePool struct {
 	UsedBy    []string `json:"used_by"`
 	Status    string   `json:"status"` // Created, Pending or Unavailable
 	Locations []string `json:"locations"`
+
+	StatusMessage string `json:"status_message,omitempty"` // Why it is not available; of the extension cuib_storage_status_message.
 }
 
 // ResourcesStoragePool is the room in a pool.

@@ -41,6 +41,7 @@ func Type() storage.Type {
 			wipeKey:       "Whether what is on the source, a device or file, may be lost.",
 			uuidKey:       "The id of the file system on the source, by which it is found again.",
 		},
+		Live: []string{mountOptions},
 		VolumeOptions: map[string]string{
 			compressionKey: "How what is written from now on is compressed: zstd, lzo, zlib or none; as the pool is mounted if not set.",
 		},

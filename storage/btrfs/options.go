@@ -57,11 +57,6 @@ func splitOptions(s string) (flags uintptr, data string) {
 
 // Adjust implements [storage.Adjuster].
 func (d *driver) Adjust(_ context.Context, changed map[string]string) error {
-	for key := range changed {
-		if key != mountOptions {
-			return errs.Invalidf("key %q: it says how a pool is made, and cannot be changed", key)
-		}
-	}
 	options, ok := changed[mountOptions]
 	if !ok {
 		return nil

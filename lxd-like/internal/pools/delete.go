@@ -2,7 +2,10 @@ package pools
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -82,6 +85,9 @@ func (s *Service) remove(ctx context.Context, p db.Pool) error {
 	}
 	cfg := s.config(p)
 	s.forget(p.Name)
+	if err := os.Remove(s.noteOf(p.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := typ.Remove(ctx, cfg); err != nil {
 		return err
 	}
@@ -106,11 +112,15 @@ func (s *Service) removeImages(ctx context.Context, p db.Pool) error {
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	d := s.opened(p.Name)
-	if d == nil {
-		if d, err = s.openPool(ctx, p); err != nil {
-			return err
-		}
+	d, err := s.opened(ctx, p.Name)
+	if d == nil && err == nil {
+		d, err = s.openPool(ctx, p)
+	}
+	if errs.Is(err, errs.Unavailable) {
+		d, err = nil, nil // They are lost with the pool.
+	}
+	if err != nil {
+		return err
 	}
 	for _, row := range rows {
 		if err := s.removeImage(ctx, d, row); err != nil {
@@ -120,6 +130,8 @@ func (s *Service) removeImages(ctx context.Context, p db.Pool) error {
 	return nil
 }
 
+// removeImage removes the volume of an image, and its record. Without a driver
+// that is all.
 func (s *Service) removeImage(ctx context.Context, d storage.Driver, row db.ImageVolume) error {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		return db.SetImageVolumeStatus(ctx, tx, row.Fingerprint, row.PoolID, db.Pending)
@@ -127,12 +139,14 @@ func (s *Service) removeImage(ctx context.Context, d storage.Driver, row db.Imag
 	if err != nil {
 		return err
 	}
-	v := storage.Volume{Kind: storage.Image, Name: row.Fingerprint}
-	if err := d.Unmount(ctx, v); err != nil {
-		return err
-	}
-	if err := d.Delete(ctx, v); err != nil {
-		return err
+	if d != nil {
+		v := storage.Volume{Kind: storage.Image, Name: row.Fingerprint}
+		if err := d.Unmount(ctx, v); err != nil {
+			return err
+		}
+		if err := d.Delete(ctx, v); err != nil {
+			return err
+		}
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		return db.DeleteImageVolume(ctx, tx, row.Fingerprint, row.PoolID)

@@ -173,6 +173,14 @@ func use(t *testing.T, s *pools.Service) {
 	})
 }
 
+// unuse takes the instance and the profile away.
+func unuse(t *testing.T, s *pools.Service) {
+	t.Helper()
+	do(t, s, func(ctx context.Context, tx *db.Tx) error {
+		return errors.Join(db.DeleteInstance(ctx, tx, "c1"), db.DeleteProfile(ctx, tx, "small"))
+	})
+}
+
 func TestUsed(t *testing.T) {
 	s := newService(t, nil)
 	ok(t, s.Create(t.Context(), post("p", nil)))
@@ -229,9 +237,7 @@ func TestDeleteFailsAnywhere(t *testing.T) {
 		s := newService(t, &fail)
 		ok(t, s.Create(t.Context(), post("p", nil)))
 		use(t, s)
-		do(t, s, func(ctx context.Context, tx *db.Tx) error {
-			return errors.Join(db.DeleteInstance(ctx, tx, "c1"), db.DeleteProfile(ctx, tx, "small"))
-		})
+		unuse(t, s)
 		fail = fake.FailNth(n)
 		err := s.Delete(t.Context(), "p")
 		fail = nil

@@ -2,6 +2,7 @@ package pools
 
 import (
 	"context"
+	neturl "net/url"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
@@ -67,7 +68,7 @@ func (s *Service) describe(ctx context.Context, p db.Pool, users []string) api.S
 		return out
 	}
 	if _, err := s.Driver(ctx, p.Name); err != nil {
-		out.Status = "Unavailable"
+		out.Status, out.StatusMessage = "Unavailable", err.Error()
 	}
 	return out
 }
@@ -88,6 +89,13 @@ func usersOf(ctx context.Context, tx *db.Tx) (map[string][]string, error) {
 	}
 	for _, v := range images {
 		users[v.Pool] = append(users[v.Pool], imageURL+v.Fingerprint)
+	}
+	custom, err := db.Volumes(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range custom {
+		users[v.Pool] = append(users[v.Pool], url(v.Pool)+"/volumes/custom/"+neturl.PathEscape(v.Name))
 	}
 	all, err := db.Profiles(ctx, tx)
 	if err != nil {

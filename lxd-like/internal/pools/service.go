@@ -20,7 +20,6 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
-	"github.com/cuib/cuib/shared/units"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -32,24 +31,40 @@ type Service struct {
 	Events *events.Hub
 	Log    *slog.Logger
 
+	// Appeared are called, one after the other, with a pool that was missing
+	// when the daemon started and is there now. Until they have returned
+	// nobody else gets its driver.
+	Appeared []func(ctx context.Context, pool string) error
+
 	// change is held by what makes, opens, changes or removes pools, from
 	// its first look at the records to the end of the driver's work.
 	change sync.Mutex
 
-	mu   sync.Mutex // Guards open.
-	open map[string]storage.Driver
+	mu    sync.Mutex // Guards state.
+	state state
+
+	sweeper sweeper
+	watch   watch
+}
+
+// state is what the service knows of pools beyond their records.
+type state struct {
+	open    map[string]storage.Driver
+	missing map[string]error // Why pools that are to be open are not.
+	coming  string           // The pool that appeared, while Appeared are called.
 }
 
 // Driver returns the driver of a pool, and opens the pool if it is not open.
+// While [Service.Run] runs that is its business, once a pool was missing.
 func (s *Service) Driver(ctx context.Context, pool string) (storage.Driver, error) {
-	if d := s.opened(pool); d != nil {
-		return d, nil
+	if d, err := s.opened(ctx, pool); d != nil || err != nil {
+		return d, err
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
 
-	if d := s.opened(pool); d != nil {
-		return d, nil
+	if d, err := s.opened(ctx, pool); d != nil || err != nil {
+		return d, err
 	}
 	p, err := s.record(ctx, pool)
 	if err != nil {
@@ -61,10 +76,22 @@ func (s *Service) Driver(ctx context.Context, pool string) (storage.Driver, erro
 	return s.openPool(ctx, p)
 }
 
-func (s *Service) opened(pool string) storage.Driver {
+// opened returns the driver of a pool that is open, and an error if the pool
+// is known to be missing.
+func (s *Service) opened(ctx context.Context, pool string) (storage.Driver, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open[pool]
+	if s.state.coming == pool && pool != "" && ctx.Value(comingKey{}) != pool {
+		return nil, errs.Newf(errs.Unavailable, "storage pool %q has just appeared: its instances are looked through", pool)
+	}
+	if d := s.state.open[pool]; d != nil {
+		return d, nil
+	}
+	if err := s.state.missing[pool]; err != nil && s.watch.runs() {
+		s.watch.poke()
+		return nil, err
+	}
+	return nil, nil //nolint:nilnil // It is not known yet.
 }
 
 // openPool opens a pool. The caller holds change.
@@ -75,21 +102,38 @@ func (s *Service) openPool(ctx context.Context, p db.Pool) (storage.Driver, erro
 	}
 	d, err := typ.Open(ctx, s.config(p))
 	if err != nil {
-		return nil, fmt.Errorf("open storage pool %q: %w", p.Name, err)
+		err = fmt.Errorf("open storage pool %q: %w", p.Name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = map[string]storage.Driver{}
+	s.state.set(p.Name, d, err)
+	if err != nil {
+		return nil, err
 	}
-	s.open[p.Name] = d
+	s.sweeper.add(p.Name, d)
 	return d, nil
 }
 
+// set notes that a pool is open, or why it is not.
+func (st *state) set(pool string, d storage.Driver, err error) {
+	if st.open == nil {
+		st.open, st.missing = map[string]storage.Driver{}, map[string]error{}
+	}
+	delete(st.open, pool)
+	delete(st.missing, pool)
+	if err != nil {
+		st.missing[pool] = err
+	} else if d != nil {
+		st.open[pool] = d
+	}
+}
+
+// forget has a pool be neither open nor missing, and not be swept.
 func (s *Service) forget(pool string) {
+	s.sweeper.drop(pool)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.open, pool)
+	s.state.set(pool, nil, nil)
 }
 
 func (s *Service) typ(driver string) (storage.Type, error) {
@@ -138,6 +182,10 @@ func (s *Service) Create(ctx context.Context, req api.StoragePoolsPost) error {
 			p.Config[k] = v
 		}
 	}
+	delete(p.Config, keyInitial)
+	if source := p.Config[keySource]; source != "" {
+		p.Config[keyInitial] = source
+	}
 	if err := typ.Check(ctx); err != nil {
 		return fmt.Errorf("storage driver %q: %w", p.Driver, err)
 	}
@@ -147,37 +195,21 @@ func (s *Service) Create(ctx context.Context, req api.StoragePoolsPost) error {
 	return s.create(ctx, p, typ)
 }
 
-// checkKey returns an error if the driver has no such key, or the key no such
-// value.
-func checkKey(driver string, typ storage.Type, key, value string) error {
-	if strings.HasPrefix(key, "user.") || key == "source" {
-		return nil
-	}
-	if key == "size" {
-		if value == "" {
-			return nil
-		}
-		n, err := units.ParseBytes(value)
-		if err == nil && n <= 0 {
-			err = errs.Invalidf("%q is no size: use one such as 20GiB", value)
-		}
-		if err != nil {
-			return fmt.Errorf("configuration key \"size\": %w", err)
-		}
-		return nil
-	}
-	if _, ok := typ.Options[key]; ok {
-		return nil
-	}
-	known := append(slices.Sorted(maps.Keys(typ.Options)), "size", "source", "user.*")
-	return errs.Invalidf("configuration key %q is not known to storage driver %q: use %s", key, driver, strings.Join(known, ", "))
-}
-
 func (s *Service) create(ctx context.Context, p db.Pool, typ storage.Type) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.AddPool(ctx, tx, &p) }); err != nil {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		others, err := db.Pools(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if err := checkApart(p, others); err != nil {
+			return err
+		}
+		return db.AddPool(ctx, tx, &p)
+	})
+	if err != nil {
 		return err
 	}
 	u.Push("delete the record", func(ctx context.Context) error { return s.deleteRecord(ctx, p.Name) })
@@ -221,100 +253,6 @@ func (s *Service) deleteRecord(ctx context.Context, name string) error {
 func removeDir(dir string) error {
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
-	}
-	return nil
-}
-
-// Update changes a pool's description and configuration. What cannot be
-// changed may be left out.
-func (s *Service) Update(ctx context.Context, name string, put api.StoragePoolPut) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-
-	p, err := s.record(ctx, name)
-	if err != nil {
-		return err
-	}
-	typ, err := s.typ(p.Driver)
-	if err != nil {
-		return err
-	}
-	for k, v := range put.Config {
-		if p.Config[k] == v {
-			continue
-		}
-		if err := checkKey(p.Driver, typ, k, v); err != nil {
-			return err
-		}
-	}
-	next, grown, err := changed(p, put)
-	if err != nil {
-		return err
-	}
-	if grown > 0 {
-		if err := s.grow(ctx, p, grown); err != nil {
-			return err
-		}
-	}
-	if err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdatePool(ctx, tx, next) }); err != nil {
-		return err
-	}
-	s.Events.Lifecycle("storage-pool-updated", url(name), nil)
-	return nil
-}
-
-// changed returns the pool's record with what put changes, and the new size
-// if that is one of it.
-func changed(p db.Pool, put api.StoragePoolPut) (next db.Pool, size int64, err error) {
-	next = p
-	next.Description, next.Config = put.Description, maps.Clone(p.Config)
-	maps.DeleteFunc(next.Config, func(k, _ string) bool { return strings.HasPrefix(k, "user.") })
-	for k, v := range put.Config {
-		switch {
-		case strings.HasPrefix(k, "user."):
-			if v != "" {
-				next.Config[k] = v
-			}
-		case v == p.Config[k]:
-		case k == "size" && v != "":
-			if size, err = larger(p.Config[k], v); err != nil {
-				return p, 0, err
-			}
-			next.Config[k] = v
-		default:
-			return p, 0, errs.Invalidf("configuration key %q of a storage pool cannot be changed", k)
-		}
-	}
-	return next, size, nil
-}
-
-// larger returns the size after, if it is larger than before.
-func larger(before, after string) (int64, error) {
-	size, err := units.ParseBytes(after)
-	if err != nil {
-		return 0, fmt.Errorf("configuration key \"size\": %w", err)
-	}
-	if old, err := units.ParseBytes(before); err == nil && size < old {
-		return 0, errs.Invalidf("configuration key \"size\": a storage pool cannot become smaller: it has %s", before)
-	}
-	return size, nil
-}
-
-// grow makes a pool larger. The caller holds change.
-func (s *Service) grow(ctx context.Context, p db.Pool, size int64) error {
-	d := s.opened(p.Name)
-	if d == nil {
-		var err error
-		if d, err = s.openPool(ctx, p); err != nil {
-			return err
-		}
-	}
-	g, ok := d.(storage.Grower)
-	if !ok {
-		return errs.Invalidf("configuration key \"size\": a pool of storage driver %q has the room of what it is on", p.Driver)
-	}
-	if err := g.Grow(ctx, size); err != nil {
-		return fmt.Errorf("grow storage pool %q: %w", p.Name, err)
 	}
 	return nil
 }

@@ -122,8 +122,13 @@ func (b *Base) Unmount(_ context.Context, v storage.Volume) error { return b.Poi
 // List implements [storage.Driver].
 func (b *Base) List(context.Context) ([]storage.Volume, error) { return b.Pool.List() }
 
-// Space implements [storage.Spacer].
-func (b *Base) Space(context.Context) (storage.Space, error) { return Space(b.Pool.Root) }
+// Space implements [storage.Spacer]. A pool that is gone has none.
+func (b *Base) Space(context.Context) (storage.Space, error) {
+	if _, err := os.Lstat(filepath.Join(b.Pool.Root, marker)); errors.Is(err, fs.ErrNotExist) {
+		return storage.Space{}, errs.Newf(errs.Unavailable, "%s holds no pool any more: was its disk unmounted, or the pool renamed?", b.Pool.Root)
+	}
+	return Space(b.Pool.Root)
+}
 
 // ProbeIDs are those of no instance, to see whether they can be mapped.
 func ProbeIDs() idmap.Map {
