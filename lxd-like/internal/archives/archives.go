@@ -131,7 +131,9 @@ func (x *Index) parseDocument(node *yaml.Node) error {
 	if err != nil {
 		return err
 	}
-	x.Document, err = api.ParseDocument(text)
+	if x.Document, err = api.ParseDocument(text); err == nil {
+		x.Document = prune(x.Document, x.Snapshots)
+	}
 	return err
 }
 

@@ -26,8 +26,8 @@ func newHidden(what string) string { return "." + what + "-" + strings.ToLower(r
 
 // remembered returns the hidden snapshots of an instance that somebody needs
 // for longer than a daemon runs.
-func remembered(context.Context, *db.Tx, string) (map[string]bool, error) {
-	return nil, nil //nolint:nilnil // None.
+func remembered(ctx context.Context, tx *db.Tx, name string) (map[string]bool, error) {
+	return db.HiddenOfBackups(ctx, tx, db.BackupOwner{Instance: name})
 }
 
 // hide makes a hidden snapshot of an instance, whose lock is held, and which

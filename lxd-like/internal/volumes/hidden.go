@@ -25,8 +25,8 @@ func newHidden(what string) string { return "." + what + "-" + strings.ToLower(r
 
 // remembered returns the hidden snapshots of a volume that somebody needs for
 // longer than a daemon runs.
-func remembered(context.Context, *db.Tx, Ref) (map[string]bool, error) {
-	return nil, nil //nolint:nilnil // None.
+func remembered(ctx context.Context, tx *db.Tx, ref Ref) (map[string]bool, error) {
+	return db.HiddenOfBackups(ctx, tx, db.BackupOwner{Volume: ref})
 }
 
 // hide makes a hidden snapshot of a volume, whose users are frozen meanwhile.

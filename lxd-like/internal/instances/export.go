@@ -1,0 +1,60 @@
+package instances
+
+import (
+	"context"
+
+	"github.com/cuib/cuib/lxd-like/internal/backups"
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/storage"
+)
+
+// Backed returns what backups need of instances.
+func (s *Service) Backed() backups.Keeper { return backed{s} }
+
+// backed are the instances as [backups.Keeper] wants them.
+type backed struct{ s *Service }
+
+func (b backed) Document(ctx context.Context, o backups.Owner) (api.Document, error) {
+	return b.s.Document(ctx, o.Instance)
+}
+
+func (b backed) Volume(ctx context.Context, o backups.Owner) (storage.Driver, storage.Volume, error) {
+	in, err := b.s.load(ctx, o.Instance)
+	if err != nil {
+		return nil, storage.Volume{}, err
+	}
+	d, err := b.s.driver(ctx, in)
+	return d, in.volume(), err
+}
+
+func (b backed) Hide(ctx context.Context, o backups.Owner, snapshot string, status db.Status) error {
+	in, unlock, err := b.s.locked(ctx, o.Instance)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return b.s.hide(ctx, in, snapshot, status)
+}
+
+func (b backed) Unhide(ctx context.Context, o backups.Owner, snapshot string) error {
+	in, unlock, err := b.s.locked(ctx, o.Instance)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return b.s.unhide(ctx, in, snapshot)
+}
+
+func (b backed) Visit(ctx context.Context, o backups.Owner, snapshot string) (dir string, leave func(), err error) {
+	_, unlock, err := b.s.locked(ctx, o.Instance)
+	if err != nil {
+		return "", nil, err
+	}
+	defer unlock()
+	v, err := b.s.visit(ctx, o.Instance, snapshot)
+	if err != nil {
+		return "", nil, err
+	}
+	return v.dir, v.leave, nil
+}
