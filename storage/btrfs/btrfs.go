@@ -23,7 +23,7 @@ import (
 )
 
 // form is what a pool of this driver looks like.
-var form = layout.Form{Driver: "btrfs", Remove: removeTree}
+var form = layout.Form{Driver: "btrfs", Remove: removeTree, Move: moveSubvol}
 
 const sizeKey = "size"
 

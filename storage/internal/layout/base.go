@@ -34,7 +34,7 @@ func (f Form) OpenAt(cfg storage.Config, root string) (*Base, error) {
 	if err := f.Check(root); err != nil {
 		return nil, err
 	}
-	b := &Base{Pool: Pool{Root: root, Remove: f.Remove}, Points: PointsOf(cfg)}
+	b := &Base{Pool: Pool{Root: root, Remove: f.Remove, Move: f.Move}, Points: PointsOf(cfg)}
 	for _, dir := range []string{staging, trash} {
 		path := filepath.Join(root, dir)
 		entries, err := os.ReadDir(path)
@@ -42,6 +42,9 @@ func (f Form) OpenAt(cfg storage.Config, root string) (*Base, error) {
 			return nil, fmt.Errorf("look for what was left half-made: %w", err)
 		}
 		for _, e := range entries {
+			if err := b.Pool.finish(filepath.Join(path, e.Name())); err != nil {
+				return nil, err
+			}
 			b.leave(filepath.Join(path, e.Name()))
 		}
 	}

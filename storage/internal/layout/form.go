@@ -21,6 +21,8 @@ type Form struct {
 	Driver string                  // The driver's name, which the marker holds.
 	Others []string                // Directories beside those of all.
 	Remove func(path string) error // Of [Pool].
+
+	Move func(from, to string) error // Of [Pool].
 }
 
 // marker is the file in a pool's directory that says that it is one, and of

@@ -46,6 +46,10 @@ type Pool struct {
 
 	// Remove takes a directory tree away; tree.Remove if it is nil.
 	Remove func(path string) error
+
+	// Move gives a snapshot another place, which is free; a rename if it is
+	// nil.
+	Move func(from, to string) error
 }
 
 // Path returns where v is.

@@ -1,0 +1,19 @@
+package btrfs_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/cuib/cuib/shared/testenv"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/storagetest"
+)
+
+func TestStreamer(t *testing.T) {
+	a, b := testenv.Mounted(t, "btrfs", "1G"), testenv.Mounted(t, "btrfs", "1G")
+	n := 0
+	storagetest.RunStreamer(t, func(t *testing.T) storagetest.Pool {
+		n++
+		return newPool(t, storage.Config{Source: filepath.Join([]string{a, b}[n%2], filepath.Base(t.Name()))})
+	})
+}
