@@ -17,3 +17,10 @@ func TestStreamer(t *testing.T) {
 		return newPool(t, storage.Config{Source: filepath.Join([]string{a, b}[n%2], filepath.Base(t.Name()))})
 	})
 }
+
+func TestDiffer(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "1G")
+	storagetest.RunDiffer(t, func(t *testing.T) storagetest.Pool {
+		return newPool(t, storage.Config{Source: filepath.Join(mnt, filepath.Base(t.Name()))})
+	})
+}
