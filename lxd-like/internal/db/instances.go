@@ -143,6 +143,11 @@ func RenameInstance(ctx context.Context, tx *Tx, name, to string) error {
 	return taken(tx, err, "instance", to)
 }
 
+// SetInstancePool says in which pool an instance is.
+func SetInstancePool(ctx context.Context, tx *Tx, name string, pool int64) error {
+	return exec(ctx, tx, noInstance(name), "UPDATE instances SET pool_id = ? WHERE name = ?", pool, name)
+}
+
 // TouchInstance notes that the instance was used now.
 func TouchInstance(ctx context.Context, tx *Tx, name string) error {
 	return exec(ctx, tx, noInstance(name), "UPDATE instances SET last_used = ? WHERE name = ?", asTime{&tx.now}, name)

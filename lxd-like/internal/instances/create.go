@@ -21,6 +21,12 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 	if err := checkKind(req); err != nil {
 		return ops.Job{}, err
 	}
+	if refresh, err := s.refreshes(ctx, req); err != nil || refresh {
+		if err != nil {
+			return ops.Job{}, err
+		}
+		return s.refreshJob(ctx, req)
+	}
 	name, err := s.chooseName(ctx, req.Name)
 	if err != nil {
 		return ops.Job{}, err
@@ -39,11 +45,11 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 	start := req.Start
 	return ops.Job{
 		Description: "Creating instance",
-		Objects:     objects(append(src.names(), name)...),
+		Objects:     objects(name),
 		Resources:   resources(name),
 		Cancelable:  true,
 		Run: func(ctx context.Context, op *ops.Op) error {
-			unlock := s.locks.LockAll(append(src.names(), name)...)
+			unlock := s.locks.Lock(name)
 			defer unlock()
 			if err := s.create(ctx, in, creation{src, start, op}); err != nil {
 				return fmt.Errorf("create instance %q: %w", name, err)

@@ -35,6 +35,7 @@ type world struct {
 	dir    string
 	db     *db.DB
 	pool   *fake.Driver
+	other  *fake.Driver // The pool "q".
 	pools  *fakePools
 	nets   *fakeNets
 	images *fakeImages
@@ -59,12 +60,17 @@ func newWorld(tb testing.TB) *world {
 	w.pool, err = fake.New(filepath.Join(w.dir, "pool"))
 	must(tb, err)
 	w.pool.Fail = w.tick
-	w.pools = &fakePools{w: w, names: []string{"p"}}
+	w.other, err = fake.New(filepath.Join(w.dir, "other"))
+	must(tb, err)
+	w.other.Fail = w.tick
+	w.pools = &fakePools{w: w, names: []string{"p", "q"}}
 	w.nets = &fakeNets{w: w, hosts: map[string]networks.Host{}, names: []string{"n"}}
 	w.images = &fakeImages{w: w}
 	w.rt = &fakeRuntime{w: w, running: map[string]*container{}}
 	must(tb, w.db.Do(tb.Context(), func(ctx context.Context, tx *db.Tx) error {
-		return db.AddPool(ctx, tx, &db.Pool{Name: "p", Driver: "fake", Status: db.Ready, Config: map[string]string{}})
+		return errors.Join(
+			db.AddPool(ctx, tx, &db.Pool{Name: "p", Driver: "fake", Status: db.Ready, Config: map[string]string{}}),
+			db.AddPool(ctx, tx, &db.Pool{Name: "q", Driver: "fake", Status: db.Ready, Config: map[string]string{}}))
 	}))
 	w.boot()
 	must(tb, w.svc.UpdateProfile(tb.Context(), "default", api.ProfilePut{Devices: api.DevicesMap{
@@ -209,12 +215,17 @@ func (w *world) dump() string {
 		}
 		return err
 	}))
-	vols, err := w.pool.List(w.tb.Context())
-	must(w.tb, err)
-	slices.SortFunc(vols, func(a, b storage.Volume) int { return cmp.Compare(a.String(), b.String()) })
-	for _, v := range vols {
-		if v.Kind == storage.Instance {
-			fmt.Fprintln(&b, "volume", v, "says", w.read(v))
+	for _, p := range []struct {
+		what string
+		d    *fake.Driver
+	}{{"volume", w.pool}, {"q volume", w.other}} {
+		vols, err := p.d.List(w.tb.Context())
+		must(w.tb, err)
+		slices.SortFunc(vols, func(a, b storage.Volume) int { return cmp.Compare(a.String(), b.String()) })
+		for _, v := range vols {
+			if v.Kind == storage.Instance {
+				fmt.Fprintln(&b, p.what, v, "says", w.readIn(p.d, v))
+			}
 		}
 	}
 	w.rt.mu.Lock()
@@ -248,7 +259,12 @@ func (w *world) dump() string {
 // read returns what a test has written into a volume.
 func (w *world) read(v storage.Volume) string {
 	w.tb.Helper()
-	return w.inside(v, func(root string) string {
+	return w.readIn(w.pool, v)
+}
+
+func (w *world) readIn(d *fake.Driver, v storage.Volume) string {
+	w.tb.Helper()
+	return w.inside(d, v, func(root string) string {
 		data, err := os.ReadFile(filepath.Join(root, "word"))
 		if err != nil {
 			return ""
@@ -259,22 +275,22 @@ func (w *world) read(v storage.Volume) string {
 
 func (w *world) write(name, word string) {
 	w.tb.Helper()
-	w.inside(vol(name), func(root string) string {
+	w.inside(w.pool, vol(name), func(root string) string {
 		must(w.tb, os.WriteFile(filepath.Join(root, "word"), []byte(word), 0o600))
 		return ""
 	})
 }
 
 // inside calls fn with the root directory of a volume. It fails no call.
-func (w *world) inside(v storage.Volume, fn func(root string) string) string {
+func (w *world) inside(d *fake.Driver, v storage.Volume, fn func(root string) string) string {
 	w.tb.Helper()
 	unmute := w.mute()
 	defer unmute()
-	dir, err := w.pool.Mount(w.tb.Context(), v, nil)
+	dir, err := d.Mount(w.tb.Context(), v, nil)
 	if err != nil {
 		return "mounted with ids"
 	}
-	defer func() { must(w.tb, w.pool.Unmount(w.tb.Context(), v)) }()
+	defer func() { must(w.tb, d.Unmount(w.tb.Context(), v)) }()
 	return fn(filepath.Join(dir, "rootfs"))
 }
 
@@ -296,12 +312,18 @@ func (p *fakePools) Driver(_ context.Context, pool string) (storage.Driver, erro
 	if !slices.Contains(p.names, pool) {
 		return nil, errs.NotFoundf("storage pool %q not found", pool)
 	}
+	if pool == "q" {
+		return p.w.other, nil
+	}
 	return p.w.pool, nil
 }
 
 func (p *fakePools) List(context.Context) ([]api.StoragePool, error) {
 	var out []api.StoragePool
 	for _, name := range p.names {
+		if name == "q" {
+			continue // Only who names it knows it.
+		}
 		out = append(out, api.StoragePool{Name: name})
 	}
 	return out, nil

@@ -158,6 +158,59 @@ func changes() map[string]change {
 			// What cannot be deleted is, at the next start.
 			onward: func(_ *world, dump string) bool { return has(dump, "c1") && frozen(dump) == 0 },
 		},
+		"copy to another pool": {
+			prepare: func(w *world) { w.say("c1", "1", "s1", "2", "s2", "3"); w.state("c1", "start", false) },
+			act:     func(w *world) (ops.Job, error) { return w.svc.Create(w.tb.Context(), copyTo("c2", "q")) },
+			done: func(_ *world, dump string) bool {
+				return has(dump, "c2") && strings.Contains(dump, "q volume instance/c2 says 3") &&
+					strings.Contains(dump, "q volume instance/c2@s1 says 1") && !strings.Contains(dump, ".copy") && frozen(dump) == 0
+			},
+			// A hidden snapshot can stay until the next start.
+			onward: func(w *world, dump string) bool { return whole("c1")(w, dump) || whole("c1", "c2")(w, dump) },
+		},
+		"refresh": {
+			prepare: func(w *world) {
+				w.say("c1", "1", "s1", "2")
+				w.ok(w.svc.Create(w.tb.Context(), copyTo("c2", "p")))
+				w.say("", "3", "s2", "4")
+			},
+			act: func(w *world) (ops.Job, error) {
+				req := copyTo("c2", "p")
+				req.Source.Refresh = true
+				return w.svc.Create(w.tb.Context(), req)
+			},
+			done: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "volume instance/c2 says 4") && strings.Contains(dump, "volume instance/c2@s2 says 3") &&
+					strings.Count(dump, "snapshot s2 ready") == 2
+			},
+			onward: whole("c1", "c2"),
+		},
+		"refresh in another pool": {
+			prepare: func(w *world) {
+				w.say("c1", "1", "s1", "2")
+				w.ok(w.svc.Create(w.tb.Context(), copyTo("c2", "q")))
+				w.say("", "3", "s2", "4")
+				w.state("c1", "start", false)
+			},
+			act: func(w *world) (ops.Job, error) {
+				req := copyTo("c2", "q")
+				req.Source.Refresh = true
+				return w.svc.Create(w.tb.Context(), req)
+			},
+			done: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "q volume instance/c2 says 4") && strings.Contains(dump, "q volume instance/c2@s2 says 3") &&
+					strings.Count(dump, "snapshot s2 ready") == 2
+			},
+			onward: whole("c1", "c2"),
+		},
+		"move and rename": {
+			prepare: func(w *world) { w.say("c1", "1", "s1", "2", "s2", "3") },
+			act: func(w *world) (ops.Job, error) {
+				return w.svc.Rename(w.tb.Context(), "c1", api.InstancePost{Name: "c2", Pool: "q", Migration: true})
+			},
+			done:   moved("c2"),
+			onward: func(w *world, dump string) bool { return moved("c2")(w, unleft(dump)) },
+		},
 		"rebuild": {
 			prepare: func(w *world) { w.create("c1", false); w.write("c1", "mine") },
 			act: func(w *world) (ops.Job, error) {

@@ -56,8 +56,9 @@ func (s *Service) Files(ctx context.Context, name string) (*guestfs.FS, error) {
 // mounted for whom reads or writes their files. The zero value is ready to
 // use.
 type visits struct {
-	mu   sync.Mutex        // Guards open.
+	mu   sync.Mutex        // Guards what follows.
 	open map[string]*visit // By [visitKey].
+	held map[string]int    // How many copies are made of it, by [visitKey].
 }
 
 // visitKey names the volume of an instance or, if snapshot is not empty, that
@@ -89,6 +90,9 @@ func (s *Service) visit(ctx context.Context, name, snapshot string) (*visit, err
 	if v := s.visits.get(key); v != nil {
 		v.enter()
 		return v, nil
+	}
+	if err := s.visits.free(key); err != nil {
+		return nil, err
 	}
 	in, err := s.load(ctx, name)
 	if err != nil {
@@ -186,6 +190,9 @@ func (v *visits) put(key string, one *visit) {
 // end ends the visit of an instance whose lock is held, or of a snapshot of
 // it, for who needs the volume alone. It does nothing if there is none.
 func (v *visits) end(ctx context.Context, key string) error {
+	if err := v.free(key); err != nil {
+		return err
+	}
 	one := v.get(key)
 	if one == nil {
 		return nil
@@ -202,8 +209,50 @@ func (v *visits) end(ctx context.Context, key string) error {
 	return nil
 }
 
+// free returns an error of kind [errs.Conflict] while a copy is made of the
+// volume of an instance or of a snapshot.
+func (v *visits) free(key string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.held[key] > 0 {
+		return errs.Conflictf("%s is busy: it is being copied", visited(key))
+	}
+	return nil
+}
+
+// hold keeps the volumes of an instance, whose lock is held, from being
+// visited, renamed or deleted until release is called. It ends the visits.
+func (v *visits) hold(ctx context.Context, keys []string) (release func(), err error) {
+	for _, key := range keys {
+		if one := v.get(key); one == nil {
+			continue
+		}
+		if err := v.end(ctx, key); err != nil {
+			return nil, err
+		}
+	}
+	v.count(keys, 1)
+	return func() { v.count(keys, -1) }, nil
+}
+
+func (v *visits) count(keys []string, n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.held == nil {
+		v.held = map[string]int{}
+	}
+	for _, key := range keys {
+		if v.held[key] += n; v.held[key] == 0 {
+			delete(v.held, key)
+		}
+	}
+}
+
 func visited(key string) string {
 	if name, snapshot, ok := strings.Cut(key, "/"); ok {
+		if hidden(snapshot) {
+			return fmt.Sprintf("instance %q", name)
+		}
 		return fmt.Sprintf("snapshot %q of instance %q", snapshot, name)
 	}
 	return fmt.Sprintf("instance %q", key)
@@ -213,6 +262,7 @@ func visited(key string) string {
 func (v *visits) endAll(ctx context.Context, name string) error {
 	v.mu.Lock()
 	keys := slices.Sorted(maps.Keys(v.open))
+	keys = slices.AppendSeq(keys, maps.Keys(v.held))
 	v.mu.Unlock()
 	for _, key := range keys {
 		if key != name && !strings.HasPrefix(key, name+"/") {

@@ -114,7 +114,7 @@ func TestTemplates(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	w.inside(vol("c1"), func(root string) string {
+	w.inside(w.pool, vol("c1"), func(root string) string {
 		must(t, os.Symlink("/etc/passwd", filepath.Join(root, "../templates/trap")))
 		return ""
 	})

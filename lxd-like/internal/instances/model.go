@@ -42,6 +42,9 @@ const (
 	keyRebuilding = "volatile.rebuilding" // The old root is aside, the new one not yet acknowledged.
 	keyRenaming   = "volatile.renaming"   // The name that the volume is getting.
 	keyRestoring  = "volatile.restoring"  // The snapshot that the root is getting the contents of.
+	keyRefreshing = "volatile.refreshing" // The root and the snapshots that are pending are being brought up to date.
+	keyMoving     = "volatile.moving"     // POOL/NAME of the copy that the instance is to become.
+	keyMoved      = "volatile.moved"      // POOL/NAME of what it was, and what is to be deleted.
 )
 
 const (
@@ -194,6 +197,9 @@ func (s *Service) event(action, name string, details map[string]any) {
 
 // driver opens the pool of an instance.
 func (s *Service) driver(ctx context.Context, in *instance) (storage.Driver, error) {
+	if err := s.away.check(in); err != nil {
+		return nil, err
+	}
 	return s.Pools.Driver(ctx, in.Pool)
 }
 

@@ -31,8 +31,12 @@ func (s *Service) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the running instances: %w", err)
 	}
-	have := s.volumes(ctx, rows)
+	have := s.lookIntoPools(ctx, rows)
 	for _, row := range rows {
+		if have[row.Pool] == nil {
+			s.away.add(row.Name, row.Pool)
+			continue
+		}
 		left := remains{have: have[row.Pool], snapshots: b.snapshots[row.Name], exit: ended[row.Name]}
 		if err := s.recoverOne(ctx, newInstance(row, choose(b.profiles, row.Profiles)), left); err != nil {
 			s.Logger.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
@@ -92,29 +96,6 @@ func (s *Service) adopt(ctx context.Context, rows []db.Instance) (map[string]*ru
 	return ended, nil
 }
 
-// volumes lists what is in the pools, by pool.
-func (s *Service) volumes(ctx context.Context, rows []db.Instance) map[string]map[storage.Volume]bool {
-	out := map[string]map[storage.Volume]bool{}
-	for _, row := range rows {
-		if out[row.Pool] != nil {
-			continue
-		}
-		out[row.Pool] = map[storage.Volume]bool{}
-		d, err := s.Pools.Driver(ctx, row.Pool)
-		var all []storage.Volume
-		if err == nil {
-			all, err = d.List(ctx)
-		}
-		if err != nil {
-			s.Logger.ErrorContext(ctx, "cannot look into a storage pool", "pool", row.Pool, "err", err)
-		}
-		for _, v := range all {
-			out[row.Pool][v] = true
-		}
-	}
-	return out
-}
-
 // recoverOne brings one instance into a state that requests can leave it in.
 func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) error {
 	unlock := s.locks.Lock(in.Name)
@@ -141,6 +122,8 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		d.Unmount(ctx, in.volume()),
 		s.unrename(ctx, d, in, left.have),
 		s.unbuild(ctx, d, in, left.have),
+		s.unmove(ctx, in),
+		s.rerefresh(ctx, in, left.have, nil),
 		s.recoverHidden(ctx, d, in, left),
 		s.recoverSnapshots(ctx, d, in, left),
 		s.rerestore(ctx, d, in))

@@ -15,26 +15,27 @@ import (
 	"github.com/cuib/cuib/shared/undo"
 )
 
-// Rename checks a request for another name of an instance, which must not run.
+// Rename checks a request for another name of an instance, for its move to
+// another pool, or for both. It must not run.
 func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost) (ops.Job, error) {
-	if _, err := s.load(ctx, name); err != nil {
+	in, err := s.load(ctx, name)
+	if err != nil {
 		return ops.Job{}, err
 	}
-	switch {
-	case req.Project != "" && req.Project != "default":
+	if req.Project != "" && req.Project != "default" {
 		return ops.Job{}, errs.NotFoundf("project %q not found", req.Project)
-	case req.Pool != "":
-		return ops.Job{}, errs.Newf(errs.Unsupported, "moving instances to other storage pools is not supported")
-	case req.Migration && req.Name == "":
+	}
+	if req.Name == "" {
+		req.Name = name
+	}
+	changes := req.Pool != "" || req.Config != nil || req.Devices != nil || req.Profiles != nil
+	switch {
+	case changes:
+		return s.moveJob(ctx, in, req)
+	case req.Migration && req.Name == name:
 		return ops.Job{}, errs.Newf(errs.Unsupported, "moving instances to other servers is not supported")
 	}
-	if err := profiles.CheckInstanceName(req.Name); err != nil {
-		return ops.Job{}, err
-	}
-	if err := s.free(ctx, req.Name); err != nil {
-		return ops.Job{}, err
-	}
-	if err := s.checkStopped(name, "rename"); err != nil {
+	if err := s.renamable(ctx, name, req.Name); err != nil {
 		return ops.Job{}, err
 	}
 	return ops.Job{
@@ -56,6 +57,17 @@ func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost)
 			return nil
 		},
 	}, nil
+}
+
+// renamable reports why an instance cannot have another name.
+func (s *Service) renamable(ctx context.Context, name, to string) error {
+	if err := profiles.CheckInstanceName(to); err != nil {
+		return err
+	}
+	if err := s.free(ctx, to); err != nil {
+		return err
+	}
+	return s.checkStopped(name, "rename")
 }
 
 func (s *Service) checkStopped(name, action string) error {
@@ -102,10 +114,8 @@ func (s *Service) rename(ctx context.Context, in *instance, to string) (err erro
 		return err
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		keys := map[string]string{keyRenaming: "", keyApplyTemplate: "rename"}
-		if pending := in.Config[keyApplyTemplate]; pending == "create" || pending == "copy" {
-			delete(keys, keyApplyTemplate) // It was never started: that is still to come, with the new name.
-		}
+		keys := renamedKeys(in)
+		keys[keyRenaming] = ""
 		if err := db.PatchInstanceConfig(ctx, tx, in.Name, keys); err != nil {
 			return err
 		}
@@ -116,6 +126,14 @@ func (s *Service) rename(ctx context.Context, in *instance, to string) (err erro
 	}
 	s.ranges.rename(in.Name, to)
 	return nil
+}
+
+// renamedKeys are the keys that an instance gets with another name.
+func renamedKeys(in *instance) map[string]string {
+	if pending := in.Config[keyApplyTemplate]; pending == "create" || pending == "copy" {
+		return map[string]string{} // It was never started: that is still to come, with the new name.
+	}
+	return map[string]string{keyApplyTemplate: "rename"}
 }
 
 // moveLogs moves what is kept of an instance's past.

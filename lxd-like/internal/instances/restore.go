@@ -76,6 +76,9 @@ func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (e
 	if err != nil {
 		return err
 	}
+	if err := s.visits.free(copying(in.Name)); err != nil {
+		return err
+	}
 	if err := s.visits.end(ctx, in.Name); err != nil {
 		return err
 	}
@@ -117,6 +120,7 @@ func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snap
 	if err := s.refresh(ctx, next); err != nil {
 		return err
 	}
+	next.putRoot(in.Pool) // It can have moved since.
 	forgetNICs(in, next)
 	if err := s.validate(ctx, next); err != nil {
 		return fmt.Errorf("the configuration of that time is not valid any more: %w", err)

@@ -42,6 +42,8 @@ type Service struct {
 	index  index
 	ranges idRanges
 	visits visits
+	copies locks.Keyed // Which instances are being copied.
+	away   away
 
 	dueOnce sync.Once
 	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,8 +24,6 @@ import (
 type source interface {
 	// check refuses an instance that this cannot be made into.
 	check(in *instance) error
-	// names are the instances that nobody else may change meanwhile.
-	names() []string
 	// prepare does what comes before the record, and completes it.
 	prepare(ctx context.Context, in *instance, op *ops.Op) error
 	// fill makes the instance's volume.
@@ -83,8 +80,6 @@ func (s *Service) imageSource(ctx context.Context, req *api.InstancesPost) (sour
 func (f *fromImage) check(*instance) error {
 	return checkArchitecture(&f.image.Architecture)
 }
-
-func (f *fromImage) names() []string { return nil }
 
 func (f *fromImage) prepare(ctx context.Context, in *instance, op *ops.Op) error {
 	if f.build != "" {
@@ -143,7 +138,6 @@ func newIdentity() map[string]string {
 type emptySource struct{}
 
 func (emptySource) check(*instance) error { return nil }
-func (emptySource) names() []string       { return nil }
 
 func (emptySource) prepare(_ context.Context, in *instance, _ *ops.Op) error {
 	in.apply(newIdentity())
@@ -183,134 +177,6 @@ func within(ctx context.Context, d storage.Driver, v storage.Volume, fn func(dir
 		}
 	}()
 	return fn(dir)
-}
-
-// fromCopy makes instances of other instances, or of snapshots of them.
-type fromCopy struct {
-	s         *Service
-	from      string // The instance's name.
-	snapshot  string // Empty for the instance itself.
-	pool      string
-	snapshots []db.Snapshot // To be copied too, oldest first.
-}
-
-func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (source, error) {
-	src := req.Source
-	switch {
-	case src.Project != "" && src.Project != "default":
-		return nil, errs.NotFoundf("project %q not found", src.Project)
-	case src.Refresh:
-		return nil, errs.Newf(errs.Unsupported, "refreshing a copy is not supported")
-	}
-	name, snapshot, _ := strings.Cut(src.Source, "/")
-	from, err := s.load(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	f := &fromCopy{s: s, from: name, snapshot: snapshot, pool: from.Pool}
-	gets := inherited{config: from.Config, devices: from.Devices, profiles: from.Profiles}
-	gets.architecture, gets.ephemeral = from.Architecture, from.Ephemeral
-	if snapshot != "" {
-		snap, err := s.snapshot(ctx, name, snapshot)
-		if err != nil {
-			return nil, err
-		}
-		gets.config, gets.devices, gets.profiles = snap.Config, snap.Devices, snap.Profiles
-		gets.architecture, gets.ephemeral = snap.Architecture, snap.Ephemeral
-	} else if !src.InstanceOnly && !src.ContainerOnly {
-		if f.snapshots, err = s.wholeSnapshots(ctx, name); err != nil {
-			return nil, err
-		}
-	}
-	gets.into(req)
-	return f, nil
-}
-
-// inherited is what a copy gets from its source where the request says nothing.
-type inherited struct {
-	config       map[string]string
-	devices      map[string]map[string]string
-	profiles     []string
-	architecture string
-	ephemeral    bool
-}
-
-func (g inherited) into(req *api.InstancesPost) {
-	config := api.ConfigMap{}
-	for k, v := range g.config {
-		if !strings.HasPrefix(k, "volatile.") || k == keyBaseImage {
-			config[k] = v
-		}
-	}
-	for k, v := range req.Config { // Clients send the source's, or just what differs.
-		if !strings.HasPrefix(k, "volatile.") {
-			config[k] = v
-		}
-	}
-	maps.DeleteFunc(config, func(_, v string) bool { return v == "" })
-	req.Config = config
-	devices := apiDevices(g.devices)
-	maps.Copy(devices, req.Devices)
-	req.Devices = devices
-	if req.Profiles == nil {
-		req.Profiles = g.profiles
-	}
-	if req.Architecture == "" {
-		req.Architecture = g.architecture
-	}
-}
-
-func (f *fromCopy) check(in *instance) error {
-	if in.Pool != f.pool {
-		return errs.Newf(errs.Unsupported, "cannot copy from storage pool %q to %q: a copy stays in the pool of its source", f.pool, in.Pool)
-	}
-	return nil
-}
-
-func (f *fromCopy) names() []string { return []string{f.from} }
-
-func (f *fromCopy) prepare(_ context.Context, in *instance, _ *ops.Op) error {
-	in.apply(newIdentity())
-	in.apply(map[string]string{keyApplyTemplate: "copy"})
-	return nil
-}
-
-func (f *fromCopy) fill(ctx context.Context, d storage.Driver, in *instance, _ *ops.Op) error {
-	if err := f.recordSnapshots(ctx, in.Name); err != nil {
-		return err
-	}
-	from := storage.Volume{Kind: storage.Instance, Name: f.from, Snapshot: f.snapshot}
-	clone := func() error { return d.Clone(ctx, in.volume(), from) }
-	if f.snapshot == "" {
-		clone = func() error { return f.s.still(ctx, f.from, func() error { return d.Clone(ctx, in.volume(), from) }) }
-	}
-	if err := clone(); err != nil {
-		return fmt.Errorf("copy %s: %w", from, err)
-	}
-	for _, snap := range f.snapshots {
-		from := storage.Volume{Kind: storage.Instance, Name: f.from, Snapshot: snap.Name}
-		if err := d.Clone(ctx, in.snapshotVolume(snap.Name), from); err != nil {
-			return fmt.Errorf("copy %s: %w", from, err)
-		}
-	}
-	return nil
-}
-
-// recordSnapshots adds the records of the snapshots to be. While that of the
-// instance is pending they are too.
-func (f *fromCopy) recordSnapshots(ctx context.Context, name string) error {
-	if len(f.snapshots) == 0 {
-		return nil
-	}
-	return f.s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		for _, snap := range f.snapshots {
-			snap.Instance, snap.ID = name, 0
-			if err := db.AddSnapshot(ctx, tx, &snap); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // limitSize gives the root volume the size that the root disk has.

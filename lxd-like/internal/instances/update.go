@@ -139,11 +139,7 @@ func isNICKey(key string) bool {
 // checkChange reports why the instance cannot become next, before anything
 // is touched.
 func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
-	check := s.validate
-	if sameDevices(in, next) {
-		check = s.validateOptions
-	}
-	if err := check(ctx, next); err != nil {
+	if err := s.checkNext(ctx, in, next); err != nil {
 		return err
 	}
 	if err := samePool(in, next); err != nil {
@@ -152,10 +148,18 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
 	return s.checkLive(ctx, in, next)
 }
 
+// checkNext is validate for what an instance is to become.
+func (s *Service) checkNext(ctx context.Context, in, next *instance) error {
+	if sameDevices(in, next) {
+		return s.validateOptions(ctx, next)
+	}
+	return s.validate(ctx, next)
+}
+
 func samePool(in, next *instance) error {
 	name, disk, ok := root(next.expanded)
 	if ok && disk["pool"] != in.Pool {
-		return errs.Invalidf("device %q: the root disk is in storage pool %q and cannot move to %q", name, in.Pool, disk["pool"])
+		return errs.Invalidf("device %q: the root disk is in storage pool %q, want that here: move the instance to have it in %q", name, in.Pool, disk["pool"])
 	}
 	return nil
 }
