@@ -99,7 +99,8 @@ type BackupRepositoryPut struct {
 type BackupRepositoriesPost struct {
 	BackupRepositoryPut
 
-	Name string `json:"name"`
+	Name     string `json:"name"`
+	Existing bool   `json:"existing"` // No new one is made.
 }
 
 // BackupRepository is where incremental backups are kept. It is of the
@@ -109,6 +110,11 @@ type BackupRepository struct {
 
 	Name   string `json:"name"`
 	Status string `json:"status"` // Available or Unavailable
+}
+
+// BackupRepositoryMade is the answer to the creation of a repository.
+type BackupRepositoryMade struct {
+	Password string `json:"password,omitempty"` // If the server made it up. It is said nowhere else.
 }
 
 // RepositoryBackup is one backup in a repository.
@@ -134,6 +140,35 @@ type RepositoryRestorePost struct {
 	From string `json:"from"` // The source whose latest backup is meant.
 	Name string `json:"name"` // Another name for what is made.
 	Pool string `json:"pool"` // Another pool.
-	Host string `json:"host"` // With All: whose backups; this host's if it is empty.
+	Host string `json:"host"` // With All or From: whose backups; this host's if it is empty.
 	All  bool   `json:"all"`
+}
+
+// RepositoryFile is a file in a backup.
+type RepositoryFile struct {
+	Name       string    `json:"name"`
+	Type       string    `json:"type"` // file, directory, symlink, dev, chardev or fifo
+	Size       int64     `json:"size"`
+	Mode       int       `json:"mode"`
+	UID        int64     `json:"uid"`
+	GID        int64     `json:"gid"`
+	ModifiedAt time.Time `json:"modified_at"`
+}
+
+// RepositoryVerifyPost checks a repository.
+type RepositoryVerifyPost struct {
+	// ReadData is how much of the data is read too, beside what says where it
+	// is: all, a percentage such as "5%", a part such as "1/7", or a size such
+	// as "10G"; nothing if it is empty.
+	ReadData string `json:"read_data"`
+}
+
+// HostDocument is what a host has beside instances and volumes. It is the
+// document of its backups.
+type HostDocument struct {
+	Config   ConfigMap           `json:"config"`
+	Pools    []StoragePool       `json:"pools"`
+	Networks []Network           `json:"networks"` // Managed ones.
+	Profiles []Profile           `json:"profiles"`
+	Aliases  []ImageAliasesEntry `json:"image_aliases"`
 }
