@@ -114,8 +114,8 @@ func (c *Client) ImportInstance(ctx context.Context, up InstanceUpload) (*Operat
 	for name, d := range up.Devices {
 		devices.Set(name, query(d).Encode())
 	}
-	set(h, "devices", devices.Encode())
-	set(h, "config", query(up.Config).Encode())
+	setOwn(h, "devices", devices.Encode())
+	setOwn(h, "config", query(up.Config).Encode())
 	return c.start(ctx, call{method: http.MethodPost, path: path("instances"), body: up.Archive, header: h})
 }
 
@@ -147,6 +147,13 @@ func uploadHeader(name string) http.Header {
 func set(h http.Header, name, value string) {
 	if value != "" {
 		h.Set("X-Incus-"+name, value)
+	}
+}
+
+// setOwn is set for headers whose values others encode in another way.
+func setOwn(h http.Header, name, value string) {
+	if value != "" {
+		h.Set("X-Cuib-"+name, value)
 	}
 }
 

@@ -119,7 +119,7 @@ func TestUploads(t *testing.T) {
 		defer mu.Unlock()
 		got[r.URL.Path] = string(body)
 		for key := range r.Header {
-			if rest, ok := strings.CutPrefix(key, "X-Incus-"); ok {
+			if rest, ok := strings.CutPrefix(strings.Replace(key, "X-Cuib-", "X-Incus-", 1), "X-Incus-"); ok {
 				got[r.URL.Path] += " " + rest + "=" + r.Header.Get(key)
 			}
 		}
