@@ -22,6 +22,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/lxd-like/internal/rest"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/host"
@@ -52,6 +53,7 @@ type daemon struct {
 	pools     *pools.Service
 	nets      *nets.Service
 	images    *images.Service
+	volumes   *volumes.Service
 	instances *instances.Service
 	log       *slog.Logger
 }
@@ -118,12 +120,16 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
 	}
+	d.volumes = &volumes.Service{
+		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"),
+	}
 	d.instances = &instances.Service{
-		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images,
+		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")},
 		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
-	d.images.Instances = d.instances // Each needs the other.
+	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
+	d.pools.Appeared = append(d.pools.Appeared, d.volumes.RecoverPool)
 	return d, nil
 }
 
@@ -162,7 +168,9 @@ func (d *daemon) recover(ctx context.Context) error {
 		{"storage pools", d.pools.Recover},
 		{"networks", d.nets.Recover},
 		{"images", d.images.Recover},
+		{"volumes", d.volumes.Recover},
 		{"instances", d.instances.Recover},
+		{"mounts of volumes", d.volumes.Settle},
 	} {
 		began := time.Now()
 		if err := step.fn(ctx); err != nil {
@@ -193,7 +201,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
-		Instances: d.instances, Images: d.images, Pools: d.pools, Nets: d.nets, Config: settings{d.db},
+		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Nets: d.nets, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
 	}
@@ -257,6 +265,7 @@ func (d *daemon) clock(ctx context.Context) error {
 func (d *daemon) ticks() map[string]func(ctx context.Context, now time.Time) error {
 	return map[string]func(context.Context, time.Time) error{
 		"instances": d.instances.Tick,
+		"volumes":   d.volumes.Tick,
 		"db":        func(context.Context, time.Time) error { return d.db.Restock() },
 	}
 }

@@ -391,14 +391,6 @@ func (f *fakePools) Resources(_ context.Context, name string) (api.ResourcesStor
 	return api.ResourcesStoragePool{}, known(name)
 }
 
-func (f *fakePools) Volumes(_ context.Context, pool string) ([]api.StorageVolume, error) {
-	return []api.StorageVolume{{Name: "c1", Type: "container"}, {Name: "abc", Type: "image"}}, known(pool)
-}
-
-func (f *fakePools) Volume(_ context.Context, pool, typ, name string) (api.StorageVolume, error) {
-	return api.StorageVolume{Name: name, Type: typ}, errors.Join(known(pool), known(name))
-}
-
 // fakeNets has the network n1.
 type fakeNets struct{ calls }
 

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -25,33 +26,42 @@ func header(r *http.Request, name string) string {
 	return ""
 }
 
-// files opens the file system of the request's instance, and says which path
-// of it is meant.
-func (s *Server) files(r *http.Request) (*guestfs.FS, string, error) {
+// An opener opens the file system that a request is about.
+type opener func(context.Context, *http.Request) (*guestfs.FS, error)
+
+func (s *Server) instanceFiles(ctx context.Context, r *http.Request) (*guestfs.FS, error) {
+	return s.Instances.Files(ctx, r.PathValue("name"))
+}
+
+// files opens the file system of a request, and says which path of it is
+// meant.
+func (open opener) files(r *http.Request) (*guestfs.FS, string, error) {
 	p := r.URL.Query().Get("path")
 	if p == "" {
-		return nil, "", errs.Invalidf("path is missing: it names a file in the instance")
+		return nil, "", errs.Invalidf("path is missing: it names a file")
 	}
-	fs, err := s.Instances.Files(r.Context(), r.PathValue("name"))
+	fs, err := open(r.Context(), r)
 	return fs, path.Clean("/" + p), err // Older clients leave the first slash out.
 }
 
 // getFile answers with the contents of a file, the names in a directory, or
 // the target of a symbolic link.
-func (s *Server) getFile(r *http.Request) (response, error) {
-	fs, name, err := s.files(r)
-	if err != nil {
-		return nil, err
+func (*Server) getFile(open opener) handle {
+	return func(r *http.Request) (response, error) {
+		fs, name, err := open.files(r)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := readFile(fs, name, r.Method)
+		if err != nil {
+			fs.Close()
+			return nil, err
+		}
+		return func(w http.ResponseWriter, r *http.Request) error {
+			defer fs.Close()
+			return resp(w, r)
+		}, nil
 	}
-	resp, err := readFile(fs, name, r.Method)
-	if err != nil {
-		fs.Close()
-		return nil, err
-	}
-	return func(w http.ResponseWriter, r *http.Request) error {
-		defer fs.Close()
-		return resp(w, r)
-	}, nil
 }
 
 func readFile(fs *guestfs.FS, name, method string) (response, error) {
@@ -99,7 +109,11 @@ func described(resp response, f guestfs.File) response {
 }
 
 // postFile writes a file, or makes a directory or a symbolic link.
-func (s *Server) postFile(r *http.Request) (response, error) {
+func (*Server) postFile(open opener) handle {
+	return func(r *http.Request) (response, error) { return writeFile(r, open) }
+}
+
+func writeFile(r *http.Request, open opener) (response, error) {
 	f, err := fileOf(r)
 	if err != nil {
 		return nil, err
@@ -112,7 +126,7 @@ func (s *Server) postFile(r *http.Request) (response, error) {
 	default:
 		return nil, errs.Invalidf("header X-Incus-write is %q: want overwrite or append", write)
 	}
-	fs, name, err := s.files(r)
+	fs, name, err := open.files(r)
 	if err != nil {
 		return nil, err
 	}
@@ -158,21 +172,27 @@ func fileOf(r *http.Request) (guestfs.File, error) {
 	return f, nil
 }
 
-func (s *Server) deleteFile(r *http.Request) (response, error) {
-	fs, name, err := s.files(r)
-	if err != nil {
-		return nil, err
+func (*Server) deleteFile(open opener) handle {
+	return func(r *http.Request) (response, error) {
+		fs, name, err := open.files(r)
+		if err != nil {
+			return nil, err
+		}
+		defer fs.Close()
+		return done(fs.Remove(name))
 	}
-	defer fs.Close()
-	return done(fs.Remove(name))
 }
 
 // serveSFTP turns the connection into one of the SFTP protocol.
-func (s *Server) serveSFTP(r *http.Request) (response, error) {
+func (s *Server) serveSFTP(open opener) handle {
+	return func(r *http.Request) (response, error) { return s.switchToSFTP(r, open) }
+}
+
+func (s *Server) switchToSFTP(r *http.Request, open opener) (response, error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "sftp") {
 		return nil, errs.Invalidf("header Upgrade is %q: want sftp", r.Header.Get("Upgrade"))
 	}
-	enter := func() (*guestfs.FS, error) { return s.Instances.Files(r.Context(), r.PathValue("name")) }
+	enter := func() (*guestfs.FS, error) { return open(r.Context(), r) }
 	fs, err := enter()
 	if err != nil {
 		return nil, err

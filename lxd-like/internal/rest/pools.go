@@ -3,7 +3,6 @@ package rest
 import (
 	"net/http"
 	"net/url"
-	"slices"
 
 	"github.com/cuib/cuib/shared/api"
 )
@@ -44,23 +43,4 @@ func (s *Server) deletePool(r *http.Request) (response, error) {
 
 func (s *Server) getPoolResources(r *http.Request) (response, error) {
 	return got(s.Pools.Resources(r.Context(), r.PathValue("name")))
-}
-
-// listVolumes lists the volumes of a pool, or those of one type.
-func (s *Server) listVolumes(r *http.Request) (response, error) {
-	pool, typ := r.PathValue("name"), r.PathValue("type")
-	all, err := s.Pools.Volumes(r.Context(), pool)
-	if typ != "" {
-		all = slices.DeleteFunc(all, func(v api.StorageVolume) bool { return v.Type != typ })
-	}
-	return list(r, all, err, func(v api.StorageVolume) string {
-		return poolURL(pool) + "/volumes/" + v.Type + "/" + url.PathEscape(v.Name)
-	})
-}
-
-func (s *Server) getVolume(r *http.Request) (response, error) {
-	return read(r, func(r *http.Request) (whole, writable any, err error) {
-		v, err := s.Pools.Volume(r.Context(), r.PathValue("name"), r.PathValue("type"), r.PathValue("volume"))
-		return v, map[string]any{"config": v.Config, "description": v.Description}, err
-	})
 }

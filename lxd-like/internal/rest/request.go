@@ -31,7 +31,8 @@ func isUpload(r *http.Request) bool {
 	if r.Method != http.MethodPost {
 		return false
 	}
-	return strings.HasSuffix(r.URL.Path, "/files") || r.URL.Path == "/1.0/images" && !isJSON(r)
+	volumes := strings.HasSuffix(r.URL.Path, "/volumes") || strings.HasSuffix(r.URL.Path, "/volumes/custom")
+	return strings.HasSuffix(r.URL.Path, "/files") || (r.URL.Path == "/1.0/images" || volumes) && !isJSON(r)
 }
 
 func isJSON(r *http.Request) bool {

@@ -21,6 +21,7 @@ type Server struct {
 	Instances instanceService
 	Images    imageService
 	Pools     poolService
+	Volumes   volumeService
 	Nets      netService
 	Config    serverConfig
 

@@ -36,6 +36,7 @@ type server struct {
 	instances *fakeInstances
 	images    *fakeImages
 	pools     *fakePools
+	volumes   *fakeVolumes
 	nets      *fakeNets
 	config    *fakeConfig
 	client    *http.Client
@@ -47,11 +48,12 @@ func serve(tb testing.TB) *server {
 	s := &server{
 		tb: tb, socket: filepath.Join(tb.TempDir(), "s"), log: &bytes.Buffer{},
 		instances: &fakeInstances{root: tb.TempDir()}, images: &fakeImages{}, pools: &fakePools{}, nets: &fakeNets{},
-		config: &fakeConfig{values: map[string]string{"user.a": "1"}},
+		volumes: &fakeVolumes{root: tb.TempDir()},
+		config:  &fakeConfig{values: map[string]string{"user.a": "1"}},
 	}
 	manager := ops.NewManager(tb.Context(), hub.Publish)
 	s.Server = &rest.Server{
-		Instances: s.instances, Images: s.images, Pools: s.pools, Nets: s.nets, Config: s.config, Ops: manager, Events: hub,
+		Instances: s.instances, Images: s.images, Pools: s.pools, Volumes: s.volumes, Nets: s.nets, Config: s.config, Ops: manager, Events: hub,
 		Environment: func(context.Context) (api.ServerEnvironment, error) {
 			return api.ServerEnvironment{Server: "cuib"}, nil
 		},
@@ -199,7 +201,7 @@ func TestRoutes(t *testing.T) {
 		"configuration":     {"GET", "/1.0/metadata/configuration", "", 200, `"boot.autostart"`, ""},
 		"cluster":           {"GET", "/1.0/cluster", "", 200, `"enabled":false`, ""},
 		"leases":            {"GET", "/1.0/networks/n1/leases", "", 200, `"metadata":[]`, ""},
-		"volumes":           {"GET", "/1.0/storage-pools/p1/volumes", "", 200, `["/1.0/storage-pools/p1/volumes/container/c1","/1.0/storage-pools/p1/volumes/image/abc"]`, ""},
+		"volumes":           {"GET", "/1.0/storage-pools/p1/volumes", "", 200, `["/1.0/storage-pools/p1/volumes/custom/c1","/1.0/storage-pools/p1/volumes/custom/c1/snapshots/s0","/1.0/storage-pools/p1/volumes/image/abc"]`, ""},
 		"volumes of a type": {"GET", "/1.0/storage-pools/p1/volumes/image", "", 200, `["/1.0/storage-pools/p1/volumes/image/abc"]`, ""},
 		"image":             {"GET", "/1.0/images/abc", "", 200, `"fingerprint":"abc"`, ""},
 		"alias":             {"GET", "/1.0/images/aliases/deb/12", "", 200, `"name":"deb/12"`, ""},

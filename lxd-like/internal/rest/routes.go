@@ -44,6 +44,7 @@ func (s *Server) routes() []route {
 	}
 	out = append(out, s.instanceRoutes()...)
 	out = append(out, s.imageRoutes()...)
+	out = append(out, s.volumeRoutes()...)
 	return append(out, s.hostRoutes()...)
 }
 
@@ -64,11 +65,11 @@ func (s *Server) instanceRoutes() []route {
 		{get, "/1.0/instances/{name}/console", s.getConsoleLog},
 		{post, "/1.0/instances/{name}/console", s.attachConsole},
 		{remove, "/1.0/instances/{name}/console", s.clearConsoleLog},
-		{get, "/1.0/instances/{name}/files", s.getFile},
-		{head, "/1.0/instances/{name}/files", s.getFile},
-		{post, "/1.0/instances/{name}/files", s.postFile},
-		{remove, "/1.0/instances/{name}/files", s.deleteFile},
-		{get, "/1.0/instances/{name}/sftp", s.serveSFTP},
+		{get, "/1.0/instances/{name}/files", s.getFile(s.instanceFiles)},
+		{head, "/1.0/instances/{name}/files", s.getFile(s.instanceFiles)},
+		{post, "/1.0/instances/{name}/files", s.postFile(s.instanceFiles)},
+		{remove, "/1.0/instances/{name}/files", s.deleteFile(s.instanceFiles)},
+		{get, "/1.0/instances/{name}/sftp", s.serveSFTP(s.instanceFiles)},
 		{get, "/1.0/instances/{name}/logs", s.listLogs},
 		{get, "/1.0/instances/{name}/logs/exec-output", s.listOutputs},
 		{get, "/1.0/instances/{name}/logs/{file...}", s.getLog},
@@ -129,9 +130,6 @@ func (s *Server) hostRoutes() []route {
 		{patch, "/1.0/storage-pools/{name}", s.patchPool},
 		{remove, "/1.0/storage-pools/{name}", s.deletePool},
 		{get, "/1.0/storage-pools/{name}/resources", s.getPoolResources},
-		{get, "/1.0/storage-pools/{name}/volumes", s.listVolumes},
-		{get, "/1.0/storage-pools/{name}/volumes/{type}", s.listVolumes},
-		{get, "/1.0/storage-pools/{name}/volumes/{type}/{volume}", s.getVolume},
 		{get, "/1.0/networks", s.listNetworks},
 		{post, "/1.0/networks", s.createNetwork},
 		{get, "/1.0/networks/{name}", s.getNetwork},

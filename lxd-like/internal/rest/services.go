@@ -134,8 +134,6 @@ type poolService interface {
 	Update(ctx context.Context, name string, put api.StoragePoolPut) error
 	Delete(ctx context.Context, name string) error
 	Resources(ctx context.Context, name string) (api.ResourcesStoragePool, error)
-	Volumes(ctx context.Context, pool string) ([]api.StorageVolume, error)
-	Volume(ctx context.Context, pool, typ, name string) (api.StorageVolume, error)
 }
 
 // netService keeps networks.

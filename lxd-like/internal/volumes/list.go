@@ -60,21 +60,33 @@ func (s *Service) ListFull(ctx context.Context, pool, typ string) ([]api.Storage
 		if strings.Contains(v.Name, "/") {
 			continue
 		}
-		full := api.StorageVolumeFull{StorageVolume: v, Backups: []api.StorageVolumeBackup{}, Snapshots: []api.StorageVolumeSnapshot{}}
-		if v.Type != typeImage {
-			full.Snapshots, err = s.snapshotsOf(ctx, v)
-		}
-		if errs.Is(err, errs.NotFound) {
-			continue // It has gone meanwhile.
-		}
+		full, err := s.full(ctx, v)
 		if err != nil {
 			return nil, err
 		}
-		// A pool that is not there keeps nobody from the list.
-		if state, err := s.stateOf(ctx, v); err == nil {
-			full.State = &state
-		}
 		out = append(out, full)
+	}
+	return out, nil
+}
+
+// GetFull returns one volume with all that there is to know of it.
+func (s *Service) GetFull(ctx context.Context, pool, typ, name string) (api.StorageVolumeFull, error) {
+	v, err := s.Get(ctx, pool, typ, name)
+	if err != nil {
+		return api.StorageVolumeFull{}, err
+	}
+	return s.full(ctx, v)
+}
+
+func (s *Service) full(ctx context.Context, v api.StorageVolume) (api.StorageVolumeFull, error) {
+	out := api.StorageVolumeFull{StorageVolume: v, Backups: []api.StorageVolumeBackup{}}
+	var err error
+	if out.Snapshots, err = s.snapshotsOf(ctx, v); err != nil {
+		return out, err
+	}
+	// A pool that is not there keeps nobody from the rest.
+	if state, err := s.stateOf(ctx, v); err == nil {
+		out.State = &state
 	}
 	return out, nil
 }

@@ -3,16 +3,15 @@ package volumes
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/transfer"
 )
 
 // Recover finishes or takes back what a crash left half done. The daemon calls
-// it at its start, after the pools' and before the instances'. The volumes of
-// a pool that is not there are recovered when it is.
+// it at its start, after the pools' and before the instances'.
 func (s *Service) Recover(ctx context.Context) error {
 	var all []db.Pool
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
@@ -26,7 +25,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		if p.Status != db.Ready {
 			continue
 		}
-		if _, err := s.driver(ctx, p.Name); err != nil {
+		if err := s.RecoverPool(ctx, p.Name); err != nil {
 			s.Log.WarnContext(ctx, "the volumes of a storage pool are not available", "pool", p.Name, "err", err)
 		}
 		if ctx.Err() != nil {
@@ -34,6 +33,20 @@ func (s *Service) Recover(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// RecoverPool is [Service.Recover] for one pool, which was not there before.
+// Copies between pools that a crash cut short are put right first: those of
+// the volumes of instances too.
+func (s *Service) RecoverPool(ctx context.Context, pool string) error {
+	d, err := s.driver(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if err := transfer.RecoverRefresh(ctx, d); err != nil {
+		s.Log.ErrorContext(ctx, "cannot put right what is left of copies", "pool", pool, "err", err)
+	}
+	return s.recoverPool(ctx, pool, d)
 }
 
 // Settle unmounts what no instance uses. The daemon calls it when the instances
@@ -52,8 +65,8 @@ func (s *Service) Settle(ctx context.Context) error {
 		return err
 	}
 	for _, v := range all {
-		if !s.isRecovered(v.Pool) {
-			continue
+		if _, err := s.driver(ctx, v.Pool); err != nil {
+			continue // It is not there.
 		}
 		targets := []target{{Ref: v.VolumeRef}}
 		for _, snap := range snaps[v.VolumeRef] {
@@ -65,35 +78,6 @@ func (s *Service) Settle(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
-}
-
-func (s *Service) isRecovered(pool string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.recovered[pool]
-}
-
-// recoverOnce recovers the volumes of a pool that is open, unless that has been
-// done. Nobody else gets the pool's driver before.
-func (s *Service) recoverOnce(ctx context.Context, pool string, d storage.Driver) error {
-	if s.isRecovered(pool) {
-		return nil
-	}
-	s.recovering.Lock()
-	defer s.recovering.Unlock()
-	if s.isRecovered(pool) {
-		return nil
-	}
-	if err := s.recoverPool(ctx, pool, d); err != nil {
-		return fmt.Errorf("recover the volumes of storage pool %q: %w", pool, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.recovered == nil {
-		s.recovered = map[string]bool{}
-	}
-	s.recovered[pool] = true
 	return nil
 }
 

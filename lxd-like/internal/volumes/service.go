@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/shared/errs"
@@ -55,9 +56,8 @@ type Service struct {
 	claims claims
 	uses   uses
 
-	recovering sync.Mutex // Held while the volumes of a pool are recovered.
-	mu         sync.Mutex // Guards recovered.
-	recovered  map[string]bool
+	dueOnce sync.Once
+	due     *clock.Clock
 }
 
 // A poolKeeper is what volumes need of storage pools.
@@ -92,13 +92,9 @@ func (s *Service) event(action string, ref Ref, details map[string]any) {
 	s.Events.Lifecycle(action, url(ref), details)
 }
 
-// driver opens a pool, and recovers its volumes if that is still to be done.
+// driver opens a pool.
 func (s *Service) driver(ctx context.Context, pool string) (storage.Driver, error) {
-	d, err := s.Pools.Driver(ctx, pool)
-	if err != nil {
-		return nil, err
-	}
-	return d, s.recoverOnce(ctx, pool, d)
+	return s.Pools.Driver(ctx, pool)
 }
 
 // load reads a volume that is whole.

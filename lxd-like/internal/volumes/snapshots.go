@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/profiles"
@@ -135,6 +136,7 @@ func snapshotJob(description string, ref Ref, snapshot string) ops.Job {
 type newSnapshot struct {
 	name, description string
 	expires           time.Time
+	also              clock.Done // Done in the transaction that makes it ready, if it is not nil.
 }
 
 // CreateSnapshot checks a request for a snapshot. Instances that use the
@@ -242,7 +244,14 @@ func (s *Service) makeSnapshot(ctx context.Context, ref Ref, req newSnapshot) (e
 		return err
 	}
 	u.Push("delete the volume's snapshot", func(ctx context.Context) error { return d.Delete(ctx, sv) })
-	return s.markSnapshot(ctx, ref, req.name, db.Ready)
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if req.also != nil {
+			if err := req.also(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return db.SetVolumeSnapshotStatus(ctx, tx, db.VolumeSnapshot{Volume: ref, Name: req.name, Status: db.Ready})
+	})
 }
 
 func (s *Service) markSnapshot(ctx context.Context, ref Ref, snapshot string, status db.Status) error {
