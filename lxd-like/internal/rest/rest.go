@@ -18,12 +18,13 @@ import (
 
 // A Server is the API's HTTP handler. Its fields are set before it serves.
 type Server struct {
-	Instances instanceService
-	Images    imageService
-	Pools     poolService
-	Volumes   volumeService
-	Nets      netService
-	Config    serverConfig
+	Instances    instanceService
+	Images       imageService
+	Pools        poolService
+	Volumes      volumeService
+	Nets         netService
+	Repositories repositoryService
+	Config       serverConfig
 
 	// Environment describes host and daemon.
 	Environment func(ctx context.Context) (api.ServerEnvironment, error)

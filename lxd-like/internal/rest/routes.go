@@ -45,6 +45,7 @@ func (s *Server) routes() []route {
 	out = append(out, s.instanceRoutes()...)
 	out = append(out, s.imageRoutes()...)
 	out = append(out, s.volumeRoutes()...)
+	out = append(out, s.repositoryRoutes()...)
 	return append(out, s.hostRoutes()...)
 }
 

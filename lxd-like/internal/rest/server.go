@@ -23,6 +23,7 @@ var extensions = []string{
 	"container_full",
 	"container_last_used_at",
 	"container_only_migration",
+	"cuib_backup_repositories",
 	"cuib_image_build",
 	"custom_volume_iso",
 	"custom_volume_refresh",

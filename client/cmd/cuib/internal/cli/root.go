@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client/cmd/cuib/internal/backup"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/configure"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/instance"
 	"github.com/cuib/cuib/shared/errs"
@@ -56,6 +57,7 @@ func newRoot(e *env) *cobra.Command {
 	_ = flags.MarkHidden("force-local") // The flag exists.
 	root.AddCommand(newAlias(e), newCompletion(e), newManpage(e))
 	root.AddCommand(instance.Commands(e.Env)...)
+	root.AddCommand(backup.Commands(e.Env)...)
 	root.AddCommand(configure.Commands(e.Env)...)
 	return root
 }
