@@ -192,7 +192,8 @@ func (s *Server) switchToSFTP(r *http.Request, open opener) (response, error) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "sftp") {
 		return nil, errs.Invalidf("header Upgrade is %q: want sftp", r.Header.Get("Upgrade"))
 	}
-	enter := func() (*guestfs.FS, error) { return open(r.Context(), r) }
+	ctx := r.Context()
+	enter := func() (*guestfs.FS, error) { return open(ctx, r) }
 	fs, err := enter()
 	if err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -45,9 +44,9 @@ func (s *Service) ImportISO(ctx context.Context, pool, name string, data io.Read
 	}, nil
 }
 
-// receiveISO writes a file and looks whether it is the image of a disc.
+// receiveISO writes a file. What is on it is looked at when it is attached.
 func receiveISO(path string, data io.Reader) (err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
@@ -57,9 +56,6 @@ func receiveISO(path string, data io.Reader) (err error) {
 			return err
 		}
 		return errs.Newf(errs.Canceled, "read the upload: %w", err)
-	}
-	if !isISO(f) {
-		return errs.Invalidf("the file is no ISO 9660 or UDF image of a disc")
 	}
 	return f.Sync()
 }
@@ -106,29 +102,41 @@ func (s *Service) mountISO(t target, dir string) (string, error) {
 	if err != nil || mounted {
 		return at, err
 	}
-	known, err := os.ReadFile("/proc/filesystems")
-	if err != nil {
-		return "", err
+	if err := mountDisc(filepath.Join(dir, isoFile), at); err != nil {
+		return "", errors.Join(err, os.Remove(at))
 	}
-	loop, err := mounts.Loop(filepath.Join(dir, isoFile))
+	return at, nil
+}
+
+// mountDisc mounts the image of a disc, read-only.
+func mountDisc(file, at string) error {
+	f, err := os.Open(file)
 	if err != nil {
-		return "", err
+		return err
+	}
+	defer f.Close()
+	if !isISO(f) {
+		return errs.Invalidf("what was imported is no ISO 9660 or UDF image of a disc")
+	}
+	loop, err := mounts.Loop(file)
+	if err != nil {
+		return err
 	}
 	defer loop.Close()
 	var failed error
 	for _, fs := range discTypes {
-		merr := unix.Mount(loop.Name(), at, fs.name, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, fs.options)
-		if merr == nil {
-			return at, nil
+		err := unix.Mount(loop.Name(), at, fs.name, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, fs.options)
+		if err == nil {
+			return nil
 		}
-		if !errors.Is(merr, unix.ENODEV) {
-			failed = cmp.Or(failed, error(&os.PathError{Op: "mount as " + fs.name, Path: isoFile, Err: merr}))
+		if !errors.Is(err, unix.ENODEV) {
+			failed = cmp.Or(failed, error(&os.PathError{Op: "mount as " + fs.name, Path: isoFile, Err: err}))
 		}
 	}
-	if failed == nil || !strings.Contains(string(known), "iso9660") && !strings.Contains(string(known), "udf") {
-		return "", errs.Newf(errs.Unsupported, "the host's kernel has no file system for discs (iso9660 or udf): load the module isofs or udf")
+	if failed == nil {
+		failed = errs.Newf(errs.Unsupported, "the host's kernel has no file system for discs: load the module isofs or udf")
 	}
-	return "", failed
+	return failed
 }
 
 func (s *Service) unmountISO(t target) error {
