@@ -31,10 +31,10 @@ type Service struct {
 	Events *events.Hub
 	Log    *slog.Logger
 
-	// Appeared are called, one after the other, with a pool that was missing
-	// when the daemon started and is there now. Until they have returned
+	// Appears and then Appeared are called, one after the other, with a pool
+	// that was missing and is there now. Until those of Appears have returned
 	// nobody else gets its driver.
-	Appeared []func(ctx context.Context, pool string) error
+	Appears, Appeared []func(ctx context.Context, pool string) error
 
 	// change is held by what makes, opens, changes or removes pools, from
 	// its first look at the records to the end of the driver's work.
@@ -51,7 +51,7 @@ type Service struct {
 type state struct {
 	open    map[string]storage.Driver
 	missing map[string]error // Why pools that are to be open are not.
-	coming  string           // The pool that appeared, while Appeared are called.
+	coming  string           // The pool that appeared, while Appears are called.
 }
 
 // Driver returns the driver of a pool, and opens the pool if it is not open.
@@ -82,7 +82,7 @@ func (s *Service) opened(ctx context.Context, pool string) (storage.Driver, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.coming == pool && pool != "" && ctx.Value(comingKey{}) != pool {
-		return nil, errs.Newf(errs.Unavailable, "storage pool %q has just appeared: its instances are looked through", pool)
+		return nil, errs.Newf(errs.Unavailable, "storage pool %q has just appeared: what is in it is looked through", pool)
 	}
 	if d := s.state.open[pool]; d != nil {
 		return d, nil

@@ -99,8 +99,8 @@ func (s *Service) look(ctx context.Context, poked <-chan struct{}) {
 	}
 }
 
-// Look tries to open the pools that are missing, and calls Appeared with those
-// that it can open.
+// Look tries to open the pools that are missing, and calls Appears and
+// Appeared with those that it can open.
 func (s *Service) Look(ctx context.Context) {
 	s.mu.Lock()
 	missing := slices.Sorted(maps.Keys(s.state.missing))
@@ -113,18 +113,24 @@ func (s *Service) Look(ctx context.Context) {
 			continue
 		}
 		s.Log.InfoContext(ctx, "storage pool is available again", "pool", pool)
-		for _, fn := range s.Appeared {
-			if err := fn(context.WithValue(ctx, comingKey{}, pool), pool); err != nil && ctx.Err() == nil {
-				s.Log.ErrorContext(ctx, "cannot take up what is in a storage pool", "pool", pool, "err", err)
-			}
-		}
+		s.tell(context.WithValue(ctx, comingKey{}, pool), pool, s.Appears)
 		s.mu.Lock()
 		s.state.coming = ""
 		s.mu.Unlock()
+		s.tell(ctx, pool, s.Appeared)
 	}
 }
 
-// tryOpen opens a missing pool, if it is there by now, for Appeared alone.
+// tell calls functions with a pool.
+func (s *Service) tell(ctx context.Context, pool string, fns []func(context.Context, string) error) {
+	for _, fn := range fns {
+		if err := fn(ctx, pool); err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "cannot take up what is in a storage pool", "pool", pool, "err", err)
+		}
+	}
+}
+
+// tryOpen opens a missing pool, if it is there by now, for Appears alone.
 func (s *Service) tryOpen(ctx context.Context, pool string) bool {
 	s.change.Lock()
 	defer s.change.Unlock()

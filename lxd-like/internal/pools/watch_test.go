@@ -42,7 +42,7 @@ func TestPoolAppears(t *testing.T) {
 	s = restarted(s)
 	var appeared []string
 	others := t.Context()
-	s.Appeared = []func(context.Context, string) error{
+	s.Appears = []func(context.Context, string) error{
 		func(ctx context.Context, pool string) error {
 			if _, err := s.Driver(others, pool); !errs.Is(err, errs.Unavailable) {
 				t.Errorf("others get the driver already: %v", err)
@@ -52,6 +52,13 @@ func TestPoolAppears(t *testing.T) {
 			return err
 		},
 		func(context.Context, string) error { return errors.New("this keeps nobody") },
+	}
+	s.Appeared = []func(context.Context, string) error{
+		func(_ context.Context, pool string) error {
+			_, err := s.Driver(others, pool)
+			appeared = append(appeared, "all of "+pool)
+			return err
+		},
 	}
 	ok(t, s.Recover(t.Context()))
 	_, err := s.Driver(t.Context(), "other")
@@ -73,7 +80,7 @@ func TestPoolAppears(t *testing.T) {
 	_, err = s.Driver(t.Context(), "p")
 	ok(t, err)
 	s.Look(t.Context())
-	if !slices.Equal(appeared, []string{"p"}) {
+	if !slices.Equal(appeared, []string{"p", "all of p"}) {
 		t.Errorf("appeared: %v", appeared)
 	}
 }

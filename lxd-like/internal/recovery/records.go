@@ -59,7 +59,7 @@ func (s *Service) follow(ctx context.Context, l *events.Listener, again <-chan s
 	for {
 		select {
 		case <-ctx.Done():
-			s.writeLast(ctx, changed)
+			s.writeLast(ctx, l, changed)
 			return
 		case e, ok := <-l.C:
 			if !ok {
@@ -87,11 +87,22 @@ func (s *Service) follow(ctx context.Context, l *events.Listener, again <-chan s
 	}
 }
 
-// writeLast is write at the end of the daemon.
-func (s *Service) writeLast(ctx context.Context, changed map[object]bool) {
+// writeLast is write at the end of the daemon, of what came until then too.
+func (s *Service) writeLast(ctx context.Context, l *events.Listener, changed map[object]bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	s.write(ctx, changed)
+	for {
+		select {
+		case e, ok := <-l.C:
+			if ok {
+				s.note(ctx, e, changed)
+				continue
+			}
+		default:
+		}
+		s.write(ctx, changed)
+		return
+	}
 }
 
 // note adds what an event changed.
@@ -247,17 +258,7 @@ func (s *Service) writeOne(ctx context.Context, o object) error {
 
 // text returns the record that an object is to have, and in which pool.
 func (s *Service) text(ctx context.Context, o object) (pool string, text []byte, err error) {
-	var doc api.Document
-	switch {
-	case o.kind == storage.Instance:
-		doc, err = s.Instances.Document(ctx, o.name)
-		if err == nil {
-			pool = doc.Pool.Name
-		}
-	case o.kind == storage.Custom:
-		pool = o.pool
-		doc, err = s.Volumes.Document(ctx, o.pool, o.name)
-	default:
+	if o.kind == "" {
 		p, err := s.poolDocument(ctx, o.pool)
 		if err != nil {
 			return "", nil, err
@@ -265,11 +266,17 @@ func (s *Service) text(ctx context.Context, o object) (pool string, text []byte,
 		text, err = p.yaml()
 		return o.pool, text, err
 	}
+	var doc api.Document
+	if o.kind == storage.Custom {
+		doc, err = s.Volumes.Document(ctx, o.pool, o.name)
+	} else {
+		doc, err = s.Instances.Document(ctx, o.name)
+	}
 	if err != nil {
 		return "", nil, err
 	}
 	text, err = settled(doc).YAML()
-	return pool, text, err
+	return doc.Pool.Name, text, err
 }
 
 func (s *Service) isWritten(o object, sum [32]byte) bool {
