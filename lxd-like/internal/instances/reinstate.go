@@ -272,7 +272,8 @@ func (s *Service) returnedIdentity(ctx context.Context, in *instance, doc *api.I
 		return err
 	}
 	maps.DeleteFunc(in.Config, func(k, v string) bool {
-		return isNICKey(k) && strings.HasSuffix(k, ".hwaddr") && macs[strings.ToLower(v)]
+		// The end on the host is made at each start, and has a name then.
+		return isNICKey(k) && (strings.HasSuffix(k, ".host_name") || strings.HasSuffix(k, ".hwaddr") && macs[strings.ToLower(v)])
 	})
 	if id := doc.Config[keyUUID]; in.Name == doc.Name && id != "" && !ids[id] {
 		for _, k := range []string{keyUUID, keyGeneration, keyCloudInitID} {
