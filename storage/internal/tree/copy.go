@@ -317,11 +317,7 @@ func copyAttrs(dst, src string, st *unix.Stat_t) error {
 		return err
 	}
 	for name, value := range attrs { // After the owner: its change drops capabilities.
-		err := unix.Lsetxattr(dst, name, []byte(value), 0)
-		if errors.Is(err, unix.EOPNOTSUPP) && name == "security.selinux" {
-			continue // The host has none now.
-		}
-		if err != nil {
+		if err := setXattr(dst, name, value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
@@ -331,6 +327,14 @@ func copyAttrs(dst, src string, st *unix.Stat_t) error {
 		}
 	}
 	return unix.UtimesNanoAt(unix.AT_FDCWD, dst, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func setXattr(path, name, value string) error {
+	err := unix.Lsetxattr(path, name, []byte(value), 0)
+	if errors.Is(err, unix.EOPNOTSUPP) && name == "security.selinux" {
+		return nil // The host has none now.
+	}
+	return err
 }
 
 // Xattrs returns the extended attributes of a file, which is not followed if
