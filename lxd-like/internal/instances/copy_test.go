@@ -127,34 +127,12 @@ func TestSourceOfACopy(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	w.say("c1", "1", "s1", "2", "s2", "3")
-	busy, state := map[string]error{}, ""
-	w.other.Fail = func(method string) error { //nolint:contextcheck // The driver has none for it.
-		if method != "Snapshot" || state != "" {
-			return nil
-		}
-		w.state("c1", "start", false)
-		w.snapshot("s3")
-		state = w.dump()
-		for name, act := range map[string]func() error{
-			"delete a snapshot": func() error { _, err := w.do(w.svc.DeleteSnapshot(ctx, "c1", "s2")); return err },
-			"rename a snapshot": func() error {
-				_, err := w.do(w.svc.RenameSnapshot(ctx, "c1", "s1", api.InstanceSnapshotPost{Name: "s4"}))
-				return err
-			},
-			"read a snapshot": func() error { _, err := w.svc.Stored(ctx, "c1/s1"); return err },
-		} {
-			busy[name] = act()
-		}
-		w.state("c1", "stop", true)
-		for name, act := range map[string]func() error{
-			"restore": func() error {
-				_, err := w.do(w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1"}))
-				return err
-			},
-			"delete": func() error { _, err := w.do(w.svc.Delete(ctx, "c1")); return err },
-			"rename": func() error { _, err := w.do(w.svc.Rename(ctx, "c1", api.InstancePost{Name: "c9"})); return err },
-		} {
-			busy[name] = act()
+	var busy map[string]error
+	state := ""
+	meanwhile := func() { busy, state = w.disturb() }
+	w.other.Fail = func(method string) error {
+		if method == "Snapshot" && busy == nil {
+			meanwhile()
 		}
 		return nil
 	}
@@ -172,6 +150,25 @@ func TestSourceOfACopy(t *testing.T) {
 	}
 	w.ok(w.svc.DeleteSnapshot(ctx, "c1", "s2"))
 	w.ok(w.svc.Delete(ctx, "c1"))
+}
+
+// disturb starts and stops c1 and tries to take away what is copied of it. It
+// returns what that says, and how all is while c1 runs.
+func (w *world) disturb() (busy map[string]error, running string) {
+	w.tb.Helper()
+	ctx := w.tb.Context()
+	busy = map[string]error{}
+	w.state("c1", "start", false)
+	w.snapshot("s3")
+	running = w.dump()
+	_, busy["read a snapshot"] = w.svc.Stored(ctx, "c1/s1")
+	_, busy["delete a snapshot"] = w.do(w.svc.DeleteSnapshot(ctx, "c1", "s2"))
+	_, busy["rename a snapshot"] = w.do(w.svc.RenameSnapshot(ctx, "c1", "s1", api.InstanceSnapshotPost{Name: "s4"}))
+	w.state("c1", "stop", true)
+	_, busy["restore"] = w.do(w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1"}))
+	_, busy["delete"] = w.do(w.svc.Delete(ctx, "c1"))
+	_, busy["rename"] = w.do(w.svc.Rename(ctx, "c1", api.InstancePost{Name: "c9"}))
+	return busy, running
 }
 
 func TestRefresh(t *testing.T) {
