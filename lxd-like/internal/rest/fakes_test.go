@@ -46,6 +46,8 @@ type fakeInstances struct {
 	exec ops.Job
 	put  api.InstancePut // The last one.
 	err  error           // Of every change.
+
+	changes int // How many Diff knows, before it fails with err.
 }
 
 var errBoom = errors.New("boom")
@@ -248,6 +250,19 @@ func (f *fakeInstances) UpdateSnapshot(_ context.Context, in, name string, put a
 
 func (f *fakeInstances) DeleteSnapshot(_ context.Context, in, name string) (ops.Job, error) {
 	return f.job(known(in), "delete snapshot", in, name)
+}
+
+func (f *fakeInstances) Diff(_ context.Context, in, from, to string, fn func(api.FileChange) error) error {
+	f.add("diff", in, from, to)
+	for range f.changes {
+		if err := fn(api.FileChange{Op: "added", Type: "file", Path: "/some/where"}); err != nil {
+			return err
+		}
+	}
+	if f.err != nil {
+		return f.err
+	}
+	return known(in)
 }
 
 func (f *fakeInstances) Profiles(context.Context) ([]api.Profile, error) {

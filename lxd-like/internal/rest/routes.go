@@ -81,6 +81,7 @@ func (s *Server) instanceRoutes() []route {
 		{get, "/1.0/instances/{name}/metadata/templates", s.getTemplates},
 		{post, "/1.0/instances/{name}/metadata/templates", s.postTemplate},
 		{remove, "/1.0/instances/{name}/metadata/templates", s.deleteTemplate},
+		{get, "/1.0/instances/{name}/diff", s.diffInstance},
 		{get, "/1.0/instances/{name}/snapshots", s.listSnapshots},
 		{post, "/1.0/instances/{name}/snapshots", s.createSnapshot},
 		{get, "/1.0/instances/{name}/snapshots/{snapshot}", s.getSnapshot},
