@@ -18,6 +18,7 @@ import (
 	"github.com/cuib/cuib/shared/run"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
+	"github.com/cuib/cuib/storage/internal/tree"
 )
 
 // Format implements [storage.Streamer].
@@ -284,6 +285,10 @@ func (r *receiver) Commit(context.Context) error {
 }
 
 func (r *receiver) commit() error {
+	// What it replaces, or is a copy of, may go away next.
+	if err := tree.Sync(r.staged); err != nil {
+		return err
+	}
 	head := layout.Cur(r.staged)
 	_, err := os.Lstat(head)
 	if r.fresh {

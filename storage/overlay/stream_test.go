@@ -26,3 +26,16 @@ func TestDifferOn(t *testing.T) {
 		})
 	}
 }
+
+func TestStreamer(t *testing.T) {
+	mnt := testenv.Mounted(t, "xfs", "1G")
+	t.Cleanup(mounts.Settle) // Before it is unmounted.
+	n := 0
+	storagetest.RunStreamer(t, func(t *testing.T) storagetest.Pool {
+		cfg := storage.Config{}
+		if n++; n%2 == 1 {
+			cfg.Source = filepath.Join(mnt, filepath.Base(t.Name()))
+		}
+		return newPool(t, cfg)
+	})
+}

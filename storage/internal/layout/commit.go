@@ -148,3 +148,6 @@ func (p *Pool) finish(staged string) error {
 	}
 	return nil
 }
+
+// Replaced returns where [Pool.Merge] leaves what it replaced.
+func Replaced(staged string) string { return filepath.Join(staged, replaced) }
