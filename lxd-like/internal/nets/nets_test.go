@@ -202,6 +202,18 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
+// TestLostNetwork takes up a bridge whose record is lost with the database.
+func TestLostNetwork(t *testing.T) {
+	e := newEnv(t)
+	e.kernel.links = []host.Link{{Name: "br0", Kind: "bridge"}}
+	req := api.NetworksPost{Name: "br0", Type: "bridge"}
+	if err := e.Create(t.Context(), req); !errs.Is(err, errs.Conflict) {
+		t.Errorf("one that is not ours: %v", err)
+	}
+	must(t, os.MkdirAll(filepath.Join(e.Dir, "networks", "br0"), 0o700))
+	must(t, e.Create(t.Context(), req))
+}
+
 func TestAllKeys(t *testing.T) {
 	e := newEnv(t)
 	e.create(t, "br0", api.ConfigMap{

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -279,13 +280,23 @@ func (s *Service) checkName(ctx context.Context, n db.Network) error {
 		return nil // It makes no interface.
 	}
 	_, err = s.Host.Find(n.Name)
-	if err == nil {
+	if err == nil && !s.isLost(n) {
 		return errs.Conflictf("network interface %q exists already on the host, and is not ours", n.Name)
+	}
+	if err == nil {
+		return nil
 	}
 	if errs.Is(err, errs.NotFound) {
 		return nil
 	}
 	return err
+}
+
+// isLost reports whether there is what a network leaves only if the database
+// is lost: its directory, which goes with it otherwise.
+func (s *Service) isLost(n db.Network) bool {
+	st, err := os.Stat(filepath.Join(s.Dir, "networks", n.Name))
+	return err == nil && st.IsDir()
 }
 
 // get returns a managed network and its driver.
