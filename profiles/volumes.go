@@ -30,8 +30,8 @@ func VolumeKeys() []Key {
 }
 
 // ValidateVolume reports the first key, by name, of a custom volume's
-// configuration that is unknown or has a bad value. extra are the keys that
-// the volumes of its driver have beyond those of all.
+// configuration that is unknown or has a bad value. For extra see
+// [CheckVolumeKey].
 func ValidateVolume(config, extra map[string]string) error {
 	for name, value := range sorted(config) {
 		if err := CheckVolumeKey(name, value, extra); err != nil {
@@ -41,7 +41,9 @@ func ValidateVolume(config, extra map[string]string) error {
 	return nil
 }
 
-// CheckVolumeKey reports what is wrong with one key of a custom volume.
+// CheckVolumeKey reports what is wrong with a key of a custom volume. extra are
+// the keys that the volumes of its driver have beyond those of all, whose
+// values are the driver's matter.
 func CheckVolumeKey(name, value string, extra map[string]string) error {
 	if _, ok := extra[name]; ok || isVolumePrefix(name) {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-func TestValidateVolume(t *testing.T) {
+func TestCheckVolumeKey(t *testing.T) {
 	extra := map[string]string{"zfs.blocksize": "The size of records."}
 	for _, tt := range []struct{ key, value, want string }{
 		{"size", "1GiB", ""},
@@ -31,7 +31,7 @@ func TestValidateVolume(t *testing.T) {
 		{"zfs.blocksizes", "16KiB", `unknown configuration key "zfs.blocksizes", did you mean "zfs.blocksize"?`},
 		{"limits.cpu", "1", `unknown configuration key "limits.cpu"`},
 	} {
-		err := profiles.ValidateVolume(map[string]string{tt.key: tt.value}, extra)
+		err := profiles.CheckVolumeKey(tt.key, tt.value, extra)
 		if tt.want == "" {
 			if err != nil {
 				t.Errorf("%s=%s: %v", tt.key, tt.value, err)

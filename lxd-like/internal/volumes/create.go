@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,7 +105,7 @@ func (s *Service) addDefaults(v *db.Volume, p db.Pool) {
 		if _, given := v.Config[name]; !ok || given || value == "" || v.ContentType == iso && name == "size" {
 			continue
 		}
-		if profiles.CheckVolumeKey(name, value, s.Types[p.Driver].VolumeOptions) == nil {
+		if s.checkKey(p, name, value) == nil {
 			v.Config[name] = value
 		}
 	}
@@ -125,10 +126,27 @@ func (s *Service) fitting(config map[string]string, p db.Pool) map[string]string
 	return out
 }
 
+// checkKey reports what is wrong with one key of a volume in a pool.
+func (s *Service) checkKey(p db.Pool, name, value string) error {
+	typ := s.Types[p.Driver]
+	if err := profiles.CheckVolumeKey(name, value, typ.VolumeOptions); err != nil {
+		return err
+	}
+	if _, own := typ.VolumeOptions[name]; !own || value == "" || typ.CheckOption == nil {
+		return nil
+	}
+	if err := typ.CheckOption(name, value); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 // validate checks the configuration of a volume.
 func (s *Service) validate(v db.Volume, p db.Pool) error {
-	if err := profiles.ValidateVolume(v.Config, s.Types[p.Driver].VolumeOptions); err != nil {
-		return err
+	for _, name := range slices.Sorted(maps.Keys(v.Config)) {
+		if err := s.checkKey(p, name, v.Config[name]); err != nil {
+			return err
+		}
 	}
 	if v.ContentType == iso && v.Config["size"] != "" {
 		return errs.Invalidf("size: a volume of content type %s is as large as its file", iso)

@@ -86,7 +86,13 @@ func (s *Service) remove(ctx context.Context, d storage.Driver, ref Ref) error {
 			return err
 		}
 	}
-	return deleteVolume(ctx, d, volume(ref))
+	if err := deleteVolume(ctx, d, volume(ref)); err != nil {
+		// Hidden snapshots without a record can be in the way.
+		if eerr := s.erase(ctx, d, ref); eerr != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // erase deletes what there is of a volume, whatever the records say.

@@ -27,6 +27,8 @@ func (b backed) Volume(ctx context.Context, o backups.Owner) (storage.Driver, st
 	return d, volume(o.Volume), err
 }
 
+func (backed) Describe(context.Context, backups.Owner, []byte) error { return nil }
+
 func (b backed) Hide(ctx context.Context, o backups.Owner, snapshot string, status db.Status) error {
 	return b.s.hide(ctx, o.Volume, snapshot, status)
 }
