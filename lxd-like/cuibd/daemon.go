@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/images"
@@ -20,6 +21,8 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
+	"github.com/cuib/cuib/lxd-like/internal/recovery"
+	"github.com/cuib/cuib/lxd-like/internal/repository"
 	"github.com/cuib/cuib/lxd-like/internal/rest"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
@@ -47,15 +50,18 @@ const (
 
 // daemon is all that is open.
 type daemon struct {
-	db        *db.DB
-	events    *events.Hub
-	ops       *ops.Manager
-	pools     *pools.Service
-	nets      *nets.Service
-	images    *images.Service
-	volumes   *volumes.Service
-	instances *instances.Service
-	log       *slog.Logger
+	db           *db.DB
+	events       *events.Hub
+	ops          *ops.Manager
+	pools        *pools.Service
+	nets         *nets.Service
+	images       *images.Service
+	volumes      *volumes.Service
+	backups      *backups.Service
+	instances    *instances.Service
+	recovery     *recovery.Service
+	repositories *repository.Service
+	log          *slog.Logger
 }
 
 // run runs the daemon until ctx ends. Instances go on without it.
@@ -129,8 +135,30 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
-	d.pools.Appeared = append(d.pools.Appeared, d.volumes.RecoverPool)
+	d.backups = &backups.Service{
+		DB: d.db, Instances: d.instances.Backed(), Volumes: d.volumes.Backed(), Events: d.events,
+		Algorithm: settings{d.db}.backupAlgorithm, Log: log.With("component", "backups"),
+	}
+	d.recovery = &recovery.Service{
+		DB: d.db, Pools: d.pools, Instances: d.instances, Volumes: d.volumes, Nets: d.nets,
+		Events: d.events, Log: log.With("component", "recovery"),
+	}
+	d.pools.Appears = []func(context.Context, string) error{d.volumes.RecoverPool}
+	d.pools.Appeared = []func(context.Context, string) error{d.instances.PoolAppeared, d.recovery.PoolAppeared}
+	if d.repositories, err = d.newRepositories(cfg.dir); err != nil {
+		return nil, err
+	}
 	return d, nil
+}
+
+// newRepositories makes the service of backup repositories, which has all
+// others.
+func (d *daemon) newRepositories(dir string) (*repository.Service, error) {
+	host, err := os.Hostname()
+	return &repository.Service{
+		DB: d.db, Dir: dir, Host: host, Instances: d.instances, Volumes: d.volumes, Pools: d.pools, Nets: d.nets, Images: d.images,
+		Config: settings{d.db}, Ops: d.ops, Events: d.events, Log: d.log.With("component", "repositories"),
+	}, err
 }
 
 // allocator gives out the host's ids that nobody else has.
@@ -168,6 +196,7 @@ func (d *daemon) recover(ctx context.Context) error {
 		{"storage pools", d.pools.Recover},
 		{"networks", d.nets.Recover},
 		{"images", d.images.Recover},
+		{"backups", d.backups.Recover},
 		{"volumes", d.volumes.Recover},
 		{"instances", d.instances.Recover},
 		{"mounts of volumes", d.volumes.Settle},
@@ -201,7 +230,8 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
-		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Nets: d.nets, Config: settings{d.db},
+		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Repositories: d.repositories,
+		Recovery: d.recovery, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
 	}
@@ -229,6 +259,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
 	g.Go(func() error { return d.pools.Run(ctx) })
+	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.clock(ctx) })
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())
@@ -264,9 +295,11 @@ func (d *daemon) clock(ctx context.Context) error {
 // ticks are what services do by the clock, by the services' names.
 func (d *daemon) ticks() map[string]func(ctx context.Context, now time.Time) error {
 	return map[string]func(context.Context, time.Time) error{
-		"instances": d.instances.Tick,
-		"volumes":   d.volumes.Tick,
-		"db":        func(context.Context, time.Time) error { return d.db.Restock() },
+		"instances":    d.instances.Tick,
+		"volumes":      d.volumes.Tick,
+		"backups":      d.backups.Tick,
+		"repositories": d.repositories.Tick,
+		"db":           func(context.Context, time.Time) error { return d.db.Restock() },
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -11,8 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/host"
+	"github.com/cuib/cuib/lxd-like/internal/rest"
 	"github.com/cuib/cuib/shared/api"
 	release "github.com/cuib/cuib/shared/version"
 	"github.com/cuib/cuib/storage"
@@ -130,6 +133,12 @@ func (s settings) Config(ctx context.Context) (map[string]string, error) {
 		return err
 	})
 	return out, err
+}
+
+// backupAlgorithm is the compression of backups that ask for none.
+func (s settings) backupAlgorithm(ctx context.Context) (string, error) {
+	config, err := s.Config(ctx)
+	return cmp.Or(config[rest.KeyCompression], backups.DefaultAlgorithm), err
 }
 
 // SetConfig changes keys; an empty value unsets one.

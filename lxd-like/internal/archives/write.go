@@ -67,7 +67,7 @@ type writer struct {
 }
 
 func (b *writer) write() error {
-	b.Document = prune(b.Document, b.Snapshots)
+	b.Document = portable(prune(b.Document, b.Snapshots))
 	b.OptimizedHeader = b.Optimized && b.Backend == "btrfs"
 	if err := b.describe(); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/archives"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
@@ -36,6 +37,10 @@ type Owner = db.BackupOwner
 type Keeper interface {
 	// Document describes what there is, without its hidden snapshots.
 	Document(ctx context.Context, o Owner) (api.Document, error)
+	// Describe writes a document beside the files of an instance, where the
+	// peers look for it in a stream of the driver's; one that is nil it
+	// takes away.
+	Describe(ctx context.Context, o Owner, text []byte) error
 	// Hide makes a hidden snapshot, whose record gets the status: one that is
 	// pending goes at the next start of the daemon.
 	Hide(ctx context.Context, o Owner, snapshot string, status db.Status) error
@@ -215,7 +220,7 @@ func (s *Service) create(ctx context.Context, b *db.Backup) (err error) {
 	}
 	u.Push("forget the backup", func(ctx context.Context) error { return s.forget(ctx, *b) })
 
-	if err := s.keeper(b.Owner).Hide(ctx, b.Owner, b.Options.Hidden, db.Ready); err != nil {
+	if err := s.hide(ctx, *b, db.Ready); err != nil {
 		return err
 	}
 	u.Push("delete the backup's snapshot", func(ctx context.Context) error {
@@ -254,6 +259,28 @@ func snapshots(o Owner, doc api.Document) (names []string) {
 		names = append(names, s.Name)
 	}
 	return names
+}
+
+// hide makes the snapshot that a backup is.
+func (s *Service) hide(ctx context.Context, b db.Backup, status db.Status) error {
+	k := s.keeper(b.Owner)
+	if b.Owner.Instance == "" || !b.Options.Optimized {
+		return k.Hide(ctx, b.Owner, b.Options.Hidden, status)
+	}
+	var doc api.Document
+	if err := json.Unmarshal(b.Options.Document, &doc); err != nil {
+		return err
+	}
+	text, err := archives.Text(doc, b.Options.Snapshots)
+	if err != nil {
+		return err
+	}
+	// What is full can be backed up, for a daemon of ours.
+	if err := k.Describe(ctx, b.Owner, text); err != nil && !errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	err = k.Hide(ctx, b.Owner, b.Options.Hidden, status)
+	return errors.Join(err, k.Describe(context.WithoutCancel(ctx), b.Owner, nil))
 }
 
 func (s *Service) forget(ctx context.Context, b db.Backup) error {
@@ -400,4 +427,3 @@ func kind(o Owner) storage.Kind {
 	}
 	return storage.Custom
 }
-

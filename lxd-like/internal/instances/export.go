@@ -1,11 +1,16 @@
 package instances
 
 import (
+	"bytes"
 	"context"
+	"os"
 
 	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -26,6 +31,31 @@ func (b backed) Volume(ctx context.Context, o backups.Owner) (storage.Driver, st
 	}
 	d, err := b.s.driver(ctx, in)
 	return d, in.volume(), err
+}
+
+// documentFile is where the peers keep the document of an instance.
+const documentFile = "backup.yaml"
+
+func (b backed) Describe(ctx context.Context, o backups.Owner, text []byte) error {
+	return b.s.inVolume(ctx, o.Instance, func(_ *instance, dir string) error {
+		volume, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		var ids idmap.Map
+		if a := b.s.index.get(o.Instance); a != nil {
+			ids = a.ids
+		}
+		fs := guestfs.New(volume, ids, nil)
+		defer fs.Close()
+		if text != nil {
+			return fs.Write(documentFile, bytes.NewReader(text), guestfs.File{UID: -1, GID: -1, Mode: 0o400})
+		}
+		if err := fs.Remove(documentFile); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+		return nil
+	})
 }
 
 func (b backed) Hide(ctx context.Context, o backups.Owner, snapshot string, status db.Status) error {

@@ -35,6 +35,9 @@ func (s *Service) Import(ctx context.Context, up Upload) (ops.Job, error) {
 	if a.Kind != storage.Instance {
 		return ops.Job{}, errs.Invalidf("import: the backup is of the custom volume %q: import it into a storage pool", a.Name)
 	}
+	if config := a.Document.Instance.Config; config[keyUUID] != "" && config[keyGeneration] == "" {
+		config[keyGeneration] = config[keyUUID] // LXD 5.0 does not have it.
+	}
 	r := Reinstatement{Document: a.Document, Name: up.Name, Pool: up.Pool, Config: up.Config, Devices: up.Devices}
 	if r.Name == "" {
 		r.Name = a.Name

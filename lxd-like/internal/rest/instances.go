@@ -55,7 +55,11 @@ func withState(in api.InstanceFull) api.InstanceFull {
 	return in
 }
 
+// createInstance takes a backup, or makes an instance of what the body says.
 func (s *Server) createInstance(r *http.Request) (response, error) {
+	if !isJSON(r) {
+		return s.importInstance(r)
+	}
 	body, err := decode[api.InstancesPost](r)
 	if err != nil {
 		return nil, err

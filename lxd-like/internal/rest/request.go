@@ -32,7 +32,7 @@ func isUpload(r *http.Request) bool {
 		return false
 	}
 	volumes := strings.HasSuffix(r.URL.Path, "/volumes") || strings.HasSuffix(r.URL.Path, "/volumes/custom")
-	return strings.HasSuffix(r.URL.Path, "/files") || (r.URL.Path == "/1.0/images" || volumes) && !isJSON(r)
+	return strings.HasSuffix(r.URL.Path, "/files") || (r.URL.Path == "/1.0/images" || r.URL.Path == "/1.0/instances" || volumes) && !isJSON(r)
 }
 
 func isJSON(r *http.Request) bool {

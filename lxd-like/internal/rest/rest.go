@@ -22,8 +22,10 @@ type Server struct {
 	Images       imageService
 	Pools        poolService
 	Volumes      volumeService
+	Backups      backupService
 	Nets         netService
 	Repositories repositoryService
+	Recovery     recoveryService
 	Config       serverConfig
 
 	// Environment describes host and daemon.
@@ -128,6 +130,9 @@ func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
 	p := recover() //nolint:revive // It is what is deferred.
 	if p == nil {
 		return
+	}
+	if p == http.ErrAbortHandler { //nolint:errorlint // It is what is panicked with, not what it is about.
+		panic(p) // An answer that is under way is cut off.
 	}
 	s.Log.ErrorContext(r.Context(), "panic", "method", r.Method, "path", r.URL.Path, "reason", p, "stack", string(debug.Stack()))
 	_ = errorResponse(errs.Newf(errs.Internal, "internal error: %v", p))(w, r) // The client may be gone.

@@ -54,6 +54,7 @@ func serve(tb testing.TB) *server {
 	manager := ops.NewManager(tb.Context(), hub.Publish)
 	s.Server = &rest.Server{
 		Instances: s.instances, Images: s.images, Pools: s.pools, Volumes: s.volumes, Nets: s.nets, Config: s.config, Ops: manager, Events: hub,
+		Backups: &fakeBackups{},
 		Environment: func(context.Context) (api.ServerEnvironment, error) {
 			return api.ServerEnvironment{Server: "cuib"}, nil
 		},

@@ -40,11 +40,14 @@ func (s *Server) routes() []route {
 		{get, "/1.0/projects/{name}", s.getProject},
 		{get, "/1.0/resources", s.getResources},
 		{get, "/internal/ready", s.getReady},
+		{post, "/internal/recover/import", s.importLost},
+		{post, "/internal/recover/validate", s.findLost},
 		{put, "/internal/shutdown", s.putShutdown},
 	}
 	out = append(out, s.instanceRoutes()...)
 	out = append(out, s.imageRoutes()...)
 	out = append(out, s.volumeRoutes()...)
+	out = append(out, s.backupRoutes()...)
 	out = append(out, s.repositoryRoutes()...)
 	return append(out, s.hostRoutes()...)
 }

@@ -15,7 +15,13 @@ import (
 // the presence of one for a promise. Those of our own begin with cuib.
 var extensions = []string{
 	"api_filtering",
+	"backup_compression",
+	"backup_compression_algorithm",
+	"backup_override_config",
+	"backup_override_name",
 	"console",
+	"container_backup",
+	"container_backup_override_pool",
 	"container_edit_metadata",
 	"container_exec_recording",
 	"container_exec_signal_handling",
@@ -27,11 +33,13 @@ var extensions = []string{
 	"cuib_backup_repositories",
 	"cuib_image_build",
 	"cuib_snapshot_diff",
+	"custom_volume_backup",
 	"custom_volume_iso",
 	"custom_volume_refresh",
 	"custom_volume_refresh_exclude_older_snapshots",
 	"custom_volume_sftp",
 	"custom_volume_snapshot_expiry",
+	"direct_backup",
 	"directory_manipulation",
 	"etag",
 	"event_lifecycle",
@@ -40,6 +48,7 @@ var extensions = []string{
 	"file_get_symlink",
 	"file_symlinks",
 	"id_map",
+	"import_instance_devices",
 	"image_compression_algorithm",
 	"image_create_aliases",
 	"images_all_projects",
@@ -168,8 +177,14 @@ func (s *Server) serverConfig(r *http.Request) (map[string]string, error) {
 
 func (s *Server) setConfig(ctx context.Context, changes map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		if key == KeyCompression {
+			if err := checkCompression(changes[key]); err != nil {
+				return err
+			}
+			continue
+		}
 		if name, ok := strings.CutPrefix(key, "user."); !ok || name == "" {
-			return errs.Invalidf("server configuration has no key %q: allowed are keys that begin with \"user.\"", key)
+			return errs.Invalidf("server configuration has no key %q: allowed are %s, and keys that begin with \"user.\"", key, KeyCompression)
 		}
 	}
 	if err := s.Config.SetConfig(ctx, changes); err != nil {

@@ -24,6 +24,7 @@ type instanceService interface {
 	templateService
 	snapshotService
 	profileService
+	instanceImporter
 }
 
 // instanceLister lists all instances, in more and more detail.

@@ -18,6 +18,7 @@ import (
 type volumeService interface {
 	volumeReader
 	volumeChanger
+	volumeImporter
 	volumeSnapshotService
 }
 
@@ -147,8 +148,12 @@ func (s *Server) createVolume(r *http.Request) (response, error) {
 // uploadVolume makes a volume of a file.
 func (s *Server) uploadVolume(r *http.Request, pool string) (response, error) {
 	name := header(r, "Name")
-	if typ := header(r, "Type"); typ != "iso" {
-		return nil, errs.Invalidf("header X-Incus-type is %q: want iso", typ)
+	switch typ := header(r, "Type"); typ {
+	case "", "backup":
+		return s.importVolume(r, pool, name)
+	case "iso":
+	default:
+		return nil, errs.Invalidf("header X-Incus-type is %q: want backup or iso", typ)
 	}
 	job, err := s.Volumes.ImportISO(r.Context(), pool, name, r.Body)
 	return s.start(r, job, err)
