@@ -66,8 +66,8 @@ func snapOf(v storage.Volume, name string) storage.Volume {
 	return v
 }
 
-// fillSource makes c1 with the snapshots s0, s1 and s2.
-func fillSource(t *testing.T, p Pool) {
+// FillSource makes instance/c1 with the snapshots s0, s1 and s2.
+func FillSource(t *testing.T, p Pool) {
 	t.Helper()
 	d := p.Driver
 	ok(t, d.Create(t.Context(), img))
@@ -229,7 +229,7 @@ func xattrs(t *testing.T, path string) string {
 }
 
 func testSend(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	receiveAll(t, p, c2)
 	wantList(t, p.to.Driver, c2, snapOf(c2, "s0"), snapOf(c2, "s1"), snapOf(c2, "s2"))
 	wantEqual(t, p, c2, "s0", "s1", "s2", "")
@@ -244,7 +244,7 @@ func testSend(t *testing.T, p streamPools) {
 }
 
 func testSendMounted(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	d := p.from.Driver
 	dir, err := d.Mount(t.Context(), c1, nil)
 	ok(t, err)
@@ -262,7 +262,7 @@ func testSendMounted(t *testing.T, p streamPools) {
 }
 
 func testSendSnapshot(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	r, err := streamer(t, p.to.Driver).Receive(t.Context(), c2)
 	ok(t, err)
 	ok(t, r.Next(t.Context(), bytes.NewReader(send(t, p.from.Driver, snapOf(c1, "s1"), "")), "", ""))
@@ -273,7 +273,7 @@ func testSendSnapshot(t *testing.T, p streamPools) {
 }
 
 func testReceivedLives(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	d := p.to.Driver
 	receiveAll(t, p, c2)
 	write(t, d, c2, "written")
@@ -309,7 +309,7 @@ func wantBare(t *testing.T, p Pool) {
 }
 
 func testReceiveUnseen(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	r := receiveStates(t, p, c2, [2]string{"s0", ""}, [2]string{"", "s0"})
 	wantList(t, p.to.Driver)
 	ok(t, p.to.Driver.Create(t.Context(), c2)) // Somebody is faster.
@@ -321,7 +321,7 @@ func testReceiveUnseen(t *testing.T, p streamPools) {
 }
 
 func testReceiveAborted(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	r := receiveStates(t, p, c2, [2]string{"s0", ""}, [2]string{"s1", "s0"})
 	ok(t, r.Abort(t.Context()))
 	wantList(t, p.to.Driver)
@@ -331,7 +331,7 @@ func testReceiveAborted(t *testing.T, p streamPools) {
 }
 
 func testReceiveCrash(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	receiveStates(t, p, c2, [2]string{"s0", ""}, [2]string{"s1", "s0"})
 	p.to.Driver = p.to.Reopen(t)
 	sweep(t, p.to.Driver)
@@ -341,19 +341,18 @@ func testReceiveCrash(t *testing.T, p streamPools) {
 	wantEqual(t, p, c2, "s0", "s1", "s2", "")
 }
 
-// changeSource changes the source, and makes the snapshot s3 of it.
-func changeSource(t *testing.T, p streamPools) {
+// ChangeSource changes what [FillSource] made, and makes the snapshot s3.
+func ChangeSource(t *testing.T, d storage.Driver) {
 	t.Helper()
-	d := p.from.Driver
 	write(t, d, c1, "three")
 	ok(t, d.Snapshot(t.Context(), snapOf(c1, "s3")))
 	in(t, d, c1, func(dir string) { ok(t, os.Remove(filepath.Join(dir, "mode"))) })
 }
 
 func testReceiveMore(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	receiveAll(t, p, c2)
-	changeSource(t, p)
+	ChangeSource(t, p.from.Driver)
 	write(t, p.to.Driver, c2, "of the target")
 	for range 2 {
 		r := receiveStates(t, p, c2, [2]string{"s3", "s2"}, [2]string{"", "s3"})
@@ -375,12 +374,12 @@ func testReceiveMore(t *testing.T, p streamPools) {
 }
 
 func testReceiveKeeps(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	receiveAll(t, p, c2)
 	write(t, p.to.Driver, c2, "own")
 	own := snapOf(c2, "own")
 	ok(t, p.to.Driver.Snapshot(t.Context(), own))
-	changeSource(t, p)
+	ChangeSource(t, p.from.Driver)
 	r, err := streamer(t, p.to.Driver).Receive(t.Context(), c2)
 	ok(t, err)
 	err = next(t.Context(), streamer(t, p.from.Driver), r, snapOf(c1, "s3"), "s2")
@@ -397,9 +396,9 @@ func testReceiveKeeps(t *testing.T, p streamPools) {
 }
 
 func testReceiveMoreAborted(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	receiveAll(t, p, c2)
-	changeSource(t, p)
+	ChangeSource(t, p.from.Driver)
 	write(t, p.to.Driver, c2, "of the target")
 	r := receiveStates(t, p, c2, [2]string{"s3", "s2"}, [2]string{"", "s3"})
 	ok(t, r.Abort(t.Context()))
@@ -415,7 +414,7 @@ func testReceiveMoreAborted(t *testing.T, p streamPools) {
 }
 
 func testSendBack(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	receiveAll(t, p, c1)
 	write(t, p.to.Driver, c1, "of the copy")
 	ok(t, p.to.Driver.Snapshot(t.Context(), snapOf(c1, "s3")))
@@ -427,7 +426,7 @@ func testSendBack(t *testing.T, p streamPools) {
 }
 
 func testReceiveNoBase(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	r, err := streamer(t, p.to.Driver).Receive(t.Context(), c2)
 	ok(t, err)
 	wantKind(t, next(t.Context(), streamer(t, p.from.Driver), r, snapOf(c1, "s1"), "s0"), errs.Unsupported)
@@ -456,7 +455,7 @@ func testReceiveMounted(t *testing.T, p streamPools) {
 }
 
 func testReceiveCutOff(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	whole := send(t, p.from.Driver, snapOf(c1, "s0"), "")
 	for _, size := range []int{0, 1, 20, len(whole) / 3, len(whole) / 2, len(whole) - 1} {
 		r, err := streamer(t, p.to.Driver).Receive(t.Context(), c2)
@@ -494,7 +493,7 @@ func (f *fullWriter) Write(p []byte) (int, error) {
 }
 
 func testSendEnds(t *testing.T, p streamPools) {
-	fillSource(t, p.from)
+	FillSource(t, p.from)
 	d := streamer(t, p.from.Driver)
 	for _, room := range []fullWriter{0, 100, 1000} {
 		if err := d.Send(t.Context(), &room, c1, ""); !errors.Is(err, errFull) {

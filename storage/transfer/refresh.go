@@ -103,6 +103,9 @@ func (s session) refresh(ctx context.Context, states []state) (err error) {
 	if err := s.follow(ctx, v, states, course{prefix: prefix + newInfix}); err != nil {
 		return err
 	}
+	if err := settle(ctx, d, v); err != nil {
+		return err
+	}
 	if err := d.Rename(ctx, old, prefix+doneSuffix); err != nil {
 		return err
 	}

@@ -250,6 +250,9 @@ func (s session) trees(ctx context.Context) (err error) {
 	if err := s.follow(ctx, whole, states, course{like: states[0].from}); err != nil {
 		return err
 	}
+	if err := settle(ctx, d, whole); err != nil {
+		return err
+	}
 	return d.Rename(ctx, whole, s.to.Volume.Name)
 }
 
@@ -292,6 +295,12 @@ func (s session) step(ctx context.Context, v, from, before storage.Volume) error
 			})
 		})
 	})
+}
+
+// settle returns when a volume is on the disk: what it is a copy of may go
+// away next.
+func settle(ctx context.Context, d storage.Driver, v storage.Volume) error {
+	return mounted(ctx, d, v, tree.Sync)
 }
 
 // mounted runs fn with the directory of a volume, which it unmounts then.
