@@ -92,6 +92,9 @@ func (s *Service) remove(ctx context.Context, in *instance) (err error) {
 	if err := s.visits.endAll(ctx, in.Name); err != nil {
 		return err
 	}
+	if err := s.unmove(ctx, in); err != nil { // What would be forgotten with it.
+		return err
+	}
 	if in.Status == db.Ready {
 		if err := s.mark(ctx, in.Name, db.Pending); err != nil {
 			return err

@@ -222,6 +222,20 @@ func changes() map[string]change {
 			// The old root can outlive a failure to delete it, until the next start.
 			onward: func(_ *world, dump string) bool { return strings.Contains(dump, "volume instance/c1 says \n") },
 		},
+		"rebuild with snapshots": {
+			prepare: func(w *world) { w.say("c1", "1", "s1", "mine") },
+			act: func(w *world) (ops.Job, error) {
+				return w.svc.Rebuild(w.tb.Context(), "c1", api.InstanceRebuildPost{Source: api.InstanceSource{Type: "image", Alias: "debian"}})
+			},
+			done: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "volume instance/c1 says \n") && strings.Contains(dump, "volume instance/c1@s1 says 1") &&
+					!strings.Contains(dump, ".new") && !strings.Contains(dump, "volatile.refreshing") && !strings.Contains(dump, "@.")
+			},
+			// The new root can outlive a failure to delete it, until the next start.
+			onward: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "volume instance/c1 says \n") && strings.Contains(dump, "volume instance/c1@s1 says 1")
+			},
+		},
 		"create snapshot": {
 			prepare: func(w *world) { w.create("c1", true) },
 			act: func(w *world) (ops.Job, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/transfer"
 )
 
 // What the volumes of a rebuild are called, after the instance's name. A dot
@@ -37,7 +38,7 @@ func (s *Service) Rebuild(ctx context.Context, name string, req api.InstanceRebu
 	if err := src.check(in); err != nil {
 		return ops.Job{}, err
 	}
-	if err := s.rebuildable(ctx, name); err != nil {
+	if err := s.checkStopped(name, "rebuild"); err != nil {
 		return ops.Job{}, err
 	}
 	return ops.Job{
@@ -48,7 +49,7 @@ func (s *Service) Rebuild(ctx context.Context, name string, req api.InstanceRebu
 				return err
 			}
 			defer unlock()
-			if err := s.rebuildable(ctx, name); err != nil {
+			if err := s.checkStopped(name, "rebuild"); err != nil {
 				return err
 			}
 			if err := s.rebuild(ctx, in, src, op); err != nil {
@@ -58,20 +59,6 @@ func (s *Service) Rebuild(ctx context.Context, name string, req api.InstanceRebu
 			return nil
 		},
 	}, nil
-}
-
-func (s *Service) rebuildable(ctx context.Context, name string) error {
-	if err := s.checkStopped(name, "rebuild"); err != nil {
-		return err
-	}
-	snaps, err := s.wholeSnapshots(ctx, name)
-	if err != nil {
-		return err
-	}
-	if len(snaps) > 0 {
-		return errs.Conflictf("cannot rebuild instance %q: it has snapshots of the old root; delete them first", name)
-	}
-	return nil
 }
 
 // rebuild makes the new root beside the old one, and swaps them when it is
@@ -92,30 +79,58 @@ func (s *Service) rebuild(ctx context.Context, in *instance, src source, op *ops
 	keys := rebuiltKeys(in.Config, next.Config)
 
 	next.Name = in.Name + rebuildNew
-	u.Push("delete the new root", func(ctx context.Context) error { return d.Delete(ctx, next.volume()) })
+	u.Push("delete the new root", func(ctx context.Context) error { return deleteVolume(ctx, d, next.volume()) })
 	if err := src.fill(ctx, d, next, op); err != nil {
 		return err
 	}
 	if err := s.limitSize(ctx, d, next); err != nil {
 		return err
 	}
-	if err := s.swap(ctx, d, in, &u); err != nil {
+	if err := s.exchange(ctx, d, in, &u); err != nil {
 		return err
 	}
 	if err := s.patch(ctx, in, keys); err != nil {
 		return err
 	}
 	u = undo.Stack{}
-	if err := d.Delete(ctx, storage.Volume{Kind: storage.Instance, Name: in.Name + rebuildOld}); err != nil {
-		// The instance is as it was asked for; the next start of the daemon tries again.
-		s.Logger.WarnContext(ctx, "cannot delete the old root of a rebuilt instance", "instance", in.Name, "err", err)
+	for _, beside := range []string{rebuildOld, rebuildNew} {
+		if err := deleteVolume(ctx, d, storage.Volume{Kind: storage.Instance, Name: in.Name + beside}); err != nil {
+			// The instance is as it was asked for; the next start of the daemon tries again.
+			s.Logger.WarnContext(ctx, "cannot delete what a rebuild has left", "instance", in.Name, "err", err)
+		}
 	}
 	return nil
 }
 
+// exchange puts the new root in the place of the old one. Snapshots stay: they
+// belong to the volume, which then gets the contents of the new one.
+func (s *Service) exchange(ctx context.Context, d storage.Driver, in *instance, u *undo.Stack) error {
+	snaps, err := s.wholeSnapshots(ctx, in.Name)
+	if err != nil {
+		return err
+	}
+	if len(snaps) == 0 {
+		return s.swap(ctx, d, in, u)
+	}
+	if err := s.visits.endAll(ctx, in.Name); err != nil {
+		return err
+	}
+	if err := s.beginRefresh(ctx, in, nil); err != nil {
+		return err
+	}
+	u.Push("unmark the instance", func(ctx context.Context) error {
+		return s.patch(ctx, in, map[string]string{keyRefreshing: ""})
+	})
+	if err := d.Unmount(ctx, in.volume()); err != nil {
+		return err
+	}
+	next := storage.Volume{Kind: storage.Instance, Name: in.Name + rebuildNew}
+	return transfer.Refresh(ctx, transfer.Target{Driver: d, Volume: in.volume()}, transfer.Source{Driver: d, Volume: next}, transfer.Options{})
+}
+
 // rebuiltKeys are the keys that say what the new root is.
 func rebuiltKeys(before, after map[string]string) map[string]string {
-	keys := map[string]string{keyRebuilding: "", keyBaseImage: "", keyApplyTemplate: "create"}
+	keys := map[string]string{keyRebuilding: "", keyRefreshing: "", keyBaseImage: "", keyApplyTemplate: "create"}
 	for k := range before {
 		if strings.HasPrefix(k, "image.") {
 			keys[k] = ""
@@ -174,7 +189,7 @@ func (s *Service) unbuild(ctx context.Context, d storage.Driver, in *instance, h
 		if !have[v] {
 			continue
 		}
-		if err := d.Delete(ctx, v); err != nil {
+		if err := deleteVolume(ctx, d, v); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package instances
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -22,7 +23,7 @@ func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) 
 	if err != nil {
 		return ops.Job{}, err
 	}
-	next, err := s.changed(ctx, in, put)
+	next, err := s.updated(ctx, in, put)
 	if err != nil {
 		return ops.Job{}, err
 	}
@@ -43,7 +44,7 @@ func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePu
 		return err
 	}
 	defer unlock()
-	next, err := s.changed(ctx, in, put)
+	next, err := s.updated(ctx, in, put)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,27 @@ func (s *Service) changed(ctx context.Context, in *instance, put api.InstancePut
 	}
 	forgetNICs(in, next)
 	return next, nil
+}
+
+// updated is changed for an instance that stays where it is.
+func (s *Service) updated(ctx context.Context, in *instance, put api.InstancePut) (*instance, error) {
+	next, err := s.changed(ctx, in, put)
+	if err == nil {
+		keepRoot(in, next)
+	}
+	return next, err
+}
+
+// keepRoot keeps the instance's own root disk where a client leaves it out and
+// a profile has one in another pool: clients do so that bring a copy in
+// another pool up to date.
+func keepRoot(in, next *instance) {
+	name, disk, ok := root(next.expanded)
+	if !ok || disk["pool"] == in.Pool || next.Devices[name] != nil || in.Devices[name]["pool"] != in.Pool {
+		return
+	}
+	next.Devices, next.expanded.Devices = maps.Clone(next.Devices), maps.Clone(next.expanded.Devices)
+	next.Devices[name], next.expanded.Devices[name] = in.Devices[name], in.Devices[name]
 }
 
 // keepInternal keeps what only the daemon may change, whatever the client
