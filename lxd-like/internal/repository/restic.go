@@ -243,7 +243,7 @@ func explain(r db.Repository, err error) error {
 	if !ok {
 		return err
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) && failed.Stderr == "" {
+	if errs.Is(err, errs.Canceled) || errors.Is(err, context.DeadlineExceeded) && failed.Stderr == "" {
 		return fmt.Errorf("backup repository %q: %w", r.Name, failed.Err)
 	}
 	switch location := r.Config[keyLocation]; {
@@ -272,12 +272,19 @@ func faults(text string) string {
 	return strings.Join(out, "; ")
 }
 
-// essence returns the line that says what is wrong.
+// essence returns the line that says what is wrong, and what a program said
+// that restic ran.
 func essence(text string) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
+	var others []string
+	for _, line := range all {
+		if strings.HasPrefix(line, "subprocess ") {
+			others = append(others, line)
+		}
+	}
 	for _, line := range all {
 		if reason, ok := strings.CutPrefix(line, saysFatal); ok && !strings.Contains(reason, "errors") {
-			return reason
+			return strings.Join(append([]string{reason}, others...), "; ")
 		}
 	}
 	// What comes before the number of errors is one of them.

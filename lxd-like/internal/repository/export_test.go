@@ -1,0 +1,4 @@
+package repository
+
+// SFTPCommand is sftpCommand.
+var SFTPCommand = sftpCommand

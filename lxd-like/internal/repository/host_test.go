@@ -1,0 +1,122 @@
+package repository_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/storage"
+)
+
+// TestHostComesBack restores all of a host on another, twice.
+func TestHostComesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	location := w.repo()
+	w.host = hostState{
+		config: map[string]string{"user.a": "1"},
+		pools: []api.StoragePool{
+			{Name: "p", Driver: "dir"},
+			{Name: "loop", Driver: "btrfs", StoragePoolPut: api.StoragePoolPut{Config: api.ConfigMap{
+				"source": w.Dir + "/pools/loop.img", "size": "1GiB", "volatile.x": "y",
+			}}},
+			{Name: "disk", Driver: "btrfs", StoragePoolPut: api.StoragePoolPut{Config: api.ConfigMap{"source": "/dev/sdz"}}},
+			{Name: "odd", Driver: "bad"},
+		},
+		networks: []api.Network{{Name: "eth0", Type: "physical"}, {Name: "br0", Type: "bridge", Managed: true}},
+		profiles: []api.Profile{
+			{Name: "default", ProfilePut: api.ProfilePut{Devices: api.DevicesMap{"root": {"path": "/"}}}},
+			{Name: "small", ProfilePut: api.ProfilePut{Config: api.ConfigMap{"limits.processes": "5"}}},
+		},
+		aliases: []api.ImageAliasesEntry{
+			{Name: "here", ImageAliasesEntryPut: api.ImageAliasesEntryPut{Target: "abc"}},
+			{Name: "lost", ImageAliasesEntryPut: api.ImageAliasesEntryPut{Target: "gone"}},
+		},
+	}
+	one, two, vol := w.instance("c1"), w.instance("c2"), w.volume("v")
+	write(t, filepath.Join(one, "rootfs", "f"), noise(10))
+	write(t, filepath.Join(two, "rootfs", "g"), noise(20))
+	write(t, filepath.Join(vol, "h"), noise(30))
+	w.backUp()
+
+	n := newWorld(t)
+	n.host.profiles = []api.Profile{{Name: "default"}}
+	n.host.pools = []api.StoragePool{{Name: "p", Driver: "dir"}}
+	n.Host = "h2"
+	_, err := n.Create(t.Context(), api.BackupRepositoriesPost{Name: "r", Existing: true, BackupRepositoryPut: api.BackupRepositoryPut{
+		Config: api.ConfigMap{"location": location, "password": "secret"},
+	}})
+	must(t, err)
+	_, err = n.Restore(t.Context(), "r", api.RepositoryRestorePost{All: true})
+	wantErr(t, err, errs.NotFound, `no backups of host "h2": there are some of host h1`)
+	_, err = n.Restore(t.Context(), "r", api.RepositoryRestorePost{All: true, Name: "x"})
+	wantErr(t, err, errs.Invalid, "too many")
+	_, err = n.Restore(t.Context(), "r", api.RepositoryRestorePost{From: "instances/c1"})
+	wantErr(t, err, errs.NotFound, "there are some of host h1")
+
+	desc, err := restoreAll(n)
+	wantErr(t, err, errs.Invalid, "restore storage pool odd: no such driver")
+	wantSame(t, n.restored(storage.Instance, "c1"), one)
+	wantSame(t, n.restored(storage.Instance, "c2"), two)
+	wantSame(t, n.restored(storage.Custom, "v"), vol)
+	const log = `config map[user.a:1]
+pool loop map[size:1GiB source:/dev/null]
+pool disk map[source:/dev/sdz]
+network br0
+change profile default
+profile small
+alias here`
+	if got := strings.Join(n.host.log, "\n"); got != strings.ReplaceAll(log, " source:/dev/null", "") {
+		// The loop file was in the other daemon's directory.
+		if got != strings.ReplaceAll(log, "source:/dev/null", "source:"+w.Dir+"/pools/loop.img") {
+			t.Errorf("made:\n%s", got)
+		}
+	}
+	if got := desc.Metadata["restored"]; !slices.Contains(got.([]string), "volumes/p/v") {
+		t.Errorf("restored %v", got)
+	}
+
+	n.host.config = w.host.config
+	n.host.pools = append(n.host.pools, api.StoragePool{Name: "odd"})
+	n.host.log = nil
+	desc, err = restoreAll(n)
+	must(t, err)
+	if got := desc.Metadata["present"]; !slices.Equal(got.([]string), []string{"volumes/p/v", "instances/c1", "instances/c2"}) {
+		t.Errorf("present %v", got)
+	}
+	if got := strings.Join(n.host.log, "\n"); got != "alias here" {
+		t.Errorf("made again: %s", got)
+	}
+}
+
+func restoreAll(w *world) (api.Operation, error) {
+	w.t.Helper()
+	job, err := w.Restore(w.t.Context(), "r", api.RepositoryRestorePost{All: true, Host: "h1"})
+	must(w.t, err)
+	return w.finish(job)
+}
+
+// TestOneOfManyIsDamaged restores what can be, and says what cannot.
+func TestOneOfManyIsDamaged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	location := w.repo()
+	write(t, filepath.Join(w.instance("c1"), "rootfs", "f"), noise(4<<20))
+	write(t, filepath.Join(w.instance("c2"), "rootfs", "f"), []byte("whole"))
+	w.backUp("instances/c1")
+	pack := largest(t, filepath.Join(location, "data"))
+	w.backUp("instances/c2")
+	must(t, os.Chmod(pack, 0o600))
+	must(t, os.Truncate(pack, 1000))
+	w.forget("c1")
+	w.forget("c2")
+	_, err := restoreAll(w)
+	wantErr(t, err, errs.Unavailable, "restore instances/c1: some files of backup")
+	if got, err := os.ReadFile(filepath.Join(w.restored(storage.Instance, "c2"), "rootfs", "f")); err != nil || string(got) != "whole" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
