@@ -38,14 +38,14 @@ func never(string) bool { return false }
 
 func filled(w *world) {
 	w.create("v")
-	w.snapshot("v", "s1")
-	w.write("p", "v", "later")
-	w.snapshot("v", "s2")
-	w.write("p", "v", "now")
+	w.snapshot("s1")
+	w.write("v", "later")
+	w.snapshot("s2")
+	w.write("v", "now")
 }
 
-func copyPost(pool, name string, refresh bool) api.StorageVolumesPost { //nolint:revive // Not exported.
-	return api.StorageVolumesPost{Name: name, Source: api.StorageVolumeSource{Type: "copy", Name: "v", Pool: pool, Refresh: refresh}}
+func copyPost(name string, refresh bool) api.StorageVolumesPost {
+	return api.StorageVolumesPost{Name: name, Source: api.StorageVolumeSource{Type: "copy", Name: "v", Pool: "p", Refresh: refresh}}
 }
 
 const copied = "says now"
@@ -90,8 +90,8 @@ func changes() map[string]change {
 		"rename": {
 			prepare: func(w *world) {
 				filled(w)
-				w.addInstance("c1", "p", "v")
-				w.addInstance("c2", "p", "v/s1")
+				w.addInstance("c1", "v")
+				w.addInstance("c2", "v/s1")
 			},
 			act:  func(w *world) error { return w.svc.Rename(w.tb.Context(), ref("p", "v"), "w") },
 			done: has("volume p/w ready", "custom/w says now", "custom/w@s1 says v", "source:w type", "source:w/s1 type"),
@@ -138,24 +138,24 @@ func changes() map[string]change {
 		},
 		"copy": {
 			prepare: filled,
-			act:     func(w *world) error { return w.run(w.svc.Copy(w.tb.Context(), "p", copyPost("p", "w", false))) },
+			act:     func(w *world) error { return w.run(w.svc.Copy(w.tb.Context(), "p", copyPost("w", false))) },
 			done:    has("volume p/w ready", "p custom/w "+copied, "p custom/w@s1 says v", "p custom/w@s2 says later"),
 		},
 		"copy to another pool": {
 			prepare: filled,
-			act:     func(w *world) error { return w.run(w.svc.Copy(w.tb.Context(), "q", copyPost("p", "w", false))) },
+			act:     func(w *world) error { return w.run(w.svc.Copy(w.tb.Context(), "q", copyPost("w", false))) },
 			done:    has("volume q/w ready", "q custom/w "+copied, "q custom/w@s1 says v", "q custom/w@s2 says later"),
 		},
 		"refresh": {
 			prepare: func(w *world) {
 				w.create("v")
-				w.snapshot("v", "s1")
-				must(w.tb, w.run(w.svc.Copy(w.tb.Context(), "q", copyPost("p", "w", false))))
-				w.write("p", "v", "later")
-				w.snapshot("v", "s2")
-				w.write("p", "v", "now")
+				w.snapshot("s1")
+				must(w.tb, w.run(w.svc.Copy(w.tb.Context(), "q", copyPost("w", false))))
+				w.write("v", "later")
+				w.snapshot("s2")
+				w.write("v", "now")
 			},
-			act:  func(w *world) error { return w.run(w.svc.Copy(w.tb.Context(), "q", copyPost("p", "w", true))) },
+			act:  func(w *world) error { return w.run(w.svc.Copy(w.tb.Context(), "q", copyPost("w", true))) },
 			done: has("q custom/w "+copied, "q custom/w@s1 says v", "q custom/w@s2 says later"),
 			// All of it is there, but for new snapshots.
 			onward: func(dump string) bool { return strings.Contains(dump, "q custom/w "+copied) },
@@ -163,7 +163,7 @@ func changes() map[string]change {
 		"move": {
 			prepare: func(w *world) {
 				filled(w)
-				w.addInstance("c1", "p", "v")
+				w.addInstance("c1", "v")
 			},
 			act: func(w *world) error {
 				return w.run(w.svc.Move(w.tb.Context(), ref("p", "v"), api.StorageVolumePost{Name: "w", Pool: "q"}))

@@ -109,9 +109,9 @@ func TestList(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.create("v")
-	w.snapshot("v", "s1")
+	w.snapshot("s1")
 	must(t, w.svc.Create(t.Context(), "q", post("w", nil)))
-	w.addInstance("c1", "p", "v/s1")
+	w.addInstance("c1", "v/s1")
 	names := func(pool, typ string) string {
 		all, err := w.svc.List(t.Context(), pool, typ)
 		must(t, err)
@@ -172,7 +172,7 @@ func TestAttach(t *testing.T) {
 	wantKind(t, w.run(w.svc.DeleteSnapshot(ctx, ref("p", "v"), "s1")), errs.Conflict, "in use by c2")
 
 	// Those who write to it are frozen, and nobody else.
-	w.snapshot("v", "s3")
+	w.snapshot("s3")
 	if !slices.Equal(w.instances.frozen, []string{"c1", "c2"}) {
 		t.Errorf("frozen: %v", w.instances.frozen)
 	}
@@ -215,8 +215,8 @@ func TestUsedBy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.create("v")
-	w.snapshot("v", "s1")
-	w.addInstance("c1", "p", "v/s1")
+	w.snapshot("s1")
+	w.addInstance("c1", "v/s1")
 	must(t, w.db.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
 		return db.AddProfile(ctx, tx, &db.Profile{Name: "web", Devices: map[string]map[string]string{
 			"data": {"type": "disk", "pool": "p", "source": "v", "path": "/srv"},
@@ -279,7 +279,6 @@ func TestBusy(t *testing.T) {
 		if string(data) != "now" {
 			t.Errorf("read %q", data)
 		}
-		w.write("p", "v", "after")
 		snaps, serr := w.svc.Snapshots(ctx, "p", "custom", "v")
 		if serr != nil || len(snaps) != 2 {
 			t.Errorf("snapshots while it is read: %+v, %v", snaps, serr)
@@ -360,7 +359,7 @@ func TestCopyBetweenDrivers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	filled(w)
-	req := copyPost("p", "w", false)
+	req := copyPost("w", false)
 	req.Source.Name = "v/s1"
 	req.Config = api.ConfigMap{"user.a": "b"}
 	must(t, w.run(w.svc.Copy(t.Context(), "q", req)))
@@ -370,7 +369,7 @@ func TestCopyBetweenDrivers(t *testing.T) {
 	if snaps, err := w.svc.Snapshots(t.Context(), "q", "custom", "w"); err != nil || len(snaps) != 0 {
 		t.Errorf("and has snapshots %v, %v", snaps, err)
 	}
-	req = copyPost("p", "x", false)
+	req = copyPost("x", false)
 	req.Source.VolumeOnly = true
 	must(t, w.run(w.svc.Copy(t.Context(), "p", req)))
 	if snaps, err := w.svc.Snapshots(t.Context(), "p", "custom", "x"); err != nil || len(snaps) != 0 {
@@ -387,7 +386,7 @@ func TestCopyBetweenDrivers(t *testing.T) {
 		"other project": {func(r *api.StorageVolumesPost) { r.Source.Project = "x" }, errs.NotFound, `project "x"`},
 		"migration":     {func(r *api.StorageVolumesPost) { r.Source.Type = "migration" }, errs.Unsupported, "within this server"},
 	} {
-		req := copyPost("p", "y", false)
+		req := copyPost("y", false)
 		tt.change(&req)
 		err := w.run(w.svc.Copy(t.Context(), "p", req))
 		if !errs.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.text) {
@@ -400,11 +399,11 @@ func TestRefreshExcludeOlder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	filled(w)
-	must(t, w.run(w.svc.Copy(t.Context(), "q", copyPost("p", "w", false))))
+	must(t, w.run(w.svc.Copy(t.Context(), "q", copyPost("w", false))))
 	must(t, w.run(w.svc.DeleteSnapshot(t.Context(), ref("q", "w"), "s1")))
-	w.write("p", "v", "newest")
-	w.snapshot("v", "s3")
-	req := copyPost("p", "w", true)
+	w.write("v", "newest")
+	w.snapshot("s3")
+	req := copyPost("w", true)
 	req.Source.RefreshExcludeOlder = true
 	must(t, w.run(w.svc.Copy(t.Context(), "q", req)))
 	snaps, err := w.svc.Snapshots(t.Context(), "q", "custom", "w")

@@ -145,7 +145,7 @@ func (w *world) refuse(statement string) {
 	w.tb.Helper()
 	conn, err := sql.Open("sqlite3", filepath.Join(w.dir, "cuib.db"))
 	must(w.tb, err)
-	defer conn.Close()
+	defer func() { must(w.tb, conn.Close()) }()
 	_, err = conn.ExecContext(w.tb.Context(), "CREATE TRIGGER t BEFORE "+statement+" BEGIN SELECT RAISE(ABORT, 'refused'); END")
 	must(w.tb, err)
 }
@@ -170,18 +170,19 @@ func post(name string, config api.ConfigMap) api.StorageVolumesPost {
 func (w *world) create(name string) {
 	w.tb.Helper()
 	must(w.tb, w.svc.Create(w.tb.Context(), "p", post(name, nil)))
-	w.write("p", name, name)
+	w.write(name, name)
 }
 
-func (w *world) snapshot(name, snapshot string) {
+// snapshot makes a snapshot of p/v.
+func (w *world) snapshot(snapshot string) {
 	w.tb.Helper()
-	must(w.tb, w.run(w.svc.CreateSnapshot(w.tb.Context(), ref("p", name), api.StorageVolumeSnapshotsPost{Name: snapshot})))
+	must(w.tb, w.run(w.svc.CreateSnapshot(w.tb.Context(), ref("p", "v"), api.StorageVolumeSnapshotsPost{Name: snapshot})))
 }
 
-// write writes into a volume, also while it is in use.
-func (w *world) write(pool, name, word string) {
+// write writes into a volume of p, also while it is in use.
+func (w *world) write(name, word string) {
 	w.tb.Helper()
-	w.inside(pool, storage.Volume{Kind: storage.Custom, Name: name}, func(dir string) {
+	w.inside("p", storage.Volume{Kind: storage.Custom, Name: name}, func(dir string) {
 		must(w.tb, os.WriteFile(filepath.Join(dir, "word"), []byte(word), 0o600))
 	})
 }
@@ -213,8 +214,8 @@ func (w *world) inside(pool string, v storage.Volume, fn func(dir string)) {
 	})
 }
 
-// addInstance adds the record of an instance that has a volume.
-func (w *world) addInstance(name, pool, source string) {
+// addInstance adds the record of an instance that has a volume of p.
+func (w *world) addInstance(name, source string) {
 	w.tb.Helper()
 	must(w.tb, w.db.Do(w.tb.Context(), func(ctx context.Context, tx *db.Tx) error {
 		p, err := db.GetPool(ctx, tx, "p")
@@ -223,7 +224,7 @@ func (w *world) addInstance(name, pool, source string) {
 		}
 		return db.AddInstance(ctx, tx, &db.Instance{
 			Name: name, Status: db.Ready, PoolID: p.ID, Architecture: "x86_64",
-			Devices: map[string]map[string]string{"data": {"type": "disk", "pool": pool, "source": source, "path": "/data"}},
+			Devices: map[string]map[string]string{"data": {"type": "disk", "pool": "p", "source": source, "path": "/data"}},
 		})
 	}))
 }
