@@ -214,6 +214,142 @@ func TestPoolInDirectory(t *testing.T) {
 	}
 }
 
+// TestPoolOnGivenFile takes a file that is there, and gives it back empty.
+func TestPoolOnGivenFile(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	file := filepath.Join(t.TempDir(), "disk")
+	ok(t, os.WriteFile(file, make([]byte, 1<<20), 0o600))
+	cfg := storage.Config{Name: "p", Dir: filepath.Join(t.TempDir(), "p"), Source: file}
+	if _, err := btrfs.Type().Make(t.Context(), cfg); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "256MiB") {
+		t.Errorf("a small file: %v", err)
+	}
+	cfg.Options = map[string]string{"size": "300MiB"}
+	live(t, cfg)
+	ok(t, os.WriteFile(file, append(make([]byte, 5<<20), "treasure"...), 0o600))
+	ok(t, os.Truncate(file, 300<<20))
+	cfg.Options = nil
+	if _, err := btrfs.Type().Make(t.Context(), cfg); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "holds data") {
+		t.Errorf("a file with data: %v", err)
+	}
+	cfg.Options = map[string]string{"source.wipe": "true"}
+	live(t, cfg)
+}
+
+// TestDeviceWithAnotherName has a pool's device be found again by what is on
+// it, and nothing else be taken for it.
+func TestDeviceWithAnotherName(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	dir, device, other := t.TempDir(), loopDevice(t), loopDevice(t)
+	link := filepath.Join(dir, "name")
+	ok(t, os.Symlink(device, link))
+	cfg := makePool(t, storage.Config{Name: "p", Dir: filepath.Join(dir, "p"), Source: link})
+	ok(t, openPool(t, cfg).Create(t.Context(), c1))
+	reboot := func() {
+		t.Helper()
+		mounts.Settle()
+		ok(t, mounts.Unmount(filepath.Join(cfg.Dir, "data")))
+	}
+	for _, target := range []string{other, filepath.Join(dir, "nothing")} {
+		reboot()
+		ok(t, os.Remove(link))
+		ok(t, os.Symlink(target, link))
+		vols, err := openPool(t, cfg).List(t.Context())
+		if err != nil || len(vols) != 1 {
+			t.Errorf("with the name of %s: %v, %v", target, vols, err)
+		}
+	}
+	reboot()
+	cfg.Options["volatile.uuid"] = "00000000-0000-0000-0000-000000000000"
+	ok(t, os.Remove(link))
+	ok(t, os.Symlink(device, link))
+	if _, err := btrfs.Type().Open(t.Context(), cfg); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "another file system") {
+		t.Errorf("another file system: %v", err)
+	}
+}
+
+// TestDeviceHeldElsewhere names who has the device of a pool that is deleted.
+func TestDeviceHeldElsewhere(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	for name, source := range map[string]string{"a device": loopDevice(t), "a file": ""} {
+		t.Run(name, func(t *testing.T) {
+			cfg := onFile(t, map[string]string{"size": "300MiB"})
+			if source != "" {
+				cfg.Source, cfg.Options = source, nil
+			}
+			cfg = makePool(t, cfg)
+			openPool(t, cfg)
+			release := storagetest.Hold(t, 3)
+			err := btrfs.Type().Remove(t.Context(), cfg)
+			if source == "" {
+				ok(t, err) // What it has becomes free when they end.
+				return
+			}
+			if !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "(sleep)") {
+				t.Errorf("while others have it: %v", err)
+			}
+			openPool(t, cfg) // It is whole.
+			release()
+			ok(t, btrfs.Type().Remove(t.Context(), cfg))
+		})
+	}
+}
+
+// TestAdjust changes the mount options of a pool in use.
+func TestAdjust(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	cfg := makePool(t, onFile(t, map[string]string{"size": "300MiB", "btrfs.create_options": "-m single --label cuib"}))
+	d := openPool(t, cfg)
+	a, can := d.(storage.Adjuster)
+	if !can {
+		t.Fatal("the driver cannot adjust pools")
+	}
+	ok(t, a.Adjust(t.Context(), map[string]string{"btrfs.mount_options": "noatime,compress=zstd"}))
+	info, err := mounts.Find(filepath.Join(cfg.Dir, "data"))
+	ok(t, err)
+	if text := strings.Join(info.Options, ","); !strings.Contains(text, "noatime") || !strings.Contains(text, "compress=zstd") {
+		t.Errorf("mounted with %s", text)
+	}
+	err = a.Adjust(t.Context(), map[string]string{"btrfs.mount_options": "nonsense"})
+	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("an option that there is not: %v", err)
+	}
+	out := testenv.Run(t, "btrfs", "filesystem", "label", filepath.Join(cfg.Dir, "data"))
+	if out != "cuib" {
+		t.Errorf("the label is %q", out)
+	}
+	_, err = btrfs.Type().Make(t.Context(), onFile(t, map[string]string{"size": "300MiB", "btrfs.create_options": "--nonsense"}))
+	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "create_options") {
+		t.Errorf("an option that mkfs does not have: %v", err)
+	}
+}
+
+// TestCompression has what is written after Tune be compressed, below what
+// was there before too.
+func TestCompression(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "300M")
+	testenv.Kernel(t, "btrfs")
+	d := newPool(t, storage.Config{Source: filepath.Join(mnt, "p")}).Driver
+	ok(t, d.Create(t.Context(), c1))
+	dir, err := d.Mount(t.Context(), c1, nil)
+	ok(t, err)
+	ok(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700))
+	tuner, can := d.(storage.Tuner)
+	if !can {
+		t.Fatal("the driver's volumes have no options")
+	}
+	ok(t, tuner.Tune(t.Context(), c1, map[string]string{"btrfs.compression": "zstd"}))
+	file := filepath.Join(dir, "a/b/f")
+	ok(t, os.WriteFile(file, nil, 0o600))
+	if out := testenv.Run(t, "btrfs", "property", "get", file, "compression"); out != "compression=zstd" {
+		t.Errorf("a new file has %q", out)
+	}
+	ok(t, tuner.Tune(t.Context(), c1, nil))
+	if out := testenv.Run(t, "btrfs", "property", "get", filepath.Dir(file), "compression"); out != "" {
+		t.Errorf("the default is %q", out)
+	}
+	ok(t, d.Unmount(t.Context(), c1))
+}
+
 func TestMakeRefuses(t *testing.T) {
 	testenv.Kernel(t, "mkfs.btrfs")
 	full := t.TempDir()

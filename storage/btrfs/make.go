@@ -1,9 +1,11 @@
 package btrfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -134,6 +136,11 @@ func makeImage(ctx context.Context, cfg storage.Config, p place) (err error) {
 	if cfg.Source == "" {
 		u.Push("remove the file", func(context.Context) error { return os.Remove(p.image) })
 	}
+	if cfg.Source != "" && cfg.Options[wipeKey] != "true" {
+		if err := mustBeEmpty(p.image); err != nil {
+			return err
+		}
+	}
 	st, err := f.Stat()
 	if err != nil {
 		return err
@@ -159,6 +166,46 @@ func noteSize(cfg storage.Config, size int64) {
 	if said, err := units.ParseBytes(cfg.Options[sizeKey]); err != nil || said != size {
 		cfg.Options[sizeKey] = strconv.FormatInt(size, 10)
 	}
+}
+
+// mustBeEmpty returns an error if a file holds anything but zeros. That it is
+// no file system that is known does not make it worthless, as on a device
+// that was taken out of use.
+func mustBeEmpty(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf, zeros := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := int64(0); ; {
+		at, err = unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // From here on there is a hole.
+			return nil
+		}
+		if err != nil {
+			return &os.PathError{Op: "seek", Path: path, Err: err}
+		}
+		n, err := f.ReadAt(buf, at)
+		if !bytes.Equal(buf[:n], zeros[:n]) {
+			return errs.Invalidf("source %q holds data: set source.wipe=true to lose it, or give another%s", path, hintOf(path))
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+}
+
+// hintOf says what else than make a pool one can do with a source that is one.
+func hintOf(path string) string {
+	if id, err := idOf(path); err != nil || id == "" {
+		return ""
+	}
+	return "; if that is a pool whose record is lost, recover it (cuib admin recover NAME=btrfs:" + path + ")"
 }
 
 // sizeOf returns the least size of the file, in bytes; 0 if it is there and no
@@ -218,11 +265,7 @@ func format(ctx context.Context, path string, cfg storage.Config) error {
 		return err
 	}
 	if m := found.FindStringSubmatch(e.Stderr); m != nil {
-		hint := ""
-		if m[1] == "btrfs" {
-			hint = "; if that is a pool whose record is lost, recover it (cuib admin recover " + path + ")"
-		}
-		return errs.Invalidf("source %q holds data (%s): set source.wipe=true to lose it, or give another%s", path, m[1], hint)
+		return errs.Invalidf("source %q holds data (%s): set source.wipe=true to lose it, or give another%s", path, m[1], hintOf(path))
 	}
 	if cfg.Options[createOptions] != "" {
 		return errs.Invalidf("key %q: %w", createOptions, err)

@@ -249,7 +249,7 @@ func (f Form) checkOurs(path string) error {
 		return err
 	}
 	if len(vols) > 0 {
-		return errs.Invalidf("source %q holds a storage pool with volumes, such as %s: recover it (cuib admin recover %s), or give an empty directory", path, vols[0], path)
+		return errs.Invalidf("source %q holds a storage pool with volumes, such as %s: recover it (cuib admin recover NAME=%s:%s), or give an empty directory", path, vols[0], f.Driver, path)
 	}
 	return nil
 }
