@@ -165,7 +165,7 @@ func isDevice(h *tar.Header) bool { return h.Typeflag == tar.TypeBlock || h.Type
 
 // trap says of an error that a path in the archive caused that it did.
 func trap(err error) error {
-	for _, cause := range []error{unix.ENOTDIR, unix.ELOOP, unix.EISDIR, unix.ENAMETOOLONG, unix.ENOTEMPTY, unix.EEXIST} {
+	for _, cause := range []error{unix.ENOTDIR, unix.ELOOP, unix.EISDIR, unix.ENAMETOOLONG, unix.ENOTEMPTY, unix.EEXIST, unix.EINVAL, unix.EFBIG} {
 		if errors.Is(err, cause) && errs.KindOf(err) == errs.Internal {
 			return errs.Newf(errs.Invalid, "bad archive: %w", err)
 		}

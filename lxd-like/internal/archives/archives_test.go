@@ -96,7 +96,7 @@ func backup(t *testing.T, p pool, c archives.Contents, how string) []byte {
 	z, err := archive.ParseCompression(how)
 	must(t, err)
 	var out bytes.Buffer
-	must(t, archives.Write(t.Context(), &out, p, c, z))
+	must(t, archives.Write(t.Context(), &out, p.Driver, c, z))
 	return out.Bytes()
 }
 
@@ -105,19 +105,20 @@ func restore(t *testing.T, p pool, data []byte, v storage.Volume) *archives.Arch
 	a, err := archives.Open(t.Context(), bytes.NewReader(data))
 	must(t, err)
 	defer a.Close()
-	must(t, a.Unpack(t.Context(), p, v, 0))
+	must(t, a.Unpack(t.Context(), p.Driver, v, 0))
 	return a
 }
 
 func TestBackup(t *testing.T) {
-	for _, from := range pools(t) {
+	all := pools(t)
+	for _, from := range all {
 		for _, v := range []storage.Volume{instance, custom} {
 			make3(t, from, v)
 			data := backup(t, from, contents(from, v), "zstd -1")
 			want := states(t, from, v, "s0", "s1")
 			to := v
-			to.Name += "-to"
-			for _, p := range pools(t) {
+			to.Name += "-of-" + from.driver
+			for _, p := range all {
 				t.Run(string(v.Kind)+"/"+from.driver+"/"+p.driver, func(t *testing.T) {
 					a := restore(t, p, data, to)
 					if n := len(a.Document.Snapshots) + len(a.Document.VolumeSnapshots); n != 2 {
@@ -140,6 +141,7 @@ func same(t *testing.T, got, want map[string]string) {
 }
 
 func TestBackupOptimized(t *testing.T) {
+	to := pools(t)
 	for i, from := range pools(t) {
 		if _, ok := from.Driver.(storage.Streamer); !ok {
 			continue
@@ -148,18 +150,24 @@ func TestBackupOptimized(t *testing.T) {
 			make3(t, from, v)
 			c := contents(from, v)
 			c.Optimized = true
+			if err := archives.CheckStream(t.Context(), from.Driver, c.Volume); errs.Is(err, errs.Unsupported) && from.driver == "overlay" && v == custom {
+				continue // It is a plain directory.
+			} else if err != nil {
+				t.Fatal(err)
+			}
 			data := backup(t, from, c, "none")
-			for j, p := range pools(t) {
+			for j, p := range to {
 				t.Run(string(v.Kind)+"/"+from.driver+"/"+p.driver, func(t *testing.T) {
 					if i == j {
 						restore(t, p, data, v)
+						defer remove(t, p, v, "s0", "s1")
 						same(t, states(t, p, v, "s0", "s1"), states(t, from, v, "s0", "s1"))
 						return
 					}
 					a, err := archives.Open(t.Context(), bytes.NewReader(data))
 					must(t, err)
 					defer a.Close()
-					for _, err := range []error{a.CheckDriver(p), a.Unpack(t.Context(), p, v, 0)} {
+					for _, err := range []error{a.CheckDriver(p.Driver), a.Unpack(t.Context(), p.Driver, v, 0)} {
 						if !errs.Is(err, errs.Invalid) {
 							t.Errorf("got %v", err)
 						}
@@ -168,6 +176,15 @@ func TestBackupOptimized(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+func remove(t *testing.T, p pool, v storage.Volume, snapshots ...string) {
+	t.Helper()
+	for _, name := range append(snapshots, "") {
+		v.Snapshot = name
+		must(t, p.Unmount(t.Context(), v))
+		must(t, p.Delete(t.Context(), v))
 	}
 }
 

@@ -206,13 +206,35 @@ func (b *writer) image(v storage.Volume, snapshot, _ string) error {
 func (b *writer) stream(v storage.Volume, snapshot, base string) error {
 	s, ok := b.driver.(storage.Streamer)
 	if !ok {
-		return errs.Newf(errs.Unsupported, "storage pool %q, of driver %s, has no optimized format: export without it", b.Pool, b.Backend)
+		return errs.Newf(errs.Unsupported, "storage pool %q, of driver %s, has no optimized format", b.Pool, b.Backend)
 	}
 	var n counter
 	if err := s.Send(b.ctx, &n, v, base); err != nil {
 		return err
 	}
 	return b.p.Stream(b.place(snapshot)+b.suffix(), int64(n), func(w io.Writer) error { return s.Send(b.ctx, w, v, base) })
+}
+
+// CheckStream reports why there can be no optimized backup of v, which is a
+// snapshot: the driver has no streams, or none of such a volume.
+func CheckStream(ctx context.Context, d storage.Driver, v storage.Volume) error {
+	s, ok := d.(storage.Streamer)
+	if !ok {
+		return errs.Newf(errs.Unsupported, "the storage pool has no optimized format: export it without optimized storage")
+	}
+	var b beginning
+	if err := s.Send(ctx, &b, v, ""); err != nil && !b {
+		return fmt.Errorf("there is no optimized format for it: %w", err)
+	}
+	return nil
+}
+
+// A beginning takes note that there is something, and no more.
+type beginning bool
+
+func (b *beginning) Write([]byte) (int, error) {
+	*b = true
+	return 0, io.ErrClosedPipe
 }
 
 // A counter counts what is written to it.

@@ -149,23 +149,11 @@ func (s *Service) draft(ctx context.Context, o Owner, req Request) (db.Backup, e
 	if _, err := archive.ParseCompression(b.Options.Compression); err != nil {
 		return b, err
 	}
-	d, v, err := s.keeper(o).Volume(ctx, o)
+	d, _, err := s.keeper(o).Volume(ctx, o)
 	if err != nil {
 		return b, err
 	}
-	if !req.Optimized {
-		return b, nil
-	}
-	if v.Kind == storage.Custom {
-		doc, err := s.keeper(o).Document(ctx, o)
-		if err == nil && doc.Volume.ContentType == "iso" {
-			err = errs.Newf(errs.Unsupported, "volume %q is an ISO image, which has no optimized format", o)
-		}
-		if err != nil {
-			return b, err
-		}
-	}
-	if _, ok := d.(storage.Streamer); !ok {
+	if _, ok := d.(storage.Streamer); req.Optimized && !ok {
 		return b, errs.Newf(errs.Unsupported, "the storage pool of %q has no optimized format: export it without optimized storage", o)
 	}
 	return b, nil
@@ -264,12 +252,18 @@ func snapshots(o Owner, doc api.Document) (names []string) {
 // hide makes the snapshot that a backup is.
 func (s *Service) hide(ctx context.Context, b db.Backup, status db.Status) error {
 	k := s.keeper(b.Owner)
-	if b.Owner.Instance == "" || !b.Options.Optimized {
-		return k.Hide(ctx, b.Owner, b.Options.Hidden, status)
-	}
 	var doc api.Document
 	if err := json.Unmarshal(b.Options.Document, &doc); err != nil {
 		return err
+	}
+	switch {
+	case !b.Options.Optimized:
+		return k.Hide(ctx, b.Owner, b.Options.Hidden, status)
+	case b.Owner.Instance == "":
+		if doc.Volume.ContentType == "iso" {
+			return errs.Newf(errs.Unsupported, "volume %q is an ISO image, which has no optimized format", b.Owner)
+		}
+		return s.hideStream(ctx, b, status)
 	}
 	text, err := archives.Text(doc, b.Options.Snapshots)
 	if err != nil {
@@ -279,8 +273,26 @@ func (s *Service) hide(ctx context.Context, b db.Backup, status db.Status) error
 	if err := k.Describe(ctx, b.Owner, text); err != nil && !errs.Is(err, errs.Unavailable) {
 		return err
 	}
-	err = k.Hide(ctx, b.Owner, b.Options.Hidden, status)
+	err = s.hideStream(ctx, b, status)
 	return errors.Join(err, k.Describe(context.WithoutCancel(ctx), b.Owner, nil))
+}
+
+// hideStream makes a snapshot that the driver can send.
+func (s *Service) hideStream(ctx context.Context, b db.Backup, status db.Status) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	k := s.keeper(b.Owner)
+	if err := k.Hide(ctx, b.Owner, b.Options.Hidden, status); err != nil {
+		return err
+	}
+	u.Push("delete the backup's snapshot", func(ctx context.Context) error { return k.Unhide(ctx, b.Owner, b.Options.Hidden) })
+	d, v, err := k.Volume(ctx, b.Owner)
+	if err != nil {
+		return err
+	}
+	v.Snapshot = b.Options.Hidden
+	return archives.CheckStream(ctx, d, v)
 }
 
 func (s *Service) forget(ctx context.Context, b db.Backup) error {
