@@ -10,6 +10,7 @@ import (
 )
 
 func TestStreamer(t *testing.T) {
+	testenv.InMemory(t)
 	a, b := testenv.Mounted(t, "btrfs", "1G"), testenv.Mounted(t, "btrfs", "1G")
 	n := 0
 	storagetest.RunStreamer(t, func(t *testing.T) storagetest.Pool {

@@ -28,6 +28,7 @@ func TestDifferOn(t *testing.T) {
 }
 
 func TestStreamer(t *testing.T) {
+	testenv.InMemory(t)
 	mnt := testenv.Mounted(t, "xfs", "1G")
 	t.Cleanup(mounts.Settle) // Before it is unmounted.
 	n := 0

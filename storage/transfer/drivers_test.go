@@ -21,6 +21,7 @@ import (
 // pools makes new pools of all drivers.
 func pools(t *testing.T) map[string]func(t *testing.T) storagetest.Pool {
 	t.Helper()
+	testenv.InMemory(t)
 	mnt := testenv.Mounted(t, "btrfs", "1G")
 	t.Cleanup(mounts.Settle)
 	all := map[string]func(t *testing.T) storagetest.Pool{}
