@@ -107,6 +107,15 @@ type Limiter interface {
 	Limit(ctx context.Context, v Volume, size int64) error
 }
 
+// A Meter is a [Driver] that knows what some volumes occupy without a look at
+// their files.
+type Meter interface {
+	// Measure returns the bytes that each of the volumes and snapshots
+	// occupies, or that count against its limit where it has one; but for
+	// those of which it is not known at once.
+	Measure(ctx context.Context, volumes []Volume) (map[Volume]int64, error)
+}
+
 // A Spacer is a [Driver] that knows how much room its pool has.
 type Spacer interface {
 	// Space fails with an error of kind Unavailable if the pool that was

@@ -53,7 +53,7 @@ func (c *Clock) Tick(ctx context.Context, now time.Time, tasks []Task) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.last.IsZero() {
-		c.last, c.failed = now, map[string]time.Time{}
+		c.last, c.failed = now.Add(-time.Minute), map[string]time.Time{} // It ticks for the minute that has passed.
 	}
 	var known map[string]time.Time
 	err := c.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {

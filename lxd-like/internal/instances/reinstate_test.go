@@ -3,6 +3,7 @@ package instances_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +60,10 @@ func fills() func(context.Context, storage.Driver, storage.Volume) error {
 	}
 }
 
+func ofTheHost(key, _ string) bool {
+	return strings.HasPrefix(key, "volatile.idmap") || strings.HasSuffix(key, ".host_name")
+}
+
 func TestReinstate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -69,20 +74,12 @@ func TestReinstate(t *testing.T) {
 	must(t, w.svc.Reinstate(ctx, r, nil))
 	back, err := w.svc.Document(ctx, "c1")
 	must(t, err)
-	for _, d := range []api.Document{doc, back} { // The ids of the host are no business of a document.
-		for k := range d.Instance.Config {
-			if strings.HasPrefix(k, "volatile.idmap") {
-				delete(d.Instance.Config, k)
-				delete(d.Instance.ExpandedConfig, k)
-			}
-		}
+	for _, d := range []api.Document{doc, back} { // What belongs to the host is no business of a document.
+		maps.DeleteFunc(d.Instance.Config, ofTheHost)
+		maps.DeleteFunc(d.Instance.ExpandedConfig, ofTheHost)
 		for _, s := range d.Snapshots {
-			for k := range s.Config {
-				if strings.HasPrefix(k, "volatile.idmap") {
-					delete(s.Config, k)
-					delete(s.ExpandedConfig, k)
-				}
-			}
+			maps.DeleteFunc(s.Config, ofTheHost)
+			maps.DeleteFunc(s.ExpandedConfig, ofTheHost)
 		}
 	}
 	was, err := doc.YAML()

@@ -17,20 +17,26 @@ import (
 
 // Snapshots returns the snapshots of an instance, oldest first.
 func (s *Service) Snapshots(ctx context.Context, name string) ([]api.InstanceSnapshot, error) {
-	if _, err := s.load(ctx, name); err != nil {
+	in, err := s.load(ctx, name)
+	if err != nil {
 		return nil, err
 	}
 	snaps, err := s.wholeSnapshots(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return s.apiSnapshots(ctx, snaps)
+	all, err := s.apiSnapshots(ctx, snaps)
+	if err != nil {
+		return nil, err
+	}
+	s.measureSnapshots(ctx, in, all)
+	return all, nil
 }
 
-// Snapshot returns a snapshot. Its size is not known: a pool without quotas
-// would look at every file of it.
+// Snapshot returns a snapshot.
 func (s *Service) Snapshot(ctx context.Context, name, snapshot string) (api.InstanceSnapshot, error) {
-	if _, err := s.load(ctx, name); err != nil {
+	in, err := s.load(ctx, name)
+	if err != nil {
 		return api.InstanceSnapshot{}, err
 	}
 	snap, err := s.snapshot(ctx, name, snapshot)
@@ -41,6 +47,7 @@ func (s *Service) Snapshot(ctx context.Context, name, snapshot string) (api.Inst
 	if err != nil {
 		return api.InstanceSnapshot{}, err
 	}
+	s.measureSnapshots(ctx, in, all)
 	return all[0], nil
 }
 

@@ -13,8 +13,6 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
-	"github.com/cuib/cuib/shared/units"
-	"github.com/cuib/cuib/storage"
 )
 
 // Names returns the names of all instances, in order.
@@ -60,6 +58,10 @@ func (s *Service) ListFull(ctx context.Context) ([]api.InstanceFull, error) {
 			return nil, err
 		}
 		out = append(out, full)
+	}
+	used := s.measure(ctx, all)
+	for i, in := range all {
+		out[i].State.Disk = rootUsage(in, used)
 	}
 	return out, nil
 }
@@ -325,38 +327,6 @@ func apiAddress(p netip.Prefix) api.InstanceStateNetworkAddress {
 		out.Scope = "link"
 	}
 	return out
-}
-
-// disks says how much the root disk holds, where the pool knows.
-func (s *Service) disks(ctx context.Context, in *instance) map[string]api.InstanceStateDisk {
-	out := map[string]api.InstanceStateDisk{}
-	name, disk, ok := root(in.expanded)
-	if !ok {
-		return out
-	}
-	used := s.usage(ctx, in.Pool, in.volume())
-	if used < 0 {
-		return out
-	}
-	total, err := units.ParseBytes(disk["size"])
-	if err != nil {
-		total = 0
-	}
-	out[name] = api.InstanceStateDisk{Usage: used, Total: total}
-	return out
-}
-
-// usage is what a volume occupies, or -1 if that cannot be said.
-func (s *Service) usage(ctx context.Context, pool string, v storage.Volume) int64 {
-	d, err := s.Pools.Driver(ctx, pool)
-	if err != nil {
-		return -1
-	}
-	used, err := d.Usage(ctx, v)
-	if err != nil {
-		return -1
-	}
-	return used
 }
 
 // osInfo is what the guest says of its system. It is not to be trusted, and

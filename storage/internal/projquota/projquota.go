@@ -131,6 +131,23 @@ func Has(dir string) (bool, error) {
 	return id != 0, err
 }
 
+// Usage returns the bytes of all that is in the directory's project; ok is
+// false if it is in none, or they are not counted.
+func Usage(dir string) (bytes int64, ok bool, err error) {
+	id, err := project(dir)
+	if err != nil || id == 0 {
+		return 0, false, err
+	}
+	fd, err := openDir(dir)
+	if err != nil {
+		return 0, false, err
+	}
+	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
+	var q dqblk
+	err = quotactl(fd, qGetQuota, id, unsafe.Pointer(&q))
+	return int64(q.space), err == nil, nil //nolint:nilerr // Then there are no quotas by now.
+}
+
 // Renew puts the empty directory into a new project, with the limit that the
 // project of the directory from has, if it has one.
 func Renew(from, dir string) error {
