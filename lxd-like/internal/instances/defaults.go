@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -79,7 +78,8 @@ func rootIn(pool string) profiles.Device {
 }
 
 // firstUse makes a network and a pool, and puts them into the default
-// profile. What the profile has already stays. The network comes first: while
+// profile, and so into those that run with it. What the profile has already
+// stays. The network comes first: while
 // there is no pool, the server was not set up, and the next use goes on here.
 func (s *Service) firstUse(ctx context.Context) error {
 	if err := s.firstNetwork(ctx); err != nil {
@@ -88,19 +88,22 @@ func (s *Service) firstUse(ctx context.Context) error {
 	if err := s.firstPool(ctx); err != nil {
 		return err
 	}
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		p, err := db.GetProfile(ctx, tx, defaultProfile)
-		if err != nil {
-			return err
-		}
-		devices := map[string]map[string]string{
-			"root": rootIn(defaultPool),
-			"eth0": {"type": "nic", "network": defaultNetwork, "name": "eth0"},
-		}
-		maps.Copy(devices, p.Devices)
-		p.Devices = devices
-		return db.UpdateProfile(ctx, tx, p)
+	p, err := s.Profile(ctx, defaultProfile)
+	if err != nil {
+		return err
+	}
+	devices := apiDevices(map[string]map[string]string{
+		"root": rootIn(defaultPool),
+		"eth0": {"type": "nic", "network": defaultNetwork, "name": "eth0"},
 	})
+	maps.Copy(devices, p.Devices)
+	p.Devices = devices
+	err = s.UpdateProfile(ctx, defaultProfile, p.ProfilePut)
+	if errs.Is(err, errs.Invalid) || errs.Is(err, errs.Conflict) {
+		s.Logger.WarnContext(ctx, "the default profile stays without a pool and a network, as an instance that has it cannot take them", "err", err)
+		return nil
+	}
+	return err
 }
 
 // firstPool makes the default pool, of the best kind that the host can run.
