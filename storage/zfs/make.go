@@ -1,0 +1,398 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/mounts"
+	"github.com/cuib/cuib/shared/run"
+	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/shared/units"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/internal/layout"
+)
+
+// bases are the datasets of a pool that the others are in.
+var bases = []string{
+	"containers", "images", "custom", stagingDir,
+	deletedDir, deletedDir + "/containers", deletedDir + "/images", deletedDir + "/custom",
+}
+
+// baseProperties are those of bases that are at the top, which all below
+// inherit.
+var baseProperties = []string{
+	"-o", "mountpoint=legacy", "-o", "canmount=off", "-o", "xattr=sa", "-o", "acltype=posix", "-o", "relatime=on",
+	"-o", "setuid=on", "-o", "exec=on", "-o", "devices=on", "-o", "readonly=off",
+}
+
+func makePool(ctx context.Context, cfg storage.Config) (_ storage.Config, err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	p, err := placeOf(cfg)
+	if errs.Is(err, errs.Unavailable) {
+		err = errs.Invalidf("source: %w", err)
+	}
+	if err != nil {
+		return cfg, err
+	}
+	if p.image == "" && cfg.Options[sizeKey] != "" {
+		return cfg, errs.Invalidf("key %q: only a pool on a file of its own takes one", sizeKey)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
+		return cfg, err
+	}
+	size := ""
+	if p.disk() != "" {
+		size, err = p.makeZpool(ctx, cfg, &u)
+	} else {
+		err = p.makeDataset(ctx, cfg, &u)
+	}
+	if err != nil {
+		return cfg, err
+	}
+	if err := p.makeBases(ctx); err != nil {
+		return cfg, err
+	}
+	return p.keep(cfg, size), nil
+}
+
+// makeZpool makes a zpool on the place's file or device, and returns the size
+// of the file.
+func (p place) makeZpool(ctx context.Context, cfg storage.Config, u *undo.Stack) (size string, err error) {
+	if _, err := zpool(ctx, "list", "-H", "-o", "name", p.root); err == nil {
+		return "", errs.Invalidf("there is a zpool %q: give another name with the key %q, or that zpool as source", p.root, poolKey)
+	}
+	args := []string{"create", "-m", "none", "-O", "canmount=off", "-O", poolProp + "=" + cfg.Name, "-o", "autoexpand=on"}
+	if p.image != "" {
+		if size, err = p.makeImage(cfg, u); err != nil {
+			return "", err
+		}
+		args = append(args, "-o", "ashift=12", "-o", "autotrim=on")
+		args = append(args, p.cache()...)
+	}
+	if truth(cfg.Options[wipeKey]) {
+		if _, err := run.Cmd(ctx, "wipefs", "-a", p.disk()); err != nil {
+			return "", errs.Invalidf("key %q: %w", wipeKey, err)
+		}
+		args = append(args, "-f")
+	}
+	u.Push("destroy the zpool", func(ctx context.Context) error { return p.destroyZpool(ctx, cfg.Name) })
+	_, err = zpool(ctx, append(args, p.root, p.disk())...)
+	switch {
+	case says(err, "use '-f'"):
+		return "", errs.Invalidf("source %q holds data: give another, or the key %s=true to lose it: %w", p.disk(), wipeKey, err)
+	case says(err, "name"), says(err, "reserved"), says(err, "too small"):
+		return "", errs.Invalidf("key %q: %w", poolKey, err)
+	}
+	return size, err
+}
+
+// The size of a pool's file if none is given.
+const (
+	minDefault = 5 << 30
+	maxDefault = 30 << 30
+	minSize    = 128 << 20
+)
+
+// makeImage makes the file, unless the user brought it, and returns its size.
+func (p place) makeImage(cfg storage.Config, u *undo.Stack) (string, error) {
+	size, err := sizeOf(cfg)
+	if err != nil {
+		return "", err
+	}
+	flags := os.O_WRONLY
+	if cfg.Source == "" {
+		flags |= os.O_CREATE | os.O_EXCL
+	}
+	f, err := os.OpenFile(p.image, flags, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if cfg.Source == "" {
+		u.Push("remove the file", func(context.Context) error { return os.Remove(p.image) })
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if st.Size() < size {
+		err = f.Truncate(size)
+	} else {
+		size = st.Size()
+	}
+	return strconv.FormatInt(size, 10), err
+}
+
+// sizeOf returns the least size of the file, in bytes; 0 if it is there and no
+// other is wanted.
+func sizeOf(cfg storage.Config) (int64, error) {
+	if s := cfg.Options[sizeKey]; s != "" {
+		size, err := units.ParseBytes(s)
+		if err != nil {
+			return 0, fmt.Errorf("key %q: %w", sizeKey, err)
+		}
+		if size < minSize {
+			return 0, errs.Invalidf("key %q: %s is too small for a zpool: give at least 128MiB", sizeKey, s)
+		}
+		return size, nil
+	}
+	if cfg.Source != "" {
+		return 0, nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(cfg.Dir, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: cfg.Dir, Err: err}
+	}
+	free := int64(st.Bavail) * st.Bsize
+	return max(minDefault, min(maxDefault, free/5>>20<<20)), nil
+}
+
+// makeDataset makes the dataset that is the source, or takes one that is
+// empty.
+func (p *place) makeDataset(ctx context.Context, cfg storage.Config, u *undo.Stack) error {
+	if name := cfg.Options[poolKey]; name != "" && name != p.root {
+		return errs.Invalidf("key %q: it is %q, and the source %q", poolKey, name, p.root)
+	}
+	err := p.find(ctx)
+	if isMissing(err) {
+		return p.newDataset(ctx, cfg, u)
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.mustBeEmpty(ctx); err != nil {
+		return err
+	}
+	u.Push("empty the dataset", func(ctx context.Context) error { return p.clear(ctx) })
+	_, err = zfs(ctx, "set", poolProp+"="+cfg.Name, p.root)
+	return err
+}
+
+func (p place) newDataset(ctx context.Context, cfg storage.Config, u *undo.Stack) error {
+	parent, _, nested := cutLast(p.root)
+	if !nested {
+		return errs.Invalidf("source: there is no zpool %q: give one that is there, a block device, or no source for a file", p.root)
+	}
+	if _, err := zfs(ctx, "list", "-H", "-o", "name", parent); err != nil {
+		return errs.Invalidf("source %q: there is no dataset %q to make it in: %w", p.root, parent, err)
+	}
+	u.Push("destroy the dataset", func(ctx context.Context) error { return p.clear(ctx) })
+	_, err := zfs(ctx, "create", "-o", "mountpoint=legacy", "-o", "canmount=off", "-o", poolProp+"="+cfg.Name, "-o", madeProp+"=on", p.root)
+	return err
+}
+
+// cutLast returns the name of what a dataset is in, and what it has of its own.
+func cutLast(name string) (parent, last string, nested bool) {
+	i := strings.LastIndexByte(name, '/')
+	if i < 0 {
+		return "", name, false
+	}
+	return name[:i], name[i+1:], true
+}
+
+// mustBeEmpty returns an error if there is anything in the pool's dataset but
+// what an empty pool has.
+func (p place) mustBeEmpty(ctx context.Context) error {
+	pool, _, err := p.marks(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := rows(ctx, "list", "-H", "-r", "-t", "all", "-o", "name", p.root)
+	if err != nil {
+		return err
+	}
+	for _, row := range all {
+		rel := strings.TrimPrefix(strings.TrimPrefix(row[0], p.root), "/")
+		if v, ok := p.volume(row[0]); ok && pool != "" {
+			return errs.Invalidf("source %q holds a storage pool with volumes, such as %s: recover it (cuib admin recover %s), or give an empty dataset", p.root, v, p.root)
+		}
+		if rel != "" && (pool == "" || !slices.Contains(bases, rel)) {
+			return errs.Invalidf("source %q is not empty: it holds %q; give an empty dataset, or the name of a new one, such as %s/cuib", p.root, row[0], p.root)
+		}
+	}
+	return nil
+}
+
+// makeBases makes what is in the pool's dataset.
+func (p place) makeBases(ctx context.Context) error {
+	for _, base := range bases {
+		args := []string{"create"}
+		if !strings.Contains(base, "/") {
+			args = append(args, baseProperties...)
+		} else {
+			args = append(args, "-o", "canmount=off")
+		}
+		_, err := zfs(ctx, append(args, p.in(base))...)
+		if err != nil && !exists(err) {
+			return fmt.Errorf("make the pool's datasets: %w", err)
+		}
+	}
+	return nil
+}
+
+// adopt looks for the pool, for which it imports the zpool.
+func adopt(ctx context.Context, cfg storage.Config) (storage.Config, error) {
+	p, err := placeOf(cfg)
+	if errs.Is(err, errs.Unavailable) {
+		return cfg, errs.NotFoundf("%w", err)
+	}
+	if err != nil {
+		return cfg, err
+	}
+	if err := p.find(ctx); err != nil {
+		return cfg, err
+	}
+	pool, _, err := p.marks(ctx)
+	if err != nil {
+		return cfg, err
+	}
+	if pool == "" {
+		return cfg, errs.NotFoundf("the dataset %q holds no storage pool", p.root)
+	}
+	size := ""
+	if p.image != "" {
+		st, err := os.Stat(p.image)
+		if err != nil {
+			return cfg, err
+		}
+		size = strconv.FormatInt(st.Size(), 10)
+	}
+	return p.keep(cfg, size), nil
+}
+
+func remove(ctx context.Context, cfg storage.Config) error {
+	p, err := placeOf(cfg)
+	if err != nil && !errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	err = p.find(ctx)
+	switch {
+	case isMissing(err):
+		return p.removeFiles(cfg)
+	case err != nil:
+		return err
+	}
+	pool, _, err := p.marks(ctx)
+	if err != nil || pool == "" { // Half-removed, or never ours.
+		return errors.Join(err, p.removeFiles(cfg))
+	}
+	if err := p.mustHaveNoVolumes(ctx); err != nil {
+		return err
+	}
+	mounts.Settle()
+	switch {
+	case p.disk() == "":
+		err = p.clear(ctx)
+	case truth(cfg.Options[exportKey]) && cfg.Source != "":
+		if err = p.clear(ctx); err == nil {
+			_, err = zpool(ctx, "export", p.zpool())
+		}
+	default:
+		err = p.destroyZpool(ctx, pool)
+	}
+	if err != nil {
+		return p.heldError(err)
+	}
+	return p.removeFiles(cfg)
+}
+
+func (p place) removeFiles(cfg storage.Config) error {
+	if cfg.Source == "" && p.image != "" {
+		if err := os.Remove(p.image); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return layout.PointsOf(cfg).Remove()
+}
+
+func (p place) mustHaveNoVolumes(ctx context.Context) error {
+	all, err := rows(ctx, "list", "-H", "-r", "-t", "filesystem", "-o", "name", p.root)
+	if err != nil {
+		return err
+	}
+	for _, row := range all {
+		if v, ok := p.volume(row[0]); ok {
+			return errs.Conflictf("the pool holds volumes, such as %s", v)
+		}
+	}
+	return nil
+}
+
+// clear removes the pool from a dataset, and the dataset if it was made for
+// the pool.
+func (p place) clear(ctx context.Context) error {
+	pool, made, err := p.marks(ctx)
+	if isMissing(err) || err == nil && pool == "" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if made != "" {
+		_, err := zfs(ctx, "destroy", "-r", p.root)
+		return err
+	}
+	for _, base := range bases {
+		if strings.Contains(base, "/") {
+			continue
+		}
+		if _, err := zfs(ctx, "destroy", "-r", p.in(base)); err != nil && !isMissing(err) {
+			return err
+		}
+	}
+	own, err := rows(ctx, "get", "-H", "-s", "local", "-o", "property", "all", p.root)
+	for _, row := range own {
+		if strings.HasPrefix(row[0], "cuib:") && row[0] != poolProp {
+			_, ierr := zfs(ctx, "inherit", row[0], p.root)
+			err = errors.Join(err, ierr)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = zfs(ctx, "inherit", poolProp, p.root)
+	return err
+}
+
+// destroyZpool destroys the zpool of the pool's own, if it is there.
+func (p place) destroyZpool(ctx context.Context, name string) error {
+	pool, _, err := p.marks(ctx)
+	if isMissing(err) || err == nil && pool != name {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := zpool(ctx, "destroy", p.zpool()); err != nil {
+		return err
+	}
+	// What is left of it would have the next zpool there refused; but then the
+	// user is told what to do.
+	_, _ = zpool(ctx, "labelclear", "-f", p.disk())
+	return nil
+}
+
+// heldError adds to the error of what is busy who holds it.
+func (p place) heldError(err error) error {
+	if !isBusy(err) {
+		return err
+	}
+	holders, herr := mounts.Holders(func(i mounts.Info) bool {
+		return i.Type == "zfs" && (i.Source == p.root || strings.HasPrefix(i.Source, p.root+"/") || strings.HasPrefix(i.Source, p.root+"@"))
+	})
+	if herr != nil || len(holders) == 0 {
+		return err
+	}
+	return errs.Conflictf("%w: it is mounted by %s", err, mounts.Names(holders))
+}

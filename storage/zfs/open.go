@@ -1,0 +1,167 @@
+package zfs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/internal/layout"
+)
+
+func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
+	p, err := placeOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.find(ctx); err != nil {
+		if isMissing(err) {
+			return nil, errs.Newf(errs.Unavailable, "%w", err)
+		}
+		return nil, err
+	}
+	pool, _, err := p.marks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if pool == "" {
+		return nil, errs.Newf(errs.Unavailable, "the dataset %q holds no storage pool", p.root)
+	}
+	// What the last daemon's programs were about is done after this.
+	if _, err := zpool(ctx, "sync", p.zpool()); err != nil {
+		return nil, err
+	}
+	d := &driver{place: p, points: layout.PointsOf(cfg)}
+	how := cfg.Options[cloneKey]
+	d.cloneCopy.Store(&how)
+	if err := d.look(ctx); err != nil {
+		return nil, fmt.Errorf("look for what was left half-made: %w", err)
+	}
+	return d, nil
+}
+
+// look takes note of what is there, and brings to its end what must not be
+// seen half done.
+func (d *driver) look(ctx context.Context) error {
+	all, err := rows(ctx, "list", "-H", "-p", "-r", "-t", "filesystem", "-o", "name,written,quota,refquota,"+optionsProp+","+swapProp, d.root)
+	if err != nil {
+		return err
+	}
+	snaps, err := rows(ctx, "list", "-H", "-r", "-t", "snapshot", "-o", "name,defer_destroy", d.root)
+	if err != nil {
+		return err
+	}
+	l := leftovers{swaps: map[string]string{}}
+	for _, row := range all {
+		d.lookAt(row, &l)
+	}
+	for _, row := range snaps {
+		dataset, snap := cut(row[0])
+		switch {
+		case snap == imageSnap && l.written[dataset]:
+			l.images = append(l.images, dataset)
+		case strings.HasPrefix(snap, copyPrefix) || strings.HasPrefix(snap, gonePrefix):
+			if row[1] != "on" && !strings.HasPrefix(dataset, d.in(stagingDir+"/")) && !strings.HasPrefix(dataset, d.in(deletedDir+"/")) {
+				d.trash.wait(row[0])
+			}
+		}
+	}
+	for _, image := range l.images {
+		if err := freezeImage(ctx, image); err != nil {
+			return err
+		}
+	}
+	return d.finishSwaps(ctx, l)
+}
+
+// leftovers are what look found to be done.
+type leftovers struct {
+	staged  []string          // What is in staging.
+	swaps   map[string]string // By ids, the datasets that take the place of others; and the places.
+	written map[string]bool   // Images that changed since their snapshots.
+	images  []string
+}
+
+// lookAt takes note of a dataset.
+func (d *driver) lookAt(row []string, l *leftovers) {
+	name, written, quota, refquota, options, swap := row[0], row[1], row[2], row[3], row[4], row[5]
+	rel := strings.TrimPrefix(name, d.root+"/")
+	parts := strings.Split(rel, "/")
+	if id, place, ok := strings.Cut(swap, " "); ok && len(parts) == 2 {
+		l.swaps[id+" "+name] = place
+	}
+	switch {
+	case len(parts) < 2:
+	case parts[0] == stagingDir && len(parts) == 2:
+		l.staged = append(l.staged, name)
+	case parts[0] == deletedDir && len(parts) == 3:
+		d.trash.wait("")
+	case len(parts) == 3 && strings.HasPrefix(parts[2], historyPrefix):
+		parent, _, _ := cutLast(name)
+		d.facts.update(parent, func(f *fact) { f.history = true })
+	case len(parts) == 2:
+		d.facts.update(name, func(f *fact) {
+			f.limited = quota != "0" || refquota != "0"
+			f.options = parseOptions(options)
+		})
+		if parts[0] == "images" && written != "0" {
+			if l.written == nil {
+				l.written = map[string]bool{}
+			}
+			l.written[name] = true
+		}
+	}
+}
+
+// finishSwaps finishes what swap began, and leaves the rest of staging to
+// Sweep.
+func (d *driver) finishSwaps(ctx context.Context, l leftovers) error {
+	for _, name := range l.staged {
+		id, old := strings.CutSuffix(strings.TrimPrefix(name, d.in(stagingDir)+"/"), oldSuffix)
+		if !old {
+			if !d.takesPlace(name, l) {
+				d.trash.leave(name)
+			}
+			continue
+		}
+		if err := d.finishSwap(ctx, name, id, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takesPlace reports whether the dataset in staging is to take the place of
+// one that is out of the way already.
+func (d *driver) takesPlace(name string, l leftovers) bool {
+	for _, other := range l.staged {
+		if other == name+oldSuffix {
+			return true
+		}
+	}
+	return false
+}
+
+// finishSwap finishes that with the id, which has moved old out of the way.
+func (d *driver) finishSwap(ctx context.Context, old, id string, l leftovers) error {
+	for key, rel := range l.swaps {
+		of, fresh, _ := strings.Cut(key, " ")
+		if of != id {
+			continue
+		}
+		place := d.in(rel)
+		if fresh != place && strings.HasPrefix(fresh, d.in(stagingDir+"/")) {
+			if _, err := zfs(ctx, "rename", fresh, place); err != nil {
+				return err
+			}
+		} else {
+			place = fresh
+		}
+		var u undo.Stack // Nothing is taken back: this is the way forward.
+		return d.settleSwap(ctx, old, place, &u)
+	}
+	// Its place was taken by nobody: it goes back, if it is known where.
+	return errs.Newf(errs.Unavailable, "the dataset %q was to be replaced, and it is not known by what: give it its name back (zfs rename)", old)
+}
