@@ -13,6 +13,10 @@ type InstancePut struct {
 	Stateful     bool       `json:"stateful"`
 	Description  string     `json:"description"`
 	DiskOnly     bool       `json:"disk_only,omitempty"`
+
+	// With Restore: the disks that get back what they had; root, if it is
+	// empty, or all-exclusive. See [InstanceSnapshotsPost].
+	RestoreVolumes string `json:"restore_disk_volumes_mode,omitempty"`
 }
 
 // Instance is an instance.
@@ -244,6 +248,10 @@ type InstanceSnapshotsPost struct {
 	Stateful    bool       `json:"stateful"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 	Description string     `json:"description"`
+
+	// The disks that get a snapshot of this name: root, if it is empty, or
+	// all-exclusive, which are custom volumes too that no other instance has.
+	Volumes string `json:"disk_volumes_mode,omitempty"`
 }
 
 // InstanceSnapshotPost renames a snapshot.

@@ -24,6 +24,8 @@ type volumeKeeper interface {
 	Attach(ctx context.Context, pool, source, instance, device string) (dir string, err error)
 	// Detach ends what Attach began.
 	Detach(ctx context.Context, pool, source, instance, device string) error
+
+	volumeSnapshots
 }
 
 // disks are the volumes that a running instance has, by device.

@@ -2,19 +2,36 @@ package instances
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 )
 
 // restoreJob checks a request to put a snapshot back.
-func (s *Service) restoreJob(ctx context.Context, name, snapshot string) (ops.Job, error) {
-	snapshot = strings.TrimPrefix(snapshot, name+"/") // LXD's client sends both names.
+func (s *Service) restoreJob(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
+	snapshot := strings.TrimPrefix(put.Restore, name+"/") // LXD's client sends both names.
 	if _, err := s.snapshot(ctx, name, snapshot); err != nil {
+		return ops.Job{}, err
+	}
+	if put.Stateful {
+		return ops.Job{}, errs.Newf(errs.Unsupported, "stateful snapshots are not supported: this one has no memory to restore")
+	}
+	in, err := s.load(ctx, name)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	volumes, err := s.disksOf(ctx, in, "restore_disk_volumes_mode", put.RestoreVolumes)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	if err := s.checkDisks(ctx, snapshot, volumes); err != nil {
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Restoring snapshot", name, snapshot)
@@ -25,12 +42,15 @@ func (s *Service) restoreJob(ctx context.Context, name, snapshot string) (ops.Jo
 				return fmt.Errorf("restore snapshot %q: %w", snapshot, err)
 			}
 		}
+		verr := s.restoreDisks(ctx, snapshot, volumes)
 		in, unlock, err := s.locked(ctx, name)
 		if err != nil {
-			return err
+			return errors.Join(verr, err)
 		}
 		defer unlock()
-		err = s.restore(ctx, in, snapshot)
+		if err = verr; err == nil {
+			err = s.restore(ctx, in, snapshot)
+		}
 		if err != nil {
 			err = fmt.Errorf("restore snapshot %q: %w", snapshot, err)
 		} else {

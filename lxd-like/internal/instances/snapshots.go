@@ -145,14 +145,14 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, req api.Insta
 	} else if !errs.Is(err, errs.NotFound) {
 		return ops.Job{}, err
 	}
+	volumes, err := s.disksOf(ctx, in, "disk_volumes_mode", req.Volumes)
+	if err != nil {
+		return ops.Job{}, err
+	}
 	job := snapshotJob("Snapshotting instance", name, req.Name)
 	job.Run = func(ctx context.Context, _ *ops.Op) error {
-		in, unlock, err := s.locked(ctx, name)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		if err := s.createSnapshot(ctx, in, newSnapshot{name: req.Name, description: req.Description, expires: expires}); err != nil {
+		want := newSnapshot{name: req.Name, description: req.Description, expires: expires}
+		if err := s.snapshotAll(ctx, name, want, volumes); err != nil {
 			return fmt.Errorf("snapshot instance %q: %w", name, err)
 		}
 		return nil

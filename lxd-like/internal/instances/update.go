@@ -17,7 +17,7 @@ import (
 // a snapshot back.
 func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
 	if put.Restore != "" {
-		return s.restoreJob(ctx, name, put.Restore)
+		return s.restoreJob(ctx, name, put)
 	}
 	in, err := s.load(ctx, name)
 	if err != nil {
