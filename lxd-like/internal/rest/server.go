@@ -33,6 +33,7 @@ var extensions = []string{
 	"cuib_backup_repositories",
 	"cuib_image_build",
 	"cuib_snapshot_diff",
+	"cuib_snapshot_volumes",
 	"custom_volume_backup",
 	"custom_volume_iso",
 	"custom_volume_refresh",
