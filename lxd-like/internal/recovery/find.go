@@ -11,6 +11,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/units"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -180,8 +181,10 @@ func (s *Service) complete(ctx context.Context, f *found, req api.StoragePoolsPo
 	}
 	delete(config, "source") // It may have moved, and others say where it is.
 	maps.Copy(config, f.Config)
-	if size := f.doc.Pool.Config["size"]; size != "" && req.Config["size"] == "" {
-		config["size"] = size // As the user wrote it.
+	was, werr := units.ParseBytes(f.doc.Pool.Config["size"])
+	is, ierr := units.ParseBytes(config["size"])
+	if was == is && werr == nil && ierr == nil {
+		config["size"] = f.doc.Pool.Config["size"] // As the user wrote it.
 	}
 	f.Config = config
 	f.Description = cmp.Or(req.Description, f.doc.Pool.Description)
