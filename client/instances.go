@@ -120,6 +120,14 @@ func (c *Client) RenameSnapshot(ctx context.Context, instance, name, to string) 
 	})
 }
 
+// DeleteSnapshots deletes several snapshots at once, on a daemon that has the
+// extension cuib_snapshot_bulk.
+func (c *Client) DeleteSnapshots(ctx context.Context, instance string, names []string) (*Operation, error) {
+	return c.start(ctx, call{
+		method: http.MethodDelete, path: path("instances", instance, "snapshots"), body: api.InstanceSnapshotsDelete{Names: names},
+	})
+}
+
 // DeleteSnapshot deletes a snapshot.
 func (c *Client) DeleteSnapshot(ctx context.Context, instance, name string) (*Operation, error) {
 	return c.start(ctx, call{method: http.MethodDelete, path: path("instances", instance, "snapshots", name)})

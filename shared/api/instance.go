@@ -254,6 +254,12 @@ type InstanceSnapshotsPost struct {
 	Volumes string `json:"disk_volumes_mode,omitempty"`
 }
 
+// InstanceSnapshotsDelete deletes several snapshots. It is of the extension
+// cuib_snapshot_bulk.
+type InstanceSnapshotsDelete struct {
+	Names []string `json:"names"`
+}
+
 // InstanceSnapshotPost renames a snapshot.
 type InstanceSnapshotPost struct {
 	Name      string `json:"name"`

@@ -259,6 +259,19 @@ func changes() map[string]change {
 			act:     func(w *world) (ops.Job, error) { return w.svc.DeleteSnapshot(w.tb.Context(), "c1", "s1") },
 			done:    func(_ *world, dump string) bool { return has(dump, "c1") && !strings.Contains(dump, "s1") },
 		},
+		"delete snapshots": {
+			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1"); w.snapshot("s2"); w.snapshot("s3") },
+			act: func(w *world) (ops.Job, error) {
+				return w.svc.DeleteSnapshots(w.tb.Context(), "c1", []string{"s1", "s3"})
+			},
+			done: func(_ *world, dump string) bool {
+				return has(dump, "c1") && strings.Contains(dump, "snapshot s2 ready") && !strings.Contains(dump, "s1") && !strings.Contains(dump, "s3")
+			},
+			// Those that were deleted before the failure are gone.
+			onward: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "snapshot s2 ready") && strings.Contains(dump, "snapshot s3 ready") && !strings.Contains(dump, "s1")
+			},
+		},
 		"restore": {
 			prepare: func(w *world) {
 				w.create("c1", false)

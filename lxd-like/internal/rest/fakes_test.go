@@ -252,6 +252,10 @@ func (f *fakeInstances) DeleteSnapshot(_ context.Context, in, name string) (ops.
 	return f.job(known(in), "delete snapshot", in, name)
 }
 
+func (f *fakeInstances) DeleteSnapshots(_ context.Context, in string, names []string) (ops.Job, error) {
+	return f.job(known(in), "delete snapshots", in, strings.Join(names, ","))
+}
+
 func (f *fakeInstances) Diff(_ context.Context, in, from, to string, fn func(api.FileChange) error) error {
 	f.add("diff", in, from, to)
 	for range f.changes {

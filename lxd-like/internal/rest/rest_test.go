@@ -191,6 +191,7 @@ func TestRoutes(t *testing.T) {
 		"patch snapshot":    {"PATCH", in + "/snapshots/s0", `{}`, 202, `async`, "update snapshot c1 s0 first"},
 		"rename snapshot":   {"POST", in + "/snapshots/s0", `{"name":"s2"}`, 202, `async`, "rename snapshot c1 s0 s2"},
 		"delete snapshot":   {"DELETE", in + "/snapshots/s0", "", 202, `async`, "delete snapshot c1 s0"},
+		"delete snapshots":  {"DELETE", in + "/snapshots", `{"names":["s0","s1"]}`, 202, `async`, "delete snapshots c1 s0,s1"},
 		"profiles":          {"GET", "/1.0/profiles", "", 200, `["/1.0/profiles/default","/1.0/profiles/p1"]`, ""},
 		"create profile":    {"POST", "/1.0/profiles", `{"name":"p2"}`, 201, `sync`, "create profile p2"},
 		"patch profile":     {"PATCH", "/1.0/profiles/p1", `{"description":"d"}`, 200, `sync`, "update profile p1 d 1"},

@@ -87,6 +87,7 @@ func (s *Server) instanceRoutes() []route {
 		{get, "/1.0/instances/{name}/diff", s.diffInstance},
 		{get, "/1.0/instances/{name}/snapshots", s.listSnapshots},
 		{post, "/1.0/instances/{name}/snapshots", s.createSnapshot},
+		{remove, "/1.0/instances/{name}/snapshots", s.deleteSnapshots},
 		{get, "/1.0/instances/{name}/snapshots/{snapshot}", s.getSnapshot},
 		{put, "/1.0/instances/{name}/snapshots/{snapshot}", s.putSnapshot},
 		{patch, "/1.0/instances/{name}/snapshots/{snapshot}", s.patchSnapshot},

@@ -32,6 +32,7 @@ var extensions = []string{
 	"container_only_migration",
 	"cuib_backup_repositories",
 	"cuib_image_build",
+	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",
 	"cuib_snapshot_volumes",
 	"custom_volume_backup",

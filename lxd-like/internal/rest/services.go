@@ -86,6 +86,7 @@ type snapshotService interface {
 	RenameSnapshot(ctx context.Context, instance, snapshot string, req api.InstanceSnapshotPost) (ops.Job, error)
 	UpdateSnapshot(ctx context.Context, instance, snapshot string, put api.InstanceSnapshotPut) (ops.Job, error)
 	DeleteSnapshot(ctx context.Context, instance, snapshot string) (ops.Job, error)
+	DeleteSnapshots(ctx context.Context, instance string, snapshots []string) (ops.Job, error)
 	// Diff calls fn with what changed from one snapshot to another.
 	Diff(ctx context.Context, instance, from, to string, fn func(api.FileChange) error) error
 }

@@ -85,3 +85,13 @@ func (s *Server) deleteSnapshot(r *http.Request) (response, error) {
 	job, err := s.Instances.DeleteSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"))
 	return s.start(r, job, err)
 }
+
+// deleteSnapshots deletes several. It is of the extension cuib_snapshot_bulk.
+func (s *Server) deleteSnapshots(r *http.Request) (response, error) {
+	body, err := decode[api.InstanceSnapshotsDelete](r)
+	if err != nil {
+		return nil, err
+	}
+	job, err := s.Instances.DeleteSnapshots(r.Context(), r.PathValue("name"), body.Names)
+	return s.start(r, job, err)
+}

@@ -100,13 +100,12 @@ func newSnapshotDelete(e *env) *cobra.Command {
 			if interactive && !e.Confirm("Delete "+strings.Join(args[1:], ", ")+"?") {
 				return errs.Newf(errs.Canceled, "nothing deleted")
 			}
-			for _, name := range args[1:] {
-				op, err := e.Client().DeleteSnapshot(cmd.Context(), args[0], name)
-				if err := e.Wait(cmd.Context(), op, err); err != nil {
-					return err
-				}
+			if len(args) == 2 {
+				op, err := e.Client().DeleteSnapshot(cmd.Context(), args[0], args[1])
+				return e.Wait(cmd.Context(), op, err)
 			}
-			return nil
+			op, err := e.Client().DeleteSnapshots(cmd.Context(), args[0], args[1:])
+			return e.Wait(cmd.Context(), op, err)
 		}),
 	}
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "ask before")
