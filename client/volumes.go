@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cuib/cuib/shared/api"
@@ -60,7 +61,11 @@ func (c *Client) DeleteStorageVolume(ctx context.Context, v Volume) (*Operation,
 
 // StorageVolumeSnapshots returns the snapshots of a volume.
 func (c *Client) StorageVolumeSnapshots(ctx context.Context, v Volume) ([]api.StorageVolumeSnapshot, error) {
-	return list[[]api.StorageVolumeSnapshot](ctx, c, v.path("snapshots")+"?recursion=1")
+	all, err := list[[]api.StorageVolumeSnapshot](ctx, c, v.path("snapshots")+"?recursion=1")
+	for i := range all {
+		all[i].Name = strings.TrimPrefix(all[i].Name, v.Name+"/") // Lists have both names.
+	}
+	return all, err
 }
 
 // StorageVolumeSnapshot returns a snapshot of a volume and its ETag.

@@ -273,7 +273,10 @@ func (s *Server) volumeFiles(ctx context.Context, r *http.Request) (*guestfs.FS,
 func (s *Server) listVolumeSnapshots(r *http.Request) (response, error) {
 	pool, typ, name := volumePath(r)
 	all, err := s.Volumes.Snapshots(r.Context(), pool, typ, name)
-	return list(r, all, err, func(snap api.StorageVolumeSnapshot) string { return volumeURL(pool, typ, name+"/"+snap.Name) })
+	for i := range all {
+		all[i].Name = name + "/" + all[i].Name // As the peers have it in lists; alone it has its own name.
+	}
+	return list(r, all, err, func(snap api.StorageVolumeSnapshot) string { return volumeURL(pool, typ, snap.Name) })
 }
 
 func (s *Server) createVolumeSnapshot(r *http.Request) (response, error) {

@@ -25,6 +25,7 @@ type copying struct {
 	to        db.Volume
 	snapshots []db.VolumeSnapshot // To be copied too, oldest first.
 	older     bool                // A refresh leaves older snapshots out.
+	inherited bool                // The size is that of the source.
 	op        *ops.Op
 }
 
@@ -109,7 +110,7 @@ func (s *Service) copyTo(ctx context.Context, c *copying, from db.Volume, pool s
 			config[k] = v
 		}
 	}
-	req.Config = config
+	req.Config, c.inherited = config, config["size"] == from.Config["size"]
 	c.to, err = s.draft(ctx, pool, req)
 	return err
 }
@@ -130,7 +131,7 @@ func (s *Service) copy(ctx context.Context, c copying) error {
 }
 
 func (s *Service) copyMaking(c copying) making {
-	m := making{v: c.to, snapshots: slices.Clone(c.snapshots)}
+	m := making{v: c.to, snapshots: slices.Clone(c.snapshots), inherited: c.inherited}
 	for i := range m.snapshots {
 		m.snapshots[i].Status = db.Ready // The volume's record is pending meanwhile.
 	}

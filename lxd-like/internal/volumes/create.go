@@ -158,6 +158,7 @@ func (s *Service) validate(v db.Volume, p db.Pool) error {
 type making struct {
 	v         db.Volume
 	snapshots []db.VolumeSnapshot // That come with it.
+	inherited bool                // Its size is that of what it is made of: a pool that has no limits does without.
 
 	// fill makes the volume, and its snapshots.
 	fill func(ctx context.Context, d storage.Driver, v storage.Volume) error
@@ -204,7 +205,15 @@ func (s *Service) begin(ctx context.Context, m *making, u *undo.Stack) error {
 	if err := m.fill(ctx, d, volume(m.v.VolumeRef)); err != nil {
 		return err
 	}
-	return s.shape(ctx, d, m.v)
+	err = s.shape(ctx, d, m.v)
+	if m.inherited && errs.Is(err, errs.Unsupported) && m.v.Config["size"] != "" {
+		s.Log.WarnContext(ctx, "a volume has no limit any more: its new pool has none", "volume", m.v.String(), "size", m.v.Config["size"], "err", err)
+		if err := s.patch(ctx, &m.v, map[string]string{"size": ""}); err != nil {
+			return err
+		}
+		return s.shape(ctx, d, m.v)
+	}
+	return err
 }
 
 // record adds the records of a volume and its snapshots.

@@ -112,7 +112,7 @@ func (s *Service) reinstated(ctx context.Context, r Reinstatement) (making, erro
 	if err != nil {
 		return m, err
 	}
-	m.v.Config = s.fitting(m.v.Config, pool)
+	m.v.Config, m.inherited = s.fitting(m.v.Config, pool), r.Config["size"] == ""
 	for k, v := range r.Config {
 		if v == "" {
 			delete(m.v.Config, k)

@@ -395,6 +395,29 @@ func TestCopyBetweenDrivers(t *testing.T) {
 	}
 }
 
+// TestCopyWithoutLimit copies a volume with a size to where none can be set.
+func TestCopyWithoutLimit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	must(t, w.svc.Create(t.Context(), "p", post("v", api.ConfigMap{"size": "1MiB"})))
+	w.pools["q"].Fail = func(method string) error {
+		if method == "Limit" {
+			return errs.Newf(errs.Unsupported, "no quotas here")
+		}
+		return nil
+	}
+	wantKind(t, w.svc.Create(t.Context(), "q", post("x", api.ConfigMap{"size": "1MiB"})), errs.Unsupported, "size: no quotas here")
+	must(t, w.run(w.svc.Copy(t.Context(), "q", copyPost("w", false))))
+	v, err := w.svc.Get(t.Context(), "q", "custom", "w")
+	must(t, err)
+	if v.Config["size"] != "" {
+		t.Errorf("it has the size %s", v.Config["size"])
+	}
+	req := copyPost("y", false)
+	req.Config = api.ConfigMap{"size": "2MiB"}
+	wantKind(t, w.run(w.svc.Copy(t.Context(), "q", req)), errs.Unsupported, "size: no quotas here")
+}
+
 func TestRefreshExcludeOlder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
