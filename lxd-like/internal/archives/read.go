@@ -84,7 +84,7 @@ func (a *Archive) text(h *tar.Header) ([]byte, error) {
 
 // Unpack makes the volume v, which does not exist, and its snapshots. What it
 // makes and fails, it removes. If limit is not 0 the volume is limited to so
-// many bytes before anything is in it.
+// many bytes before anything is in it, where the pool can do that.
 func (a *Archive) Unpack(ctx context.Context, d storage.Driver, v storage.Volume, limit int64) error {
 	if a.Optimized {
 		return a.receive(ctx, d, v)
@@ -104,7 +104,7 @@ func (a *Archive) unpack(ctx context.Context, d storage.Driver, v storage.Volume
 	u.Push("delete the volume", un.undo)
 	if limit > 0 {
 		if l, ok := d.(storage.Limiter); ok {
-			if err := l.Limit(ctx, v, limit); err != nil {
+			if err := l.Limit(ctx, v, limit); err != nil && !errs.Is(err, errs.Unsupported) {
 				return err
 			}
 		}
