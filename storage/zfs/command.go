@@ -60,8 +60,33 @@ func pipe(ctx context.Context, from, to []string) error {
 	return errors.Join(<-sent, err)
 }
 
+// sendTo has the program zfs write to w, whose error is the one that counts.
 func sendTo(ctx context.Context, w io.Writer, args ...string) error {
-	return classify(run.Program{Args: append([]string{"zfs"}, args...), Stdout: w}.Run(ctx))
+	var failed failing
+	if _, file := w.(*os.File); !file {
+		failed.w = w
+		w = &failed
+	}
+	err := classify(run.Program{Args: append([]string{"zfs"}, args...), Stdout: w}.Run(ctx))
+	if failed.err != nil {
+		return failed.err
+	}
+	return err
+}
+
+// A failing writer remembers an error: the program that cannot write any more
+// does not know it.
+type failing struct {
+	w   io.Writer
+	err error
+}
+
+func (f *failing) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
 }
 
 func receiveFrom(ctx context.Context, r io.Reader, args ...string) error {
@@ -84,6 +109,7 @@ var texts = []struct {
 	{"more recent snapshots", errs.Conflict},
 	{"name is too long", errs.Invalid},
 	{"name too long", errs.Invalid},
+	{"does not match incremental source", errs.Unsupported},
 	{"invalid stream", errs.Invalid},
 	{"checksum mismatch", errs.Invalid},
 	{"out of space", errs.Unavailable},

@@ -4,19 +4,25 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strconv"
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/tree"
 )
 
-// Diff implements [storage.Differ].
+// Diff implements [storage.Differ]. ZFS tells what was touched; only that is
+// compared.
 func (d *driver) Diff(ctx context.Context, from, to storage.Volume, fn func(storage.Change) error) error {
+	return wrapf(d.diff(ctx, from, to, fn), "compare %s with %s", from, to)
+}
+
+func (d *driver) diff(ctx context.Context, from, to storage.Volume, fn func(storage.Change) error) error {
 	older, err := d.locate(ctx, from)
 	if err != nil {
 		return err
@@ -25,103 +31,84 @@ func (d *driver) Diff(ctx context.Context, from, to storage.Volume, fn func(stor
 	if err != nil {
 		return err
 	}
-	a, _ := cut(older)
-	b, _ := cut(newer)
-	if a != b || a != d.dataset(to) { // They have not the same past.
-		return d.compare(ctx, from, to, fn)
-	}
-	return wrapf(d.diff(ctx, to.Parent(), older, newer, fn), "compare %s with %s", from, to)
-}
-
-// mounted runs fn with the directory of a volume, which is mounted for that
-// unless it is.
-func (d *driver) mounted(ctx context.Context, v storage.Volume, fn func(dir string) error) (err error) {
-	is, err := d.points.Mounted(v)
-	if err != nil {
-		return err
-	}
-	if is {
-		return fn(d.points.Path(v))
-	}
-	dir, err := d.Mount(ctx, v, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Unmount(context.WithoutCancel(ctx), v)) }()
-	return fn(dir)
-}
-
-// compare finds the changes by a look at all files.
-func (d *driver) compare(ctx context.Context, from, to storage.Volume, fn func(storage.Change) error) error {
-	return d.mounted(ctx, from, func(a string) error {
-		return d.mounted(ctx, to, func(b string) error { return tree.Diff(ctx, a, b, fn) })
+	return looked(older, from, func(a string) error {
+		return looked(newer, to, func(b string) error {
+			if from == to {
+				return nil
+			}
+			own := d.dataset(to)
+			if strings.HasPrefix(older, own+"/") || strings.HasPrefix(newer, own+"/") { // They have not one past.
+				return tree.Diff(ctx, a, b, fn)
+			}
+			paths, err := d.touched(ctx, to.Parent(), older, newer)
+			if err != nil {
+				return err
+			}
+			return tree.DiffPaths(ctx, a, b, paths, fn)
+		})
 	})
 }
 
-// diff has ZFS compare two states of a volume, which it does while that is
-// mounted.
-func (d *driver) diff(ctx context.Context, v storage.Volume, from, to string, fn func(storage.Change) error) error {
-	return d.mounted(ctx, v, func(dir string) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		r, w := io.Pipe()
-		go func() { _ = w.CloseWithError(sendTo(ctx, w, "diff", "-F", "-H", from, to)) }() // It never fails.
-		err := parseDiff(r, dir, fn)
-		return errors.Join(err, r.Close())
-	})
+// looked runs fn with a directory that has the files of a dataset or a
+// snapshot with their owners as they are, however it is mounted.
+func looked(name string, v storage.Volume, fn func(dir string) error) (err error) {
+	f, err := mountDataset(name, mounts.Options{ReadOnly: v.Snapshot != ""})
+	if err != nil {
+		return missing(err, v)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return fn(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 }
 
-// parseDiff calls fn with the changes that zfs diff writes for what is mounted
-// at dir.
-func parseDiff(r io.Reader, dir string, fn func(storage.Change) error) error {
+// touched returns the paths that ZFS knows to have changed in a volume, which
+// must be mounted for that.
+func (d *driver) touched(ctx context.Context, v storage.Volume, from, to string) (paths tree.Paths, err error) {
+	mounted, err := d.points.Mounted(v)
+	if err != nil {
+		return nil, err
+	}
+	dir := d.points.Path(v)
+	if !mounted {
+		if dir, err = d.Mount(ctx, v, nil); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, d.Unmount(context.WithoutCancel(ctx), v)) }()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(sendTo(ctx, w, "diff", "-H", from, to)) }() // It never fails.
+	paths, err = parseDiff(r, dir)
+	return paths, errors.Join(err, r.Close())
+}
+
+// parseDiff returns the paths in what zfs diff writes of what is mounted at
+// dir. What was renamed may have had other changes: all in it is looked at.
+func parseDiff(r io.Reader, dir string) (tree.Paths, error) {
+	paths := tree.Paths{}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		f := strings.Split(lines.Text(), "\t")
-		if len(f) < 3 {
-			return errs.Newf(errs.Internal, "zfs diff: %q", lines.Text())
+		if len(f) < 2 {
+			return nil, errs.Newf(errs.Internal, "zfs diff: %q", lines.Text())
 		}
-		for _, c := range changesOf(f, dir) {
-			if err := fn(c); err != nil {
-				return err
-			}
+		if f[0] == "R" && len(f) > 2 {
+			paths.TouchAll(below(dir, f[1]))
+			paths.TouchAll(below(dir, f[2]))
+			continue
 		}
+		paths.Touch(below(dir, f[1]))
 	}
-	return lines.Err()
+	return paths, lines.Err()
 }
 
-// changesOf returns the changes of a line of zfs diff.
-func changesOf(f []string, dir string) []storage.Change {
-	mode := fileTypes[f[1]]
-	change := func(op storage.ChangeOp, name string) []storage.Change {
-		rel, below := strings.CutPrefix(path.Clean(unmangle(name)), dir+"/")
-		if !below || rel == "" { // The root itself.
-			return nil
-		}
-		return []storage.Change{{Op: op, Path: rel, Mode: mode}}
+// below returns a path of zfs diff relative to the directory.
+func below(dir, name string) string {
+	name = path.Clean(unmangle(name))
+	if rel, ok := strings.CutPrefix(name, dir+"/"); ok {
+		return rel
 	}
-	switch f[0] {
-	case "+":
-		return change(storage.Added, f[2])
-	case "-":
-		return change(storage.Removed, f[2])
-	case "M":
-		return change(storage.Modified, f[2])
-	case "R":
-		if len(f) > 3 {
-			return append(change(storage.Removed, f[2]), change(storage.Added, f[3])...)
-		}
-	}
-	return nil
-}
-
-// fileTypes are those of zfs diff.
-var fileTypes = map[string]fs.FileMode{
-	"/": fs.ModeDir,
-	"@": fs.ModeSymlink,
-	"|": fs.ModeNamedPipe,
-	"=": fs.ModeSocket,
-	"B": fs.ModeDevice,
-	"C": fs.ModeDevice | fs.ModeCharDevice,
+	return "."
 }
 
 // unmangle undoes the escapes of zfs diff: a backslash and four octal digits.

@@ -87,7 +87,10 @@ type leftovers struct {
 // lookAt takes note of a dataset.
 func (d *driver) lookAt(row []string, l *leftovers) {
 	name, written, quota, refquota, options, swap := row[0], row[1], row[2], row[3], row[4], row[5]
-	rel := strings.TrimPrefix(name, d.root+"/")
+	rel, below := strings.CutPrefix(name, d.root+"/")
+	if !below { // The pool itself.
+		return
+	}
 	parts := strings.Split(rel, "/")
 	if id, place, ok := strings.Cut(swap, " "); ok && len(parts) == 2 {
 		l.swaps[id+" "+name] = place

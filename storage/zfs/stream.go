@@ -147,15 +147,18 @@ func (r *receiver) baseOf(ctx context.Context, base string) (string, error) {
 		return name, nil
 	}
 	if !r.update || base == "" {
-		return "", errs.Invalidf("receive volume %s: the stream builds on a snapshot %q that is not there", r.v, base)
+		return "", errs.Newf(errs.Unsupported, "receive volume %s: the stream builds on a snapshot %q that is not there", r.v, base)
 	}
 	v := storage.Volume{Kind: r.v.Kind, Name: r.v.Name, Snapshot: base}
 	name, err := r.d.locate(ctx, v)
-	if err != nil {
-		return "", err
+	if err == nil {
+		_, err = zfs(ctx, "list", "-H", "-o", "name", name)
 	}
-	if _, err := zfs(ctx, "list", "-H", "-o", "name", name); err != nil {
-		return "", missing(err, v)
+	if err != nil {
+		if isMissing(err) {
+			err = errs.Newf(errs.Unsupported, "the stream builds on the snapshot %s, which is not there", v)
+		}
+		return "", err
 	}
 	return name, nil
 }

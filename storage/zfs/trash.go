@@ -331,8 +331,9 @@ func (d *driver) emptyOnce(ctx context.Context) (left, progress bool, err error)
 		return true, false, err
 	}
 	for _, row := range slices.Backward(all) {
-		rel := strings.TrimPrefix(row[0], d.in(deletedDir)+"/")
-		if !strings.Contains(rel, "/") {
+		// What is in deleted/KIND, and neither of these.
+		rel, below := strings.CutPrefix(row[0], d.in(deletedDir)+"/")
+		if !below || !strings.Contains(rel, "/") {
 			continue
 		}
 		done, derr := d.destroy(ctx, row[0])

@@ -65,14 +65,13 @@ func newZpool(tb testing.TB) {
 	})
 }
 
-// newPool makes a pool that goes away with the test.
-func newPool(tb testing.TB, options map[string]string) (storage.Config, storage.Driver) {
+// newPool makes a pool in a dataset of the zpool.
+func newPool(tb testing.TB, name string, options map[string]string) storage.Config {
 	tb.Helper()
-	cfg := storage.Config{Name: "p", Dir: tb.TempDir(), Source: zpool + "/cuib", Options: options}
+	cfg := storage.Config{Name: name, Dir: tb.TempDir(), Source: zpool + "/" + name, Options: options}
 	cfg, err := zfs.Type().Make(tb.Context(), cfg)
 	ok(tb, err)
-	tb.Cleanup(func() { empty(tb, zpool) })
-	return cfg, openPool(tb, cfg)
+	return cfg
 }
 
 func openPool(tb testing.TB, cfg storage.Config) storage.Driver {
@@ -82,76 +81,71 @@ func openPool(tb testing.TB, cfg storage.Config) storage.Driver {
 	return d
 }
 
-// empty destroys all datasets below another.
-func empty(tb testing.TB, dataset string) {
+// volumes returns the datasets and snapshots that a pool has beyond those that
+// an empty one has.
+func volumes(tb testing.TB, root string) (names []string) {
 	tb.Helper()
-	mounts.Settle()
-	for range 5 { // What removes them in the background may be at it.
-		if len(datasets(tb, dataset)) == 0 {
-			return
+	for name := range strings.SplitSeq(testenv.Run(tb, "zfs", "list", "-H", "-r", "-t", "all", "-o", "name", root), "\n") {
+		rel, below := strings.CutPrefix(name, root+"/")
+		parts := strings.Split(rel, "/")
+		if !below || len(parts) == 1 || parts[0] == "deleted" && len(parts) == 2 {
+			continue
 		}
-		testenv.Run(tb, "sh", "-c", "zfs list -H -d 1 -o name "+dataset+" | tail -n +2 | xargs -r -n 1 zfs destroy -R || true")
+		names = append(names, name)
 	}
-	tb.Errorf("left behind: %q", datasets(tb, dataset))
+	return names
 }
 
-// clean destroys what is in the pool.
-func clean(tb testing.TB) {
+// clean destroys what is in a pool.
+func clean(tb testing.TB, root string) {
 	tb.Helper()
 	mounts.Settle()
-	for range 10 {
-		left := volumes(tb)
+	for range 10 { // What removes them in the background may be at it.
+		left := volumes(tb, root)
 		if len(left) == 0 {
 			return
 		}
 		for i, name := range left {
-			if parent, _, _ := strings.Cut(name, "@"); i == 0 || !strings.HasPrefix(parent, left[i-1]) {
-				testenv.Run(tb, "sh", "-c", "zfs destroy -R "+zpool+"/cuib/"+parent+" || true")
+			parent, _, _ := strings.Cut(name, "@")
+			if i == 0 || !strings.HasPrefix(parent, left[i-1]) {
+				testenv.Run(tb, "sh", "-c", "zfs destroy -R "+parent+" || true")
 			}
 		}
 	}
-	tb.Errorf("left behind: %q", volumes(tb))
+	tb.Errorf("left behind: %q", volumes(tb, root))
 }
 
-// datasets returns what is below a dataset, and its snapshots.
-func datasets(tb testing.TB, dataset string) (names []string) {
-	tb.Helper()
-	for name := range strings.SplitSeq(testenv.Run(tb, "zfs", "list", "-H", "-r", "-t", "all", "-o", "name", dataset), "\n") {
-		if name != dataset {
-			names = append(names, name)
-		}
+// pool returns what the suites test.
+func pool(t *testing.T, cfg storage.Config) storagetest.Pool {
+	t.Helper()
+	t.Cleanup(func() { clean(t, cfg.Source) })
+	return storagetest.Pool{
+		Driver: openPool(t, cfg), Dir: cfg.Dir, Limits: true,
+		Reopen: func(t *testing.T) storage.Driver { t.Helper(); return openPool(t, cfg) },
+		Tunes: map[string]string{
+			"zfs.blocksize": "16KiB", "zfs.compression": "zstd-3", "zfs.use_refquota": "true", "zfs.reserve_space": "false",
+			"zfs.delegate": "false", "zfs.remove_snapshots": "true",
+		},
 	}
-	return names
-}
-
-// volumes returns what a pool has beyond what an empty one has.
-func volumes(tb testing.TB) (names []string) {
-	tb.Helper()
-	for _, name := range datasets(tb, zpool+"/cuib") {
-		rel := strings.TrimPrefix(name, zpool+"/cuib/")
-		parts := strings.Split(rel, "/")
-		if len(parts) == 1 || parts[0] == "deleted" && len(parts) == 2 {
-			continue
-		}
-		names = append(names, rel)
-	}
-	return names
 }
 
 func TestDriver(t *testing.T) {
 	newZpool(t)
-	cfg, _ := newPool(t, nil)
-	storagetest.Run(t, func(t *testing.T) storagetest.Pool {
+	cfg := newPool(t, "cuib", nil)
+	storagetest.Run(t, func(t *testing.T) storagetest.Pool { t.Helper(); return pool(t, cfg) })
+	t.Run("changes", func(t *testing.T) {
+		storagetest.RunDiffer(t, func(t *testing.T) storagetest.Pool { t.Helper(); return pool(t, cfg) })
+	})
+}
+
+func TestStreams(t *testing.T) {
+	newZpool(t)
+	cfgs := []storage.Config{newPool(t, "one", nil), newPool(t, "two", nil)}
+	i := 0
+	storagetest.RunStreamer(t, func(t *testing.T) storagetest.Pool {
 		t.Helper()
-		t.Cleanup(func() { clean(t) })
-		return storagetest.Pool{
-			Driver: openPool(t, cfg), Dir: cfg.Dir, Limits: true,
-			Reopen: func(t *testing.T) storage.Driver { t.Helper(); return openPool(t, cfg) },
-			Tunes: map[string]string{
-				"zfs.blocksize": "16KiB", "zfs.compression": "zstd-3", "zfs.use_refquota": "true", "zfs.reserve_space": "false", "zfs.delegate": "false",
-				"zfs.remove_snapshots": "true",
-			},
-		}
+		i++
+		return pool(t, cfgs[i%2])
 	})
 }
 
