@@ -10,9 +10,12 @@ import (
 	"io"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -44,7 +47,7 @@ func (o Options) CopyInto(ctx context.Context, dst, src string) error {
 		return err
 	}
 	defer to.Close()
-	c := &copier{root: to, links: map[inode]string{}, progress: o.Progress}
+	c := newCopier(to, o.Progress)
 	if err := c.fill(ctx, to, from, ""); err != nil {
 		return fmt.Errorf("copy %s: %w", src, err)
 	}
@@ -53,16 +56,42 @@ func (o Options) CopyInto(ctx context.Context, dst, src string) error {
 
 type inode struct{ dev, ino uint64 }
 
-// A copier copies one tree.
+// A copier copies one tree, on several cores.
 type copier struct {
-	root     *os.File         // Of the copy.
-	links    map[inode]string // Where the first name of a file with several is.
-	noClone  bool             // Blocks cannot be shared.
+	root     *os.File // Of the copy.
 	progress func(int64)
+	noClone  atomic.Bool   // Blocks cannot be shared.
+	others   chan struct{} // Has room for each goroutine that may help.
+
+	mu     sync.Mutex // Guards firsts.
+	firsts map[inode]*firstName
+}
+
+// A firstName is the first name of a file with several that was come upon.
+type firstName struct {
+	at   string
+	made chan struct{} // Closed when it is there, or never will be.
+}
+
+func newCopier(root *os.File, progress func(int64)) *copier {
+	return &copier{
+		root: root, progress: progress, firsts: map[inode]*firstName{},
+		others: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+	}
 }
 
 // fill copies what is in the directory from. at is its path in the tree.
 func (c *copier) fill(ctx context.Context, to, from *os.File, at string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	err := c.fillBy(ctx, group, to, from, at)
+	if gerr := group.Wait(); gerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return gerr
+	}
+	return err
+}
+
+// fillBy is fill that leaves directories to the group when a core is free.
+func (c *copier) fillBy(ctx context.Context, group *errgroup.Group, to, from *os.File, at string) error {
 	for {
 		names, err := from.Readdirnames(1024)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -75,34 +104,59 @@ func (c *copier) fill(ctx context.Context, to, from *os.File, at string) error {
 			return err
 		}
 		for _, name := range names {
-			if err := c.entry(ctx, to, from, path.Join(at, name)); err != nil {
+			if err := c.entry(ctx, group, to, from, path.Join(at, name)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (c *copier) entry(ctx context.Context, to, from *os.File, at string) error {
+func (c *copier) entry(ctx context.Context, group *errgroup.Group, to, from *os.File, at string) error {
 	name := path.Base(at)
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return pathError("stat", at, err)
 	}
-	kind := st.Mode & unix.S_IFMT
-	if kind != unix.S_IFDIR && st.Nlink > 1 {
-		id := inode{st.Dev, st.Ino}
-		if first, ok := c.links[id]; ok {
-			return pathError("link", at, unix.Linkat(int(c.root.Fd()), first, int(to.Fd()), name, 0))
-		}
-		c.links[id] = at
-	}
-	if kind != unix.S_IFDIR {
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1:
+		return c.linked(to, from, at, &st)
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return pathError("copy", at, c.leaf(to, from, names{name, name}, &st))
 	}
-	if err := c.dir(ctx, to, from, at); err != nil {
-		return err
+	sub := func() error {
+		if err := c.dir(ctx, to, from, at); err != nil {
+			return err
+		}
+		return pathError("copy attributes of", at, copyAttrs(procPath(to, name), procPath(from, name), &st))
 	}
-	return pathError("copy attributes of", at, copyAttrs(procPath(to, name), procPath(from, name), &st))
+	select {
+	case c.others <- struct{}{}:
+		group.Go(func() error {
+			defer func() { <-c.others }()
+			return sub()
+		})
+		return nil
+	default:
+		return sub()
+	}
+}
+
+// linked copies a file with several names: the first of them.
+func (c *copier) linked(to, from *os.File, at string, st *unix.Stat_t) error {
+	id, name := inode{st.Dev, st.Ino}, path.Base(at)
+	c.mu.Lock()
+	first, ok := c.firsts[id]
+	if !ok {
+		first = &firstName{at, make(chan struct{})}
+		c.firsts[id] = first
+	}
+	c.mu.Unlock()
+	if !ok {
+		defer close(first.made)
+		return pathError("copy", at, c.leaf(to, from, names{name, name}, st))
+	}
+	<-first.made
+	return pathError("link", at, unix.Linkat(int(c.root.Fd()), first.at, int(to.Fd()), name, 0))
 }
 
 // names are those of a file in the copy's and the source's directory.
@@ -112,7 +166,7 @@ type names struct{ to, from string }
 func (c *copier) leaf(to, from *os.File, n names, st *unix.Stat_t) (err error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		err = c.file(to, from, n, st.Size)
+		return c.file(to, from, n, st)
 	case unix.S_IFLNK:
 		err = symlink(to, from, n)
 	default:
@@ -170,51 +224,74 @@ func symlink(to, from *os.File, name names) error {
 	return unix.Symlinkat(string(buf[:n]), int(to.Fd()), name.to)
 }
 
-func (c *copier) file(to, from *os.File, name names, size int64) (err error) {
-	in, err := openAt(from, name.from, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+// file copies a regular file. It works on bare descriptors: most files are so
+// small that each call counts.
+func (c *copier) file(to, from *os.File, name names, st *unix.Stat_t) (err error) {
+	const flags = unix.O_NOFOLLOW | unix.O_CLOEXEC
+	in, err := unix.Openat(int(from.Fd()), name.from, unix.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	out, err := openAt(to, name.to, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	defer unix.Close(in) //nolint:errcheck // Nothing was written.
+	out, err := unix.Openat(int(to.Fd()), name.to, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|flags, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	if size == 0 {
-		return nil
+	defer func() { err = errors.Join(err, unix.Close(out)) }()
+	buf, ok := chunks.Get().(*[chunk]byte)
+	if !ok {
+		buf = new([chunk]byte)
+	}
+	defer chunks.Put(buf)
+	if err := c.contents(out, in, st, buf); err != nil {
+		return err
 	}
 	if c.progress != nil {
-		defer func() { c.progress(size) }()
+		c.progress(st.Size)
 	}
-	if !c.noClone {
-		err := unix.IoctlFileClone(int(out.Fd()), int(in.Fd()))
-		if err == nil {
-			return nil
-		}
-		c.noClone = true
-	}
-	return copyData(out, in, size)
+	return dress(out, in, st, buf)
 }
 
-// copyData copies what is not a hole.
-func copyData(out, in *os.File, size int64) error {
-	if err := out.Truncate(size); err != nil {
-		return err
+// contents copies what is in a file.
+func (c *copier) contents(out, in int, st *unix.Stat_t, buf *[chunk]byte) error {
+	if st.Size == 0 {
+		return nil
 	}
+	if !c.noClone.Load() {
+		if unix.IoctlFileClone(out, in) == nil {
+			return nil
+		}
+		c.noClone.Store(true)
+	}
+	if st.Blocks*blockSize < st.Size || st.Size > chunk {
+		if err := unix.Ftruncate(out, st.Size); err != nil {
+			return err
+		}
+	}
+	if st.Blocks*blockSize < st.Size {
+		return copyData(out, in, st.Size, buf)
+	}
+	return copyRange(out, in, extent{0, st.Size}, buf)
+}
+
+// An extent is a part of a file.
+type extent struct{ start, end int64 }
+
+// copyData copies what is not a hole.
+func copyData(out, in int, size int64, buf *[chunk]byte) error {
 	for off := int64(0); off < size; {
-		start, err := unix.Seek(int(in.Fd()), off, unix.SEEK_DATA)
+		start, err := unix.Seek(in, off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		end, err := unix.Seek(int(in.Fd()), start, unix.SEEK_HOLE)
+		end, err := unix.Seek(in, start, unix.SEEK_HOLE)
 		if err != nil {
 			return err
 		}
-		if err := copyRange(out, in, start, end); err != nil {
+		if err := copyRange(out, in, extent{start, end}, buf); err != nil {
 			return err
 		}
 		off = end
@@ -236,41 +313,60 @@ var (
 // copyRange copies what is not zero, to where out has a hole. Files that were
 // allocated ahead, such as journals, are mostly zeros, which some file systems
 // take for data once they were read.
-func copyRange(out, in *os.File, start, end int64) error {
-	buf, ok := chunks.Get().(*[chunk]byte)
-	if !ok {
-		buf = new([chunk]byte)
-	}
-	defer chunks.Put(buf)
-	for start < end {
-		n, err := in.ReadAt(buf[:min(chunk, end-start)], start)
-		if err != nil && !errors.Is(err, io.EOF) {
+func copyRange(out, in int, part extent, buf *[chunk]byte) error {
+	for at := part.start; at < part.end; {
+		n, err := unix.Pread(in, buf[:min(chunk, part.end-at)], at)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		if n == 0 { // The file became shorter.
 			return nil
 		}
-		if err := writeBlocks(out, buf[:n], start); err != nil {
+		if err := writeBlocks(out, buf[:n], at); err != nil {
 			return err
 		}
-		start += int64(n)
+		at += int64(n)
+		if at == part.end && !isEmpty(buf[(n-1)/block*block:n]) {
+			return nil
+		}
 	}
-	return nil
+	return extend(out, part.end)
+}
+
+// extend makes a file that ends in a hole as large as it is to be.
+func extend(out int, size int64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(out, &st); err != nil || st.Size >= size {
+		return err
+	}
+	return unix.Ftruncate(out, size)
 }
 
 // writeBlocks writes the runs of blocks that are not empty.
-func writeBlocks(out *os.File, data []byte, at int64) error {
+func writeBlocks(out int, data []byte, at int64) error {
 	for from := 0; from < len(data); {
 		to := from
 		for to < len(data) && !isEmpty(data[to:min(to+block, len(data))]) {
 			to = min(to+block, len(data))
 		}
-		if to > from {
-			if _, err := out.WriteAt(data[from:to], at+int64(from)); err != nil {
-				return err
-			}
+		if err := writeAll(out, data[from:to], at+int64(from)); err != nil {
+			return err
 		}
 		from = to + block // That one is empty, or the end.
+	}
+	return nil
+}
+
+func writeAll(out int, data []byte, at int64) error {
+	for len(data) > 0 {
+		n, err := unix.Pwrite(out, data, at)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		data, at = data[max(n, 0):], at+int64(max(n, 0))
 	}
 	return nil
 }
@@ -393,6 +489,6 @@ func CopyFile(dst, src string) error {
 		return err
 	}
 	defer to.Close()
-	c := &copier{}
+	c := newCopier(to, nil)
 	return pathError("copy", src, c.leaf(to, from, names{path.Base(dst), path.Base(src)}, &st))
 }

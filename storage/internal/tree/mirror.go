@@ -50,8 +50,8 @@ func (o Options) Mirror(ctx context.Context, dst, src string) error {
 		defer before.Close()
 	}
 	m := &mirror{
-		copier: &copier{root: to, links: map[inode]string{}, progress: o.Progress},
-		o:      o, taken: map[inode]inode{}, groups: map[inode][]string{},
+		copier: newCopier(to, o.Progress), o: o,
+		links: map[inode]string{}, taken: map[inode]inode{}, groups: map[inode][]string{},
 	}
 	if err := m.dir(ctx, places{to, from, before}, ""); err != nil {
 		return fmt.Errorf("mirror %s: %w", src, err)
@@ -67,6 +67,7 @@ type mirror struct {
 	*copier
 
 	o      Options
+	links  map[inode]string   // The first name of a file with several.
 	taken  map[inode]inode    // Which file of the source a file of the copy with several names is.
 	groups map[inode][]string // The names of the source's files that have several.
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,6 +106,28 @@ func TestCopyZeros(t *testing.T) {
 	}
 	if !bytes.Equal(got, data) {
 		t.Error("the copy differs")
+	}
+}
+
+// TestCopySizes copies files that end in the middle of zeros.
+func TestCopySizes(t *testing.T) {
+	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	for _, size := range []int{1, 4095, 4096, 4097, 5000, 8192, 256 << 10, 256<<10 + 1, 300_000} {
+		for name, first := range map[string]byte{"zeros": 0, "data": 1} {
+			data := make([]byte, size)
+			data[0] = first
+			ok(t, os.WriteFile(filepath.Join(src, fmt.Sprint(name, size)), data, 0o600))
+		}
+	}
+	ok(t, tree.Copy(t.Context(), dst, src))
+	files, err := os.ReadDir(src)
+	ok(t, err)
+	for _, f := range files {
+		want, err := os.ReadFile(filepath.Join(src, f.Name()))
+		ok(t, err)
+		if got, err := os.ReadFile(filepath.Join(dst, f.Name())); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s has %d bytes, %v", f.Name(), len(got), err)
+		}
 	}
 }
 
