@@ -290,11 +290,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 	_, err := w.Verify(ctx, "r", api.RepositoryVerifyPost{ReadData: "half"})
 	wantErr(t, err, errs.Invalid, `got "half"`)
 	pack := largest(t, filepath.Join(repo, "data"))
-	data, err := os.ReadFile(pack)
-	must(t, err)
-	data[len(data)/2] ^= 1
-	must(t, os.Chmod(pack, 0o600))
-	must(t, os.WriteFile(pack, data, 0o600))
+	flip(t, pack)
 	must(t, w.run(w.Verify(ctx, "r", api.RepositoryVerifyPost{})))
 	wantErr(t, w.run(w.Verify(ctx, "r", api.RepositoryVerifyPost{ReadData: "100%"})), errs.Internal, "is damaged")
 	wantErr(t, w.restore(api.RepositoryRestorePost{From: "instances/c1", Name: "c2"}), errs.Unavailable, "could not be restored")
@@ -303,6 +299,16 @@ func TestVerifyFindsDamage(t *testing.T) {
 	}
 	must(t, os.Remove(pack))
 	wantErr(t, w.run(w.Verify(ctx, "r", api.RepositoryVerifyPost{})), errs.Internal, "is damaged")
+}
+
+// flip changes one bit of a file.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	data[len(data)/2] ^= 1
+	must(t, os.Chmod(path, 0o600))
+	must(t, os.WriteFile(path, data, 0o600))
 }
 
 func largest(t *testing.T, dir string) string {

@@ -131,7 +131,7 @@ func (s *Service) check(r db.Repository) error {
 // be there.
 func (s *Service) access(ctx context.Context, r db.Repository, existing bool) error { //nolint:revive // It is the request's.
 	err := s.open(ctx, r)
-	if existing || !errs.Is(err, errs.Unavailable) {
+	if existing || !errors.Is(err, errMissing) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, accessTime)

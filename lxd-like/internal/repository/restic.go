@@ -42,7 +42,10 @@ func (s *Service) restic(ctx context.Context, r db.Repository, c call) error {
 		return err
 	}
 	err = p.Run(ctx)
-	if said(err, saysLocked) || said(err, saysPanic) {
+	for i := 0; i < unlocks && err != nil && ctx.Err() == nil; i++ {
+		if i > 0 && !s.locked(err) || !said(err, saysLocked) && !said(err, saysPanic) {
+			break
+		}
 		if uerr := s.unlock(ctx, r); uerr != nil {
 			return uerr
 		}
@@ -51,6 +54,16 @@ func (s *Service) restic(ctx context.Context, r db.Repository, c call) error {
 	err = explain(r, err)
 	s.heard(r.Name, err)
 	return err
+}
+
+// unlocks is how often stale locks are looked for: a process that was killed
+// exists until the host's init has taken note of its end.
+const unlocks = 5
+
+// locked reports whether a lock of this daemon is in the way.
+func (s *Service) locked(err error) bool {
+	id, ierr := s.identity()
+	return ierr == nil && said(err, saysLocked) && said(err, " on "+id+" ")
 }
 
 // unlock removes stale locks: those of this daemon's host name, which no
@@ -232,6 +245,9 @@ const (
 	saysFatal    = "Fatal: "
 )
 
+// errMissing is in the error for a location at which there is none.
+var errMissing = errors.New("there is no repository")
+
 func said(err error, text string) bool {
 	failed, ok := errors.AsType[*run.Error](err)
 	return ok && strings.Contains(failed.Stderr, text)
@@ -252,13 +268,16 @@ func explain(r db.Repository, err error) error {
 	case said(err, saysLocked):
 		return errs.Conflictf("backup repository %q is in use: %s", r.Name, essence(failed.Stderr))
 	case said(err, saysMissing):
-		return errs.Newf(errs.Unavailable, "backup repository %q: there is no repository at %s now: %s", r.Name, location, essence(failed.Stderr))
+		return errs.Newf(errs.Unavailable, "backup repository %q: %w at %s: %s", r.Name, errMissing, location, essence(failed.Stderr))
 	case said(err, saysDamaged):
 		return errs.Newf(errs.Internal, "backup repository %q is damaged: %s", r.Name, faults(failed.Stderr))
 	case said(err, syscall.ENOSPC.Error()), said(err, syscall.EDQUOT.Error()):
 		return errs.Newf(errs.Unavailable, "backup repository %q: %s", r.Name, essence(failed.Stderr))
 	}
-	return errs.Newf(errs.Unavailable, "backup repository %q: %s", r.Name, essence(failed.Error()))
+	if failed.Stderr == "" {
+		return errs.Newf(errs.Unavailable, "backup repository %q: %w", r.Name, failed)
+	}
+	return errs.Newf(errs.Unavailable, "backup repository %q: %s", r.Name, essence(failed.Stderr))
 }
 
 // faults returns the first lines that say what is wrong.

@@ -97,7 +97,11 @@ func (e *env) restore(ctx context.Context, args []string, opts restoreOptions) e
 	if err := e.Wait(ctx, op, err); err != nil {
 		return err
 	}
-	e.Say("%s restored from backup %s of %s", shownSource(id.Source), short(id.ID), kit.Date(id.CreatedAt))
+	made := shownSource(id.Source)
+	if name != "" {
+		made = name
+	}
+	e.Say("%s restored from backup %s of %s", made, short(id.ID), kit.Date(id.CreatedAt))
 	return nil
 }
 
