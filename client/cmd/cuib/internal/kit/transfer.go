@@ -106,10 +106,25 @@ func (e *Env) Send(ctx context.Context, source string, send func(context.Context
 	}
 	defer m.Progress.Clear()
 	sending, stop := Interruptible(ctx)
-	op, err := send(sending, m.Reader(in))
+	op, err := send(sending, m.Reader(unblocked(sending, in)))
 	stop()
 	m.Progress.Clear()
 	return op, e.Wait(ctx, op, err)
+}
+
+// chunk is how much passes at a time.
+const chunk = 256 << 10
+
+// unblocked returns r with reads that end when ctx does, also those of a pipe
+// that nobody writes to.
+func unblocked(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.CopyBuffer(in, r, make([]byte, chunk)) // It may never end, but for the program.
+		in.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
+	return out
 }
 
 // A Download is a file that is made of what the daemon sends.
@@ -122,8 +137,6 @@ type Download struct {
 
 // Save makes the file, whole or not at all, and says its name.
 func (e *Env) Save(ctx context.Context, d Download) error {
-	ctx, stop := Interruptible(ctx)
-	defer stop()
 	m := &Meter{Progress: e.Progress(), Label: "Exporting " + d.What}
 	defer m.Progress.Clear()
 	info, err := os.Stat(d.Target)
@@ -131,7 +144,7 @@ func (e *Env) Save(ctx context.Context, d Download) error {
 	case d.Target == "-" && IsTerminal(e.Out):
 		return errs.Invalidf("the standard output is a terminal: redirect it, or name a file")
 	case d.Target == "-":
-		return d.Fill(ctx, m.Writer(e.Out))
+		return d.fillUnblocked(ctx, e.Out, m)
 	case d.Target == "":
 		d.Target = "."
 	case errors.Is(err, os.ErrNotExist) || err == nil && info.Mode().IsRegular():
@@ -150,18 +163,46 @@ func (e *Env) Save(ctx context.Context, d Download) error {
 	return nil
 }
 
+// fillUnblocked fills w, and comes back when the user interrupts although
+// nobody reads what is written, as from a pipe.
+func (d Download) fillUnblocked(ctx context.Context, w io.Writer, m *Meter) error {
+	ctx, stop := Interruptible(ctx)
+	defer stop()
+	out, in := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		_, err := io.CopyBuffer(w, out, make([]byte, chunk))
+		out.CloseWithError(err) // Nothing more is written.
+		written <- err
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
+	err := d.Fill(ctx, m.Writer(in))
+	in.CloseWithError(err)
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return errs.Newf(errs.Canceled, "%w", context.Cause(ctx))
+	}
+}
+
 // fillOpen writes to what is no regular file, such as a pipe.
 func fillOpen(ctx context.Context, d Download, m *Meter) error {
 	f, err := os.OpenFile(d.Target, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Fill(ctx, m.Writer(f)), f.Close())
+	return errors.Join(d.fillUnblocked(ctx, f, m), f.Close())
 }
 
 // fillNew makes a file that takes its name when it is whole. Nobody else may
 // read it, as it has what only root of the instance may read.
 func fillNew(ctx context.Context, d Download, m *Meter) (name string, err error) {
+	ctx, stop := Interruptible(ctx)
+	defer stop()
 	dir := d.Target
 	if d.Name == "" {
 		dir = filepath.Dir(d.Target)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 )
 
@@ -68,5 +69,45 @@ func TestSave(t *testing.T) {
 				t.Errorf("left over: %v", left)
 			}
 		})
+	}
+}
+
+// TestStuckPipes has the other end of a pipe do nothing: an interruption ends
+// it.
+func TestStuckPipes(t *testing.T) {
+	pipe := func() (r, w *os.File) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.Close(); w.Close() })
+		return r, w
+	}
+	e := env(t)
+	_, e.Out = pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := e.Save(ctx, kit.Download{What: "web", Target: "-", Fill: func(_ context.Context, w io.Writer) error {
+		for range 64 {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return err
+			}
+			cancel()
+		}
+		return nil
+	}})
+	if err == nil {
+		t.Error("an export to a pipe that nobody reads succeeds")
+	}
+
+	e = env(t)
+	e.In, _ = pipe()
+	ctx, cancel = context.WithCancel(t.Context())
+	_, err = e.Send(ctx, "-", func(_ context.Context, r io.Reader) (*client.Operation, error) {
+		cancel()
+		_, err := r.Read(make([]byte, 1))
+		return nil, err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("an import from a pipe that nobody writes to ends with %v", err)
 	}
 }
