@@ -35,6 +35,7 @@ import (
 	"github.com/cuib/cuib/storage/btrfs"
 	"github.com/cuib/cuib/storage/dir"
 	"github.com/cuib/cuib/storage/overlay"
+	"github.com/cuib/cuib/storage/zfs"
 )
 
 // How long the end of the daemon waits: for requests to be answered, and for
@@ -97,7 +98,7 @@ func run(ctx context.Context, log *slog.Logger, cfg config) error {
 }
 
 func storageTypes() map[string]storage.Type {
-	return map[string]storage.Type{"btrfs": btrfs.Type(), "dir": dir.Type(), "overlay": overlay.Type()}
+	return map[string]storage.Type{"btrfs": btrfs.Type(), "dir": dir.Type(), "overlay": overlay.Type(), "zfs": zfs.Type()}
 }
 
 func networkDrivers() map[string]networks.Driver {
