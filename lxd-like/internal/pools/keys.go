@@ -128,18 +128,6 @@ func checkVolumeDefault(typ storage.Type, key, name, value string) error {
 	return nil
 }
 
-// VolumeDefaults returns the configuration that new volumes of a pool with
-// the given configuration have, where nothing else is said.
-func VolumeDefaults(config map[string]string) map[string]string {
-	out := map[string]string{}
-	for key, value := range config {
-		if name, ok := strings.CutPrefix(key, volumePrefix); ok {
-			out[name] = value
-		}
-	}
-	return out
-}
-
 // isLive reports whether a key of a pool can change; size is not one of these.
 func isLive(typ storage.Type, key string) bool {
 	return strings.HasPrefix(key, userPrefix) || strings.HasPrefix(key, volumePrefix) || strings.HasPrefix(key, "rsync.") ||
