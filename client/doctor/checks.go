@@ -178,6 +178,7 @@ var programs = []program{
 	{"dnsmasq", "dnsmasq-base", "bridges have no DHCP and no DNS", Missing},
 	{"unsquashfs", "squashfs-tools", "squashfs images can't be imported", Advice},
 	{"mmdebstrap", "mmdebstrap", "Debian images can't be built", Advice},
+	{"restic", "restic", "there are no backups in repositories", Advice},
 	{"mkfs.btrfs", "btrfs-progs", "btrfs pools can't be made", Advice},
 }
 
