@@ -304,18 +304,19 @@ func (d *daemon) ticks() map[string]func(ctx context.Context, now time.Time) err
 	}
 }
 
-// tick calls fn every minute until ctx ends.
+// tick calls fn now, for what became due while there was no daemon, and every
+// minute until ctx ends.
 func (d *daemon) tick(ctx context.Context, name string, fn func(context.Context, time.Time) error) {
 	t := time.NewTicker(time.Minute)
 	defer t.Stop()
 	for {
+		if err := fn(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			d.log.ErrorContext(ctx, "cannot do what is due by the clock", "component", name, "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if err := fn(ctx, time.Now()); err != nil && ctx.Err() == nil {
-				d.log.ErrorContext(ctx, "cannot do what is due by the clock", "component", name, "err", err)
-			}
 		}
 	}
 }
