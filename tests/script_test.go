@@ -43,6 +43,11 @@ func TestScripts(t *testing.T) {
 			for k, v := range h.env() {
 				e.Setenv(k, v)
 			}
+			data, err := filepath.Abs("testdata")
+			if err != nil {
+				return err
+			}
+			e.Setenv("TESTDATA", data)
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			return os.MkdirAll(filepath.Join(e.WorkDir, "home"), 0o700)
 		},
