@@ -109,7 +109,7 @@ var texts = []struct {
 	{"more recent snapshots", errs.Conflict},
 	{"name is too long", errs.Invalid},
 	{"name too long", errs.Invalid},
-	{"does not match incremental source", errs.Unsupported},
+	{"match incremental source", errs.Unsupported},
 	{"invalid stream", errs.Invalid},
 	{"checksum mismatch", errs.Invalid},
 	{"out of space", errs.Unavailable},

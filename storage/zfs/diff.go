@@ -19,10 +19,6 @@ import (
 // Diff implements [storage.Differ]. ZFS tells what was touched; only that is
 // compared.
 func (d *driver) Diff(ctx context.Context, from, to storage.Volume, fn func(storage.Change) error) error {
-	return wrapf(d.diff(ctx, from, to, fn), "compare %s with %s", from, to)
-}
-
-func (d *driver) diff(ctx context.Context, from, to storage.Volume, fn func(storage.Change) error) error {
 	older, err := d.locate(ctx, from)
 	if err != nil {
 		return err
@@ -57,7 +53,7 @@ func looked(name string, v storage.Volume, fn func(dir string) error) (err error
 		return missing(err, v)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return fn(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	return fn(fmt.Sprintf("/proc/self/fd/%d/.", f.Fd()))
 }
 
 // touched returns the paths that ZFS knows to have changed in a volume, which

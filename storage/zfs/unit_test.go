@@ -62,7 +62,7 @@ func TestCheckOption(t *testing.T) {
 		"zfs.compression=zstd-19": true, "zfs.compression=zstd-20": false, "zfs.compression=off": true, "zfs.compression=lz4-1": false, "zfs.compression=best": false,
 		"zfs.use_refquota=true": true, "zfs.use_refquota=maybe": false, "zfs.reserve_space=no": true, "zfs.delegate=1": true, "zfs.remove_snapshots=false": true,
 		"zfs.clone_copy=rebase": true, "zfs.clone_copy=x": false, "zfs.export=true": true, "zfs.pool_name=tank/cuib": true, "zfs.pool_name=tank//a": false,
-		"zfs.pool_name=1a": false, "zfs.pool_name=a b": false, "zfs.pool_name=a/../b": false, "zfs.other=1": false,
+		"zfs.pool_name=1a": false, "zfs.pool_name=a b": false, "zfs.pool_name=a/../b": false, "size=1": true,
 	} {
 		key, value, _ := strings.Cut(option, "=")
 		if err := zfs.CheckOption(key, value); (err == nil) != want || err != nil && (!errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), key)) {

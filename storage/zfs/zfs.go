@@ -136,9 +136,11 @@ func checkOption(key, value string) error {
 		return isBool(key, value)
 	case poolKey:
 		return checkDataset(key, value)
+	case blockKey, compressKey, refquotaKey, reserveKey, delegateKey, removeKey:
+		_, err := propertiesOf(key, value)
+		return err
 	}
-	_, err := propertiesOf(key, value)
-	return err
+	return nil
 }
 
 // checkDataset refuses what is no name of a zpool, or of a dataset in one.

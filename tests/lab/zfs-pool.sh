@@ -6,8 +6,8 @@ lab-zfs
 at() { cuib exec "$1" -- sh -c "$2"; }
 cuib storage create z zfs size=512MiB
 want "the pool's datasets" "$(zfs list -H -r -o name z/containers z/images z/custom)" "z/containers
-z/images
-z/custom"
+z/custom
+z/images"
 cuib launch tiny c1 -s z
 at c1 'echo one >/root/f; chown 5:6 /root/f'
 want "the dataset" "$(zfs list -H -r -o name z/containers)" "z/containers
@@ -39,7 +39,12 @@ if at c2 'dd if=/dev/urandom of=/root/big bs=1M count=80' 2>/tmp/err; then
 	exit 1
 fi
 grep -Eqi 'no space|quota' /tmp/err || { cat /tmp/err; exit 1; }
-at c2 'rm /root/big && dd if=/dev/urandom of=/root/small bs=1M count=10' 2>/dev/null
+at c2 'rm /root/big'
+for _ in $(seq 60); do # ZFS frees a little later.
+	at c2 'dd if=/dev/urandom of=/root/small bs=1M count=10' 2>/tmp/err && break
+	sleep 0.5
+done
+want "written after the removal" "$(at c2 'stat -c %s /root/small')" 10485760
 if cuib config device set c2 root size=1MiB 2>/tmp/err; then
 	echo "a size below what is used was taken"
 	exit 1
