@@ -78,9 +78,9 @@ func rootIn(pool string) profiles.Device {
 }
 
 // firstUse makes a network and a pool, and puts them into the default
-// profile, and so into those that run with it. What the profile has already
-// stays. The network comes first: while
-// there is no pool, the server was not set up, and the next use goes on here.
+// profile. What the profile has already stays, and its instances get what it
+// did not have. The network comes first: while there is no pool, the server was
+// not set up, and the next use goes on here.
 func (s *Service) firstUse(ctx context.Context) error {
 	if err := s.firstNetwork(ctx); err != nil {
 		return err
@@ -92,18 +92,31 @@ func (s *Service) firstUse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	devices := apiDevices(map[string]map[string]string{
-		"root": rootIn(defaultPool),
+	devices := api.DevicesMap{
+		"root": api.ConfigMap(rootIn(defaultPool)),
 		"eth0": {"type": "nic", "network": defaultNetwork, "name": "eth0"},
-	})
+	}
 	maps.Copy(devices, p.Devices)
 	p.Devices = devices
-	err = s.UpdateProfile(ctx, defaultProfile, p.ProfilePut)
-	if errs.Is(err, errs.Invalid) || errs.Is(err, errs.Conflict) {
-		s.Logger.WarnContext(ctx, "the default profile stays without a pool and a network, as an instance that has it cannot take them", "err", err)
+	return s.UpdateProfile(ctx, defaultProfile, p.ProfilePut)
+}
+
+// WantPool sets the server up if the pool is the one that this makes, and no
+// pool is there at all.
+func (s *Service) WantPool(ctx context.Context, pool string) error {
+	if pool != defaultPool {
 		return nil
 	}
-	return err
+	unlock := s.locks.Lock(lockDefaults)
+	defer unlock()
+	usual, err := s.obviousPool(ctx)
+	if err != nil || usual != "" {
+		return err
+	}
+	if err := s.firstUse(ctx); err != nil {
+		return fmt.Errorf("set up the server: %w", err)
+	}
+	return nil
 }
 
 // firstPool makes the default pool, of the best kind that the host can run.

@@ -166,6 +166,8 @@ func (f *fakeInstances) Delete(_ context.Context, name string) (ops.Job, error) 
 	return f.job(known(name), "delete", name)
 }
 
+func (*fakeInstances) WantPool(context.Context, string) error { return nil }
+
 func (f *fakeInstances) Rename(_ context.Context, name string, req api.InstancePost) (ops.Job, error) {
 	return f.job(known(name), "rename", name, req.Name)
 }

@@ -57,6 +57,7 @@ type instanceLife interface {
 	SetStates(ctx context.Context, req api.InstanceStatePut) (ops.Job, error)
 	Update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) // PUT; also restores a snapshot.
 	UpdateNow(ctx context.Context, name string, put api.InstancePut) error         // PATCH, merged by rest.
+	WantPool(ctx context.Context, pool string) error                               // Sets a new server up, if that makes the pool.
 	DeleteLog(ctx context.Context, name, file string) error
 }
 

@@ -128,6 +128,9 @@ func (s *Server) listVolumes(r *http.Request) (response, error) {
 // createVolume makes an empty volume, a copy, or one of what is uploaded.
 func (s *Server) createVolume(r *http.Request) (response, error) {
 	pool, typ := r.PathValue("name"), r.PathValue("type")
+	if err := s.Instances.WantPool(r.Context(), pool); err != nil {
+		return nil, err
+	}
 	if !isJSON(r) {
 		return s.uploadVolume(r, pool)
 	}
