@@ -106,6 +106,38 @@ func (s *Service) reattachVolumes(ctx context.Context, in *instance) {
 	}
 }
 
+// volumesAppeared says which volumes of a pool, that was not there when the
+// daemon started, running instances use. It returns the others that have some.
+func (s *Service) volumesAppeared(ctx context.Context, pool string) ([]string, error) {
+	all, _, err := s.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var others []string
+	for _, in := range all {
+		if !usesPool(in, pool) {
+			continue
+		}
+		unlock := s.locks.Lock(in.Name)
+		if s.index.get(in.Name) == nil {
+			others = append(others, in.Name)
+		}
+		s.reattachVolumes(ctx, in)
+		unlock()
+	}
+	return others, nil
+}
+
+// usesPool reports whether an instance has volumes of a pool.
+func usesPool(in *instance, pool string) bool {
+	for _, dev := range in.expanded.Devices {
+		if profiles.IsVolume(dev) && dev["pool"] == pool {
+			return true
+		}
+	}
+	return false
+}
+
 // volumePart is a volume that a running instance can be given, and lose.
 func (s *Service) volumePart(instance, device string, p devices.Plan) part {
 	m := p.Mounts[0]
@@ -126,7 +158,11 @@ func (s *Service) volumePart(instance, device string, p devices.Plan) part {
 				return err
 			}
 			s.noteDisk(instance, device, devices.Volume{})
-			return s.detachVolume(ctx, instance, device, p.Volume)
+			if err := s.detachVolume(ctx, instance, device, p.Volume); err != nil {
+				// The instance has it no more: who needs it alone unmounts it.
+				s.Logger.WarnContext(ctx, "cannot unmount a volume that an instance had", "instance", instance, "device", device, "err", err)
+			}
+			return nil
 		},
 	}
 }

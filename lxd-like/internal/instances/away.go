@@ -62,11 +62,15 @@ func (a *away) check(in *instance) error {
 }
 
 // PoolAppeared puts right what concerns the instances of a pool that was not
-// there when the daemon started, and starts those that are to run. It does
-// nothing for other pools.
+// there when the daemon started, and starts those that are to run, as those
+// that have volumes of it. It does nothing for other pools.
 func (s *Service) PoolAppeared(ctx context.Context, pool string) error {
+	start, err := s.volumesAppeared(ctx, pool)
+	if err != nil {
+		return err
+	}
 	names := s.away.in(pool)
-	if len(names) == 0 {
+	if len(names)+len(start) == 0 {
 		return nil
 	}
 	have, err := s.lookIntoPool(ctx, pool)
@@ -78,7 +82,6 @@ func (s *Service) PoolAppeared(ctx context.Context, pool string) error {
 		return err
 	}
 	var failed error
-	start := []string{}
 	for _, row := range rows {
 		if !slices.Contains(names, row.Name) {
 			continue
@@ -113,7 +116,7 @@ func (s *Service) lookIntoPools(ctx context.Context, rows []db.Instance) map[str
 		}
 	}
 	for pool := range pools {
-		have, err := s.lookIntoPool(ctx, pool)
+		have, err := s.lookIntoPoolAtStart(ctx, pool)
 		if err != nil {
 			s.Logger.ErrorContext(ctx, "cannot look into a storage pool: its instances wait for it", "pool", pool, "err", err)
 			continue
@@ -123,15 +126,24 @@ func (s *Service) lookIntoPools(ctx context.Context, rows []db.Instance) map[str
 	return out
 }
 
-// lookIntoPool lists what is in a pool, after it has finished or taken back
-// what a crash left of copies.
-func (s *Service) lookIntoPool(ctx context.Context, pool string) (map[storage.Volume]bool, error) {
+// lookIntoPoolAtStart is lookIntoPool after it has finished or taken back what
+// a crash left of copies. Nobody copies anything yet.
+func (s *Service) lookIntoPoolAtStart(ctx context.Context, pool string) (map[storage.Volume]bool, error) {
 	d, err := s.Pools.Driver(ctx, pool)
 	if err != nil {
 		return nil, err
 	}
 	if err := transfer.RecoverRefresh(ctx, d); err != nil {
 		s.Logger.ErrorContext(ctx, "cannot put right what a crash left of a copy", "pool", pool, "err", err)
+	}
+	return s.lookIntoPool(ctx, pool)
+}
+
+// lookIntoPool lists what is in a pool.
+func (s *Service) lookIntoPool(ctx context.Context, pool string) (map[storage.Volume]bool, error) {
+	d, err := s.Pools.Driver(ctx, pool)
+	if err != nil {
+		return nil, err
 	}
 	all, err := d.List(ctx)
 	if err != nil {

@@ -39,6 +39,7 @@ type world struct {
 	pools  *fakePools
 	nets   *fakeNets
 	images *fakeImages
+	disks  *fakeDisks
 	rt     *fakeRuntime
 	svc    *instances.Service
 	doc    api.Document // Of an instance that is gone.
@@ -66,6 +67,7 @@ func newWorld(tb testing.TB) *world {
 	w.pools = &fakePools{w: w, names: []string{"p", "q"}}
 	w.nets = &fakeNets{w: w, hosts: map[string]networks.Host{}, names: []string{"n"}}
 	w.images = &fakeImages{w: w}
+	w.disks = &fakeDisks{fakeVolumes: fakeVolumes{w: w}, attached: map[string]bool{}}
 	w.rt = &fakeRuntime{w: w, running: map[string]*container{}}
 	must(tb, w.db.Do(tb.Context(), func(ctx context.Context, tx *db.Tx) error {
 		return errors.Join(
@@ -84,7 +86,7 @@ func newWorld(tb testing.TB) *world {
 func (w *world) boot() {
 	w.tb.Helper()
 	w.svc = &instances.Service{
-		DB: w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Runtime: w.rt,
+		DB: w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Volumes: w.disks, Runtime: w.rt,
 		Events: &events.Hub{}, Logger: slog.New(slog.NewTextHandler(testWriter{w.tb}, nil)),
 		IDs: idmap.NewAllocator([]idmap.Range{{First: 1000000, Size: 100 * 65536}}, nil),
 	}

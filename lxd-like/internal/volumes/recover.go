@@ -37,16 +37,29 @@ func (s *Service) Recover(ctx context.Context) error {
 
 // RecoverPool is [Service.Recover] for one pool, which was not there before.
 // Copies between pools that a crash cut short are put right first: those of
-// the volumes of instances too.
+// the volumes of instances too. A pool that goes away and comes back while the
+// daemon runs has nothing of a crash: what is under way in it goes on, or fails.
 func (s *Service) RecoverPool(ctx context.Context, pool string) error {
 	d, err := s.driver(ctx, pool)
-	if err != nil {
+	if err != nil || !s.first(pool) {
 		return err
 	}
 	if err := transfer.RecoverRefresh(ctx, d); err != nil {
 		s.Log.ErrorContext(ctx, "cannot put right what is left of copies", "pool", pool, "err", err)
 	}
 	return s.recoverPool(ctx, pool, d)
+}
+
+// first reports whether a pool comes for the first time.
+func (s *Service) first(pool string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = map[string]bool{}
+	}
+	again := s.seen[pool]
+	s.seen[pool] = true
+	return !again
 }
 
 // Settle unmounts what no instance uses. The daemon calls it when the instances

@@ -56,6 +56,9 @@ type Service struct {
 	claims claims
 	uses   uses
 
+	mu   sync.Mutex      // Guards seen.
+	seen map[string]bool // The pools whose volumes were recovered.
+
 	dueOnce sync.Once
 	due     *clock.Clock
 }
