@@ -20,8 +20,7 @@ import (
 
 // hostDocument describes what the host has beside instances and volumes.
 func (s *Service) hostDocument(ctx context.Context) ([]byte, error) {
-	var doc api.HostDocument
-	var err error
+	doc := api.HostDocument{Dir: s.Dir}
 	config, err := s.Config.Config(ctx)
 	if err != nil {
 		return nil, err
@@ -219,8 +218,8 @@ func (s *Service) rebuildPools(ctx context.Context, b *rebuilding, doc api.HostD
 		}
 		config := maps.Clone(p.Config)
 		maps.DeleteFunc(config, func(k, _ string) bool { return strings.HasPrefix(k, "volatile.") })
-		if within(config["source"], s.Dir) {
-			delete(config, "source") // The daemon made it, and makes another.
+		if within(config["source"], s.Dir) || within(config["source"], doc.Dir) {
+			delete(config, "source") // A daemon made it, and makes another.
 		}
 		b.note("storage pool "+p.Name, s.Pools.Create(ctx, api.StoragePoolsPost{
 			Name: p.Name, Driver: p.Driver, StoragePoolPut: api.StoragePoolPut{Config: config, Description: p.Description},

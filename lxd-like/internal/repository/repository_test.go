@@ -174,7 +174,7 @@ func (w *world) repo() string {
 // quick returns a directory in memory: restic waits for the disk very often.
 func quick(t *testing.T) string {
 	t.Helper()
-	d, err := os.MkdirTemp("/dev/shm", "cuib-test-")
+	d, err := os.MkdirTemp("/dev/shm", "cuib-test-") //nolint:usetesting // That is on the disk.
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(d)) })
 	return d
