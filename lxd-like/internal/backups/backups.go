@@ -84,13 +84,18 @@ func (s *Service) keeper(o Owner) Keeper {
 	return s.Volumes
 }
 
-// List returns the backups of an owner, oldest first.
+// List returns the backups of an owner, oldest first. Its pool may be away.
 func (s *Service) List(ctx context.Context, o Owner) ([]db.Backup, error) {
-	if _, _, err := s.keeper(o).Volume(ctx, o); err != nil {
-		return nil, err
-	}
 	var all []db.Backup
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		if o.Instance != "" {
+			_, err = db.GetInstance(ctx, tx, o.Instance)
+		} else {
+			_, err = db.GetVolume(ctx, tx, o.Volume)
+		}
+		if err != nil {
+			return err
+		}
 		all, err = db.Backups(ctx, tx, o)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -91,6 +92,13 @@ func (s *Server) getInstance(r *http.Request) (response, error) {
 		in, err := s.Instances.GetFull(r.Context(), name)
 		if err != nil {
 			return nil, err
+		}
+		all, err := s.Backups.List(r.Context(), backups.Owner{Instance: name})
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range all {
+			in.Backups = append(in.Backups, wireInstanceBackup(b))
 		}
 		return tagged(withState(in), in.InstancePut)
 	}
