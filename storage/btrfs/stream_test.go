@@ -25,3 +25,15 @@ func TestDiffer(t *testing.T) {
 		return newPool(t, storage.Config{Source: filepath.Join(mnt, filepath.Base(t.Name()))})
 	})
 }
+
+func TestMany(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "1G")
+	storagetest.RunMany(t, func(t *testing.T) storagetest.Pool {
+		return newPool(t, storage.Config{Source: filepath.Join(mnt, filepath.Base(t.Name()))})
+	}, 100)
+}
+
+func BenchmarkMany(b *testing.B) {
+	mnt := testenv.Mounted(b, "btrfs", "1G")
+	storagetest.BenchMany(b, newPool(b, storage.Config{Source: filepath.Join(mnt, "pool")}).Driver)
+}

@@ -26,3 +26,9 @@ func TestDifferOn(t *testing.T) {
 		})
 	}
 }
+
+func TestMany(t *testing.T) {
+	testenv.InMemory(t)
+	t.Cleanup(mounts.Settle)
+	storagetest.RunMany(t, func(t *testing.T) storagetest.Pool { return newPool(t, storage.Config{}) }, 50)
+}

@@ -169,7 +169,7 @@ func (d *driver) seal(ctx context.Context, state string) (_ string, err error) {
 		return "", err
 	}
 	if len(ids) >= maxDepth {
-		return d.flatten(ctx, state, below)
+		return d.flatten(ctx, state, ids)
 	}
 	id := layout.NewID()
 	staged, err := d.successor(state, filepath.Join(state, upper), id)
@@ -294,9 +294,9 @@ func setTop(state, id string) error {
 	return os.Symlink(id, filepath.Join(state, top))
 }
 
-// flatten is [driver.seal] for a state on top of too many layers: it copies
-// them all into one.
-func (d *driver) flatten(ctx context.Context, state, below string) (_ string, err error) {
+// flatten is [driver.seal] for a state on top of too many layers: it makes one
+// of many, or of all if that is not possible.
+func (d *driver) flatten(ctx context.Context, state string, ids []string) (_ string, err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -306,8 +306,12 @@ func (d *driver) flatten(ctx context.Context, state, below string) (_ string, er
 	}
 	u.Push("remove the staged layer", func(context.Context) error { return d.discardIfThere(flat) })
 
-	if err := d.merge(ctx, filepath.Join(flat, upper), state); err != nil {
-		return "", fmt.Errorf("flatten %d layers: %w", maxDepth, err)
+	bottom, err := d.squash(ctx, flat, state, ids)
+	if err == nil && bottom == "" {
+		err = d.merge(ctx, filepath.Join(flat, upper), state)
+	}
+	if err != nil {
+		return "", fmt.Errorf("flatten %d layers: %w", len(ids), err)
 	}
 	// The layers that it was merged from go away, so it has to stay.
 	if err := tree.Sync(flat); err != nil {
@@ -328,11 +332,12 @@ func (d *driver) flatten(ctx context.Context, state, below string) (_ string, er
 	if err := layout.Exchange(staged, state); err != nil {
 		return "", err
 	}
+	d.hold(bottom)
 	d.hold(id)
 	d.hold(id)
 	// What is left over does no harm, and is removed at the next start.
 	_ = d.Pool.Discard(staged)
-	_ = d.release(ctx, below)
+	_ = d.release(ctx, ids[0])
 	return id, nil
 }
 

@@ -1,6 +1,8 @@
 package overlay_test
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -39,4 +41,42 @@ func TestStreamer(t *testing.T) {
 		}
 		return newPool(t, cfg)
 	})
+}
+
+func TestMany(t *testing.T) {
+	testenv.InMemory(t)
+	t.Cleanup(mounts.Settle)
+	storagetest.RunMany(t, func(t *testing.T) storagetest.Pool { return newPool(t, storage.Config{}) }, 250)
+}
+
+// TestSquashLinks has files with several names in a layer that is made one of
+// with others.
+func TestSquashLinks(t *testing.T) {
+	testenv.Kernel(t)
+	d := newPool(t, storage.Config{}).Driver
+	v := vol("v")
+	ok(t, d.Create(t.Context(), v))
+	for i := range 80 {
+		dir, err := d.Mount(t.Context(), v, nil)
+		ok(t, err)
+		name := filepath.Join(dir, fmt.Sprint("f", i))
+		ok(t, os.WriteFile(name, []byte("x"), 0o600))
+		ok(t, os.Link(name, name+"-too"))
+		ok(t, d.Unmount(t.Context(), v))
+		ok(t, d.Snapshot(t.Context(), storage.Volume{Kind: v.Kind, Name: v.Name, Snapshot: fmt.Sprint(i)}))
+	}
+	dir, err := d.Mount(t.Context(), v, nil)
+	ok(t, err)
+	for i := range 80 {
+		name := filepath.Join(dir, fmt.Sprint("f", i))
+		if inode(t, name) != inode(t, name+"-too") {
+			t.Errorf("%s and its other name are two files", name)
+		}
+	}
+	ok(t, d.Unmount(t.Context(), v))
+}
+
+func BenchmarkMany(b *testing.B) {
+	testenv.Kernel(b)
+	storagetest.BenchMany(b, newPool(b, storage.Config{}).Driver)
 }
