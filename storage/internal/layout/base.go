@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/internal/tree"
 )
 
 // A Base is what all drivers of this layout do alike. They embed it, and put
@@ -76,20 +77,24 @@ func (b *Base) Sweep(ctx context.Context) error {
 	b.mu.Unlock()
 
 	var failed []error
-	for i, path := range paths {
+	for _, path := range paths {
 		err := ctx.Err()
 		if err == nil {
-			err = b.Pool.remove(path)
+			err = b.sweep(ctx, path)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			b.leave(paths[i])
+			b.leave(path)
 			failed = append(failed, err)
-		}
-		if ctx.Err() != nil {
-			break
 		}
 	}
 	return errors.Join(failed...)
+}
+
+func (b *Base) sweep(ctx context.Context, path string) error {
+	if b.Pool.Remove != nil {
+		return b.Pool.Remove(path)
+	}
+	return tree.RemoveUntil(ctx, path)
 }
 
 // MustNotBeMounted returns an error of kind Conflict if v is mounted.

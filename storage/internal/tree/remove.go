@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -14,7 +15,14 @@ import (
 const maxOpen = 64
 
 // Remove is [os.RemoveAll] for trees that guests made, of any depth.
-func Remove(path string) error {
+func Remove(path string) error { return remove(path, func() error { return nil }) }
+
+// RemoveUntil is [Remove] until ctx ends: what is left then can be removed
+// later.
+func RemoveUntil(ctx context.Context, path string) error { return remove(path, ctx.Err) }
+
+// remove is Remove until stop returns an error.
+func remove(path string, stop func() error) error {
 	if err := os.Remove(path); err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -23,7 +31,7 @@ func Remove(path string) error {
 		return err
 	}
 	defer root.Close()
-	r := remover{root}
+	r := remover{root, stop}
 	for again := true; again; {
 		if again, err = r.empty(root, 1); err != nil {
 			return pathError("remove", path, err)
@@ -34,7 +42,10 @@ func Remove(path string) error {
 
 // A remover removes what is below a directory. What is too deep it moves up
 // into that, where it is found later.
-type remover struct{ root *os.File }
+type remover struct {
+	root *os.File
+	stop func() error
+}
 
 // empty removes what is in a directory at the depth. It reports whether
 // something was moved up.
@@ -43,6 +54,9 @@ func (r remover) empty(dir *os.File, depth int) (moved bool, err error) {
 		return false, err
 	}
 	for {
+		if err := r.stop(); err != nil {
+			return moved, err
+		}
 		names, err := dir.Readdirnames(1024)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return moved, err

@@ -1,6 +1,8 @@
 package tree_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,5 +71,21 @@ func TestDeepTrees(t *testing.T) {
 		if _, err := os.Lstat(p); !os.IsNotExist(err) {
 			t.Errorf("%s: %v", p, err)
 		}
+	}
+}
+
+// TestRemoveUntil goes on later where it was told to end.
+func TestRemoveUntil(t *testing.T) {
+	dir := deep(t, 100)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tree.RemoveUntil(ended, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
+	}
+	if err := tree.RemoveUntil(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
