@@ -6,6 +6,7 @@ import (
 
 	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/btrfs"
 	"github.com/cuib/cuib/storage/storagetest"
 )
 
@@ -36,4 +37,12 @@ func TestMany(t *testing.T) {
 func BenchmarkMany(b *testing.B) {
 	mnt := testenv.Mounted(b, "btrfs", "1G")
 	storagetest.BenchMany(b, newPool(b, storage.Config{Source: filepath.Join(mnt, "pool")}).Driver)
+}
+
+func TestKilledStreams(t *testing.T) {
+	testenv.Kernel(t)
+	storagetest.KillStreams(t, btrfs.Type(), func(t *testing.T) storage.Config {
+		t.Helper()
+		return makePool(t, onFile(t, map[string]string{"size": "300MiB"}))
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/overlay"
 	"github.com/cuib/cuib/storage/storagetest"
 )
 
@@ -79,4 +80,14 @@ func TestSquashLinks(t *testing.T) {
 func BenchmarkMany(b *testing.B) {
 	testenv.Kernel(b)
 	storagetest.BenchMany(b, newPool(b, storage.Config{}).Driver)
+}
+
+func TestKilledStreams(t *testing.T) {
+	testenv.Kernel(t)
+	storagetest.KillStreams(t, overlay.Type(), func(t *testing.T) storage.Config {
+		t.Helper()
+		cfg, err := overlay.Type().Make(t.Context(), storage.Config{Name: "p", Dir: t.TempDir()})
+		ok(t, err)
+		return cfg
+	})
 }

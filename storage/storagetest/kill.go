@@ -61,9 +61,15 @@ func killWorker(t *testing.T, cfg storage.Config, after time.Duration) {
 	t.Helper()
 	text, err := json.Marshal(cfg)
 	ok(t, err)
+	killProcess(t, string(text), after)
+}
+
+// killProcess is killWorker for a worker that is told more.
+func killProcess(t *testing.T, text string, after time.Duration) {
+	t.Helper()
 	name, _, _ := strings.Cut(t.Name(), "/")
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+name+"$")
-	cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
+	cmd.Env = append(os.Environ(), workerEnv+"="+text)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	ok(t, err)
