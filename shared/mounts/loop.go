@@ -16,9 +16,14 @@ import (
 
 // Loop makes a file a block device, which goes away with its last use: a
 // mount, or the file that is returned. One that the file has is used again:
-// a file system must not be seen twice.
+// a file system must not be seen twice. On a file system that is read-only the
+// device is, too.
 func Loop(path string) (*os.File, error) {
 	back, err := os.OpenFile(path, os.O_RDWR, 0)
+	readOnly := errors.Is(err, unix.EROFS)
+	if readOnly {
+		back, err = os.Open(path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +44,7 @@ func Loop(path string) (*os.File, error) {
 		if err != nil {
 			return nil, os.NewSyscallError("find a free loop device", err)
 		}
-		dev, err := configure(fmt.Sprintf("/dev/loop%d", n), back)
+		dev, err := configure(fmt.Sprintf("/dev/loop%d", n), back, loopFlags[readOnly])
 		if errors.Is(err, unix.EBUSY) {
 			continue // Another was quicker.
 		}
@@ -48,13 +53,16 @@ func Loop(path string) (*os.File, error) {
 	return nil, errs.Newf(errs.Unavailable, "no free loop device for %s", path)
 }
 
-func configure(name string, back *os.File) (*os.File, error) {
+// loopFlags are the flags of a device that is read-only, or not.
+var loopFlags = map[bool]uint32{false: unix.LO_FLAGS_AUTOCLEAR, true: unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_READ_ONLY}
+
+func configure(name string, back *os.File, flags uint32) (*os.File, error) {
 	dev, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	cfg := &unix.LoopConfig{Fd: uint32(back.Fd())}
-	cfg.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
+	cfg.Info.Flags = flags
 	copy(cfg.Info.File_name[:len(cfg.Info.File_name)-1], back.Name())
 	if err := unix.IoctlLoopConfigure(int(dev.Fd()), cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), dev.Close())

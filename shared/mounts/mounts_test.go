@@ -238,3 +238,27 @@ func TestLoop(t *testing.T) {
 		t.Errorf("Find() of no mount: %v", err)
 	}
 }
+
+// TestLoopOnReadOnly makes a device of a file that nobody may write.
+func TestLoopOnReadOnly(t *testing.T) {
+	testenv.Kernel(t, "mkfs.ext4")
+	dir := dirs(t, "src", "ro", "mnt")
+	ro, mnt := filepath.Join(dir, "ro"), filepath.Join(dir, "mnt")
+	img := filepath.Join(dir, "src", "img")
+	f, err := os.Create(img)
+	ok(t, err)
+	ok(t, errors.Join(f.Truncate(16<<20), f.Close()))
+	testenv.Run(t, "mkfs.ext4", "-q", img)
+	ok(t, bind(filepath.Join(dir, "src"), ro, mounts.Options{ReadOnly: true}))
+	t.Cleanup(func() { ok(t, mounts.Unmount(ro)) })
+	for range 2 { // The second finds the device of the first.
+		loop, err := mounts.Loop(filepath.Join(ro, "img"))
+		ok(t, err)
+		t.Cleanup(func() { loop.Close() })
+		ok(t, unix.Mount(loop.Name(), mnt, "ext4", unix.MS_RDONLY, "noload"))
+		ok(t, mounts.Unmount(mnt))
+		if err := unix.Mount(loop.Name(), mnt, "ext4", 0, ""); err == nil {
+			t.Errorf("it was mounted for writing: %v", mounts.Unmount(mnt))
+		}
+	}
+}

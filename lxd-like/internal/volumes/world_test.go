@@ -300,3 +300,8 @@ func wantKind(tb testing.TB, err error, kind errs.Kind, text string) {
 		tb.Fatalf("got error %v, want one of kind %d with %q", err, kind, text)
 	}
 }
+
+// onePool has one pool, whatever its name.
+type onePool struct{ d storage.Driver }
+
+func (p onePool) Driver(context.Context, string) (storage.Driver, error) { return p.d, nil }
