@@ -133,10 +133,16 @@ func (c *Client) DeleteSnapshot(ctx context.Context, instance, name string) (*Op
 	return c.start(ctx, call{method: http.MethodDelete, path: path("instances", instance, "snapshots", name)})
 }
 
+// A Restoration says what an instance gets back.
+type Restoration struct {
+	Snapshot string `json:"restore"`
+	Stateful bool   `json:"stateful"`                            // The running processes too.
+	Volumes  string `json:"restore_disk_volumes_mode,omitempty"` // As in [api.InstancePut].
+}
+
 // RestoreSnapshot makes an instance what it was at a snapshot.
-func (c *Client) RestoreSnapshot(ctx context.Context, instance, name string, stateful bool) (*Operation, error) {
-	body := map[string]any{"restore": name, "stateful": stateful}
-	return c.start(ctx, call{method: http.MethodPut, path: path("instances", instance), body: body})
+func (c *Client) RestoreSnapshot(ctx context.Context, instance string, what Restoration) (*Operation, error) {
+	return c.start(ctx, call{method: http.MethodPut, path: path("instances", instance), body: what})
 }
 
 // names returns the last elements of a list of URLs.

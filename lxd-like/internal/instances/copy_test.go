@@ -320,3 +320,21 @@ func TestPoolAppears(t *testing.T) {
 	}
 	w.state("c3", "start", false)
 }
+
+// A client that brings the configuration of a copy up to date leaves out the
+// root disk that only the copy has.
+func TestCopyKeepsItsRootDisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.say("c1", "1")
+	w.ok(w.svc.Create(t.Context(), copyTo("c2", "q")))
+	must(t, w.svc.UpdateNow(t.Context(), "c2", api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"user.x": "1"}}))
+	c2, err := w.svc.Get(t.Context(), "c2")
+	if must(t, err); c2.Devices["root"]["pool"] != "q" || c2.Config["user.x"] != "1" {
+		t.Errorf("got %v, %v", c2.Devices, c2.Config)
+	}
+	err = w.svc.UpdateNow(t.Context(), "c2", api.InstancePut{Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "p"}}})
+	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "move the instance") {
+		t.Errorf("another pool: %v", err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -29,9 +30,13 @@ func newSnapshot(e *env) *cobra.Command {
 }
 
 type snapshotOptions struct {
-	stateful, noExpiry, reuse bool
-	expires, description      string
+	stateful, noExpiry, reuse, volumes bool
+	expires, description               string
 }
+
+// withVolumes is what the API calls the custom volumes that no other instance
+// has.
+const withVolumes = "all-exclusive"
 
 func newSnapshotCreate(e *env) *cobra.Command {
 	var o snapshotOptions
@@ -46,6 +51,7 @@ func newSnapshotCreate(e *env) *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&o.stateful, "stateful", false, "keep the running processes too")
 	f.BoolVar(&o.noExpiry, "no-expiry", false, "keep it for ever, whatever the instance's configuration says")
+	f.BoolVar(&o.volumes, "volumes", false, "make one of each custom volume that only this instance has, too")
 	f.BoolVar(&o.reuse, "reuse", false, "replace a snapshot of that name")
 	f.StringVar(&o.expires, "expires", "", "day or time when it is deleted, as 2030-01-31 or 2030-01-31T12:00:00Z")
 	f.StringVar(&o.description, "description", "", "text that describes the snapshot")
@@ -60,6 +66,9 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 	req.Stateful = req.Stateful || o.stateful
 	if o.description != "" {
 		req.Description = o.description
+	}
+	if o.volumes {
+		req.Volumes = withVolumes
 	}
 	if len(args) == 2 {
 		req.Name = args[1]
@@ -133,17 +142,23 @@ func newSnapshotRename(e *env) *cobra.Command {
 }
 
 func newSnapshotRestore(e *env) *cobra.Command {
-	var stateful bool
+	var what client.Restoration
+	var volumes bool
 	cmd := &cobra.Command{
 		Use: "restore INSTANCE SNAPSHOT", Short: "Put an instance back to a snapshot",
-		Example: "  cuib snapshot restore web fresh",
+		Example: "  cuib snapshot restore web fresh\n  cuib snapshot restore web fresh --volumes",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.Snapshots),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			op, err := e.Client().RestoreSnapshot(cmd.Context(), args[0], args[1], stateful)
+			what.Snapshot = args[1]
+			if volumes {
+				what.Volumes = withVolumes
+			}
+			op, err := e.Client().RestoreSnapshot(cmd.Context(), args[0], what)
 			return e.Wait(cmd.Context(), op, err)
 		}),
 	}
-	cmd.Flags().BoolVar(&stateful, "stateful", false, "restore the running processes too")
+	cmd.Flags().BoolVar(&what.Stateful, "stateful", false, "restore the running processes too")
+	cmd.Flags().BoolVar(&volumes, "volumes", false, "restore the custom volumes that only this instance has, too")
 	return cmd
 }
 
