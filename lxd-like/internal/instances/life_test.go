@@ -328,6 +328,30 @@ func TestUpdateKeepsWhatIsTheDaemons(t *testing.T) {
 	}
 }
 
+func TestUpdateTakesNoNICOfAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", false)
+	w.create("c2", false)
+	set := func(name string, config api.ConfigMap) api.ConfigMap {
+		t.Helper()
+		must(t, w.svc.UpdateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config}))
+		in, err := w.svc.Get(t.Context(), name)
+		must(t, err)
+		return in.Config
+	}
+	const mac, host, name = "volatile.eth7.hwaddr", "volatile.eth7.host_name", "volatile.eth7.name"
+	set("c1", api.ConfigMap{mac: "10:66:6a:00:00:01", host: "veth1", name: "eth7"})
+	set("c2", api.ConfigMap{mac: "10:66:6a:00:00:02"})
+	got := set("c2", api.ConfigMap{mac: "10:66:6a:00:00:01", host: "veth1", name: "eth7"})
+	if got[mac] != "10:66:6a:00:00:02" || got[host] != "" || got[name] != "eth7" {
+		t.Errorf("c2 has %v", got)
+	}
+	if got := set("c2", api.ConfigMap{mac: "10:66:6a:00:00:03"}); got[mac] != "10:66:6a:00:00:03" {
+		t.Errorf("a free address: c2 has %v", got)
+	}
+}
+
 func TestSnapshotsByPatternAndExpiry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

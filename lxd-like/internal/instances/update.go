@@ -88,10 +88,46 @@ func (s *Service) changed(ctx context.Context, in *instance, put api.InstancePut
 // updated is changed for an instance that stays where it is.
 func (s *Service) updated(ctx context.Context, in *instance, put api.InstancePut) (*instance, error) {
 	next, err := s.changed(ctx, in, put)
-	if err == nil {
-		keepRoot(in, next)
+	if err != nil {
+		return nil, err
 	}
-	return next, err
+	keepRoot(in, next)
+	return next, s.keepNICs(ctx, in, next)
+}
+
+// keepNICs keeps what is remembered of the instance's NICs where a client gives
+// it what is another's: clients do so that bring a copy up to date.
+func (s *Service) keepNICs(ctx context.Context, in, next *instance) error {
+	var given []string
+	for k, v := range next.Config {
+		if isNICKey(k) && !strings.HasSuffix(k, ".name") && v != in.Config[k] { // Each guest has its own eth0.
+			given = append(given, k)
+		}
+	}
+	if len(given) == 0 {
+		return nil
+	}
+	taken := map[string]bool{}
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		all, err := db.Instances(ctx, tx)
+		for _, other := range all {
+			for _, k := range given {
+				taken[k] = taken[k] || other.Name != in.Name && other.Config[k] == next.Config[k]
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	own := map[string]string{}
+	for _, k := range given {
+		if taken[k] {
+			own[k] = in.Config[k] // Or nothing.
+		}
+	}
+	next.apply(own)
+	return nil
 }
 
 // keepRoot keeps the instance's own root disk where a client leaves it out and
