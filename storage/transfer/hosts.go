@@ -249,6 +249,8 @@ func (s session) receiveStreams(ctx context.Context, in *frameReader, d storage.
 // receiveTrees makes a hidden volume, which becomes the target or, if there is
 // one, is what that is refreshed from.
 func (s session) receiveTrees(ctx context.Context, in *frameReader, h hello) (err error) {
+	name, done := hide(copyPrefix)
+	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -257,7 +259,7 @@ func (s session) receiveTrees(ctx context.Context, in *frameReader, h hello) (er
 	if exists != nil && !errs.Is(exists, errs.Conflict) {
 		return exists
 	}
-	whole.Name = copyPrefix + newID()
+	whole.Name = name
 	if err := d.Create(ctx, whole); err != nil {
 		return err
 	}

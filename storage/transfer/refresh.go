@@ -12,15 +12,6 @@ import (
 	"github.com/cuib/cuib/storage"
 )
 
-// The hidden snapshots of a refresh: the target as it was, which becomes the
-// sign that all is there, and those that are new, until then.
-const (
-	refreshPrefix = ".refresh-"
-	oldSuffix     = "-old"
-	doneSuffix    = "-done"
-	newInfix      = "-new-"
-)
-
 // Refresh makes the target, which exists and is not mounted, what the source
 // is. Of the snapshots it makes those that the target does not have by name;
 // what else it has stays. If it fails the target is as it was.
@@ -89,11 +80,12 @@ func (s session) missing(have []string) []state {
 
 // refresh is [Refresh] file by file.
 func (s session) refresh(ctx context.Context, states []state) (err error) {
+	prefix, done := hide(refreshPrefix)
+	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
 	d, v := s.to.Driver, s.to.Volume
-	prefix := refreshPrefix + newID()
 	old := snapshotOf(v, prefix+oldSuffix)
 	if err := d.Snapshot(ctx, old); err != nil {
 		return err
@@ -168,7 +160,7 @@ func RecoverRefresh(ctx context.Context, d storage.Driver) error {
 		}
 	}
 	for _, v := range all { // Whose snapshots are gone now.
-		if v.Snapshot == "" && strings.HasPrefix(v.Name, copyPrefix) {
+		if v.Snapshot == "" && isLeft(v.Name, copyPrefix) {
 			failed = errors.Join(failed, d.Delete(ctx, v))
 		}
 	}
@@ -181,14 +173,14 @@ func recoverOne(ctx context.Context, d storage.Driver, v storage.Volume) error {
 	if !old {
 		prefix, done = strings.CutSuffix(v.Snapshot, doneSuffix)
 	}
-	refresh := strings.HasPrefix(v.Snapshot, refreshPrefix)
+	refresh := isLeft(v.Snapshot, refreshPrefix)
 	switch {
-	case strings.HasPrefix(v.Name, copyPrefix):
+	case isLeft(v.Name, copyPrefix):
 		if err := d.Unmount(ctx, v); err != nil || v.Snapshot == "" {
 			return err
 		}
 		return d.Delete(ctx, v)
-	case strings.HasPrefix(v.Snapshot, copyPrefix):
+	case isLeft(v.Snapshot, copyPrefix):
 		if err := d.Unmount(ctx, v); err != nil {
 			return err
 		}

@@ -9,11 +9,9 @@ package transfer
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -60,13 +58,6 @@ type Options struct {
 	// newest that both sides have.
 	ExcludeOlder bool
 }
-
-// Names of what is hidden.
-const (
-	copyPrefix = ".copy-"
-)
-
-func newID() string { return strings.ToLower(rand.Text()[:12]) }
 
 func snapshotOf(v storage.Volume, name string) storage.Volume {
 	v.Snapshot = name
@@ -137,7 +128,9 @@ func (s Source) held(ctx context.Context, fn func(head storage.Volume) error) er
 	if s.Still == nil {
 		return fn(s.Volume)
 	}
-	hidden := snapshotOf(s.Volume, copyPrefix+newID())
+	name, done := hide(copyPrefix)
+	defer done()
+	hidden := snapshotOf(s.Volume, name)
 	if err := s.Still(ctx, func() error { return s.Driver.Snapshot(ctx, hidden) }); err != nil {
 		return err
 	}
@@ -148,6 +141,8 @@ func (s Source) held(ctx context.Context, fn func(head storage.Volume) error) er
 
 // clone is [Copy] within a pool.
 func clone(ctx context.Context, to Target, from Source) (err error) {
+	name, done := hide(copyPrefix)
+	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -156,7 +151,7 @@ func clone(ctx context.Context, to Target, from Source) (err error) {
 		if err := mustBeFree(ctx, d, to.Volume); err != nil {
 			return err
 		}
-		whole.Name = copyPrefix + newID()
+		whole.Name = name
 	}
 	u.Push("delete the copy", func(ctx context.Context) error {
 		if whole == to.Volume {
@@ -221,6 +216,8 @@ type state struct {
 
 // trees is [Copy] file by file.
 func (s session) trees(ctx context.Context) (err error) {
+	name, done := hide(copyPrefix)
+	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -228,7 +225,7 @@ func (s session) trees(ctx context.Context) (err error) {
 	if err := mustBeFree(ctx, d, whole); err != nil {
 		return err
 	}
-	whole.Name = copyPrefix + newID()
+	whole.Name = name
 	if err := d.Create(ctx, whole); err != nil {
 		return err
 	}

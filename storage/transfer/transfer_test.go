@@ -378,3 +378,25 @@ func TestDiff(t *testing.T) {
 		t.Errorf("still mounted: %v", left)
 	}
 }
+
+// TestRecoverLeavesAlone recovers pools while something is copied between
+// them, as when one was missing at the start.
+func TestRecoverLeavesAlone(t *testing.T) {
+	a, b := newFake(t), newFake(t)
+	fill(t, a)
+	o := transfer.Options{Progress: func(int64) {
+		if err := errors.Join(transfer.RecoverRefresh(t.Context(), a), transfer.RecoverRefresh(t.Context(), b)); err != nil {
+			t.Error(err)
+		}
+	}}
+	from := source(a)
+	from.Still = func(_ context.Context, fn func() error) error { return fn() }
+	to := transfer.Target{Driver: b, Volume: c2}
+	ok(t, transfer.Copy(t.Context(), to, from, o))
+	wantContents(t, b, filledAs(c2))
+	write(t, a, c1, map[string]string{"a": "changed"})
+	ok(t, transfer.Refresh(t.Context(), to, from, o))
+	if got := contents(t, b, c2); got != "a=changed b/c=1 new=2" {
+		t.Errorf("it holds %q", got)
+	}
+}

@@ -1,0 +1,41 @@
+package transfer
+
+import (
+	"crypto/rand"
+	"strings"
+	"sync"
+)
+
+// Names of what is hidden: the prefix, an id, and what it is.
+const (
+	copyPrefix    = ".copy-"
+	refreshPrefix = ".refresh-"
+	idLen         = 12
+
+	// Of a refresh: the target as it was, which becomes the sign that all is
+	// there, and the snapshots that are new, until then.
+	oldSuffix  = "-old"
+	doneSuffix = "-done"
+	newInfix   = "-new-"
+)
+
+// active has the names of this process that are in use: [RecoverRefresh],
+// which may come late for a pool that was missing, leaves them alone.
+var active sync.Map
+
+// hide returns a name that nothing has, and a function that ends its use.
+func hide(prefix string) (name string, done func()) {
+	name = prefix + strings.ToLower(rand.Text()[:idLen])
+	active.Store(name, true)
+	return name, func() { active.Delete(name) }
+}
+
+// isLeft reports whether a name is one of a kind that a process left that was
+// killed.
+func isLeft(name, prefix string) bool {
+	if !strings.HasPrefix(name, prefix) {
+		return false
+	}
+	_, used := active.Load(name[:min(len(name), len(prefix)+idLen)])
+	return !used
+}
