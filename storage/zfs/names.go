@@ -27,7 +27,7 @@ const (
 	copyPrefix    = "copy-"     // Of those that a clone or a stream is made of.
 	gonePrefix    = "deleted-"  // Of those that were deleted and have clones.
 	imageSnap     = "readonly"  // That which an image is cloned from.
-	historyPrefix = ".history-" //
+	historyPrefix = ".history-" // Of datasets below a volume's
 	customPrefix  = "default_"  // The project.
 	oldSuffix     = "-old"      // Of what is being replaced by staging/ID.
 )
@@ -78,7 +78,7 @@ func (p place) volume(name string) (v storage.Volume, ok bool) {
 	rel, snap, isSnap := strings.Cut(rel, "@")
 	parts := strings.Split(rel, "/")
 	history := len(parts) == 3 && strings.HasPrefix(parts[2], historyPrefix)
-	if len(parts) != 2 && !(history && isSnap) {
+	if len(parts) != 2 && (!history || !isSnap) {
 		return v, false
 	}
 	for kind, dir := range dirs {

@@ -3,6 +3,7 @@ package zfs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -53,7 +54,7 @@ func (d *driver) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l := leftovers{swaps: map[string]string{}}
+	l := leftovers{swaps: map[string]string{}, written: map[string]bool{}}
 	for _, row := range all {
 		d.lookAt(row, &l)
 	}
@@ -96,25 +97,20 @@ func (d *driver) lookAt(row []string, l *leftovers) {
 		l.swaps[id+" "+name] = place
 	}
 	switch {
-	case len(parts) < 2:
-	case parts[0] == stagingDir && len(parts) == 2:
-		l.staged = append(l.staged, name)
-	case parts[0] == deletedDir && len(parts) == 3:
+	case len(parts) == 3 && parts[0] == deletedDir:
 		d.trash.wait("")
 	case len(parts) == 3 && strings.HasPrefix(parts[2], historyPrefix):
 		parent, _, _ := cutLast(name)
 		d.facts.update(parent, func(f *fact) { f.history = true })
-	case len(parts) == 2:
+	case len(parts) != 2:
+	case parts[0] == stagingDir:
+		l.staged = append(l.staged, name)
+	default:
 		d.facts.update(name, func(f *fact) {
-			f.limited = quota != "0" || refquota != "0"
+			f.limited = quota+refquota != "00"
 			f.options = parseOptions(options)
 		})
-		if parts[0] == "images" && written != "0" {
-			if l.written == nil {
-				l.written = map[string]bool{}
-			}
-			l.written[name] = true
-		}
+		l.written[name] = parts[0] == dirs[storage.Image] && written != "0"
 	}
 }
 
@@ -123,28 +119,16 @@ func (d *driver) lookAt(row []string, l *leftovers) {
 func (d *driver) finishSwaps(ctx context.Context, l leftovers) error {
 	for _, name := range l.staged {
 		id, old := strings.CutSuffix(strings.TrimPrefix(name, d.in(stagingDir)+"/"), oldSuffix)
-		if !old {
-			if !d.takesPlace(name, l) {
-				d.trash.leave(name)
+		switch {
+		case old:
+			if err := d.finishSwap(ctx, name, id, l); err != nil {
+				return err
 			}
-			continue
-		}
-		if err := d.finishSwap(ctx, name, id, l); err != nil {
-			return err
+		case !slices.Contains(l.staged, name+oldSuffix): // It takes no place that is free already.
+			d.trash.leave(name)
 		}
 	}
 	return nil
-}
-
-// takesPlace reports whether the dataset in staging is to take the place of
-// one that is out of the way already.
-func (d *driver) takesPlace(name string, l leftovers) bool {
-	for _, other := range l.staged {
-		if other == name+oldSuffix {
-			return true
-		}
-	}
-	return false
 }
 
 // finishSwap finishes that with the id, which has moved old out of the way.
@@ -165,6 +149,5 @@ func (d *driver) finishSwap(ctx context.Context, old, id string, l leftovers) er
 		var u undo.Stack // Nothing is taken back: this is the way forward.
 		return d.settleSwap(ctx, old, place, &u)
 	}
-	// Its place was taken by nobody: it goes back, if it is known where.
-	return errs.Newf(errs.Unavailable, "the dataset %q was to be replaced, and it is not known by what: give it its name back (zfs rename)", old)
+	return nil // Nobody knows what it was: it stays where it is.
 }

@@ -153,8 +153,8 @@ func importedOn(ctx context.Context, disk string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if real, err := filepath.EvalSymlinks(disk); err == nil {
-		disk = real
+	if file, err := filepath.EvalSymlinks(disk); err == nil {
+		disk = file
 	}
 	name := ""
 	for line := range strings.SplitSeq(out, "\n") {
@@ -163,8 +163,8 @@ func importedOn(ctx context.Context, disk string) (string, error) {
 			continue
 		}
 		vdev, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		if real, err := filepath.EvalSymlinks(vdev); err == nil {
-			vdev = real
+		if file, err := filepath.EvalSymlinks(vdev); err == nil {
+			vdev = file
 		}
 		if vdev == disk || isPartition(vdev, disk) {
 			return name, nil

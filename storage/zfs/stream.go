@@ -98,20 +98,9 @@ func (r *receiver) Next(ctx context.Context, in io.Reader, snapshot, base string
 	if snapshot != "" {
 		snap = snapName(snapshot)
 	}
-	target, options := r.stage()+"/"+strconv.Itoa(len(r.tips)), []string{"-u"}
-	if begin.incremental {
-		from, err := r.baseOf(ctx, base)
-		if err != nil {
-			return err
-		}
-		dataset, _ := cut(from)
-		if r.tips[dataset] == from {
-			target = dataset
-		} else {
-			options = append(args("-u", own), "-o", "origin="+from)
-		}
-	} else {
-		options = args("-u", own)
+	target, options, err := r.target(ctx, begin.incremental, base)
+	if err != nil {
+		return err
 	}
 	name := target + "@" + snap
 	stream := io.MultiReader(bytes.NewReader(begin.raw), in)
@@ -128,6 +117,22 @@ func (r *receiver) Next(ctx context.Context, in io.Reader, snapshot, base string
 		r.got[snapshot] = name
 	}
 	return nil
+}
+
+// target returns the dataset to receive a stream in, and the options for it.
+func (r *receiver) target(ctx context.Context, incremental bool, base string) (dataset string, options []string, err error) {
+	dataset, options = r.stage()+"/"+strconv.Itoa(len(r.tips)), args("-u", own)
+	if !incremental {
+		return dataset, options, nil
+	}
+	from, err := r.baseOf(ctx, base)
+	if err != nil {
+		return "", nil, err
+	}
+	if of, _ := cut(from); r.tips[of] == from { // It goes on.
+		return of, []string{"-u"}, nil
+	}
+	return dataset, append(options, "-o", "origin="+from), nil
 }
 
 // badStream makes an error that says that the stream is of no use one of kind

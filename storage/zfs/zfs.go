@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,17 +82,20 @@ func check(ctx context.Context) error {
 // checkVersion refuses a module without idmapped mounts: the files of a
 // volume would not belong to its guest.
 func checkVersion(v string) error {
-	major, rest, _ := strings.Cut(v, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, aerr := strconv.Atoi(major)
-	b, berr := strconv.Atoi(minor)
-	if aerr != nil || berr != nil { // Built from no release.
-		return nil
-	}
-	if a < leastMajor || a == leastMajor && b < leastMinor {
+	major, minor, release := numbers(v)
+	if release && (major < leastMajor || major == leastMajor && minor < leastMinor) {
 		return errs.Newf(errs.Unsupported, "the kernel's ZFS is OpenZFS %s, which has no idmapped mounts: %d.%d or newer is needed", v, leastMajor, leastMinor)
 	}
 	return nil
+}
+
+// numbers returns the first two of a version, if it is that of a release.
+func numbers(v string) (major, minor int, release bool) {
+	first, rest, _ := strings.Cut(v, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	major, err := strconv.Atoi(first)
+	minor, err2 := strconv.Atoi(second)
+	return major, minor, err == nil && err2 == nil
 }
 
 // readVersion returns the version of the module, such as "2.3.2-2", and an
@@ -108,10 +112,8 @@ func version(context.Context) string { return readVersion() }
 
 // oneOf returns an error that names the allowed values unless value is one.
 func oneOf(key, value string, allowed ...string) error {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	return errs.Invalidf("key %q: %q is not one of %s", key, value, strings.Join(allowed, ", "))
 }

@@ -1,15 +1,12 @@
 package zfs_test
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/testenv"
@@ -21,6 +18,8 @@ import (
 var (
 	c1   = storage.Volume{Kind: storage.Instance, Name: "c1"}
 	c2   = storage.Volume{Kind: storage.Instance, Name: "c2"}
+	c3   = storage.Volume{Kind: storage.Instance, Name: "c3"}
+	c4   = storage.Volume{Kind: storage.Instance, Name: "c4"}
 	img  = storage.Volume{Kind: storage.Image, Name: "0123456789abcdef"}
 	snap = snapshot("s0")
 	ids  = idmap.Map{{UID: true, GID: true, Inside: 0, Host: 1700000, Size: 65536}}
@@ -66,9 +65,9 @@ func newZpool(tb testing.TB) {
 }
 
 // newPool makes a pool in a dataset of the zpool.
-func newPool(tb testing.TB, name string, options map[string]string) storage.Config {
+func newPool(tb testing.TB, name string) storage.Config {
 	tb.Helper()
-	cfg := storage.Config{Name: name, Dir: tb.TempDir(), Source: zpool + "/" + name, Options: options}
+	cfg := storage.Config{Name: name, Dir: tb.TempDir(), Source: zpool + "/" + name}
 	cfg, err := zfs.Type().Make(tb.Context(), cfg)
 	ok(tb, err)
 	return cfg
@@ -131,7 +130,7 @@ func pool(t *testing.T, cfg storage.Config) storagetest.Pool {
 
 func TestDriver(t *testing.T) {
 	newZpool(t)
-	cfg := newPool(t, "cuib", nil)
+	cfg := newPool(t, "cuib")
 	storagetest.Run(t, func(t *testing.T) storagetest.Pool { t.Helper(); return pool(t, cfg) })
 	t.Run("changes", func(t *testing.T) {
 		storagetest.RunDiffer(t, func(t *testing.T) storagetest.Pool { t.Helper(); return pool(t, cfg) })
@@ -140,7 +139,7 @@ func TestDriver(t *testing.T) {
 
 func TestStreams(t *testing.T) {
 	newZpool(t)
-	cfgs := []storage.Config{newPool(t, "one", nil), newPool(t, "two", nil)}
+	cfgs := []storage.Config{newPool(t, "one"), newPool(t, "two")}
 	i := 0
 	storagetest.RunStreamer(t, func(t *testing.T) storagetest.Pool {
 		t.Helper()
@@ -177,9 +176,3 @@ func eventually(t *testing.T, what string, fn func() bool) {
 		}
 	}
 }
-
-var (
-	_ = errors.Join
-	_ = fmt.Sprint
-	_ = errs.Is
-)
