@@ -118,7 +118,7 @@ func parseIndex(text []byte) (Index, error) {
 		return x, errs.Newf(errs.Unsupported, "the backup is of type %q: want one of a container or of a custom volume", w.Type)
 	}
 	if w.Config.Kind == 0 {
-		return x, errs.Invalidf("%s has no config: it was made by LXD 4.16 or before; import it there and export it again", indexName)
+		return x, errs.Invalidf("%s has no config: it was made by a version of LXD before 5.0, which can import it and export it again", indexName)
 	}
 	if err := x.parseDocument(&w.Config); err != nil {
 		return x, errs.Invalidf("%s: config: %w", indexName, err)

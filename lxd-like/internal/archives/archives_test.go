@@ -28,6 +28,7 @@ type pool struct {
 func pools(t *testing.T) []pool {
 	t.Helper()
 	testenv.Kernel(t)
+	testenv.InMemory(t)
 	fs := testenv.Mounted(t, "btrfs", "512M")
 	for _, name := range []string{"b", "o"} {
 		must(t, os.Mkdir(filepath.Join(fs, name), 0o700))

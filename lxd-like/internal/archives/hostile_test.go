@@ -89,6 +89,7 @@ func whole(more ...entry) []entry {
 
 func TestHostile(t *testing.T) {
 	testenv.Kernel(t)
+	testenv.InMemory(t)
 	tests := map[string]struct {
 		entries []entry
 		want    string // In the error; none if it is empty.
@@ -220,6 +221,7 @@ func (h *host) check(t *testing.T, failed error) {
 // TestDamaged cuts backups off, and flips bits of them.
 func TestDamaged(t *testing.T) {
 	testenv.Kernel(t)
+	testenv.InMemory(t)
 	h := newHost(t)
 	for _, name := range []string{"lxd-dir.tar.zst", "incus-only.tar.gz", "incus-volume.tar.bz2"} {
 		good := readPeers(t, name)
@@ -282,12 +284,21 @@ func decompress(tb testing.TB, data []byte) []byte {
 	return plain
 }
 
+// below makes a directory for a pool.
+func below(t *testing.T, at string) string {
+	t.Helper()
+	at = filepath.Join(at, "pool")
+	must(t, os.Mkdir(at, 0o700))
+	return at
+}
+
 // TestBombs unpacks what is small and becomes large.
 func TestBombs(t *testing.T) {
 	testenv.Kernel(t)
+	testenv.InMemory(t)
 	zeros := strings.Repeat("\x00", 1<<20)
 	entries := whole()
-	for i := range 200 {
+	for i := range 60 {
 		entries = append(entries, entry{"backup/container/rootfs/" + string(rune('a'+i%26)) + strings.Repeat("x", i), tar.TypeReg, zeros})
 	}
 	var small bytes.Buffer
@@ -302,18 +313,18 @@ func TestBombs(t *testing.T) {
 		t.Fatalf("%d bytes are no bomb", small.Len())
 	}
 	t.Run("pool", func(t *testing.T) {
-		p := pool{"dir", openPool(t, dir.Type(), filepath.Join(testenv.Mounted(t, "ext4", "64M"), "pool"))}
+		p := pool{"dir", openPool(t, dir.Type(), below(t, testenv.Mounted(t, "ext4", "40M")))}
 		if err := unpack(t.Context(), p, small.Bytes()); !errs.Is(err, errs.Unavailable) {
 			t.Errorf("got %v", err)
 		}
 		empty(t, p)
 	})
 	t.Run("quota", func(t *testing.T) {
-		p := pool{"btrfs", openPool(t, btrfs.Type(), filepath.Join(testenv.Mounted(t, "btrfs", "512M"), "pool"))}
+		p := pool{"btrfs", openPool(t, btrfs.Type(), below(t, testenv.Mounted(t, "btrfs", "256M")))}
 		a, err := archives.Open(t.Context(), bytes.NewReader(small.Bytes()))
 		must(t, err)
 		defer a.Close()
-		if err := a.Unpack(t.Context(), p.Driver, storage.Volume{Kind: storage.Instance, Name: "x"}, 64<<20); !errs.Is(err, errs.Unavailable) {
+		if err := a.Unpack(t.Context(), p.Driver, storage.Volume{Kind: storage.Instance, Name: "x"}, 20<<20); !errs.Is(err, errs.Unavailable) {
 			t.Errorf("got %v", err)
 		}
 		empty(t, p)
