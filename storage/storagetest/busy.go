@@ -3,6 +3,7 @@ package storagetest
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,10 @@ var busyTests = []test{
 // all mounts, until the test ends or release is called.
 func Hold(t *testing.T, n int) (release func()) {
 	t.Helper()
+	// They die with the thread that starts them, which nobody else may have:
+	// package run ends some of those that it runs on.
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
 	var held []*exec.Cmd
 	release = func() {
 		for _, cmd := range held {
