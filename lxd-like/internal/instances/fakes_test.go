@@ -53,7 +53,7 @@ type world struct {
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tb.TempDir()}
+	w := &world{tb: tb, dir: tempDir(tb)}
 	var err error
 	w.db, err = db.OpenFile(tb.Context(), filepath.Join(w.dir, "cuib.db"))
 	must(tb, err)
@@ -80,6 +80,18 @@ func newWorld(tb testing.TB) *world {
 		"eth0": {"type": "nic", "network": "n", "name": "eth0"},
 	}}))
 	return w
+}
+
+// tempDir returns a directory in memory, where there is one: nothing that the
+// tests write has to reach a disk.
+func tempDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "cuib-test-")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() { must(tb, os.RemoveAll(dir)) })
+	return dir
 }
 
 // boot makes a new service, as a daemon that has started.
