@@ -86,7 +86,7 @@ func newWorld(tb testing.TB) *world {
 // tests write has to reach a disk.
 func tempDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "cuib-test-")
+	dir, err := os.MkdirTemp("/dev/shm", "cuib-test-") //nolint:usetesting // That is on a disk.
 	if err != nil {
 		return tb.TempDir()
 	}

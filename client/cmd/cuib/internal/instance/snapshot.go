@@ -58,6 +58,21 @@ func newSnapshotCreate(e *env) *cobra.Command {
 	return cmd
 }
 
+// expiry puts into a request when the snapshot expires.
+func (o snapshotOptions) expiry(req *api.InstanceSnapshotsPost) error {
+	switch {
+	case o.noExpiry:
+		req.ExpiresAt = &time.Time{}
+	case o.expires != "":
+		at, err := kit.ParseTime(o.expires)
+		if err != nil {
+			return err
+		}
+		req.ExpiresAt = &at
+	}
+	return nil
+}
+
 func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []string) error {
 	var req api.InstanceSnapshotsPost
 	if err := e.PipedYAML(&req); err != nil {
@@ -73,15 +88,8 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 	if len(args) == 2 {
 		req.Name = args[1]
 	}
-	switch {
-	case o.noExpiry:
-		req.ExpiresAt = &time.Time{}
-	case o.expires != "":
-		at, err := kit.ParseTime(o.expires)
-		if err != nil {
-			return err
-		}
-		req.ExpiresAt = &at
+	if err := o.expiry(&req); err != nil {
+		return err
 	}
 	if o.reuse && req.Name != "" {
 		op, err := e.Client().DeleteSnapshot(ctx, args[0], req.Name)
