@@ -13,10 +13,33 @@ for pool in over plain; do
 		exit 1
 	fi
 	grep -Eqi 'no space|quota' /tmp/err || { cat /tmp/err; exit 1; }
-	# A guest that is full can still be entered, and repaired.
+	# A guest that is full can still be entered, listed, snapshotted, stopped,
+	# started and repaired, and its df is the limit.
+	cuib exec "$pool" -- true
+	want "the state of $pool" "$(cuib list "$pool" --format csv --columns s)" RUNNING
+	want "df in $pool" "$(cuib exec "$pool" -- df -k / | awk 'END { print $2 }')" 40960
+	cuib snapshot create "$pool" full
+	cuib stop --force "$pool"
+	cuib start "$pool"
+	cuib snapshot restore "$pool" full
 	cuib exec "$pool" -- rm /root/big
+	cuib snapshot delete "$pool" full
 	cuib exec "$pool" -- dd if=/dev/zero of=/root/small bs=1M count=10
 	cuib config device set "$pool" root size=100MiB
 	cuib exec "$pool" -- dd if=/dev/zero of=/root/big bs=1M count=60
+	used=$(cuib info "$pool" | sed -n 's/^ *root: \([0-9]*\)\..*MiB of 100.*/\1/p')
+	[ "${used:-0}" -ge 70 ] && [ "$used" -le 80 ] || { cuib info "$pool"; exit 1; }
+
+	# Volumes likewise.
+	cuib storage volume create "$pool" data size=20MiB
+	cuib storage volume attach "$pool" data "$pool" /data
+	if cuib exec "$pool" -- dd if=/dev/zero of=/data/big bs=1M count=30 2>/tmp/err; then
+		echo "$pool: 30 MiB went into a volume of 20 MiB"
+		exit 1
+	fi
+	want "df of a volume of $pool" "$(cuib exec "$pool" -- stat -f -c '%b %S' /data)" "5120 4096"
+	cuib storage volume set "$pool" data size=60MiB
+	cuib exec "$pool" -- dd if=/dev/zero of=/data/big bs=1M count=30
 	cuib delete --force "$pool"
+	cuib storage volume delete "$pool" data
 done
