@@ -372,7 +372,7 @@ func (s *Service) refreshCopy(ctx context.Context, in *instance, r refreshed, op
 	if err := s.beginRefresh(ctx, in, news); err != nil {
 		return err
 	}
-	o := transfer.Options{Progress: progress(op, "Copying"), ExcludeOlder: r.excludeOlder}
+	o := transfer.Options{Progress: progress(op, "Copying")}
 	err = transfer.Refresh(ctx, transfer.Target{Driver: d, Volume: in.volume()}, from.source(s), o)
 	if err == nil {
 		err = s.limitSize(ctx, d, in)
@@ -388,25 +388,26 @@ func (s *Service) refreshCopy(ctx context.Context, in *instance, r refreshed, op
 }
 
 // missing returns the snapshots of the source that the target does not have,
-// oldest first.
+// oldest first; if older ones are excluded, those only that are not older than
+// the newest one that the target has. What is not to be copied is no part of
+// from any more.
 func (s *Service) missing(ctx context.Context, in *instance, from *loan, excludeOlder bool) ([]db.Snapshot, error) { //nolint:revive // Not exported.
 	have, err := s.wholeSnapshots(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
 	known := map[string]bool{}
+	var newest time.Time
 	for _, snap := range have {
 		known[snap.Name] = true
-	}
-	news := slices.Clone(from.snapshots)
-	if excludeOlder {
-		for i, snap := range from.snapshots {
-			if known[snap.Name] {
-				news = from.snapshots[i+1:]
-			}
+		if excludeOlder && snap.Created.After(newest) {
+			newest = snap.Created
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(news), func(snap db.Snapshot) bool { return known[snap.Name] }), nil
+	from.snapshots = slices.DeleteFunc(slices.Clone(from.snapshots), func(snap db.Snapshot) bool {
+		return !known[snap.Name] && snap.Created.Before(newest)
+	})
+	return slices.DeleteFunc(slices.Clone(from.snapshots), func(snap db.Snapshot) bool { return known[snap.Name] }), nil
 }
 
 // beginRefresh writes down that the instance is being refreshed.
