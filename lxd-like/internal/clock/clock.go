@@ -5,6 +5,7 @@ package clock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -18,6 +19,10 @@ import (
 
 // retry is how long something that failed is left alone.
 const retry = 5 * time.Minute
+
+// ErrLater is what a task fails with that cannot be done yet: the next tick
+// tries again.
+var ErrLater = errors.New("not yet")
 
 // A Task is something that is done by a schedule.
 type Task struct {
@@ -138,6 +143,9 @@ func (c *Clock) do(ctx context.Context, now time.Time, t Task) {
 		noted = true
 		return db.SetSchedule(ctx, tx, what, now)
 	})
+	if errors.Is(err, ErrLater) {
+		return
+	}
 	if err == nil && !noted {
 		err = fmt.Errorf("nobody noted that it is done")
 	}

@@ -3,6 +3,7 @@ package clock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -138,6 +139,20 @@ func TestFailureIsTriedAgain(t *testing.T) {
 	c.tick(k, "01 10:06:30", a)
 	c.want("a", 1)
 	c.tick(k, "01 10:30:30", a)
+	c.want("a", 1)
+}
+
+func TestLater(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	k := c.clock()
+	a := c.task("a", "@hourly")
+	c.tick(k, "01 09:59:30", a)
+	c.fail = fmt.Errorf("wait: %w", clock.ErrLater)
+	c.tick(k, "01 10:00:30", a)
+	c.fail = nil
+	c.tick(k, "01 10:01:30", a)
+	c.tick(k, "01 10:02:30", a)
 	c.want("a", 1)
 }
 

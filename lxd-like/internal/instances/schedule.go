@@ -60,6 +60,9 @@ func (s *Service) snapshotDue(ctx context.Context, name string, done clock.Done)
 	}
 	defer unlock()
 	if s.index.get(name) == nil && !isTrue(in.expanded.Options["snapshots.schedule.stopped"]) {
+		if in.Config[keyPower] == powerOn {
+			return clock.ErrLater // It ran when the host went down, and starts soon.
+		}
 		return s.DB.Do(ctx, done)
 	}
 	if err := s.snapshotNow(ctx, in, done); err != nil {

@@ -80,6 +80,30 @@ func TestScheduledSnapshots(t *testing.T) {
 	}
 }
 
+// What was due while the host was down is made up for when the instance runs
+// again.
+func TestScheduledSnapshotAfterTheHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	w.create("c1", true)
+	must(t, w.svc.Tick(ctx, tomorrow(9, 30)))
+	w.schedule("c1", api.ConfigMap{"snapshots.schedule": "@hourly"})
+	must(t, w.svc.Tick(ctx, tomorrow(9, 31)))
+	delete(w.rt.running, "c1")
+	w.boot()
+	must(t, w.svc.Tick(ctx, tomorrow(12, 31)))
+	if got := w.snapshots("c1"); got != "" {
+		t.Errorf("before it runs it has %q", got)
+	}
+	w.autostart()
+	must(t, w.svc.Tick(ctx, tomorrow(12, 32)))
+	must(t, w.svc.Tick(ctx, tomorrow(12, 33)))
+	if got := w.snapshots("c1"); got != "snap0" {
+		t.Errorf("it has %q", got)
+	}
+}
+
 // A scheduled snapshot that fails, or that a crash cuts short, is made later,
 // and once.
 func TestScheduledSnapshotFails(t *testing.T) {
