@@ -103,7 +103,9 @@ var extensions = []string{
 	"storage_volatile_initial_source",
 	"storage_volume_full",
 	"storage_volume_state",
+	"storage_volumes_all",
 	"storage_volumes_all_projects",
+	"storage_volumes_created_at",
 	"unix_device_rename",
 }
 

@@ -111,18 +111,20 @@ func (s *Service) addDefaults(v *db.Volume, p db.Pool) {
 	}
 }
 
+// foreign begin the keys that volumes of one kind of pool have, here or on
+// other servers.
+var foreign = []string{
+	"block.", "btrfs.", "ceph.", "cephfs.", "dir.", "drbd.", "linstor.", "lvm.", "lvmcluster.", "overlay.", "security.shared", "truenas.", "zfs.",
+}
+
 // fitting is a configuration without the keys that only volumes of other
 // drivers have.
 func (s *Service) fitting(config map[string]string, p db.Pool) map[string]string {
 	out := maps.Clone(config)
-	own := s.Types[p.Driver].VolumeOptions
-	for _, typ := range s.Types {
-		for key := range typ.VolumeOptions {
-			if _, ok := own[key]; !ok {
-				delete(out, key)
-			}
-		}
-	}
+	maps.DeleteFunc(out, func(key, _ string) bool {
+		_, own := s.Types[p.Driver].VolumeOptions[key]
+		return !own && slices.ContainsFunc(foreign, func(begin string) bool { return strings.HasPrefix(key, begin) })
+	})
 	return out
 }
 

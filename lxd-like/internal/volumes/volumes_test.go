@@ -395,6 +395,20 @@ func TestCopyBetweenDrivers(t *testing.T) {
 	}
 }
 
+// TestForeignKeys makes a volume of what a server with other drivers had.
+func TestForeignKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	doc := api.Document{Volume: &api.StorageVolume{Name: "v", Type: "custom", ContentType: "filesystem", Pool: "p"}}
+	doc.Volume.Config = api.ConfigMap{"block.filesystem": "ext4", "zfs.use_refquota": "true", "volatile.uuid": "x", "fake.colour": "red", "user.a": "b"}
+	must(t, w.svc.Reinstate(t.Context(), volumes.Reinstatement{Document: doc, Fill: refill}, nil))
+	v, err := w.svc.Get(t.Context(), "p", "custom", "v")
+	must(t, err)
+	if !maps.Equal(v.Config, api.ConfigMap{"fake.colour": "red", "user.a": "b"}) {
+		t.Errorf("got %v", v.Config)
+	}
+}
+
 // TestCopyWithoutLimit copies a volume with a size to where none can be set.
 func TestCopyWithoutLimit(t *testing.T) {
 	t.Parallel()
