@@ -3,6 +3,7 @@ package mounts_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -229,6 +230,12 @@ func TestLoop(t *testing.T) {
 	if info.Type != "ext4" || info.Source != loop.Name() || !slices.Contains(info.Options, "rw") {
 		t.Errorf("Find() = %+v", info)
 	}
+	again, err := mounts.Loop(img)
+	ok(t, err)
+	if again.Name() != loop.Name() {
+		t.Errorf("a file that is %s already is made %s too", loop.Name(), again.Name())
+	}
+	ok(t, again.Close())
 	ok(t, os.Truncate(img, 32<<20))
 	ok(t, mounts.GrowLoop(info.Source))
 	if got := strings.TrimSpace(testenv.Run(t, "cat", "/sys/class/block/"+filepath.Base(info.Source)+"/size")); got != "65536" {
@@ -236,6 +243,25 @@ func TestLoop(t *testing.T) {
 	}
 	if _, err := mounts.Find(dir); !errs.Is(err, errs.NotFound) {
 		t.Errorf("Find() of no mount: %v", err)
+	}
+}
+
+// TestUsers names who has files of a mount open.
+func TestUsers(t *testing.T) {
+	testenv.Kernel(t, "sleep")
+	dir := dirs(t, "in")
+	cmd := exec.CommandContext(t.Context(), "sleep", "1000")
+	cmd.Dir = filepath.Join(dir, "in")
+	ok(t, cmd.Start())
+	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+	users, err := mounts.Users(dir)
+	ok(t, err)
+	if len(users) != 1 || users[0].PID != cmd.Process.Pid || users[0].Path != cmd.Dir {
+		t.Errorf("Users() = %+v", users)
+	}
+	many := slices.Repeat(users, 5)
+	if text := mounts.Names(many); !strings.Contains(text, "(sleep)") || !strings.HasSuffix(text, "; 2 more") {
+		t.Errorf("Names() = %s", text)
 	}
 }
 

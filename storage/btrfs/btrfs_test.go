@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -289,6 +290,14 @@ func TestDeviceHeldElsewhere(t *testing.T) {
 			}
 			openPool(t, cfg) // It is whole.
 			release()
+			cmd := exec.CommandContext(t.Context(), "sleep", "1000")
+			cmd.Dir = filepath.Join(cfg.Dir, "data")
+			ok(t, cmd.Start())
+			err = btrfs.Type().Remove(t.Context(), cfg)
+			if !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), fmt.Sprint(cmd.Process.Pid)) {
+				t.Errorf("while one works in it: %v", err)
+			}
+			_, _ = cmd.Process.Kill(), cmd.Wait()
 			ok(t, btrfs.Type().Remove(t.Context(), cfg))
 		})
 	}

@@ -311,8 +311,9 @@ func remove(ctx context.Context, cfg storage.Config) error {
 }
 
 // mountedDevice returns the device or file that is mounted as the pool, an
-// empty string if none is. If it could not be made empty, because others have it in
-// their mount namespaces, it returns an error that names them.
+// empty string if none is. If it could not be made empty, because others have
+// it in their mount namespaces, or files of it open, it returns an error that
+// names them.
 func mountedDevice(p place) (string, error) {
 	info, err := mounts.Find(p.root)
 	if errs.Is(err, errs.NotFound) {
@@ -322,8 +323,12 @@ func mountedDevice(p place) (string, error) {
 		return "", err
 	}
 	holders, err := mounts.Holders(func(i mounts.Info) bool { return i.Type == "btrfs" && i.Source == info.Source })
-	if err == nil && len(holders) > 0 {
-		err = errs.Conflictf("the device %s is mounted elsewhere too, by %s", info.Source, mounts.Names(holders))
+	if err != nil {
+		return "", err
+	}
+	users, err := mounts.Users(p.root)
+	if holders = append(holders, users...); err == nil && len(holders) > 0 {
+		err = errs.Conflictf("the device %s is in use: by %s", info.Source, mounts.Names(holders))
 	}
 	if p.image != "" {
 		return p.image, err
