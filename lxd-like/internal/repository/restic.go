@@ -253,12 +253,26 @@ func said(err error, text string) bool {
 	return ok && strings.Contains(failed.Stderr, text)
 }
 
+// An explained error has other words than its cause.
+type explained struct {
+	error
+
+	cause error
+}
+
+func (e explained) Unwrap() []error { return []error{e.error, e.cause} }
+
 // explain gives what restic says its kind, and leaves out what is of no use.
 func explain(r db.Repository, err error) error {
 	failed, ok := errors.AsType[*run.Error](err)
 	if !ok {
 		return err
 	}
+	return explained{reword(r, failed), err}
+}
+
+func reword(r db.Repository, failed *run.Error) error {
+	err := error(failed)
 	if errs.Is(err, errs.Canceled) || errors.Is(err, context.DeadlineExceeded) && failed.Stderr == "" {
 		return fmt.Errorf("backup repository %q: %w", r.Name, failed.Err)
 	}
