@@ -251,7 +251,8 @@ func TestBackupsFailAnywhere(t *testing.T) {
 					}
 					w.rt.exits.Wait()
 					after := w.dump()
-					if after != before && !c.done(w, after) && (c.onward == nil || !c.onward(w, after)) && !(crash && unwound(before, after)) {
+					fine := after == before || c.done(w, after) || c.onward != nil && c.onward(w, after) || crash && unwound(before, after)
+					if !fine {
 						t.Fatalf("call %d: %v, and left is\n%s\nbefore:\n%s", n, err, after, before)
 					}
 					if crash && (strings.Contains(after, "pending") || strings.Contains(after, ".backup") && !strings.Contains(before, ".backup") && !c.done(w, after)) {

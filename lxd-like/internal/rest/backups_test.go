@@ -44,7 +44,7 @@ func (f *fakeBackups) job(words ...string) ops.Job {
 }
 
 func (f *fakeBackups) Create(_ context.Context, o backups.Owner, req backups.Request) (ops.Job, error) {
-	return f.job("create", o.String(), req.Name, req.Compression, fmt.Sprint(req.Only, req.Optimized)), nil
+	return f.job("create", o.String(), req.Name, req.Compression, fmt.Sprintf("only=%t optimized=%t", req.Only, req.Optimized)), nil
 }
 
 func (f *fakeBackups) Rename(_ context.Context, o backups.Owner, name, to string) (ops.Job, error) {
@@ -104,8 +104,8 @@ func TestBackups(t *testing.T) {
 	s, f := serveBackups(t)
 	const volume = "/1.0/storage-pools/p1/volumes/custom/v1"
 	for _, tt := range []struct{ method, path, body, want string }{
-		{"POST", "/1.0/instances/c1/backups", `{"name":"b","compression_algorithm":"xz","container_only":true}`, "create c1 b xz true false"},
-		{"POST", volume + "/backups", `{"optimized_storage":true,"volume_only":true}`, "create p1/v1   true true"},
+		{"POST", "/1.0/instances/c1/backups", `{"name":"b","compression_algorithm":"xz","container_only":true}`, "create c1 b xz only=true optimized=false"},
+		{"POST", volume + "/backups", `{"optimized_storage":true,"volume_only":true}`, "create p1/v1   only=true optimized=true"},
 		{"POST", "/1.0/instances/c1/backups/b0", `{"name":"b1"}`, "rename c1 b0 b1"},
 		{"DELETE", volume + "/backups/b0", "", "delete p1/v1 b0"},
 		{"DELETE", "/1.0/instances/c1/backups/%2F1.0%2Finstances%2Fc1%2Fbackups%2Fb0", "", "delete c1 b0"},

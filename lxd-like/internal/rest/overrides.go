@@ -94,38 +94,51 @@ func queryKeys(text string) (map[string]string, error) {
 
 // shellWords takes a line apart as a shell does: with quotes of both kinds,
 // and backslashes.
-func shellWords(text string) (words []string, err error) {
-	var word strings.Builder
-	begun, escaped, quote := false, false, rune(0)
+func shellWords(text string) ([]string, error) {
+	var p shellParser
 	for _, c := range text {
-		switch {
-		case escaped:
-			word.WriteRune(c)
-			escaped = false
-		case c == '\\' && quote != '\'':
-			begun, escaped = true, true
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(c)
-		case c == '\'' || c == '"':
-			begun, quote = true, c
-		case c == ' ' || c == '\t':
-			if begun {
-				words = append(words, word.String())
-				word.Reset()
-			}
-			begun = false
-		default:
-			begun = true
-			word.WriteRune(c)
-		}
+		p.next(c)
 	}
-	if quote != 0 || escaped {
+	if p.quote != 0 || p.escaped {
 		return nil, errs.Invalidf("%q ends within quotes", text)
 	}
-	if begun {
-		words = append(words, word.String())
+	p.end()
+	return p.words, nil
+}
+
+// A shellParser has read the beginning of a line.
+type shellParser struct {
+	words   []string
+	word    strings.Builder
+	begun   bool // There is a word, which can be empty.
+	escaped bool // The last character was a backslash.
+	quote   rune // That is open, or 0.
+}
+
+func (p *shellParser) next(c rune) {
+	switch {
+	case p.escaped:
+		p.word.WriteRune(c)
+		p.escaped = false
+	case c == '\\' && p.quote != '\'':
+		p.begun, p.escaped = true, true
+	case p.quote != 0 && c == p.quote:
+		p.quote = 0
+	case p.quote == 0 && (c == '\'' || c == '"'):
+		p.begun, p.quote = true, c
+	case p.quote == 0 && (c == ' ' || c == '\t'):
+		p.end()
+	default:
+		p.begun = true
+		p.word.WriteRune(c)
 	}
-	return words, nil
+}
+
+// end ends a word, if there is one.
+func (p *shellParser) end() {
+	if p.begun {
+		p.words = append(p.words, p.word.String())
+		p.word.Reset()
+	}
+	p.begun = false
 }
