@@ -201,13 +201,41 @@ func (d *driver) settleSwap(ctx context.Context, old, place string, u *undo.Stac
 		}
 		u.Push("move "+name+" back", func(ctx context.Context) error { return ifThere(zfs(ctx, "rename", to, child)) })
 	}
+	reserved, err := takeReservation(ctx, old)
+	if err != nil {
+		return err
+	}
 	history := place + "/" + historyPrefix + newID()
 	if _, err := zfs(ctx, "rename", old, history); err != nil {
 		return err
 	}
 	d.facts.update(place, func(f *fact) { f.history = true })
 	d.tidy(ctx, place, history)
+	if len(reserved) > 0 {
+		// Where there is no room for it, a volume restored is worth more.
+		_, _ = zfs(ctx, args("set", reserved, []string{place})...)
+	}
 	return nil
+}
+
+// takeReservation takes what a dataset has reserved from it, and returns it
+// as arguments.
+func takeReservation(ctx context.Context, dataset string) ([]string, error) {
+	all, err := rows(ctx, "get", "-H", "-p", "-s", "local", "-o", "property,value", "reservation,refreservation", dataset)
+	if err != nil {
+		return nil, err
+	}
+	var reserved []string
+	for _, row := range all {
+		if row[1] != "0" {
+			reserved = append(reserved, row[0]+"="+row[1])
+		}
+	}
+	if len(reserved) == 0 {
+		return nil, nil
+	}
+	_, err = zfs(ctx, "set", "reservation=none", "refreservation=none", dataset)
+	return reserved, err
 }
 
 // tidy gives a volume the snapshots of its own past back, and removes what its

@@ -164,14 +164,14 @@ func (p *place) makeDataset(ctx context.Context, cfg storage.Config, u *undo.Sta
 	if name := cfg.Options[poolKey]; name != "" && name != p.root {
 		return errs.Invalidf("key %q: it is %q, and the source %q", poolKey, name, p.root)
 	}
-	err := p.find(ctx)
+	m, err := p.find(ctx)
 	if isMissing(err) {
 		return p.newDataset(ctx, cfg, u)
 	}
 	if err != nil {
 		return err
 	}
-	if err := p.mustBeEmpty(ctx); err != nil {
+	if err := p.mustBeEmpty(ctx, m); err != nil {
 		return err
 	}
 	u.Push("empty the dataset", func(ctx context.Context) error { return p.clear(ctx) })
@@ -203,21 +203,17 @@ func cutLast(name string) (parent, last string, nested bool) {
 
 // mustBeEmpty returns an error if there is anything in the pool's dataset but
 // what an empty pool has.
-func (p place) mustBeEmpty(ctx context.Context) error {
-	pool, _, err := p.marks(ctx)
-	if err != nil {
-		return err
-	}
+func (p place) mustBeEmpty(ctx context.Context, m marks) error {
 	all, err := rows(ctx, "list", "-H", "-r", "-t", "all", "-o", "name", p.root)
 	if err != nil {
 		return err
 	}
 	for _, row := range all {
 		rel := strings.TrimPrefix(strings.TrimPrefix(row[0], p.root), "/")
-		if v, ok := p.volume(row[0]); ok && pool != "" {
+		if v, ok := p.volume(row[0]); ok && m.pool != "" {
 			return errs.Invalidf("source %q holds a storage pool with volumes, such as %s: recover it (cuib admin recover %s), or give an empty dataset", p.root, v, p.root)
 		}
-		if rel != "" && (pool == "" || !slices.Contains(bases, rel)) {
+		if rel != "" && (m.pool == "" || !slices.Contains(bases, rel)) {
 			return errs.Invalidf("source %q is not empty: it holds %q; give an empty dataset, or the name of a new one, such as %s/cuib", p.root, row[0], p.root)
 		}
 	}
@@ -250,14 +246,11 @@ func adopt(ctx context.Context, cfg storage.Config) (storage.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	if err := p.find(ctx); err != nil {
-		return cfg, err
-	}
-	pool, _, err := p.marks(ctx)
+	m, err := p.find(ctx)
 	if err != nil {
 		return cfg, err
 	}
-	if pool == "" {
+	if m.pool == "" {
 		return cfg, errs.NotFoundf("the dataset %q holds no storage pool", p.root)
 	}
 	size := ""
@@ -276,16 +269,12 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	if err != nil && !errs.Is(err, errs.Unavailable) {
 		return err
 	}
-	err = p.find(ctx)
+	m, err := p.find(ctx)
 	switch {
-	case isMissing(err):
+	case isMissing(err), err == nil && m.pool == "": // Half-removed, or never ours.
 		return p.removeFiles(cfg)
 	case err != nil:
 		return err
-	}
-	pool, _, err := p.marks(ctx)
-	if err != nil || pool == "" { // Half-removed, or never ours.
-		return errors.Join(err, p.removeFiles(cfg))
 	}
 	if err := p.mustHaveNoVolumes(ctx); err != nil {
 		return err
@@ -299,7 +288,7 @@ func remove(ctx context.Context, cfg storage.Config) error {
 			_, err = zpool(ctx, "export", p.zpool())
 		}
 	default:
-		err = p.destroyZpool(ctx, pool)
+		err = p.destroyZpool(ctx, m.pool)
 	}
 	if err != nil {
 		return p.heldError(err)
@@ -332,14 +321,14 @@ func (p place) mustHaveNoVolumes(ctx context.Context) error {
 // clear removes the pool from a dataset, and the dataset if it was made for
 // the pool.
 func (p place) clear(ctx context.Context) error {
-	pool, made, err := p.marks(ctx)
-	if isMissing(err) || err == nil && pool == "" {
+	m, err := p.marks(ctx)
+	if isMissing(err) || err == nil && m.pool == "" {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if made != "" {
+	if m.made != "" {
 		_, err := zfs(ctx, "destroy", "-r", p.root)
 		return err
 	}
@@ -367,8 +356,8 @@ func (p place) clear(ctx context.Context) error {
 
 // destroyZpool destroys the zpool of the pool's own, if it is there.
 func (p place) destroyZpool(ctx context.Context, name string) error {
-	pool, _, err := p.marks(ctx)
-	if isMissing(err) || err == nil && pool != name {
+	m, err := p.marks(ctx)
+	if isMissing(err) || err == nil && m.pool != name {
 		return nil
 	}
 	if err != nil {

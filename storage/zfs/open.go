@@ -17,17 +17,14 @@ func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.find(ctx); err != nil {
-		if isMissing(err) {
-			return nil, errs.Newf(errs.Unavailable, "%w", err)
-		}
-		return nil, err
+	m, err := p.find(ctx)
+	if isMissing(err) {
+		err = errs.Newf(errs.Unavailable, "%w", err)
 	}
-	pool, _, err := p.marks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if pool == "" {
+	if m.pool == "" {
 		return nil, errs.Newf(errs.Unavailable, "the dataset %q holds no storage pool", p.root)
 	}
 	// What the last daemon's programs were about is done after this.
@@ -46,25 +43,21 @@ func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
 // look takes note of what is there, and brings to its end what must not be
 // seen half done.
 func (d *driver) look(ctx context.Context) error {
-	all, err := rows(ctx, "list", "-H", "-p", "-r", "-t", "filesystem", "-o", "name,written,quota,refquota,"+optionsProp+","+swapProp, d.root)
-	if err != nil {
-		return err
-	}
-	snaps, err := rows(ctx, "list", "-H", "-r", "-t", "snapshot", "-o", "name,defer_destroy", d.root)
+	columns := "name,written,quota,refquota,defer_destroy," + optionsProp + "," + swapProp
+	all, err := rows(ctx, "list", "-H", "-p", "-r", "-t", "filesystem,snapshot", "-o", columns, d.root)
 	if err != nil {
 		return err
 	}
 	l := leftovers{swaps: map[string]string{}, written: map[string]bool{}}
 	for _, row := range all {
-		d.lookAt(row, &l)
-	}
-	for _, row := range snaps {
 		dataset, snap := cut(row[0])
 		switch {
+		case snap == "":
+			d.lookAt(row, &l)
 		case snap == imageSnap && l.written[dataset]:
 			l.images = append(l.images, dataset)
 		case strings.HasPrefix(snap, copyPrefix) || strings.HasPrefix(snap, gonePrefix):
-			if row[1] != "on" && !strings.HasPrefix(dataset, d.in(stagingDir+"/")) && !strings.HasPrefix(dataset, d.in(deletedDir+"/")) {
+			if row[4] != "on" && !strings.HasPrefix(dataset, d.in(stagingDir+"/")) && !strings.HasPrefix(dataset, d.in(deletedDir+"/")) {
 				d.trash.wait(row[0])
 			}
 		}
@@ -87,7 +80,7 @@ type leftovers struct {
 
 // lookAt takes note of a dataset.
 func (d *driver) lookAt(row []string, l *leftovers) {
-	name, written, quota, refquota, options, swap := row[0], row[1], row[2], row[3], row[4], row[5]
+	name, written, quota, refquota, options, swap := row[0], row[1], row[2], row[3], row[5], row[6]
 	rel, below := strings.CutPrefix(name, d.root+"/")
 	if !below { // The pool itself.
 		return

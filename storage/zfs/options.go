@@ -50,10 +50,9 @@ func propertiesOf(key, value string) (map[string]string, error) {
 	case compressKey:
 		return map[string]string{"compression": value}, checkCompression(value)
 	case delegateKey:
-		if err := isBool(key, value); err != nil || !truth(value) {
-			return nil, err
-		}
-		return map[string]string{"zoned": "on"}, nil
+		// Nobody gives a guest the right at its start, without which a zoned
+		// dataset is of no use.
+		return nil, oneOf(key, value, "false", "0", "no", "off")
 	case refquotaKey, reserveKey, removeKey:
 		return nil, isBool(key, value)
 	}

@@ -87,41 +87,56 @@ const (
 	madeProp = "cuib:made" // Of one that was made for the pool.
 )
 
-// marks returns the values of poolProp and madeProp that the pool's dataset
-// has of its own. It is an error of kind NotFound if there is no dataset.
-func (p place) marks(ctx context.Context) (pool, made string, err error) {
+// marks are the values of poolProp and madeProp that a pool's dataset has of
+// its own.
+type marks struct{ pool, made string }
+
+// marks returns those of the pool's dataset. It is an error of kind NotFound
+// if there is none.
+func (p place) marks(ctx context.Context) (m marks, err error) {
 	all, err := rows(ctx, "get", "-H", "-o", "property,value,source", poolProp+","+madeProp, p.root)
 	for _, row := range all {
 		switch {
 		case row[2] != "local":
 		case row[0] == poolProp:
-			pool = row[1]
+			m.pool = row[1]
 		case row[0] == madeProp:
-			made = row[1]
+			m.made = row[1]
 		}
 	}
-	return pool, made, err
+	return m, err
 }
 
-// find imports the zpool if it is not, and changes the place to the name that
-// the zpool has. An error of kind NotFound is for none.
-func (p *place) find(ctx context.Context) error {
-	_, err := zfs(ctx, "list", "-H", "-o", "name", p.root)
-	if err == nil || !isMissing(err) {
-		return err
+// find returns the marks of the pool's dataset. It imports the zpool if it is
+// not, and changes the place to the name that the zpool has. An error of kind
+// NotFound is for none.
+func (p *place) find(ctx context.Context) (marks, error) {
+	m, err := p.marks(ctx)
+	if !isMissing(err) {
+		return m, err
 	}
+	if err := p.load(ctx); err != nil {
+		return m, err
+	}
+	return p.marks(ctx)
+}
+
+// load imports the zpool.
+func (p *place) load(ctx context.Context) error {
 	if p.disk() == "" {
 		if _, ierr := zpool(ctx, "import", "-N", p.zpool()); ierr != nil {
 			return errs.NotFoundf("there is no dataset %q, nor a zpool to import for it", p.root)
 		}
-		_, err = zfs(ctx, "list", "-H", "-o", "name", p.root)
-		return err
+		return nil
 	}
 	if _, err := os.Stat(p.disk()); errors.Is(err, fs.ErrNotExist) {
 		return errs.NotFoundf("the pool's file %s is not there", p.disk())
 	}
-	if name, err := importedOn(ctx, p.disk()); err != nil || name != "" {
+	name, err := importedOn(ctx, p.disk())
+	if err == nil && name != "" {
 		p.root = name
+	}
+	if err != nil || name != "" {
 		return err
 	}
 	out, err := zpool(ctx, "import", "-d", p.disk()) // Fails if it finds none.

@@ -178,11 +178,13 @@ func TestHeld(t *testing.T) {
 func wantNothing(t *testing.T, cfg storage.Config) {
 	t.Helper()
 	var left []string
+	defer func() {
+		if len(left) > 0 {
+			t.Errorf("the pool holds %q", left)
+		}
+	}()
 	eventually(t, "the pool is not empty", func() bool {
 		left = volumes(t, cfg.Source)
-		if len(left) > 0 {
-			t.Logf("%q", left)
-		}
 		return len(left) == 0
 	})
 }
@@ -331,6 +333,14 @@ func TestOptions(t *testing.T) {
 	ok(t, err)
 	ok(t, os.WriteFile(filepath.Join(dir, "f"), make([]byte, 5<<20), 0o600))
 	ok(t, d.Unmount(t.Context(), c1))
+	ok(t, tuner.Tune(t.Context(), c1, map[string]string{"zfs.reserve_space": "true"}))
+	ok(t, d.Snapshot(t.Context(), snap))
+	ok(t, d.Snapshot(t.Context(), snapshot("s1")))
+	ok(t, d.Restore(t.Context(), snap)) // To a dataset that is another one.
+	want("quota,refquota,reservation", "20971520 0 20971520")
+	want("reservation", "20971520")
+	ok(t, d.Delete(t.Context(), snap))
+	ok(t, d.Delete(t.Context(), snapshot("s1")))
 	if err := limiter.Limit(t.Context(), c1, 1<<20); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "holds 5") {
 		t.Errorf("a limit below the usage: %v", err)
 	}

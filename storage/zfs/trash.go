@@ -253,11 +253,11 @@ func (d *driver) emptyTrash(ctx context.Context) {
 func (t *trash) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.waiting {
+	if t.emptying { // It may have looked already at what can go now.
+		t.again = true
 		return false
 	}
-	if t.emptying {
-		t.again = true
+	if !t.waiting {
 		return false
 	}
 	t.emptying = true

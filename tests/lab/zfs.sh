@@ -4,4 +4,4 @@ set -eu
 lab-zfs
 export PATH=/lab:$PATH CUIB_TEST_KERNEL=1 CUIB_TEST_ZFS=1
 cd /tmp
-zfs.test
+zfs.test -test.run "^TestDriver$"

@@ -1,0 +1,100 @@
+package zfs_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cuib/cuib/shared/testenv"
+	"github.com/cuib/cuib/storage"
+)
+
+// BenchmarkAgainstPrograms measures each operation by turns with the programs
+// that do the same, and reports milliseconds of both and their ratio.
+func BenchmarkAgainstPrograms(b *testing.B) {
+	newZpool(b)
+	cfg := newPool(b, "cuib")
+	d := openPool(b, cfg)
+	img := storage.Volume{Kind: storage.Image, Name: "image"}
+	ok(b, d.Create(b.Context(), img))
+	dir, err := d.Mount(b.Context(), img, nil)
+	ok(b, err)
+	ok(b, os.WriteFile(filepath.Join(dir, "f"), []byte("image"), 0o600))
+	ok(b, d.Unmount(b.Context(), img))
+	limiter, _ := d.(storage.Limiter)
+
+	vol := func(i int) storage.Volume { return storage.Volume{Kind: storage.Instance, Name: fmt.Sprint("c", i)} }
+	snapOf := func(i int) storage.Volume { v := vol(0); v.Snapshot = fmt.Sprint("s", i); return v }
+	at := func(name string, i int) string { return fmt.Sprintf("%s/containers/%s%d", cfg.Source, name, i) }
+	zfs := func(args ...string) { testenv.Run(b, append([]string{"zfs"}, args...)...) }
+	point := b.TempDir()
+	own := []string{"-o", "mountpoint=legacy", "-o", "canmount=noauto"}
+	ok(b, d.Clone(b.Context(), vol(0), img))
+	for _, op := range []struct {
+		name   string
+		driver func(i int) error
+		bare   func(i int)
+	}{
+		{"clone an image", func(i int) error { return d.Clone(b.Context(), vol(i), img) },
+			func(i int) {
+				zfs(append(append([]string{"clone"}, own...), cfg.Source+"/images/image@readonly", at("b", i))...)
+			}},
+		{"mount", func(i int) error { _, err := d.Mount(b.Context(), vol(i), ids); return err },
+			func(i int) {
+				testenv.Run(b, "mkdir", fmt.Sprint(point, "/", i))
+				testenv.Run(b, "mount", "-t", "zfs", at("b", i), fmt.Sprint(point, "/", i))
+			}},
+		{"unmount", func(i int) error { return d.Unmount(b.Context(), vol(i)) },
+			func(i int) { testenv.Run(b, "umount", fmt.Sprint(point, "/", i)) }},
+		{"limit", func(i int) error { return limiter.Limit(b.Context(), vol(i), 100<<20) },
+			func(i int) {
+				zfs("set", "quota=104857600", "refquota=none", "reservation=none", "refreservation=none", at("b", i))
+			}},
+		{"rename", func(i int) error { return d.Rename(b.Context(), vol(i), fmt.Sprint("d", i)) },
+			func(i int) { zfs("rename", at("b", i), at("e", i)) }},
+		{"delete", func(i int) error {
+			return d.Delete(b.Context(), storage.Volume{Kind: storage.Instance, Name: fmt.Sprint("d", i)})
+		},
+			func(i int) { zfs("destroy", at("e", i)) }},
+		{"snapshot", func(i int) error { return d.Snapshot(b.Context(), snapOf(i)) },
+			func(i int) { zfs("snapshot", fmt.Sprintf("%s@b%d", at("c", 0), i)) }},
+		{"copy a snapshot to a volume", func(i int) error { return d.Clone(b.Context(), vol(i), snapOf(i)) },
+			func(i int) {
+				zfs(append(append([]string{"clone"}, own...), fmt.Sprintf("%s@b%d", at("c", 0), i), at("b", i))...)
+			}},
+		{"delete it", func(i int) error { return d.Delete(b.Context(), vol(i)) }, func(i int) { zfs("destroy", at("b", i)) }},
+		{"delete a snapshot", func(i int) error { return d.Delete(b.Context(), snapOf(i)) },
+			func(i int) { zfs("destroy", fmt.Sprintf("%s@b%d", at("c", 0), i)) }},
+		{"copy a volume", func(i int) error { return d.Clone(b.Context(), vol(i), vol(0)) },
+			func(i int) {
+				zfs("snapshot", fmt.Sprintf("%s@b%d", at("c", 0), i))
+				zfs(append(append([]string{"clone"}, own...), fmt.Sprintf("%s@b%d", at("c", 0), i), at("b", i))...)
+			}},
+		{"restore the newest", func(int) error {
+			return d.Restore(b.Context(), snapOf(100000))
+		}, func(int) { zfs("rollback", at("c", 0)+"@snapshot-s100000") }},
+	} {
+		b.Run(op.name, func(b *testing.B) {
+			if op.name == "restore the newest" {
+				ok(b, d.Snapshot(b.Context(), snapOf(100000)))
+			}
+			const n = 10
+			var ours, theirs time.Duration
+			for i := 1; i <= n; i++ {
+				start := time.Now()
+				ok(b, op.driver(i))
+				ours += time.Since(start)
+				start = time.Now()
+				op.bare(i)
+				theirs += time.Since(start)
+			}
+			b.ReportMetric(float64(ours.Milliseconds())/n, "driver-ms")
+			b.ReportMetric(float64(theirs.Milliseconds())/n, "programs-ms")
+			b.ReportMetric(float64(ours)/float64(theirs), "ratio")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+	clean(b, cfg.Source)
+}
