@@ -7,6 +7,7 @@ import (
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/dir"
 	"github.com/cuib/cuib/storage/storagetest"
 )
 
@@ -31,4 +32,18 @@ func TestMany(t *testing.T) {
 	testenv.InMemory(t)
 	t.Cleanup(mounts.Settle)
 	storagetest.RunMany(t, func(t *testing.T) storagetest.Pool { return newPool(t, storage.Config{}) }, 50)
+}
+
+func BenchmarkMany(b *testing.B) {
+	testenv.Kernel(b)
+	cfg, err := dir.Type().Make(b.Context(), storage.Config{Name: "p", Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, err := dir.Type().Open(b.Context(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(mounts.Settle)
+	storagetest.BenchMany(b, d)
 }

@@ -76,6 +76,7 @@ func FillSource(t *testing.T, p Pool) {
 		if !p.Plain {
 			ok(t, os.Mkdir(filepath.Join(dir, "kinds"), 0o755))
 			plant(t, filepath.Join(dir, "kinds"))
+			plantOdd(t, filepath.Join(dir, "kinds"))
 		}
 	})
 	ok(t, d.Clone(t.Context(), c1, img))
@@ -340,6 +341,31 @@ func testReceiveCrash(t *testing.T, p streamPools) {
 	receiveAll(t, p, c2)
 	wantEqual(t, p, c2, "s0", "s1", "s2", "")
 }
+
+// plantOdd makes what plant does not.
+func plantOdd(t *testing.T, dir string) {
+	t.Helper()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	ok(t, unix.Mknod(at("socket"), unix.S_IFSOCK|0o600, 0))
+	ok(t, unix.Mknod(at("block"), unix.S_IFBLK|0o660, int(unix.Mkdev(7, 300))))
+	ok(t, unix.Mkfifo(at("fifo-of-user"), 0o600))
+	ok(t, os.Lchown(at("fifo-of-user"), 1<<31, 65534))
+	ok(t, os.Symlink(strings.Repeat("x", 1000), at("long-link")))
+	ok(t, os.WriteFile(at(strings.Repeat("n", 255)), nil, 0o000))
+	ok(t, os.Mkdir(at("acl"), 0o750))
+	for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+		if err := unix.Setxattr(at("acl"), name, []byte(acl), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			t.Fatal(err)
+		}
+	}
+	ok(t, unix.UtimesNanoAt(unix.AT_FDCWD, at("acl"), []unix.Timespec{{Sec: 3}, {Sec: -4, Nsec: 5}}, 0))
+}
+
+// acl gives the user 1000 more than others: version, then tag, rights and id
+// of each entry.
+const acl = "\x02\x00\x00\x00" +
+	"\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\xe8\x03\x00\x00" + "\x04\x00\x05\x00\xff\xff\xff\xff" +
+	"\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
 
 // ChangeSource changes what [FillSource] made, and makes the snapshot s3.
 func ChangeSource(t *testing.T, d storage.Driver) {
