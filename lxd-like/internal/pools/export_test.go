@@ -8,9 +8,6 @@ import (
 // Level is level.
 var Level = level
 
-// CheckOpen is checkOpen.
-func (s *Service) CheckOpen(ctx context.Context) { s.checkOpen(ctx) }
-
 // CheckRoom is checkRoom.
 func (s *Service) CheckRoom(ctx context.Context) { s.checkRoom(ctx) }
 

@@ -16,7 +16,8 @@ import (
 	"github.com/cuib/cuib/storage"
 )
 
-// How often missing pools are looked for, and the room of the others.
+// How often missing pools are looked for, and whether the others are there and
+// have room.
 const (
 	lookEvery = 10 * time.Second
 	roomEvery = time.Minute
@@ -91,7 +92,6 @@ func (s *Service) look(ctx context.Context, poked <-chan struct{}) {
 		case <-poked:
 			s.Look(ctx)
 		case <-look.C:
-			s.checkOpen(ctx)
 			s.Look(ctx)
 		case <-room.C:
 			s.checkRoom(ctx)
@@ -175,9 +175,6 @@ func (s *Service) spaces(ctx context.Context) map[string]storage.Space {
 	}
 	return out
 }
-
-// checkOpen has pools be missing that are not there any more.
-func (s *Service) checkOpen(ctx context.Context) { s.spaces(ctx) }
 
 // lose notes that a pool that was open is missing.
 func (s *Service) lose(ctx context.Context, pool string, d storage.Driver, err error) {

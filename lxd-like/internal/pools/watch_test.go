@@ -93,7 +93,7 @@ func TestPoolGoes(t *testing.T) {
 	ok(t, s.Create(t.Context(), post("p", map[string]string{"source": source})))
 	running(t, s)
 	ok(t, os.Rename(source, source+".away"))
-	s.CheckOpen(t.Context())
+	s.CheckRoom(t.Context())
 	_, err := s.Driver(t.Context(), "p")
 	wantKind(t, err, errs.Unavailable, source)
 	wantKind(t, s.Update(t.Context(), "p", api.StoragePoolPut{Config: map[string]string{"fake.option": "x"}}), errs.Unavailable, source)
@@ -107,7 +107,7 @@ func TestPoolGoes(t *testing.T) {
 	// One that is away for good can be deleted.
 	use(t, s)
 	ok(t, os.Rename(source, source+".away"))
-	s.CheckOpen(t.Context())
+	s.CheckRoom(t.Context())
 	unuse(t, s)
 	ok(t, s.Delete(t.Context(), "p"))
 	wantNothing(t, s)
