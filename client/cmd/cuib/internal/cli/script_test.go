@@ -174,7 +174,7 @@ func (f *fake) note(r *http.Request) {
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") || r.Header.Get("Content-Type") == "application/octet-stream" {
 		line += fmt.Sprintf(" %s %s %s", r.Header.Get("X-Incus-Aliases"), r.Header.Get("X-Incus-Properties"), partsOf(r, body))
 		for _, name := range []string{"Name", "Pool", "Type", "Config", "Devices"} {
-			if v := r.Header.Get("X-Incus-" + name) + r.Header.Get("X-Cuib-"+name); v != "" {
+			if v := r.Header.Get("X-Incus-"+name) + r.Header.Get("X-Cuib-"+name); v != "" {
 				line += " " + strings.ToLower(name) + ":" + v
 			}
 		}
