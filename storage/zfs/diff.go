@@ -93,6 +93,10 @@ func parseDiff(r io.Reader, dir string) (tree.Paths, error) {
 			paths.TouchAll(below(dir, f[2]))
 			continue
 		}
+		if f[0] == "+" { // Perhaps in the place of what was of another type.
+			paths.TouchAll(below(dir, f[1]))
+			continue
+		}
 		paths.Touch(below(dir, f[1]))
 	}
 	return paths, lines.Err()

@@ -148,6 +148,9 @@ func localProperties(ctx context.Context, dataset string) ([]string, error) {
 	all, err := rows(ctx, "get", "-H", "-p", "-s", "local,received", "-o", "property,value", "all", dataset)
 	var props []string
 	for _, row := range all {
+		if len(row) == 2 && strings.HasSuffix(row[0], "quota") && row[1] == "0" {
+			row[1] = "none" // Which is how it is set.
+		}
 		if len(row) == 2 && !fixed[row[0]] {
 			props = append(props, row[0]+"="+row[1])
 		}

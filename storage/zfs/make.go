@@ -213,7 +213,9 @@ func (p place) mustBeEmpty(ctx context.Context, m marks) error {
 		if v, ok := p.volume(row[0]); ok && m.pool != "" {
 			return errs.Invalidf("source %q holds a storage pool with volumes, such as %s: recover it (cuib admin recover %s), or give an empty dataset", p.root, v, p.root)
 		}
-		if rel != "" && (m.pool == "" || !slices.Contains(bases, rel)) {
+		dir, _, _ := strings.Cut(rel, "/")
+		ours := m.pool != "" && (slices.Contains(bases, rel) || dir == deletedDir || dir == stagingDir)
+		if rel != "" && !ours {
 			return errs.Invalidf("source %q is not empty: it holds %q; give an empty dataset, or the name of a new one, such as %s/cuib", p.root, row[0], p.root)
 		}
 	}

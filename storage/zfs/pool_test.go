@@ -2,8 +2,11 @@ package zfs_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -147,29 +150,59 @@ func TestPoolOnFile(t *testing.T) {
 	}
 }
 
-// TestHeld has others keep the mounts of a volume that is deleted, and of a
-// pool that is removed.
+// mountElsewhere has a process mount a dataset in a mount namespace of its
+// own, until release is called.
+func mountElsewhere(t *testing.T, dataset string) (release func()) {
+	t.Helper()
+	script := "mount --make-rprivate / && mount -t zfs " + dataset + " " + t.TempDir() + " && echo ready && exec sleep 1000"
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	ok(t, err)
+	ok(t, cmd.Start())
+	release = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // It was killed.
+	}
+	t.Cleanup(release)
+	_, err = out.Read(make([]byte, 1))
+	ok(t, err)
+	return release
+}
+
+// TestHeld deletes a volume, and removes a pool, while others have a mount of
+// it. Those that are copies of the driver's own go with its mount point.
 func TestHeld(t *testing.T) {
 	newZpool(t)
 	cfg := newPool(t, "cuib")
 	d := openPool(t, cfg)
 	ok(t, d.Create(t.Context(), c1))
+	write(t, d, c1, "one")
+	ok(t, d.Snapshot(t.Context(), snap))
 	ok(t, d.Create(t.Context(), c2))
-	_, err := d.Mount(t.Context(), c1, ids)
-	ok(t, err)
-	release := storagetest.Hold(t, 3)
-	ok(t, d.Unmount(t.Context(), c1))
+	releaseSnap := mountElsewhere(t, cfg.Source+"/containers/c1@snapshot-s0")
+	ok(t, d.Delete(t.Context(), snap))
+	ok(t, d.Snapshot(t.Context(), snap)) // Nothing is in the way of the next.
+	ok(t, d.Delete(t.Context(), snap))
+	release := mountElsewhere(t, cfg.Source+"/containers/c1")
 	ok(t, d.Delete(t.Context(), c1))
-	if left := volumes(t, cfg.Source); len(left) != 2 || !strings.Contains(left[1], "/deleted/containers/c1-") {
+	ok(t, d.Create(t.Context(), c1))
+	ok(t, d.Delete(t.Context(), c1))
+	if left := volumes(t, cfg.Source); !slices.ContainsFunc(left, func(name string) bool { return strings.Contains(name, "/deleted/containers/c1-") }) {
 		t.Errorf("the pool holds %q", left)
 	}
 	ok(t, d.Delete(t.Context(), c2))
 	if err := zfs.Type().Remove(t.Context(), cfg); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "(sleep)") {
 		t.Errorf("to remove the pool: %v", err)
 	}
+	releaseSnap()
 	release()
-	ok(t, d.Create(t.Context(), c2)) // The pool is as it was.
-	ok(t, d.Delete(t.Context(), c2))
+	cfg, err := zfs.Type().Make(t.Context(), cfg) // What Remove left of it is no hindrance.
+	ok(t, err)
+	d = openPool(t, cfg)
+	sweeper, _ := d.(storage.Sweeper)
+	ok(t, sweeper.Sweep(t.Context()))
 	wantNothing(t, cfg)
 	ok(t, zfs.Type().Remove(t.Context(), cfg))
 }
