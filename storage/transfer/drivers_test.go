@@ -2,10 +2,12 @@ package transfer_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
@@ -19,14 +21,14 @@ import (
 )
 
 // pools makes new pools of all drivers.
-func pools(t *testing.T) map[string]func(t *testing.T) storagetest.Pool {
+func pools(t testing.TB) map[string]func(t testing.TB) storagetest.Pool {
 	t.Helper()
 	testenv.InMemory(t)
 	mnt := testenv.Mounted(t, "btrfs", "1G")
 	t.Cleanup(mounts.Settle)
-	all := map[string]func(t *testing.T) storagetest.Pool{}
+	all := map[string]func(t testing.TB) storagetest.Pool{}
 	for name, typ := range map[string]storage.Type{"dir": dir.Type(), "overlay": overlay.Type(), "btrfs": btrfs.Type()} {
-		all[name] = func(t *testing.T) storagetest.Pool {
+		all[name] = func(t testing.TB) storagetest.Pool {
 			t.Helper()
 			cfg := storage.Config{Name: name, Dir: t.TempDir()}
 			if name == "btrfs" {
@@ -146,5 +148,37 @@ func TestCopyOfMounted(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkDrivers copies a volume that holds some of /usr/share to a pool of the same
+// driver, and compares states of it between which ten files changed.
+func BenchmarkDrivers(b *testing.B) {
+	for name, open := range pools(b) {
+		b.Run(name, func(b *testing.B) {
+			from, to := open(b).Driver, open(b).Driver
+			ok(b, from.Create(b.Context(), c1))
+			in(b, from, c1, func(dir string) { testenv.Run(b, "cp", "-a", "/usr/share/doc", "/usr/share/perl", dir) })
+			ok(b, from.Snapshot(b.Context(), snap(c1, "s1")))
+			files := map[string]string{}
+			for i := range 10 {
+				files[fmt.Sprint("doc/new", i)] = "x"
+			}
+			write(b, from, c1, files)
+			var diff, copying time.Duration
+			for b.Loop() {
+				start := time.Now()
+				ok(b, transfer.Diff(b.Context(), from, snap(c1, "s1"), c1, func(storage.Change) error { return nil }))
+				diff += time.Since(start)
+				start = time.Now()
+				src := transfer.Source{Driver: from, Volume: c1, Snapshots: []string{"s1"}}
+				ok(b, transfer.Copy(b.Context(), transfer.Target{Driver: to, Volume: c2}, src, transfer.Options{}))
+				copying += time.Since(start)
+				ok(b, to.Delete(b.Context(), snap(c2, "s1")))
+				ok(b, to.Delete(b.Context(), c2))
+			}
+			b.ReportMetric(float64(diff.Microseconds())/float64(b.N)/1000, "ms/diff")
+			b.ReportMetric(float64(copying.Microseconds())/float64(b.N)/1000, "ms/copy")
+		})
 	}
 }

@@ -238,10 +238,7 @@ func (c *copier) file(to, from *os.File, name names, st *unix.Stat_t) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Close(out)) }()
-	buf, ok := chunks.Get().(*[chunk]byte)
-	if !ok {
-		buf = new([chunk]byte)
-	}
+	buf := getChunk()
 	defer chunks.Put(buf)
 	if err := c.contents(out, in, st, buf); err != nil {
 		return err
@@ -309,6 +306,15 @@ var (
 	chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 	empty  [block]byte
 )
+
+// getChunk returns a buffer, to be put back into chunks.
+func getChunk() *[chunk]byte {
+	buf, ok := chunks.Get().(*[chunk]byte)
+	if !ok {
+		return new([chunk]byte)
+	}
+	return buf
+}
 
 // copyRange copies what is not zero, to where out has a hole. Files that were
 // allocated ahead, such as journals, are mostly zeros, which some file systems

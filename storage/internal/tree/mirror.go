@@ -359,7 +359,9 @@ func (w *patcher) run(out, in *os.File, size int64) error {
 			return err
 		}
 	}
-	a, b := make([]byte, chunk), make([]byte, chunk)
+	a, b := getChunk(), getChunk()
+	defer chunks.Put(a)
+	defer chunks.Put(b)
 	for at := int64(0); at < size; {
 		next, err := skipHoles(out, in, at, size)
 		if err != nil {
@@ -376,7 +378,7 @@ func (w *patcher) run(out, in *os.File, size int64) error {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if err := w.blocks(out, a[:n], b, at); err != nil {
+		if err := w.blocks(out, a[:n], b[:], at); err != nil {
 			return err
 		}
 		at += int64(n)
