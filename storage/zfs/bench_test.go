@@ -44,41 +44,61 @@ func BenchmarkAgainstPrograms(b *testing.B) {
 		driver func(i int) error
 		bare   func(i int)
 	}{
-		{"clone an image", func(i int) error { return d.Clone(b.Context(), vol(i), img) },
+		{
+			"clone an image", func(i int) error { return d.Clone(b.Context(), vol(i), img) },
 			func(i int) {
 				zfs(append(append([]string{"clone"}, own...), cfg.Source+"/images/image@readonly", at("b", i))...)
-			}},
-		{"mount", func(i int) error { _, err := d.Mount(b.Context(), vol(i), ids); return err },
+			},
+		},
+		{
+			"mount", func(i int) error { _, err := d.Mount(b.Context(), vol(i), ids); return err },
 			func(i int) {
 				testenv.Run(b, "mkdir", fmt.Sprint(point, "/", i))
 				testenv.Run(b, "mount", "-t", "zfs", at("b", i), fmt.Sprint(point, "/", i))
-			}},
-		{"unmount", func(i int) error { return d.Unmount(b.Context(), vol(i)) },
-			func(i int) { testenv.Run(b, "umount", fmt.Sprint(point, "/", i)) }},
-		{"limit", func(i int) error { return limiter.Limit(b.Context(), vol(i), 100<<20) },
+			},
+		},
+		{
+			"unmount", func(i int) error { return d.Unmount(b.Context(), vol(i)) },
+			func(i int) { testenv.Run(b, "umount", fmt.Sprint(point, "/", i)) },
+		},
+		{
+			"limit", func(i int) error { return limiter.Limit(b.Context(), vol(i), 100<<20) },
 			func(i int) {
 				zfs("set", "quota=104857600", "refquota=none", "reservation=none", "refreservation=none", at("b", i))
-			}},
-		{"rename", func(i int) error { return d.Rename(b.Context(), vol(i), fmt.Sprint("d", i)) },
-			func(i int) { zfs("rename", at("b", i), at("e", i)) }},
-		{"delete", func(i int) error {
-			return d.Delete(b.Context(), storage.Volume{Kind: storage.Instance, Name: fmt.Sprint("d", i)})
+			},
 		},
-			func(i int) { zfs("destroy", at("e", i)) }},
-		{"snapshot", func(i int) error { return d.Snapshot(b.Context(), snapOf(i)) },
-			func(i int) { zfs("snapshot", fmt.Sprintf("%s@b%d", at("c", 0), i)) }},
-		{"copy a snapshot to a volume", func(i int) error { return d.Clone(b.Context(), vol(i), snapOf(i)) },
+		{
+			"rename", func(i int) error { return d.Rename(b.Context(), vol(i), fmt.Sprint("d", i)) },
+			func(i int) { zfs("rename", at("b", i), at("e", i)) },
+		},
+		{
+			"delete", func(i int) error {
+				return d.Delete(b.Context(), storage.Volume{Kind: storage.Instance, Name: fmt.Sprint("d", i)})
+			},
+			func(i int) { zfs("destroy", at("e", i)) },
+		},
+		{
+			"snapshot", func(i int) error { return d.Snapshot(b.Context(), snapOf(i)) },
+			func(i int) { zfs("snapshot", fmt.Sprintf("%s@b%d", at("c", 0), i)) },
+		},
+		{
+			"copy a snapshot to a volume", func(i int) error { return d.Clone(b.Context(), vol(i), snapOf(i)) },
 			func(i int) {
 				zfs(append(append([]string{"clone"}, own...), fmt.Sprintf("%s@b%d", at("c", 0), i), at("b", i))...)
-			}},
+			},
+		},
 		{"delete it", func(i int) error { return d.Delete(b.Context(), vol(i)) }, func(i int) { zfs("destroy", at("b", i)) }},
-		{"delete a snapshot", func(i int) error { return d.Delete(b.Context(), snapOf(i)) },
-			func(i int) { zfs("destroy", fmt.Sprintf("%s@b%d", at("c", 0), i)) }},
-		{"copy a volume", func(i int) error { return d.Clone(b.Context(), vol(i), vol(0)) },
+		{
+			"delete a snapshot", func(i int) error { return d.Delete(b.Context(), snapOf(i)) },
+			func(i int) { zfs("destroy", fmt.Sprintf("%s@b%d", at("c", 0), i)) },
+		},
+		{
+			"copy a volume", func(i int) error { return d.Clone(b.Context(), vol(i), vol(0)) },
 			func(i int) {
 				zfs("snapshot", fmt.Sprintf("%s@b%d", at("c", 0), i))
 				zfs(append(append([]string{"clone"}, own...), fmt.Sprintf("%s@b%d", at("c", 0), i), at("b", i))...)
-			}},
+			},
+		},
 		{"restore the newest", func(int) error {
 			return d.Restore(b.Context(), snapOf(100000))
 		}, func(int) { zfs("rollback", at("c", 0)+"@snapshot-s100000") }},

@@ -98,7 +98,7 @@ func (r *receiver) Next(ctx context.Context, in io.Reader, snapshot, base string
 	if snapshot != "" {
 		snap = snapName(snapshot)
 	}
-	target, options, err := r.target(ctx, begin.incremental, base)
+	target, options, err := r.target(ctx, begin, base)
 	if err != nil {
 		return err
 	}
@@ -120,9 +120,9 @@ func (r *receiver) Next(ctx context.Context, in io.Reader, snapshot, base string
 }
 
 // target returns the dataset to receive a stream in, and the options for it.
-func (r *receiver) target(ctx context.Context, incremental bool, base string) (dataset string, options []string, err error) {
+func (r *receiver) target(ctx context.Context, begin beginning, base string) (dataset string, options []string, err error) {
 	dataset, options = r.stage()+"/"+strconv.Itoa(len(r.tips)), args("-u", own)
-	if !incremental {
+	if !begin.incremental {
 		return dataset, options, nil
 	}
 	from, err := r.baseOf(ctx, base)
