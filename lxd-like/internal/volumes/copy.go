@@ -216,12 +216,15 @@ func (s *Service) refresh(ctx context.Context, c copying) (err error) {
 	if err != nil {
 		return err
 	}
-	c.snapshots = missing(c, have)
+	rows := missing(c, have)
+	c.snapshots = slices.DeleteFunc(slices.Clone(c.snapshots), func(snap db.VolumeSnapshot) bool {
+		is := func(other db.VolumeSnapshot) bool { return other.Name == snap.Name }
+		return !slices.ContainsFunc(rows, is) && !slices.ContainsFunc(have, is) // What both have is what streams build on.
+	})
 	src, err := s.transferFrom(ctx, c)
 	if err != nil {
 		return err
 	}
-	rows := slices.Clone(c.snapshots)
 	for i := range rows {
 		rows[i].Volume, rows[i].Status = ref, db.Pending
 	}
