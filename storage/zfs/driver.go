@@ -133,7 +133,7 @@ func (d *driver) copyWhole(ctx context.Context, dataset, snap string) (err error
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	send, receive := []string{"send", "-L", "-e", "-c"}, args("receive", []string{"-u"}, own)
+	send, receive := sendCommand(), args("receive", []string{"-u"}, own)
 	if *d.cloneCopy.Load() == "rebase" {
 		of, _ := cut(snap)
 		origin, err := zfs(ctx, "get", "-H", "-o", "value", "origin", of)

@@ -31,7 +31,7 @@ func (d *driver) Send(ctx context.Context, w io.Writer, v storage.Volume, base s
 		}
 		defer d.release(ctx, name)
 	}
-	send := []string{"send", "-L", "-e", "-c"}
+	send := sendCommand()
 	if base == "" {
 		return wrapf(missing(sendTo(ctx, w, append(send, name)...), v), "send volume %s", v)
 	}
@@ -46,6 +46,12 @@ func (d *driver) Send(ctx context.Context, w io.Writer, v storage.Volume, base s
 	}
 	return wrapf(missing(err, v), "send volume %s", v)
 }
+
+// sendCommand returns the beginning of what sends a snapshot. It must not have
+// the option -e, nor -w, which implies it: OpenZFS 2.4 loses long symbolic
+// links and attributes on the way if their blocks are so small that they are
+// embedded.
+func sendCommand() []string { return []string{"send", "-L", "-c"} }
 
 // A counter counts what goes through it.
 type counter struct {
