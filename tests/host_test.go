@@ -82,6 +82,8 @@ type host struct {
 	ns     string // Name of the network namespace; empty for the test's own.
 	log    *os.File
 	daemon *exec.Cmd
+	bin    string   // The daemon's program, if it is not the one of all.
+	extra  []string // Of its environment.
 }
 
 // hosts counts the hosts, which tests make at the same time.
@@ -161,8 +163,12 @@ func (h *host) start() error {
 	if h.daemon != nil {
 		return errors.New("the daemon runs already")
 	}
-	cmd := command(h.inside(filepath.Join(binDir, "cuibd"), "--debug")...)
-	cmd.Env = append(os.Environ(), "CUIB_DIR="+h.dir)
+	bin := h.bin
+	if bin == "" {
+		bin = filepath.Join(binDir, "cuibd")
+	}
+	cmd := command(h.inside(bin, "--debug")...)
+	cmd.Env = append(append(os.Environ(), "CUIB_DIR="+h.dir), h.extra...)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -274,7 +280,7 @@ func (h *host) user(args ...string) (string, error) {
 func (h *host) leftovers() error {
 	var left []string
 	for _, m := range h.mounts() {
-		if strings.Contains(m, "/instance/") || strings.Contains(m, "/run/") {
+		if strings.Contains(m, "/instance/") || strings.Contains(m, "/custom/") || strings.Contains(m, "/run/") {
 			left = append(left, "mount "+m)
 		}
 	}

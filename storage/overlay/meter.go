@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 
 	"github.com/cuib/cuib/storage"
@@ -28,8 +29,6 @@ func (d *driver) Measure(ctx context.Context, volumes []storage.Volume) (map[sto
 		}
 	}
 	more, err := d.plain.Measure(ctx, plain)
-	for v, bytes := range more {
-		out[v] = bytes
-	}
+	maps.Copy(out, more)
 	return out, err
 }

@@ -73,7 +73,7 @@ func (s *Service) PoolAppeared(ctx context.Context, pool string) error {
 	if len(names)+len(start) == 0 {
 		return nil
 	}
-	have, err := s.lookIntoPool(ctx, pool)
+	have, err := s.lookIntoPoolFirst(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (s *Service) lookIntoPools(ctx context.Context, rows []db.Instance) map[str
 		}
 	}
 	for pool := range pools {
-		have, err := s.lookIntoPoolAtStart(ctx, pool)
+		have, err := s.lookIntoPoolFirst(ctx, pool)
 		if err != nil {
 			s.Logger.ErrorContext(ctx, "cannot look into a storage pool: its instances wait for it", "pool", pool, "err", err)
 			continue
@@ -126,9 +126,9 @@ func (s *Service) lookIntoPools(ctx context.Context, rows []db.Instance) map[str
 	return out
 }
 
-// lookIntoPoolAtStart is lookIntoPool after it has finished or taken back what
-// a crash left of copies. Nobody copies anything yet.
-func (s *Service) lookIntoPoolAtStart(ctx context.Context, pool string) (map[storage.Volume]bool, error) {
+// lookIntoPoolFirst is lookIntoPool after it has finished or taken back what
+// a crash left of copies.
+func (s *Service) lookIntoPoolFirst(ctx context.Context, pool string) (map[storage.Volume]bool, error) {
 	d, err := s.Pools.Driver(ctx, pool)
 	if err != nil {
 		return nil, err

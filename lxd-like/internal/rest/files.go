@@ -203,7 +203,7 @@ func (s *Server) switchToSFTP(r *http.Request, open opener) (response, error) {
 		stop := s.untilDrained(func() { conn.Close() }) //nolint:errcheck // It ends what goes on.
 		defer stop()
 		if err := guestfs.ServeSFTP(conn, enter); err != nil {
-			s.Log.DebugContext(r.Context(), "sftp ended", "err", err)
+			s.Log.DebugContext(ctx, "sftp ended", "err", err)
 		}
 	}), nil
 }

@@ -145,7 +145,7 @@ func Usage(dir string) (bytes int64, ok bool, err error) {
 	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
 	var q dqblk
 	err = quotactl(fd, qGetQuota, id, unsafe.Pointer(&q))
-	return int64(q.space), err == nil, nil //nolint:nilerr // Then there are no quotas by now.
+	return int64(q.space), err == nil, nil // An error: there are no quotas by now.
 }
 
 // Renew puts the empty directory into a new project, with the limit that the

@@ -1,0 +1,355 @@
+package tests
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A matrixOp is a change of many steps. Everything it works on is made by
+// matrix.base, and what it makes has the names in makes.
+type matrixOp struct {
+	name  string
+	args  []string // Of cuib; POOL and OTHER stand for the pools.
+	makes []string // Instances and volumes (POOL/NAME) that there are after it and were not before.
+	loses []string // Those that there are no more.
+	setup []string // Of cuib, before: what base does not have.
+}
+
+var matrixOps = []matrixOp{
+	{name: "create", args: []string{"create", "tiny", "new", "-s", "POOL"}, makes: []string{"new"}},
+	{name: "launch", args: []string{"launch", "tiny", "new", "-s", "POOL"}, makes: []string{"new"}},
+	{name: "copy", args: []string{"copy", "src", "new"}, makes: []string{"new"}},
+	{name: "copy of a snapshot", args: []string{"copy", "src/s0", "new"}, makes: []string{"new"}},
+	{name: "copy to another pool", args: []string{"copy", "src", "new", "-s", "OTHER"}, makes: []string{"new"}},
+	{name: "move to another pool", args: []string{"move", "src", "-s", "OTHER"}},
+	{name: "rename", args: []string{"move", "src", "new"}, makes: []string{"new"}, loses: []string{"src"}},
+	{name: "snapshot", args: []string{"snapshot", "create", "src", "s2"}},
+	{name: "restore", args: []string{"snapshot", "restore", "src", "s0"}},
+	{name: "delete a snapshot", args: []string{"snapshot", "delete", "src", "s0"}},
+	{name: "rename a snapshot", args: []string{"snapshot", "rename", "src", "s0", "s2"}},
+	{name: "delete", args: []string{"delete", "src"}, loses: []string{"src"}},
+	{name: "refresh", setup: []string{"copy", "src", "old", "-s", "OTHER"}, args: []string{"copy", "src", "old", "--refresh"}},
+	{name: "create a volume", args: []string{"storage", "volume", "create", "POOL", "newvol"}, makes: []string{"POOL/newvol"}},
+	{name: "copy a volume", args: []string{"storage", "volume", "copy", "POOL/vol", "POOL/newvol"}, makes: []string{"POOL/newvol"}},
+	{name: "copy a volume to another pool", args: []string{"storage", "volume", "copy", "POOL/vol", "OTHER/newvol"}, makes: []string{"OTHER/newvol"}},
+	{name: "move a volume", args: []string{"storage", "volume", "move", "POOL/vol", "OTHER/vol"}, makes: []string{"OTHER/vol"}, loses: []string{"POOL/vol"}},
+	{name: "rename a volume", args: []string{"storage", "volume", "rename", "POOL", "vol", "newvol"}, makes: []string{"POOL/newvol"}, loses: []string{"POOL/vol"}},
+	{name: "snapshot a volume", args: []string{"storage", "volume", "snapshot", "create", "POOL", "vol", "s2"}},
+	{name: "restore a volume", args: []string{"storage", "volume", "snapshot", "restore", "POOL", "vol", "s0"}},
+	{name: "delete a volume", args: []string{"storage", "volume", "delete", "POOL", "vol"}, loses: []string{"POOL/vol"}},
+	{name: "import", args: []string{"import", "ARCHIVE", "new", "-s", "POOL"}, makes: []string{"new"}},
+	{name: "import a volume", args: []string{"storage", "volume", "import", "POOL", "VOLUMEARCHIVE", "newvol"}, makes: []string{"POOL/newvol"}},
+}
+
+// TestCrashMatrix kills the daemon at each step of each change on each driver,
+// and starts it again: what there was is whole, what was made is there as a
+// whole or not at all, and can be made or removed then.
+func TestCrashMatrix(t *testing.T) {
+	t.Parallel()
+	requireKernel(t)
+	bin := filepath.Join(t.TempDir(), "cuibd")
+	if out, err := command("go", "build", "-tags", "crashtest", "-o", bin, "../lxd-like/cuibd").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := run("cp", filepath.Join(binDir, "cuib-shim"), filepath.Dir(bin)); err != nil {
+		t.Fatal(err)
+	}
+	for _, driver := range []string{"overlay", "btrfs", "dir"} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			m := newMatrix(t, bin, driver)
+			for _, op := range matrixOps {
+				if ok := t.Run(op.name, func(t *testing.T) { m.each(t, op) }); !ok {
+					return // What follows would fail of that.
+				}
+			}
+		})
+	}
+}
+
+// A matrix is a daemon with two pools of one driver.
+type matrix struct {
+	*host
+
+	crash    string // The file that arms the daemon.
+	baseline string // What is in the pools when nothing but images is.
+}
+
+func newMatrix(t *testing.T, bin, driver string) *matrix {
+	t.Helper()
+	h, err := newHost(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &matrix{host: h, crash: filepath.Join(h.work, "crash")}
+	h.bin, h.extra = bin, []string{"CUIB_CRASH_FILE=" + m.crash}
+	t.Cleanup(func() {
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(h.start(), h.image("tiny", "tiny")); err != nil {
+		t.Fatal(err)
+	}
+	m.must(t, "storage", "create", "POOL", driver)
+	m.must(t, "storage", "create", "OTHER", driver)
+	// The images are there before, and not taken for leftovers.
+	for _, pool := range []string{"POOL", "OTHER"} {
+		m.must(t, "create", "tiny", "first", "-s", pool)
+		m.must(t, "delete", "first")
+	}
+	m.base(t, matrixOp{})
+	m.must(t, "export", "src", "ARCHIVE")
+	m.must(t, "storage", "volume", "export", "POOL", "vol", "VOLUMEARCHIVE")
+	m.clean(t)
+	for range 200 { // The trash is emptied in the background.
+		if m.baseline = m.remains(t); !strings.Contains(m.baseline, "/trash/") {
+			return m
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("the trash is not emptied: %s", m.baseline)
+	return nil
+}
+
+// cuib runs the client, which the daemon's end must not keep waiting.
+func (m *matrix) cuib(args ...string) (string, error) {
+	args = slices.Clone(args)
+	for i, a := range args {
+		a = strings.ReplaceAll(a, "VOLUMEARCHIVE", filepath.Join(m.work, "volume.tar"))
+		args[i] = strings.ReplaceAll(a, "ARCHIVE", filepath.Join(m.work, "instance.tar"))
+	}
+	return m.user(append([]string{"timeout", "60", filepath.Join(binDir, "cuib")}, args...)...)
+}
+
+func (m *matrix) must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := m.cuib(args...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, m.logs())
+	}
+	return out
+}
+
+// base makes what the changes work on: an instance and a volume, each with
+// contents that differ from those of their two snapshots.
+func (m *matrix) base(t *testing.T, op matrixOp) {
+	t.Helper()
+	m.must(t, "create", "tiny", "src", "-s", "POOL")
+	m.must(t, "storage", "volume", "create", "POOL", "vol")
+	for _, text := range []string{"s0", "s1", "now"} {
+		file := filepath.Join(m.work, text)
+		if err := os.WriteFile(file, []byte(strings.Repeat(text, 10000)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.must(t, "file", "push", file, "src/root/file")
+		m.must(t, "storage", "volume", "file", "push", file, "POOL", "vol/file")
+		if text != "now" {
+			m.must(t, "snapshot", "create", "src", text)
+			m.must(t, "storage", "volume", "snapshot", "create", "POOL", "vol", text)
+		}
+	}
+	if op.setup != nil {
+		m.must(t, op.setup...)
+	}
+}
+
+// clean deletes all that base or an op made.
+func (m *matrix) clean(t *testing.T) {
+	t.Helper()
+	for name := range strings.FieldsSeq(m.must(t, "list", "--format", "csv", "--columns", "n")) {
+		m.must(t, "delete", "--force", name)
+	}
+	for _, v := range m.volumes(t) {
+		pool, name, _ := strings.Cut(v, "/")
+		m.must(t, "storage", "volume", "delete", pool, name)
+	}
+}
+
+func (m *matrix) volumes(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, pool := range []string{"POOL", "OTHER"} {
+		var all []struct{ Name, Type string }
+		if err := newAPI(m.socket()).call("GET", "/1.0/storage-pools/"+pool+"/volumes/custom?recursion=1", nil, &all); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range all {
+			if !strings.Contains(v.Name, "/") {
+				out = append(out, pool+"/"+v.Name)
+			}
+		}
+	}
+	return out
+}
+
+// each makes the change again and again, and kills the daemon a step later
+// each time, until the change comes to its end.
+func (m *matrix) each(t *testing.T, op matrixOp) {
+	for n := 1; ; n++ {
+		m.base(t, op)
+		before := m.objects(t)
+		if err := os.WriteFile(m.crash, []byte(strconv.Itoa(n)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := m.cuib(op.args...)
+		at, crashed := m.crashed(t)
+		if !crashed {
+			if err != nil {
+				t.Fatalf("without a crash: %v\n%s", err, m.logs())
+			}
+			m.check(t, op, before, "no crash")
+			m.clean(t)
+			m.pristine(t, "no crash")
+			if n < 4 {
+				t.Errorf("only %d steps", n-1)
+			}
+			t.Logf("%d steps", n-1)
+			return
+		}
+		m.check(t, op, before, fmt.Sprintf("step %d (%s)", n, at))
+		m.clean(t)
+		m.pristine(t, fmt.Sprintf("step %d (%s)", n, at))
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// crashed reports whether the daemon has died, and where; it runs then again.
+func (m *matrix) crashed(t *testing.T) (string, bool) {
+	t.Helper()
+	_ = os.Remove(m.crash)
+	at, err := os.ReadFile(m.crash + ".at")
+	if err != nil {
+		// What is done after the answer can still come to the step.
+		if err := m.disarm(); err != nil {
+			t.Fatal(err)
+		}
+		if at, err = os.ReadFile(m.crash + ".at"); err != nil {
+			return "", false
+		}
+	}
+	_ = os.Remove(m.crash + ".at")
+	if err := m.wait(); err == nil {
+		t.Fatal("the daemon ended by itself")
+	}
+	if err := m.start(); err != nil {
+		t.Fatal(err)
+	}
+	return string(at), true
+}
+
+// disarm restarts the daemon, unless it has died.
+func (m *matrix) disarm() error {
+	if err := m.stop(syscall.SIGTERM); err != nil {
+		m.daemon = nil
+	}
+	return m.start()
+}
+
+// objects are the names of what there is.
+func (m *matrix) objects(t *testing.T) []string {
+	t.Helper()
+	all := strings.Fields(m.must(t, "list", "--format", "csv", "--columns", "n"))
+	all = append(all, m.volumes(t)...)
+	slices.Sort(all)
+	return all
+}
+
+// check looks at what there is after a change that may have been cut short.
+func (m *matrix) check(t *testing.T, op matrixOp, before []string, at string) {
+	t.Helper()
+	after := m.objects(t)
+	for _, name := range after {
+		if !slices.Contains(before, name) && !slices.Contains(op.makes, name) {
+			t.Errorf("%s: there is %s", at, name)
+		}
+		m.whole(t, op, name, at)
+	}
+	for _, name := range before {
+		if slices.Contains(after, name) {
+			continue
+		}
+		i := slices.Index(op.loses, name)
+		if i < 0 || i < len(op.makes) && !slices.Contains(after, op.makes[i]) {
+			t.Errorf("%s: %s is lost", at, name)
+		}
+	}
+}
+
+// whole checks that each state of an instance or a volume is one that it had.
+func (m *matrix) whole(t *testing.T, op matrixOp, name, at string) {
+	t.Helper()
+	pool, volume, is := strings.Cut(name, "/")
+	read, snaps := []string{"file", "pull", name + "/root/file", "-"}, []string{"snapshot", "list", name, "--format", "csv", "--columns", "n"}
+	if is {
+		read = []string{"storage", "volume", "file", "pull", pool, volume + "/file", "-"}
+		snaps = []string{"storage", "volume", "snapshot", "list", pool, volume, "--format", "csv", "--columns", "n"}
+	}
+	got, err := m.cuib(read...)
+	fresh := op.makes != nil && strings.HasPrefix(op.name, "create") || op.name == "launch"
+	if fresh && slices.Contains(op.makes, name) {
+		return
+	}
+	if err != nil {
+		t.Errorf("%s: %s: %v", at, name, err)
+		return
+	}
+	if len(got) < 2 || got != strings.Repeat(got[:len(got)/10000], 10000) {
+		t.Errorf("%s: %s has a file of %d bytes, beginning with %.10q", at, name, len(got), got)
+	}
+	text, err := m.cuib(snaps...)
+	if err != nil {
+		t.Errorf("%s: %s: %v", at, name, err)
+	}
+	have := strings.Fields(text)
+	if slices.Contains(op.makes, name) && op.name == "copy of a snapshot" {
+		return
+	}
+	if touched := strings.Contains(op.name, "a snapshot"); !slices.Contains(have, "s1") || !touched && !slices.Contains(have, "s0") {
+		t.Errorf("%s: %s has the snapshots %v", at, name, have)
+	}
+}
+
+// pristine checks that after all was deleted nothing is left in the pools, nor
+// mounted.
+func (m *matrix) pristine(t *testing.T, at string) {
+	t.Helper()
+	var left string
+	for range 100 {
+		if left = m.remains(t); left == m.baseline {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("%s: left is %s, and it was %s", at, left, m.baseline)
+}
+
+// remains are the files of volumes in the pools, and what is mounted of them.
+func (m *matrix) remains(t *testing.T) string {
+	t.Helper()
+	var left []string
+	if err := m.leftovers(); err != nil {
+		left = append(left, err.Error())
+	}
+	for _, pool := range []string{"POOL", "OTHER"} {
+		for _, dir := range []string{"staging/*", "trash/*", "volumes/instance/*", "volumes/custom/*", "layers/*"} {
+			paths, err := run(m.inside("sh", "-c", "ls -d "+filepath.Join(m.dir, "pools", pool, "data", dir)+" 2>/dev/null || true")...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			left = append(left, strings.Fields(paths)...)
+		}
+	}
+	slices.Sort(left)
+	return strings.Join(left, " ")
+}
