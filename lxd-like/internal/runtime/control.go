@@ -27,10 +27,12 @@ func (r *Runtime) Reboot(ctx context.Context, name string) error {
 }
 
 // The kernel drops signals to an init that does not handle them (yet): how
-// long that is waited for, and how often it is looked.
+// long the caller waits for that, how long it is waited for behind their back,
+// and how often it is looked in that time.
 const (
 	handlerWait  = time.Second
-	handlerPause = 2 * time.Millisecond
+	handlerLimit = 30 * time.Second
+	handlerLooks = 500
 )
 
 func (r *Runtime) signalInit(ctx context.Context, name string, choose func(initKind) unix.Signal) error {
@@ -39,26 +41,43 @@ func (r *Runtime) signalInit(ctx context.Context, name string, choose func(initK
 		return err
 	}
 	sig := choose(c.kind)
-	deadline := time.Now().Add(handlerWait)
-	for time.Now().Before(deadline) && !in.ended() {
-		handled, err := handles(in.pid, sig)
-		if err != nil || handled {
-			break // The signal itself tells more.
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(handlerPause):
-		}
+	handled, err := in.awaitHandler(ctx, sig, handlerWait)
+	if err != nil {
+		return err
+	}
+	if !handled {
+		// It may never, or boot on a slow host: the signal is then lost.
+		later := context.WithoutCancel(ctx)
+		go func() {
+			if handled, err := in.awaitHandler(later, sig, handlerLimit); err == nil && handled {
+				_ = in.signal(sig) // It fails only if init has ended.
+			}
+		}()
 	}
 	return in.signal(sig)
 }
 
+// awaitHandler waits for so long until init handles a signal, and reports
+// whether it does; also if it has ended, as the signal itself tells that.
+func (in *guestInit) awaitHandler(ctx context.Context, sig unix.Signal, limit time.Duration) (bool, error) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		if in.ended() || handles(in.pid, sig) {
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(limit / handlerLooks):
+		}
+	}
+	return false, nil
+}
+
 // handles reports whether a process catches a signal, or blocks it to read it.
-func handles(pid int, sig unix.Signal) (bool, error) {
+func handles(pid int, sig unix.Signal) bool {
 	data, err := os.ReadFile(filepath.Join(procDir(pid), "status"))
 	if err != nil {
-		return false, err
+		return true // It has ended.
 	}
 	for line := range strings.Lines(string(data)) {
 		key, value, _ := strings.Cut(line, ":")
@@ -66,14 +85,11 @@ func handles(pid int, sig unix.Signal) (bool, error) {
 			continue
 		}
 		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		if err != nil {
-			return false, err
-		}
-		if set>>(sig-1)&1 == 1 {
-			return true, nil
+		if err == nil && set>>(sig-1)&1 == 1 {
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // Steps of Kill: how often init is looked for, as the guest can be between

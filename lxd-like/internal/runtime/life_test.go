@@ -441,3 +441,17 @@ func TestStartGivenUp(t *testing.T) {
 		leftovers(t, r, s.Name)
 	}
 }
+
+// TestShutdownOfWhoIsNotReady asks an init to end that cannot hear it for
+// longer than is waited for that.
+func TestShutdownOfWhoIsNotReady(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	s.Init = []string{"/bin/busybox", "sh", "-c", "sleep 2; trap 'exit 3' USR2; while :; do sleep 0.1; done"}
+	exits := start(t, r, s)
+	if err := r.Shutdown(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if e := wait(t, exits); e.Status != 3 {
+		t.Errorf("%+v", e)
+	}
+}
