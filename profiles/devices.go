@@ -111,6 +111,7 @@ func booleanOption(k Key) Option { return Option{Key: boolean(k)} }
 func diskOptions() []Option {
 	const isRoot, notRoot = "root disk", "not the root disk"
 	return []Option{
+		booleanOption(Key{Name: "initial.zfs.delegate", Default: "volume.zfs.delegate of the pool", Condition: isRoot, Doc: "Let the guest have datasets of its own, from its next start on."}),
 		booleanOption(Key{Name: "optional", Default: "false", Condition: notRoot, Doc: "The opposite of required."}),
 		{Required: true, Key: Key{Name: "path", Type: String, Allowed: `an absolute path such as "/srv/data"`, Doc: `Where the disk is inside; "/" for the root disk.`, check: is(insidePath)}},
 		option(Key{Name: "pool", Type: String, Allowed: "the name of a storage pool", Doc: "The storage pool that the root disk, or the volume, is in.", check: CheckPoolName}),
@@ -134,6 +135,9 @@ func checkDisk(d Device) error {
 			}
 		}
 		return nil
+	}
+	if d["initial.zfs.delegate"] != "" {
+		return errs.Invalidf(`initial.zfs.delegate: only the root disk, whose path is "/", has it`)
 	}
 	if d["pool"] != "" {
 		return checkVolumeDisk(d)

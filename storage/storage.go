@@ -153,6 +153,19 @@ type Tuner interface {
 	Tune(ctx context.Context, v Volume, options map[string]string) error
 }
 
+// A Delegator is a [Driver] that can let the root user of a guest have volumes
+// of its own, of the pool's own kind.
+type Delegator interface {
+	// Delegate gives that right to a user namespace, a file such as
+	// /proc/1/ns/user, for as long as it lives. What a guest has made is there
+	// for the next one of the same volume. It is no part of what the other
+	// methods do with the volume, but that it goes with it.
+	Delegate(ctx context.Context, v Volume, userns string) error
+
+	// Delegated reports whether there is anything that guests of v made.
+	Delegated(ctx context.Context, v Volume) (bool, error)
+}
+
 // A Streamer is a [Driver] with a stream of its own for volumes, in which
 // what they share with their snapshots is sent once.
 type Streamer interface {

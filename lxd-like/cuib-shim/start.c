@@ -109,6 +109,10 @@ static int exit_status(int kept)
 	return signal == SIGINT ? 0 : 128 + signal;
 }
 
+/* The status of a guest that wants to boot again, which the daemon sees to:
+ * no init has it. */
+#define REBOOTED 256
+
 static void write_status(const char *dir, const char *name, int status)
 {
 	char *temporary = formatted("%s/%s/.status", dir, name);
@@ -164,8 +168,12 @@ int start(int argc, char **argv)
 	if (!rebooted)
 		fork_notifier(c);
 	bool started = c->start(c, 0, argv + 5);
-	if (unlink(reboot) == 0)
-		start_over(argv, "-");
+	if (unlink(reboot) == 0) {
+		if (access(formatted("%s/%s/ends-at-reboot", dir, name), F_OK) < 0)
+			start_over(argv, "-");
+		write_status(dir, name, REBOOTED);
+		return 0;
+	}
 	if (!started && rebooted && strlen(argv[4]) < ATTEMPTS) {
 		poll(NULL, 0, PAUSE_MS);
 		start_over(argv, formatted("%s-", argv[4]));

@@ -7,9 +7,10 @@ import (
 
 // A fact is what is known of a volume without asking ZFS.
 type fact struct {
-	history bool              // It may have datasets with snapshots below it.
-	limited bool              // It may have a limit.
-	options map[string]string // Those that Tune set.
+	history   bool              // It may have datasets with snapshots below it.
+	limited   bool              // It may have a limit.
+	options   map[string]string // Those that Tune set.
+	delegated string            // The ID of the dataset that its guest has.
 }
 
 // facts are those of all volumes that have some, by their datasets.

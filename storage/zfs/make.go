@@ -23,7 +23,7 @@ import (
 
 // bases are the datasets of a pool that the others are in.
 var bases = []string{
-	"containers", "images", "custom", stagingDir,
+	"containers", "images", "custom", stagingDir, delegatedDir,
 	deletedDir, deletedDir + "/containers", deletedDir + "/images", deletedDir + "/custom",
 }
 
@@ -214,7 +214,7 @@ func (p place) mustBeEmpty(ctx context.Context, m marks) error {
 			return errs.Invalidf("source %q holds a storage pool with volumes, such as %s: recover it (cuib admin recover %s), or give an empty dataset", p.root, v, p.root)
 		}
 		dir, _, _ := strings.Cut(rel, "/")
-		ours := m.pool != "" && (slices.Contains(bases, rel) || dir == deletedDir || dir == stagingDir)
+		ours := m.pool != "" && (slices.Contains(bases, rel) || dir == deletedDir || dir == stagingDir || dir == delegatedDir)
 		if rel != "" && !ours {
 			return errs.Invalidf("source %q is not empty: it holds %q; give an empty dataset, or the name of a new one, such as %s/cuib", p.root, row[0], p.root)
 		}

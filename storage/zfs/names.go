@@ -17,11 +17,13 @@ import (
 //	custom/default_NAME           a custom volume
 //	.../NAME@snapshot-SNAP        a snapshot
 //	.../NAME/.history-ID          what holds snapshots that are not of the volume's own past
+//	delegated/ID                  what an instance's guest may have datasets in
 //	deleted/containers/NAME-ID    what is removed when nothing depends on it any more
 //	staging/ID                    what is being made
 const (
-	deletedDir = "deleted"
-	stagingDir = "staging"
+	deletedDir   = "deleted"
+	delegatedDir = "delegated"
+	stagingDir   = "staging"
 
 	snapPrefix    = "snapshot-" // Of a user's snapshots.
 	copyPrefix    = "copy-"     // Of those that a clone or a stream is made of.

@@ -43,17 +43,21 @@ func open(ctx context.Context, cfg storage.Config) (storage.Driver, error) {
 // look takes note of what is there, and brings to its end what must not be
 // seen half done.
 func (d *driver) look(ctx context.Context) error {
-	columns := "name,written,quota,refquota,defer_destroy," + optionsProp + "," + swapProp
-	all, err := rows(ctx, "list", "-H", "-p", "-r", "-t", "filesystem,snapshot", "-o", columns, d.root)
+	columns := "name,written,quota,refquota,defer_destroy," + optionsProp + "," + swapProp + "," + delegatedProp
+	l := leftovers{swaps: map[string]string{}, written: map[string]bool{}, delegates: map[string]bool{}}
+	if err := d.lookForDelegated(ctx, &l); err != nil {
+		return err
+	}
+	all, err := d.listOwn(ctx, columns)
 	if err != nil {
 		return err
 	}
-	l := leftovers{swaps: map[string]string{}, written: map[string]bool{}}
 	for _, row := range all {
 		dataset, snap := cut(row[0])
 		switch {
 		case snap == "":
 			d.lookAt(row, &l)
+			d.lookAtDelegate(row[0], row[7], &l)
 		case snap == imageSnap && l.written[dataset]:
 			l.images = append(l.images, dataset)
 		case strings.HasPrefix(snap, copyPrefix) || strings.HasPrefix(snap, gonePrefix):
@@ -67,15 +71,29 @@ func (d *driver) look(ctx context.Context) error {
 			return err
 		}
 	}
+	d.leaveDelegated(l)
 	return d.finishSwaps(ctx, l)
+}
+
+// listOwn lists all datasets and snapshots but those of guests.
+func (d *driver) listOwn(ctx context.Context, columns string) ([][]string, error) {
+	list := []string{"list", "-H", "-p", "-r", "-t", "filesystem,snapshot", "-o", columns}
+	for _, base := range bases {
+		if base != delegatedDir && !strings.Contains(base, "/") {
+			list = append(list, d.in(base))
+		}
+	}
+	return rows(ctx, list...)
 }
 
 // leftovers are what look found to be done.
 type leftovers struct {
-	staged  []string          // What is in staging.
-	swaps   map[string]string // By ids, the datasets that take the place of others; and the places.
-	written map[string]bool   // Images that changed since their snapshots.
-	images  []string
+	staged    []string          // What is in staging.
+	swaps     map[string]string // By ids, the datasets that take the place of others; and the places.
+	written   map[string]bool   // Images that changed since their snapshots.
+	images    []string
+	delegated []string        // The IDs of what guests have.
+	delegates map[string]bool // Those of them that volumes know.
 }
 
 // lookAt takes note of a dataset.

@@ -49,11 +49,7 @@ func propertiesOf(key, value string) (map[string]string, error) {
 		return map[string]string{"recordsize": strconv.FormatInt(size, 10)}, nil
 	case compressKey:
 		return map[string]string{"compression": value}, checkCompression(value)
-	case delegateKey:
-		// Nobody gives a guest the right at its start, without which a zoned
-		// dataset is of no use.
-		return nil, oneOf(key, value, "false", "0", "no", "off")
-	case refquotaKey, reserveKey, removeKey:
+	case refquotaKey, reserveKey, removeKey, delegateKey:
 		return nil, isBool(key, value)
 	}
 	return nil, errs.Invalidf("key %q: there is no such option of a volume", key)

@@ -45,6 +45,7 @@ func (d *driver) Delete(ctx context.Context, v storage.Volume) error {
 
 func (d *driver) deleteVolume(ctx context.Context, v storage.Volume) error {
 	dataset := d.dataset(v)
+	delegated := d.facts.of(dataset).delegated
 	err := errNotTried
 	if v.Kind != storage.Image { // One has a snapshot in any case.
 		_, err = zfs(ctx, "destroy", dataset)
@@ -56,6 +57,7 @@ func (d *driver) deleteVolume(ctx context.Context, v storage.Volume) error {
 		return err
 	}
 	d.facts.drop(dataset)
+	d.dropDelegated(ctx, delegated)
 	return nil
 }
 
@@ -294,7 +296,11 @@ func (d *driver) empty(ctx context.Context) error {
 	snaps, staged := d.trash.take()
 	var failed []error
 	for _, name := range staged {
-		if err := d.discard(ctx, name); err != nil {
+		remove := d.discard
+		if strings.HasPrefix(name, d.delegated("")) {
+			remove = d.destroyDelegated
+		}
+		if err := remove(ctx, name); err != nil {
 			failed = append(failed, err)
 			d.trash.leave(name)
 		}

@@ -47,7 +47,7 @@ func Type() storage.Type {
 			compressKey: "How what is written from now on is compressed: on, off, lz4, zstd, zstd-1 to zstd-19, gzip, gzip-1 to gzip-9, lzjb or zle; as the pool does if not set.",
 			refquotaKey: "Whether the size counts what the volume refers to (refquota), and not what it and its snapshots occupy (quota).",
 			reserveKey:  "Whether the size is reserved in the pool.",
-			delegateKey: "Whether the guest may have datasets of its own: false, the only value.",
+			delegateKey: "Whether the guests of instances may have datasets of their own. Custom volumes have it without effect.",
 			removeKey:   "Whether a restore may remove newer snapshots. It need not, and keeps them.",
 		},
 		CheckOption: checkOption,

@@ -320,6 +320,7 @@ func must(tb testing.TB, err error) {
 type fakePools struct {
 	w     *world
 	names []string
+	first storage.Driver // Of the pool "p", if it is not the usual.
 }
 
 func (p *fakePools) Driver(_ context.Context, pool string) (storage.Driver, error) {
@@ -328,6 +329,9 @@ func (p *fakePools) Driver(_ context.Context, pool string) (storage.Driver, erro
 	}
 	if pool == "q" {
 		return p.w.other, nil
+	}
+	if p.first != nil {
+		return p.first, nil
 	}
 	return p.w.pool, nil
 }

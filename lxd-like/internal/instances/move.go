@@ -213,6 +213,9 @@ func (s *Service) beginMove(ctx context.Context, m move, u *undo.Stack) (from, t
 	if err := s.uncovered(ctx, to, m); err != nil {
 		return nil, nil, err
 	}
+	if err := undelegated(ctx, from, m.in); err != nil {
+		return nil, nil, err
+	}
 	if err := from.Unmount(ctx, m.in.volume()); err != nil {
 		return nil, nil, err
 	}

@@ -59,13 +59,14 @@ func (s *Service) startNew(ctx context.Context, in *instance) error {
 
 // launch is all that is made of an instance on its way up.
 type launch struct {
-	in    *instance
-	set   profiles.Settings
-	ids   idmap.Map
-	dir   string            // Of the mounted volume.
-	keys  map[string]string // To be written down when it runs.
-	plan  plan
-	disks disks
+	in        *instance
+	set       profiles.Settings
+	ids       idmap.Map
+	dir       string            // Of the mounted volume.
+	keys      map[string]string // To be written down when it runs.
+	plan      plan
+	disks     disks
+	delegator storage.Delegator // Nil where the guest gets nothing of it.
 }
 
 // start starts an instance whose lock is held: each step with what takes it
@@ -80,7 +81,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	s.snapshotAtStart(ctx, in, how)
 	l := &launch{in: in, keys: map[string]string{}}
 	for _, step := range []func(context.Context, *launch, *undo.Stack) error{
-		s.startIDs, s.startRoot, s.startDevices, s.startVolumes, s.startHosts,
+		s.startIDs, s.startRoot, s.startDelegation, s.startDevices, s.startVolumes, s.startHosts,
 	} {
 		if err := step(ctx, l, &u); err != nil {
 			return err
@@ -190,7 +191,7 @@ func (s *Service) run(ctx context.Context, l *launch, how starting, u *undo.Stac
 	u.Push("forget that it runs", func(context.Context) error { s.index.drop(name); return nil })
 
 	later := context.WithoutCancel(ctx)
-	_, err = s.Runtime.Start(ctx, l.spec(limits), func(e runtime.Exit) { s.ended(later, name, a, e) })
+	running, err := s.Runtime.Start(ctx, l.spec(limits), func(e runtime.Exit) { s.ended(later, name, a, e) })
 	if err != nil {
 		return err
 	}
@@ -200,7 +201,7 @@ func (s *Service) run(ctx context.Context, l *launch, how starting, u *undo.Stac
 		}
 		return nil
 	})
-	return nil
+	return l.delegate(ctx, running)
 }
 
 // spec is what the kernel is to do.
@@ -211,6 +212,7 @@ func (l *launch) spec(limits runtime.Limits) runtime.Spec {
 		Limits: limits, Rlimits: l.set.Rlimits, Sysctls: l.set.Sysctls, Raw: l.set.RawLXC, OOMScore: l.set.OOMScore,
 	}
 	l.plan.into(&spec)
+	l.delegation(&spec)
 	return spec
 }
 

@@ -199,6 +199,9 @@ func (r *Runtime) watch(ctx context.Context, c *container, onExit func(Exit)) {
 // killed is the status of a container whose shim was killed.
 const killed = 128 + int(unix.SIGKILL)
 
+// rebooted is what the shim writes for a container that ended to boot again.
+const rebooted = 256
+
 func (r *Runtime) readExit(name string) Exit {
 	data, err := os.ReadFile(r.path(name, statusFile))
 	if err != nil {
@@ -208,7 +211,7 @@ func (r *Runtime) readExit(name string) Exit {
 	if err != nil {
 		return Exit{Status: killed}
 	}
-	return Exit{Status: status}
+	return Exit{Status: status % rebooted, Reboot: status == rebooted}
 }
 
 // clear removes all of a container but its logs.
@@ -233,7 +236,7 @@ func (r *Runtime) clear(c *container) error {
 // clearFiles removes what is in Dir/NAME but for the logs.
 func (r *Runtime) clearFiles(name string) error {
 	errList := []error{r.unstage(name)}
-	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, devicesDir, appArmorDir} {
+	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, endsFile, devicesDir, appArmorDir} {
 		errList = append(errList, os.RemoveAll(r.path(name, file)))
 	}
 	errList = append(errList, ignoreGone(os.Remove("/run/lxc/lock"+r.path("."+name))))

@@ -144,6 +144,19 @@ func TestGuestReboots(t *testing.T) {
 	leftovers(t, r, s.Name)
 }
 
+func TestEndsAtReboot(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	s.EndsAtReboot = true
+	exits := start(t, r, s)
+	if err := r.Reboot(t.Context(), s.Name); err != nil {
+		t.Fatal(err)
+	}
+	if e := wait(t, exits); !e.Reboot || e.Status != 0 {
+		t.Errorf("%+v", e)
+	}
+	leftovers(t, r, s.Name)
+}
+
 func TestGuestRebootsWithConsole(t *testing.T) {
 	r, s := newRuntime(t), newSpec(t)
 	writeFile(t, s.Root+"/etc/rc", "echo booted >/dev/console; exec cat /dev/console >/tmp/typed\n")

@@ -32,6 +32,7 @@ const (
 	environFile = "environ"
 	stateFile   = "state.json"
 	statusFile  = "status"
+	endsFile    = "ends-at-reboot" // The shim looks for it.
 	consoleFile = "console.log"
 	lxcLogFile  = "lxc.log"
 	shimLogFile = "shim.log"

@@ -17,23 +17,24 @@ import (
 // Spec is all that it takes to start a container. Nothing in it comes from
 // profiles or devices any more: it is what the kernel is to do.
 type Spec struct {
-	Name       string
-	Root       string    // Directory that is the root file system, mounted.
-	RootMapped bool      // Root shows mapped owners already; else liblxc maps them with an idmapped mount.
-	IDs        idmap.Map // Nil: privileged.
-	Nesting    bool
-	Hostname   string
-	Arch       string            // As uname -m has it; empty for the host's.
-	Init       []string          // Empty for /sbin/init.
-	Env        map[string]string // Of PID 1 and of every exec.
-	Limits     Limits
-	Rlimits    map[string]string // "nofile": "1024:4096", as liblxc's lxc.prlimit has them.
-	Sysctls    map[string]string
-	Mounts     []Mount
-	Nodes      []Node
-	NICs       []NIC
-	Raw        string // Lines for lxc.conf (raw.lxc), last.
-	OOMScore   int    // -1000 to 1000, of the container's init.
+	Name         string
+	Root         string    // Directory that is the root file system, mounted.
+	RootMapped   bool      // Root shows mapped owners already; else liblxc maps them with an idmapped mount.
+	IDs          idmap.Map // Nil: privileged.
+	Nesting      bool
+	Hostname     string
+	Arch         string            // As uname -m has it; empty for the host's.
+	Init         []string          // Empty for /sbin/init.
+	Env          map[string]string // Of PID 1 and of every exec.
+	Limits       Limits
+	Rlimits      map[string]string // "nofile": "1024:4096", as liblxc's lxc.prlimit has them.
+	Sysctls      map[string]string
+	Mounts       []Mount
+	Nodes        []Node
+	NICs         []NIC
+	Raw          string // Lines for lxc.conf (raw.lxc), last.
+	OOMScore     int    // -1000 to 1000, of the container's init.
+	EndsAtReboot bool   // A reboot of the guest ends the container, with Exit.Reboot.
 }
 
 // Limits are what the kernel's cgroups enforce. The zero value limits nothing.
@@ -94,7 +95,7 @@ type Running struct {
 
 // Exit says how a container ended.
 type Exit struct {
-	Reboot bool // The guest asked to boot again, and the shim could not do it alone.
+	Reboot bool // The guest asked to boot again, and Spec.EndsAtReboot keeps the shim from that.
 	Status int  // Exit status of init, or 128 plus the signal that killed it.
 }
 
