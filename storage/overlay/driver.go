@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/locks"
 	"github.com/cuib/cuib/shared/mounts"
@@ -209,15 +212,28 @@ func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", v, err)
 	}
-	if err := layout.Exchange(staged, state); err != nil {
+	if err := renew(state, staged); err != nil {
 		return errors.Join(err, d.Pool.Discard(staged))
 	}
+	if err := layout.Exchange(staged, state); err != nil {
+		return errors.Join(err, projquota.Forget(filepath.Join(staged, upper)), d.Pool.Discard(staged))
+	}
 	// It is done. What is left over is removed at the next start at last.
+	_ = projquota.Forget(filepath.Join(staged, upper))
 	if old, err := topOf(staged); err == nil {
 		_ = d.Pool.Discard(staged)
 		_ = d.release(ctx, old)
 	}
 	return nil
+}
+
+// renew gives a state that is to take another's place a limit of its own: the
+// files of the other count until the last of them is gone.
+func renew(state, staged string) error {
+	if err := projquota.Renew(filepath.Join(state, upper), filepath.Join(staged, upper)); err != nil {
+		return err
+	}
+	return projquota.Inherit(filepath.Join(staged, upper), filepath.Join(staged, work))
 }
 
 func (d *driver) Delete(ctx context.Context, v storage.Volume) error {
@@ -265,8 +281,30 @@ func (d *driver) assemble(v storage.Volume, ids idmap.Map) (*os.File, error) {
 	o := mounts.Overlay{Root: d.Pool.Root, Lower: dirs, IDs: ids}
 	if v.Snapshot == "" {
 		o.Upper, o.Lower, o.Work = dirs[0], dirs[1:], filepath.Join(d.rel(state), work)
+		return mountUpper(o, filepath.Join(state, upper))
 	}
 	return o.Mount()
+}
+
+// mountUpper mounts a stack to write to. Overlayfs makes a directory of its
+// own for that, and where it cannot, is read-only without a word: a volume
+// that has reached its limit must have room for that.
+func mountUpper(o mounts.Overlay, dir string) (f *os.File, err error) {
+	err = projquota.WithSlack(dir, func() error {
+		f, err = o.Mount()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return nil, errors.Join(&os.PathError{Op: "statfs", Path: dir, Err: err}, f.Close())
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return nil, errors.Join(errs.Newf(errs.Unavailable, "the pool has no room for what overlayfs needs to write: free some"), f.Close())
+	}
+	return f, nil
 }
 
 func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {

@@ -30,6 +30,7 @@ var mountTests = []test{
 	{"nothing is done to a mounted volume", testMountedIsLeftAlone},
 	{"limit", testLimit},
 	{"limits outlive a restore", testLimitRestore},
+	{"a full volume after a snapshot", testFullSnapshot},
 }
 
 // as runs fn with the file system ids of a user that has no power.
@@ -451,6 +452,28 @@ func testLimit(t *testing.T, p Pool) {
 		t.Errorf("a clone has a limit: %v", err)
 	}
 	ok(t, d.Delete(t.Context(), c1))
+}
+
+// testFullSnapshot has a volume that has reached its limit, and can still be
+// changed after a snapshot.
+func testFullSnapshot(t *testing.T, p Pool) {
+	d := p.Driver
+	if !limited(t, p) {
+		return
+	}
+	wantFull(t, fill(t, d, c1))
+	ok(t, d.Snapshot(t.Context(), snap))
+	in(t, d, c1, func(dir string) {
+		if err := os.Remove(filepath.Join(dir, "big")); errors.Is(err, unix.EROFS) {
+			t.Errorf("the volume is read-only: %v", err)
+		}
+	})
+	ok(t, d.Restore(t.Context(), snap))
+	in(t, d, c1, func(dir string) {
+		if err := os.Chmod(dir, 0o750); errors.Is(err, unix.EROFS) {
+			t.Errorf("the restored volume is read-only: %v", err)
+		}
+	})
 }
 
 func testLimitRestore(t *testing.T, p Pool) {

@@ -174,6 +174,37 @@ func Renew(from, dir string) error {
 	return setProject(dir, fresh)
 }
 
+// slack is what [WithSlack] adds to a limit, in bytes.
+const slack = 64 << 10
+
+// WithSlack calls fn. If the project of the directory is full, or nearly, its
+// limit is a little higher meanwhile.
+func WithSlack(dir string, fn func() error) (err error) {
+	id, err := project(dir)
+	if err != nil {
+		return err
+	}
+	if id == 0 {
+		return fn()
+	}
+	fd, err := openDir(dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
+	var q dqblk
+	err = quotactl(fd, qGetQuota, id, unsafe.Pointer(&q))
+	limit := int64(q.bhard) * blockSize
+	if err != nil || limit == 0 || int64(q.space)+slack < limit {
+		return fn() // An error: there are no quotas by now.
+	}
+	if err := setLimit(fd, id, max(limit, int64(q.space))+slack); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, setLimit(fd, id, limit)) }()
+	return fn()
+}
+
 // Forget removes the limit of the directory's project, which goes away.
 func Forget(dir string) error {
 	id, err := project(dir)
