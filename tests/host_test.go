@@ -25,6 +25,9 @@ func runMain(m *testing.M) int {
 	if os.Getenv("CUIB_TEST_KERNEL") == "" {
 		return m.Run()
 	}
+	if binDir = os.Getenv("CUIB_TEST_BUILT"); binDir != "" { // In the lab.
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "cuib-bin-")
 	if err != nil {
 		panic(err)

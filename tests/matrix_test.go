@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,12 +67,17 @@ func TestCrashMatrix(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
 			m := newMatrix(t, bin, driver)
-			for _, op := range matrixOps {
-				if ok := t.Run(op.name, func(t *testing.T) { m.each(t, op) }); !ok {
-					return // What follows would fail of that.
-				}
-			}
+			m.all(t)
 		})
+	}
+}
+
+// all makes each change.
+func (m *matrix) all(t *testing.T) {
+	for _, op := range matrixOps {
+		if ok := t.Run(op.name, func(t *testing.T) { m.each(t, op) }); !ok {
+			return // What follows would fail of that.
+		}
 	}
 }
 
@@ -79,17 +85,20 @@ func TestCrashMatrix(t *testing.T) {
 type matrix struct {
 	*host
 
+	driver   string
 	crash    string // The file that arms the daemon.
 	baseline string // What is in the pools when nothing but images is.
+	slow     bool   // Whether what base made is used again if a change only reads it.
+	based    bool   // Whether there is what base made.
 }
 
-func newMatrix(t *testing.T, bin, driver string) *matrix {
+func newMatrix(t *testing.T, bin, driver string, options ...string) *matrix {
 	t.Helper()
 	h, err := newHost(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &matrix{host: h, crash: filepath.Join(h.work, "crash")}
+	m := &matrix{host: h, driver: driver, crash: filepath.Join(h.work, "crash")}
 	h.bin, h.extra = bin, []string{"CUIB_CRASH_FILE=" + m.crash}
 	t.Cleanup(func() {
 		if err := h.close(); err != nil {
@@ -99,25 +108,36 @@ func newMatrix(t *testing.T, bin, driver string) *matrix {
 	if err := errors.Join(h.start(), h.image("tiny", "tiny")); err != nil {
 		t.Fatal(err)
 	}
-	m.must(t, "storage", "create", "POOL", driver)
-	m.must(t, "storage", "create", "OTHER", driver)
+	for _, pool := range []string{"POOL", "OTHER"} {
+		m.must(t, append([]string{"storage", "create", pool, driver}, options...)...)
+	}
 	// The images are there before, and not taken for leftovers.
 	for _, pool := range []string{"POOL", "OTHER"} {
 		m.must(t, "create", "tiny", "first", "-s", pool)
 		m.must(t, "delete", "first")
 	}
-	m.base(t, matrixOp{})
-	m.must(t, "export", "src", "ARCHIVE")
-	m.must(t, "storage", "volume", "export", "POOL", "vol", "VOLUMEARCHIVE")
-	m.clean(t)
-	for range 200 { // The trash is emptied in the background.
-		if m.baseline = m.remains(t); !strings.Contains(m.baseline, "/trash/") {
-			return m
+	m.base(t)
+	m.must(t, "export", "src", "ARCHIVE", "--compression", "none")
+	m.must(t, "storage", "volume", "export", "POOL", "vol", "VOLUMEARCHIVE", "--compression", "none")
+	m.clean(t, nil)
+	m.baseline = m.settled(t)
+	return m
+}
+
+// settled returns what remains when what is done in the background is: the
+// trash is emptied, and what was mounted for a moment unmounted.
+func (m *matrix) settled(t *testing.T) string {
+	t.Helper()
+	var left string
+	for range 200 {
+		left = m.remains(t)
+		if busy := regexp.MustCompile("/trash/|/deleted/|left over"); !busy.MatchString(left) {
+			return left
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("the trash is not emptied: %s", m.baseline)
-	return nil
+	t.Fatalf("this does not go: %s", left)
+	return ""
 }
 
 // cuib runs the client, which the daemon's end must not keep waiting.
@@ -141,8 +161,9 @@ func (m *matrix) must(t *testing.T, args ...string) string {
 
 // base makes what the changes work on: an instance and a volume, each with
 // contents that differ from those of their two snapshots.
-func (m *matrix) base(t *testing.T, op matrixOp) {
+func (m *matrix) base(t *testing.T) {
 	t.Helper()
+	m.based = true
 	m.must(t, "create", "tiny", "src", "-s", "POOL")
 	m.must(t, "storage", "volume", "create", "POOL", "vol")
 	for _, text := range []string{"s0", "s1", "now"} {
@@ -157,20 +178,21 @@ func (m *matrix) base(t *testing.T, op matrixOp) {
 			m.must(t, "storage", "volume", "snapshot", "create", "POOL", "vol", text)
 		}
 	}
-	if op.setup != nil {
-		m.must(t, op.setup...)
-	}
 }
 
-// clean deletes all that base or an op made.
-func (m *matrix) clean(t *testing.T) {
+// clean deletes all that base or an op made, but what is to be kept.
+func (m *matrix) clean(t *testing.T, keep []string) {
 	t.Helper()
-	for name := range strings.FieldsSeq(m.must(t, "list", "--format", "csv", "--columns", "n")) {
-		m.must(t, "delete", "--force", name)
-	}
-	for _, v := range m.volumes(t) {
-		pool, name, _ := strings.Cut(v, "/")
-		m.must(t, "storage", "volume", "delete", pool, name)
+	m.based = keep != nil
+	for _, name := range m.objects(t) {
+		pool, volume, is := strings.Cut(name, "/")
+		switch {
+		case slices.Contains(keep, name):
+		case is:
+			m.must(t, "storage", "volume", "delete", pool, volume)
+		default:
+			m.must(t, "delete", "--force", name)
+		}
 	}
 }
 
@@ -194,31 +216,41 @@ func (m *matrix) volumes(t *testing.T) []string {
 // each makes the change again and again, and kills the daemon a step later
 // each time, until the change comes to its end.
 func (m *matrix) each(t *testing.T, op matrixOp) {
+	var keep []string
+	baseline := m.baseline
 	for n := 1; ; n++ {
-		m.base(t, op)
+		if !m.based {
+			m.base(t)
+		}
+		if op.setup != nil {
+			m.must(t, op.setup...)
+		}
 		before := m.objects(t)
+		if n == 1 && m.slow && op.makes != nil && op.loses == nil {
+			keep, baseline = before, m.settled(t)
+		}
 		if err := os.WriteFile(m.crash, []byte(strconv.Itoa(n)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := m.cuib(op.args...)
 		at, crashed := m.crashed(t)
+		at = fmt.Sprintf("step %d (%s)", n, at)
 		if !crashed {
-			if err != nil {
+			if at = "no crash"; err != nil {
 				t.Fatalf("without a crash: %v\n%s", err, m.logs())
 			}
-			m.check(t, op, before, "no crash")
-			m.clean(t)
-			m.pristine(t, "no crash")
-			if n < 4 {
+		}
+		m.check(t, op, before, at)
+		m.clean(t, keep)
+		m.pristine(t, baseline, at)
+		if t.Failed() {
+			return
+		}
+		if !crashed {
+			if n < 4 && !m.slow {
 				t.Errorf("only %d steps", n-1)
 			}
 			t.Logf("%d steps", n-1)
-			return
-		}
-		m.check(t, op, before, fmt.Sprintf("step %d (%s)", n, at))
-		m.clean(t)
-		m.pristine(t, fmt.Sprintf("step %d (%s)", n, at))
-		if t.Failed() {
 			return
 		}
 	}
@@ -234,9 +266,9 @@ func (m *matrix) crashed(t *testing.T) (string, bool) {
 		if err := m.disarm(); err != nil {
 			t.Fatal(err)
 		}
-		if at, err = os.ReadFile(m.crash + ".at"); err != nil {
-			return "", false
-		}
+		at, err = os.ReadFile(m.crash + ".at")
+		_ = os.Remove(m.crash + ".at")
+		return string(at), err == nil
 	}
 	_ = os.Remove(m.crash + ".at")
 	if err := m.wait(); err == nil {
@@ -320,34 +352,41 @@ func (m *matrix) whole(t *testing.T, op matrixOp, name, at string) {
 	}
 }
 
-// pristine checks that after all was deleted nothing is left in the pools, nor
-// mounted.
-func (m *matrix) pristine(t *testing.T, at string) {
+// pristine checks that after what was made was deleted nothing is left in the
+// pools, nor mounted.
+func (m *matrix) pristine(t *testing.T, baseline, at string) {
 	t.Helper()
 	var left string
 	for range 100 {
-		if left = m.remains(t); left == m.baseline {
+		if left = m.remains(t); left == baseline {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Errorf("%s: left is %s, and it was %s", at, left, m.baseline)
+	t.Errorf("%s: left is %s, and it was %s", at, left, baseline)
 }
 
-// remains are the files of volumes in the pools, and what is mounted of them.
+// remains are the files or datasets of volumes in the pools, and what is
+// mounted of them.
 func (m *matrix) remains(t *testing.T) string {
 	t.Helper()
 	var left []string
 	if err := m.leftovers(); err != nil {
 		left = append(left, err.Error())
 	}
-	for _, pool := range []string{"POOL", "OTHER"} {
-		for _, dir := range []string{"staging/*", "trash/*", "volumes/instance/*", "volumes/custom/*", "layers/*"} {
-			paths, err := run(m.inside("sh", "-c", "ls -d "+filepath.Join(m.dir, "pools", pool, "data", dir)+" 2>/dev/null || true")...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			left = append(left, strings.Fields(paths)...)
+	find := []string{"zfs", "list", "-H", "-r", "-t", "all", "-o", "name"}
+	if m.driver != "zfs" {
+		dirs := filepath.Join(m.dir, "pools", "{POOL,OTHER}", "data", "{staging,trash,volumes/instance,volumes/custom,layers}", "*")
+		find = m.inside("bash", "-c", "shopt -s nullglob; echo "+dirs)
+	}
+	names, err := run(find...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.FieldsSeq(names) {
+		// Three of ZFS are there always.
+		if !strings.HasSuffix(name, "/deleted/containers") && !strings.HasSuffix(name, "/deleted/images") && !strings.HasSuffix(name, "/deleted/custom") {
+			left = append(left, name)
 		}
 	}
 	slices.Sort(left)

@@ -6,6 +6,7 @@ package crash
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,12 @@ import (
 // point to that path with ".at" behind.
 const fileEnv = "CUIB_CRASH_FILE"
 
+// onlyEnv names the variable with a regular expression: points whose names do
+// not match it are none.
+const onlyEnv = "CUIB_CRASH_ONLY"
+
+var only = regexp.MustCompile(os.Getenv(onlyEnv))
+
 var (
 	mu   sync.Mutex
 	left int // Points until death; 0 for none.
@@ -26,7 +33,7 @@ var (
 // Point is a place between two steps, where a daemon under test can be killed.
 func Point(name string) {
 	path := os.Getenv(fileEnv)
-	if path == "" {
+	if path == "" || !only.MatchString(name) {
 		return
 	}
 	mu.Lock()

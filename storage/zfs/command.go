@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/run"
 )
@@ -26,8 +27,16 @@ func zpool(ctx context.Context, args ...string) (string, error) {
 // its start does not change any more.
 func program(ctx context.Context, args ...string) (string, error) {
 	var out bytes.Buffer
-	err := run.Program{Args: args, Stdout: &out}.Run(ctx)
+	err := start(ctx, run.Program{Args: args, Stdout: &out})
 	return strings.TrimSuffix(out.String(), "\n"), classify(err)
+}
+
+// start runs a program, between two places where a test ends the daemon.
+func start(ctx context.Context, p run.Program) error {
+	name := strings.Join(p.Args, " ")
+	crash.Point("before " + name)
+	defer crash.Point("after " + name)
+	return p.Run(ctx)
 }
 
 // rows runs the program zfs and returns the lines of its output, apart at the
@@ -67,7 +76,7 @@ func sendTo(ctx context.Context, w io.Writer, args ...string) error {
 		failed.w = w
 		w = &failed
 	}
-	err := classify(run.Program{Args: append([]string{"zfs"}, args...), Stdout: w}.Run(ctx))
+	err := classify(start(ctx, run.Program{Args: append([]string{"zfs"}, args...), Stdout: w}))
 	if failed.err != nil {
 		return failed.err
 	}
@@ -90,7 +99,7 @@ func (f *failing) Write(p []byte) (int, error) {
 }
 
 func receiveFrom(ctx context.Context, r io.Reader, args ...string) error {
-	return classify(run.Program{Args: append([]string{"zfs"}, args...), Stdin: r}.Run(ctx))
+	return classify(start(ctx, run.Program{Args: append([]string{"zfs"}, args...), Stdin: r}))
 }
 
 // texts are what the programs say when they fail, as far as it makes a
