@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -230,15 +231,17 @@ func leftovers(t testing.TB, r *runtime.Runtime, name string) {
 	if err != nil || bytes.Contains(mounts, []byte(r.Dir)) {
 		t.Errorf("mounts below %s are left: %v", r.Dir, err)
 	}
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range lines {
-		if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte(r.Dir)) {
-			t.Errorf("process %s is left: %q", file, data)
+	// What reported the start ends by itself when it sees that all is over.
+	eventually(t, "the end of all processes", func() bool {
+		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		return !slices.ContainsFunc(lines, func(file string) bool {
+			data, err := os.ReadFile(file)
+			return err == nil && bytes.Contains(data, []byte(r.Dir))
+		})
+	})
 }
 
 func wait(t testing.TB, exits <-chan runtime.Exit) runtime.Exit {

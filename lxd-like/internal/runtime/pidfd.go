@@ -74,6 +74,15 @@ func (p process) signal(sig unix.Signal) error {
 	return serr
 }
 
+// awaitEnd returns when a process to which SIGKILL was sent has ended. That
+// takes longer than a moment only where the kernel does not let it go.
+func (p process) awaitEnd() {
+	const pause, limit = time.Millisecond, 5 * time.Second
+	for deadline := time.Now().Add(limit); !p.ended() && time.Now().Before(deadline); {
+		<-time.After(pause)
+	}
+}
+
 // awaitStop returns when a process to which SIGSTOP was sent has stopped or
 // ended.
 func (p process) awaitStop() {

@@ -195,10 +195,18 @@ func (r *Runtime) abandon(c *container) {
 	for _, pid := range append(children, c.shim.pid) {
 		_ = c.see(pid)
 	}
+	var ending []process
 	for _, pid := range children { // Theirs, as their parent cannot reap them.
-		_ = unix.Kill(pid, unix.SIGKILL)
+		if p, err := openProcess(pid); err == nil {
+			_ = p.signal(unix.SIGKILL)
+			ending = append(ending, p)
+		}
 	}
 	_ = c.shim.signal(unix.SIGKILL)
+	for _, p := range ending {
+		p.awaitEnd()
+		p.fd.Close()
+	}
 }
 
 func (r *Runtime) readReport(report *os.File) (pid int, err error) {
