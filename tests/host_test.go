@@ -122,7 +122,7 @@ func newHost(work string) (*host, error) {
 		{"touch", holder + "/mnt"},
 		{
 			"nsenter", "--net=/run/netns/" + h.ns, "unshare", "--mount=" + holder + "/mnt", "--propagation", "private", "sh", "-ec",
-			"mkdir " + holder + "/cgroup; mount --rbind /sys/fs/cgroup " + holder + "/cgroup; mount -t sysfs none /sys;" +
+			"mkdir -p " + holder + "/cgroup; mount --rbind /sys/fs/cgroup " + holder + "/cgroup; mount -t sysfs none /sys;" +
 				" mount --rbind " + holder + "/cgroup /sys/fs/cgroup; umount -l " + holder,
 		},
 		{"ip", "-n", h.ns, "link", "set", "lo", "up"},
@@ -131,11 +131,23 @@ func newHost(work string) (*host, error) {
 		{"ip", "-n", h.ns, "link", "set", "up0", "up"},
 		{"ip", "-n", h.ns, "link", "set", "up1", "up"},
 	} {
-		if _, err := run(args...); err != nil {
+		if err := insist(args...); err != nil {
 			return nil, errors.Join(err, h.close())
 		}
 	}
 	return h, nil
+}
+
+// insist runs a program again if it fails: unshare can fail to bind its new
+// mount namespace for no reason while others make theirs.
+func insist(args ...string) (err error) {
+	for range 3 {
+		if _, err = run(args...); err == nil || !strings.Contains(err.Error(), "unshare: ") {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 func (h *host) env() map[string]string {
