@@ -7,8 +7,10 @@ package storage
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/cuib/cuib/shared/idmap"
 )
@@ -41,6 +43,14 @@ func (v Volume) String() string {
 
 // Parent returns the volume that v is a snapshot of, or v itself.
 func (v Volume) Parent() Volume { return Volume{Kind: v.Kind, Name: v.Name} }
+
+// Hidden reports whether a snapshot is none of a user's, whose names cannot
+// begin with a dot: it is made to read a volume that goes on meanwhile, or to
+// come back to. No listing has it.
+func Hidden(snapshot string) bool { return strings.HasPrefix(snapshot, ".") }
+
+// NewHidden makes up the name of a hidden snapshot.
+func NewHidden(what string) string { return "." + what + "-" + strings.ToLower(rand.Text()[:12]) }
 
 // A Driver keeps volumes in one pool. Its methods are safe for concurrent use
 // on different volumes; the caller serializes those on one, except that one

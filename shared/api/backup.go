@@ -59,8 +59,11 @@ type Document struct {
 }
 
 // YAML returns the document as text.
-func (d Document) YAML() ([]byte, error) {
-	data, err := json.Marshal(d)
+func (d Document) YAML() ([]byte, error) { return MarshalYAML(d) }
+
+// MarshalYAML returns a value as YAML, with the names that it has in JSON.
+func MarshalYAML(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +72,20 @@ func (d Document) YAML() ([]byte, error) {
 		return nil, err
 	}
 	return yaml.Marshal(plain)
+}
+
+// UnmarshalYAML is the inverse of [MarshalYAML]. Keys that v does not know are
+// left out.
+func UnmarshalYAML(text []byte, v any) error {
+	var plain any
+	if err := yaml.Unmarshal(text, &plain); err != nil {
+		return err
+	}
+	data, err := json.Marshal(plain)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
 }
 
 // ParseDocument reads a document. It takes what newer and older peers write:

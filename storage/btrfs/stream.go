@@ -91,24 +91,14 @@ func (k *keeping) Write(p []byte) (int, error) {
 
 // Receive implements [storage.Streamer].
 func (d *driver) Receive(_ context.Context, v storage.Volume) (storage.Receiver, error) {
-	if v.Snapshot != "" {
-		return nil, errs.Invalidf("%s is a snapshot, which is received with its volume", v)
-	}
 	if err := run.Look("btrfs", "btrfs-progs"); err != nil {
 		return nil, err
 	}
-	if err := d.MustNotBeMounted(v); err != nil {
+	staged, fresh, err := d.Stage(v)
+	if err != nil {
 		return nil, err
 	}
-	err := d.Pool.MustExist(v)
-	if err != nil && !errs.Is(err, errs.NotFound) {
-		return nil, err
-	}
-	staged, serr := d.Pool.StageWhole()
-	if serr != nil {
-		return nil, serr
-	}
-	return &receiver{d: d, v: v, staged: staged, fresh: err != nil}, nil
+	return &receiver{d: d, v: v, staged: staged, fresh: fresh}, nil
 }
 
 // A receiver has what came in a staged directory.

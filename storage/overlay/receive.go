@@ -22,21 +22,14 @@ import (
 
 // Receive implements [storage.Streamer].
 func (d *driver) Receive(_ context.Context, v storage.Volume) (storage.Receiver, error) {
-	if v.Snapshot != "" {
-		return nil, errs.Invalidf("%s is a snapshot, which is received with its volume", v)
-	}
-	if err := errors.Join(mustBeLayered(v), d.MustNotBeMounted(v)); err != nil {
+	if err := mustBeLayered(v); err != nil {
 		return nil, err
 	}
-	missing := d.Pool.MustExist(v)
-	if missing != nil && !errs.Is(missing, errs.NotFound) {
-		return nil, missing
-	}
-	staged, err := d.Pool.StageWhole()
+	staged, fresh, err := d.Stage(v)
 	if err != nil {
 		return nil, err
 	}
-	return &receiver{d: d, v: v, staged: staged, fresh: missing != nil}, nil
+	return &receiver{d: d, v: v, staged: staged, fresh: fresh}, nil
 }
 
 // A receiver has what came in a staged directory. The layers are in their

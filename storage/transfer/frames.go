@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/storage"
 )
 
 // A stream between hosts is a magic and frames, each of which has a kind, a
@@ -43,7 +44,7 @@ func (h hello) check() error {
 	}
 	sorted := slices.Sorted(slices.Values(h.Snapshots))
 	for i, name := range sorted {
-		if name == "" || len(name) > 255 || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\x00") || i > 0 && sorted[i-1] == name {
+		if name == "" || len(name) > 255 || storage.Hidden(name) || strings.ContainsAny(name, "/\x00") || i > 0 && sorted[i-1] == name {
 			return errs.Invalidf("bad stream: bad name %q of a snapshot", name)
 		}
 	}

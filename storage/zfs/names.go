@@ -2,7 +2,6 @@ package zfs
 
 import (
 	"encoding/hex"
-	"fmt"
 	"strings"
 
 	"github.com/cuib/cuib/storage"
@@ -109,19 +108,7 @@ func (p place) volume(name string) (v storage.Volume, ok bool) {
 
 // escape returns a name as ZFS allows it: of letters, digits and "-_.:", and
 // not beginning with a dot.
-func escape(name string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
-	var b strings.Builder
-	for i := range len(name) {
-		c := name[i]
-		if strings.IndexByte(plain, c) < 0 || i == 0 && c == '.' {
-			fmt.Fprintf(&b, ":%02X", c)
-			continue
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
-}
+func escape(name string) string { return layout.Escape(name, ':') }
 
 // unescape undoes escape.
 func unescape(name string) string {

@@ -147,7 +147,7 @@ func (x Index) check() error {
 		return errs.Invalidf("%s: config: volume is missing", indexName)
 	}
 	for i, name := range x.Snapshots {
-		if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\x00") || len(name) > 255 {
+		if name == "" || storage.Hidden(name) || strings.ContainsAny(name, "/\x00") || len(name) > 255 {
 			return errs.Invalidf("%s: %q is no name of a snapshot", indexName, name)
 		}
 		if slices.Contains(x.Snapshots[:i], name) {

@@ -7,6 +7,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/storage"
 )
 
 // DeleteSnapshots checks that snapshots of an instance can be deleted. The job
@@ -50,7 +51,7 @@ func (s *Service) haveSnapshots(ctx context.Context, name string, snapshots []st
 		}
 		have := make(map[string]bool, len(all))
 		for _, snapshot := range all {
-			have[snapshot] = !hidden(snapshot)
+			have[snapshot] = !storage.Hidden(snapshot)
 		}
 		for _, snapshot := range snapshots {
 			if !have[snapshot] {

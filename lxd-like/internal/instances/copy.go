@@ -456,7 +456,7 @@ func (s *Service) rerefresh(ctx context.Context, in *instance, have map[storage.
 			return err
 		}
 		for _, snap := range snaps {
-			if snap.Status != db.Pending || hidden(snap.Name) {
+			if snap.Status != db.Pending || storage.Hidden(snap.Name) {
 				continue
 			}
 			if have[in.snapshotVolume(snap.Name)] {

@@ -250,7 +250,7 @@ func (v *visits) count(keys []string, n int) {
 
 func visited(key string) string {
 	if name, snapshot, ok := strings.Cut(key, "/"); ok {
-		if hidden(snapshot) {
+		if storage.Hidden(snapshot) {
 			return fmt.Sprintf("instance %q", name)
 		}
 		return fmt.Sprintf("snapshot %q of instance %q", snapshot, name)

@@ -2,9 +2,7 @@ package instances
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/errs"
@@ -12,17 +10,9 @@ import (
 	"github.com/cuib/cuib/storage"
 )
 
-// Hidden snapshots are made to read an instance that goes on meanwhile. Their
-// names begin with a dot, which no user's can, and no listing has them. They
-// have records as others, whose status says what becomes of them at the next
-// start of the daemon: one that is pending is deleted, one that is ready is
-// kept if somebody remembers it.
-
-// hidden reports whether a snapshot is none of the user's.
-func hidden(snapshot string) bool { return strings.HasPrefix(snapshot, ".") }
-
-// newHidden makes up the name of a hidden snapshot.
-func newHidden(what string) string { return "." + what + "-" + strings.ToLower(rand.Text()[:12]) }
+// Hidden snapshots ([storage.Hidden]) of an instance have records as others, whose
+// status says what becomes of them at the next start of the daemon: one that
+// is pending is deleted, one that is ready is kept if somebody remembers it.
 
 // remembered returns the hidden snapshots of an instance that somebody needs
 // for longer than a daemon runs.
@@ -98,7 +88,7 @@ func (s *Service) unhideLater(ctx context.Context, name, snapshot string) {
 // instance runs it is frozen while that is made, and goes on. Until fn
 // returns the instance cannot be renamed or deleted.
 func (s *Service) Stilled(ctx context.Context, name string, fn func(ctx context.Context, dir string) error) error {
-	snapshot := newHidden("still")
+	snapshot := storage.NewHidden("still")
 	v, err := s.stilled(ctx, name, snapshot)
 	if err != nil {
 		return fmt.Errorf("make a snapshot of instance %q to read: %w", name, err)
@@ -142,7 +132,7 @@ func (s *Service) recoverHidden(ctx context.Context, d storage.Driver, in *insta
 	known := map[string]bool{}
 	for _, snap := range left.snapshots {
 		known[snap.Name] = true
-		if !hidden(snap.Name) || snap.Status == db.Pending || keep[snap.Name] {
+		if !storage.Hidden(snap.Name) || snap.Status == db.Pending || keep[snap.Name] {
 			continue
 		}
 		if err := s.unhide(ctx, in, snap.Name); err != nil {
@@ -150,7 +140,7 @@ func (s *Service) recoverHidden(ctx context.Context, d storage.Driver, in *insta
 		}
 	}
 	for v := range left.have {
-		if v.Parent() != in.volume() || !hidden(v.Snapshot) || known[v.Snapshot] {
+		if v.Parent() != in.volume() || !storage.Hidden(v.Snapshot) || known[v.Snapshot] {
 			continue
 		}
 		if err := deleteVolume(ctx, d, v); err != nil {

@@ -249,7 +249,7 @@ func (s *Service) toMove(ctx context.Context, m move) ([]string, error) {
 	slices.SortStableFunc(snaps, func(a, b db.Snapshot) int { return int(a.ID - b.ID) })
 	var names []string
 	for _, snap := range snaps {
-		if snap.Status == db.Ready && (!m.only || hidden(snap.Name)) {
+		if snap.Status == db.Ready && (!m.only || storage.Hidden(snap.Name)) {
 			names = append(names, snap.Name)
 		}
 	}
@@ -286,7 +286,7 @@ func (s *Service) recordMove(ctx context.Context, m move) error {
 func forgetVisible(ctx context.Context, tx *db.Tx, name string) error {
 	names, err := db.SnapshotNamesOf(ctx, tx, name)
 	for _, snapshot := range names {
-		if hidden(snapshot) {
+		if storage.Hidden(snapshot) {
 			continue
 		}
 		if err := db.DeleteSnapshot(ctx, tx, name, snapshot); err != nil {

@@ -172,7 +172,7 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 		if err := s.recoverSnapshot(ctx, d, in, snap); err != nil {
 			return err
 		}
-		if snap.Status == db.Ready && !hidden(snap.Name) && !left.have[in.snapshotVolume(snap.Name)] {
+		if snap.Status == db.Ready && !storage.Hidden(snap.Name) && !left.have[in.snapshotVolume(snap.Name)] {
 			missing = append(missing, snap.Name)
 		}
 	}
@@ -181,7 +181,7 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *in
 	}
 	var strays []storage.Volume
 	for v := range left.have {
-		if v.Parent() == in.volume() && v.Snapshot != "" && !hidden(v.Snapshot) && !known[v.Snapshot] {
+		if v.Parent() == in.volume() && v.Snapshot != "" && !storage.Hidden(v.Snapshot) && !known[v.Snapshot] {
 			strays = append(strays, v)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
 )
 
 // Snapshots returns the snapshots of an instance, oldest first.
@@ -93,14 +94,14 @@ func (s *Service) wholeSnapshots(ctx context.Context, name string) ([]db.Snapsho
 
 // whole leaves out what is being made or deleted, and what is hidden.
 func whole(snaps []db.Snapshot) []db.Snapshot {
-	snaps = slices.DeleteFunc(snaps, func(s db.Snapshot) bool { return s.Status != db.Ready || hidden(s.Name) })
+	snaps = slices.DeleteFunc(snaps, func(s db.Snapshot) bool { return s.Status != db.Ready || storage.Hidden(s.Name) })
 	slices.SortStableFunc(snaps, func(a, b db.Snapshot) int { return cmp.Compare(a.ID, b.ID) })
 	return snaps
 }
 
 func (s *Service) snapshot(ctx context.Context, name, snapshot string) (db.Snapshot, error) {
 	var snap db.Snapshot
-	if hidden(snapshot) {
+	if storage.Hidden(snapshot) {
 		return snap, noSnapshot(name, snapshot)
 	}
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -345,7 +346,7 @@ func (s *Service) UpdateSnapshot(ctx context.Context, name, snapshot string, put
 // DeleteSnapshot checks that a snapshot can be deleted: also one that is not
 // whole, as a deletion can leave it that ended too early.
 func (s *Service) DeleteSnapshot(ctx context.Context, name, snapshot string) (ops.Job, error) {
-	if hidden(snapshot) {
+	if storage.Hidden(snapshot) {
 		return ops.Job{}, noSnapshot(name, snapshot)
 	}
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {

@@ -135,17 +135,7 @@ func (s *Service) Register(ctx context.Context, found Found) (err error) {
 			p.Config[k] = v
 		}
 	}
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		others, err := db.Pools(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if err := checkApart(p, others); err != nil {
-			return err
-		}
-		return db.AddPool(ctx, tx, &p)
-	})
-	if err != nil {
+	if err := s.addRecord(ctx, &p); err != nil {
 		return err
 	}
 	u.Push("delete the record", func(ctx context.Context) error { return s.deleteRecord(ctx, p.Name) })

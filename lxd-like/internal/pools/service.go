@@ -195,21 +195,25 @@ func (s *Service) Create(ctx context.Context, req api.StoragePoolsPost) error {
 	return s.create(ctx, p, typ)
 }
 
-func (s *Service) create(ctx context.Context, p db.Pool, typ storage.Type) (err error) {
-	var u undo.Stack
-	defer u.Unwind(ctx, &err)
-
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+// addRecord adds the record of a pool that is apart from the others.
+func (s *Service) addRecord(ctx context.Context, p *db.Pool) error {
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		others, err := db.Pools(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if err := checkApart(p, others); err != nil {
+		if err := checkApart(*p, others); err != nil {
 			return err
 		}
-		return db.AddPool(ctx, tx, &p)
+		return db.AddPool(ctx, tx, p)
 	})
-	if err != nil {
+}
+
+func (s *Service) create(ctx context.Context, p db.Pool, typ storage.Type) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	if err := s.addRecord(ctx, &p); err != nil {
 		return err
 	}
 	u.Push("delete the record", func(ctx context.Context) error { return s.deleteRecord(ctx, p.Name) })

@@ -2,16 +2,12 @@ package recovery
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
-	"github.com/cuib/cuib/storage"
 )
 
 // A poolDocument is what is written about a pool, beside the pool what all
@@ -20,31 +16,6 @@ type poolDocument struct {
 	Pool     *api.StoragePool `json:"pool"`
 	Profiles []api.Profile    `json:"profiles,omitempty"`
 	Networks []api.Network    `json:"networks,omitempty"`
-}
-
-func (d poolDocument) yaml() ([]byte, error) {
-	data, err := json.Marshal(d)
-	if err != nil {
-		return nil, err
-	}
-	var plain any
-	if err := yaml.Unmarshal(data, &plain); err != nil { // JSON is YAML.
-		return nil, err
-	}
-	return yaml.Marshal(plain)
-}
-
-func parsePoolDocument(text []byte) (poolDocument, error) {
-	var d poolDocument
-	var plain any
-	if err := yaml.Unmarshal(text, &plain); err != nil {
-		return d, err
-	}
-	data, err := json.Marshal(plain)
-	if err != nil {
-		return d, err
-	}
-	return d, json.Unmarshal(data, &d)
 }
 
 // poolDocument returns what is to be written about a pool.
@@ -176,6 +147,3 @@ func matched[T any](docs []T, there []string, name func(*T) *string, fresh func(
 	}
 	return out
 }
-
-// isHidden reports whether a snapshot is one that users do not see.
-func isHidden(v storage.Volume) bool { return strings.HasPrefix(v.Snapshot, ".") }

@@ -113,8 +113,8 @@ func (s *Service) findPools(ctx context.Context, req Request) ([]found, error) {
 // noted is a pool as it was noted beside it.
 func noted(name string, note []byte) api.StoragePoolsPost {
 	req := api.StoragePoolsPost{Name: name}
-	doc, err := parsePoolDocument(note)
-	if err == nil && doc.Pool != nil {
+	var doc poolDocument
+	if err := api.UnmarshalYAML(note, &doc); err == nil && doc.Pool != nil {
 		req.Driver, req.StoragePoolPut = doc.Pool.Driver, doc.Pool.StoragePoolPut
 	}
 	return req
@@ -141,7 +141,7 @@ func (s *Service) findPool(ctx context.Context, req api.StoragePoolsPost) (found
 	byVolume := map[storage.Volume][]string{}
 	for _, v := range vols {
 		snaps := byVolume[v.Parent()]
-		if v.Snapshot != "" && !isHidden(v) {
+		if v.Snapshot != "" && !storage.Hidden(v.Snapshot) {
 			snaps = append(snaps, v.Snapshot)
 		}
 		byVolume[v.Parent()] = snaps
@@ -170,7 +170,7 @@ func (s *Service) complete(ctx context.Context, f *found, req api.StoragePoolsPo
 	if err != nil || text == nil {
 		return err
 	}
-	if f.doc, err = parsePoolDocument(text); err != nil || f.doc.Pool == nil {
+	if err := api.UnmarshalYAML(text, &f.doc); err != nil || f.doc.Pool == nil {
 		s.Log.WarnContext(ctx, "the record of a storage pool cannot be read", "pool", f.Name, "err", err)
 		f.doc = poolDocument{}
 		return nil

@@ -263,7 +263,7 @@ func (s *Service) text(ctx context.Context, o object) (pool string, text []byte,
 		if err != nil {
 			return "", nil, err
 		}
-		text, err = p.yaml()
+		text, err = api.MarshalYAML(p)
 		return o.pool, text, err
 	}
 	var doc api.Document

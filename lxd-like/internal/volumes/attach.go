@@ -154,7 +154,7 @@ func (s *Service) look(ctx context.Context, t target) (v db.Volume, err error) {
 			return err
 		}
 		snap, err := db.GetVolumeSnapshot(ctx, tx, t.Ref, t.snapshot)
-		if err == nil && snap.Status != db.Ready && !hidden(t.snapshot) {
+		if err == nil && snap.Status != db.Ready && !storage.Hidden(t.snapshot) {
 			err = errs.NotFoundf("%s not found: it is being created or deleted", t)
 		}
 		return err

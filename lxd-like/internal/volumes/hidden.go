@@ -2,26 +2,17 @@ package volumes
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
 )
 
-// Hidden snapshots are made to read a volume that goes on meanwhile. Their
-// names begin with a dot, which no user's can, and no listing has them. They
-// have records as others, whose status says what becomes of them at the next
-// start of the daemon: one that is pending is deleted, one that is ready is
-// kept if somebody remembers it.
-
-// hidden reports whether a snapshot is none of the user's.
-func hidden(snapshot string) bool { return strings.HasPrefix(snapshot, ".") }
-
-// newHidden makes up the name of a hidden snapshot.
-func newHidden(what string) string { return "." + what + "-" + strings.ToLower(rand.Text()[:12]) }
+// Hidden snapshots ([storage.Hidden]) of a volume have records as others, whose
+// status says what becomes of them at the next start of the daemon: one that
+// is pending is deleted, one that is ready is kept if somebody remembers it.
 
 // remembered returns the hidden snapshots of a volume that somebody needs for
 // longer than a daemon runs.
@@ -97,7 +88,7 @@ func (s *Service) unhideLater(ctx context.Context, ref Ref, snapshot string) {
 // be renamed or deleted.
 func (s *Service) Stilled(ctx context.Context, pool, name string, fn func(ctx context.Context, dir string) error) error {
 	ref := Ref{Pool: pool, Name: name}
-	snapshot := newHidden("still")
+	snapshot := storage.NewHidden("still")
 	if err := s.hide(ctx, ref, snapshot, db.Pending); err != nil {
 		return fmt.Errorf("make a snapshot of volume %q to read: %w", name, err)
 	}

@@ -166,7 +166,7 @@ func (l *lister) containers(ctx context.Context, tx *db.Tx) error {
 		v.CreatedAt, v.Description = in.Created, in.Description
 		l.out = append(l.out, v)
 		for _, name := range snaps[in.Name] {
-			if hidden(name) {
+			if storage.Hidden(name) {
 				continue
 			}
 			l.out = append(l.out, other(in.Pool, typeContainer, in.Name+"/"+name, instanceURL(in.Name)+"/snapshots/"+name))

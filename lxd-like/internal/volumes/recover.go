@@ -208,7 +208,7 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, ref Re
 	known := map[string]bool{}
 	for _, snap := range left.snapshots {
 		known[snap.Name] = true
-		if snap.Status == db.Ready && (!hidden(snap.Name) || left.keep[snap.Name]) {
+		if snap.Status == db.Ready && (!storage.Hidden(snap.Name) || left.keep[snap.Name]) {
 			continue
 		}
 		if err := deleteVolume(ctx, d, snapshotVolume(ref, snap.Name)); err != nil {
@@ -219,7 +219,7 @@ func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, ref Re
 		}
 	}
 	for _, v := range snapshotsIn(left.have, volume(ref)) {
-		if !hidden(v.Snapshot) || known[v.Snapshot] {
+		if !storage.Hidden(v.Snapshot) || known[v.Snapshot] {
 			continue
 		}
 		if err := deleteVolume(ctx, d, v); err != nil {

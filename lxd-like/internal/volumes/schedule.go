@@ -10,6 +10,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/storage"
 )
 
 // Tick makes the snapshots that are due and deletes those whose time is over.
@@ -29,7 +30,7 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 		return err
 	}
 	for _, snap := range expired {
-		if hidden(snap.Name) {
+		if storage.Hidden(snap.Name) {
 			continue
 		}
 		err := s.deleteSnapshot(ctx, snap.Volume, snap.Name)

@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
 )
 
 // Snapshots returns the snapshots of a volume, oldest first; those of an
@@ -40,7 +41,7 @@ func (s *Service) snapshotsOf(ctx context.Context, v api.StorageVolume) ([]api.S
 			snaps, err := db.Snapshots(ctx, tx, v.Name)
 			out = out[:0]
 			for _, snap := range snaps {
-				if snap.Status == db.Ready && !hidden(snap.Name) {
+				if snap.Status == db.Ready && !storage.Hidden(snap.Name) {
 					out = append(out, ofInstance(snap))
 				}
 			}
@@ -76,7 +77,7 @@ func describeSnapshots(v db.Volume, snaps []db.VolumeSnapshot) []api.StorageVolu
 
 // seen are the snapshots that are whole and not hidden, oldest first.
 func seen(snaps []db.VolumeSnapshot) []db.VolumeSnapshot {
-	snaps = slices.DeleteFunc(slices.Clone(snaps), func(s db.VolumeSnapshot) bool { return s.Status != db.Ready || hidden(s.Name) })
+	snaps = slices.DeleteFunc(slices.Clone(snaps), func(s db.VolumeSnapshot) bool { return s.Status != db.Ready || storage.Hidden(s.Name) })
 	slices.SortStableFunc(snaps, func(a, b db.VolumeSnapshot) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) })
 	return snaps
 }
@@ -106,7 +107,7 @@ func (s *Service) exists(ctx context.Context, ref Ref, name string) error {
 			return poolFirst(ctx, tx, ref, err)
 		}
 		snap, err := db.GetVolumeSnapshot(ctx, tx, ref, name)
-		if err == nil && (snap.Status != db.Ready || hidden(name)) {
+		if err == nil && (snap.Status != db.Ready || storage.Hidden(name)) {
 			err = errs.NotFoundf("snapshot %q of volume %q not found: it is being created or deleted", name, ref.Name)
 		}
 		return err
@@ -339,7 +340,7 @@ func (s *Service) DeleteSnapshot(ctx context.Context, ref Ref, snapshot string) 
 		_, err := db.GetVolumeSnapshot(ctx, tx, ref, snapshot)
 		return err
 	})
-	if err == nil && hidden(snapshot) {
+	if err == nil && storage.Hidden(snapshot) {
 		err = errs.NotFoundf("snapshot %q of volume %q not found", snapshot, ref.Name)
 	}
 	if err != nil {

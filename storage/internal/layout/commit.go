@@ -35,6 +35,23 @@ func (p *Pool) StageWhole() (string, error) {
 	return dir, os.Mkdir(filepath.Join(dir, snapshots), 0o700)
 }
 
+// Stage makes such a directory for what v is received into, and reports
+// whether there is no v yet.
+func (b *Base) Stage(v storage.Volume) (staged string, fresh bool, err error) {
+	if v.Snapshot != "" {
+		return "", false, errs.Invalidf("%s is a snapshot, which is received with its volume", v)
+	}
+	if err := b.MustNotBeMounted(v); err != nil {
+		return "", false, err
+	}
+	err = b.Pool.MustExist(v)
+	if fresh = errs.Is(err, errs.NotFound); err != nil && !fresh {
+		return "", false, err
+	}
+	staged, err = b.Pool.StageWhole()
+	return staged, fresh, err
+}
+
 // Merge adds the snapshots of a staged volume to those of v, which is there,
 // and puts the staged contents, if there are some, in the place of v's. What
 // a crash leaves [Form.OpenAt] finishes.

@@ -285,13 +285,17 @@ func names(dir string) ([]string, error) {
 
 // escape returns a file name for any name: without slashes, commas, colons,
 // at signs and the like, and not beginning with a dot.
-func escape(name string) string {
+func escape(name string) string { return Escape(name, '%') }
+
+// Escape returns a name with only letters, digits and "-_." in it, not at its
+// beginning, and the codes of all other bytes behind a mark, in hexadecimal.
+func Escape(name string, mark byte) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 	var b strings.Builder
 	for i := range len(name) {
 		c := name[i]
 		if strings.IndexByte(plain, c) < 0 || i == 0 && c == '.' {
-			fmt.Fprintf(&b, "%%%02X", c)
+			fmt.Fprintf(&b, "%c%02X", mark, c)
 			continue
 		}
 		b.WriteByte(c)

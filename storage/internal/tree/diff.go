@@ -19,6 +19,17 @@ import (
 // in use: what goes away meanwhile is left out. A directory counts as
 // modified if it is itself, not because of what is in it.
 func Diff(ctx context.Context, a, b string, fn func(storage.Change) error) error {
+	return openBoth(a, b, func(before, after *os.File) error {
+		d := differ{ctx: ctx, fn: fn}
+		if err := d.root(before, after); err != nil {
+			return err
+		}
+		return d.dir(before, after, "")
+	})
+}
+
+// openBoth calls fn with two directories.
+func openBoth(a, b string, fn func(a, b *os.File) error) error {
 	before, err := openDir(unix.AT_FDCWD, a)
 	if err != nil {
 		return err
@@ -29,11 +40,7 @@ func Diff(ctx context.Context, a, b string, fn func(storage.Change) error) error
 		return err
 	}
 	defer after.Close()
-	d := differ{ctx: ctx, fn: fn}
-	if err := d.root(before, after); err != nil {
-		return err
-	}
-	return d.dir(before, after, "")
+	return fn(before, after)
 }
 
 type differ struct {

@@ -34,32 +34,24 @@ func DiffPaths(ctx context.Context, a, b string, paths Paths, fn func(storage.Ch
 	if paths["."] {
 		return Diff(ctx, a, b, fn)
 	}
-	before, err := openDir(unix.AT_FDCWD, a)
-	if err != nil {
-		return err
-	}
-	defer before.Close()
-	after, err := openDir(unix.AT_FDCWD, b)
-	if err != nil {
-		return err
-	}
-	defer after.Close()
-	d := differ{ctx: ctx, fn: fn}
-	if _, ok := paths["."]; ok {
-		if err := d.root(before, after); err != nil {
-			return err
+	return openBoth(a, b, func(before, after *os.File) error {
+		d := differ{ctx: ctx, fn: fn}
+		if _, ok := paths["."]; ok {
+			if err := d.root(before, after); err != nil {
+				return err
+			}
 		}
-	}
-	x := somePaths{differ: d, before: before, after: after, paths: paths, done: map[string]bool{}}
-	for _, at := range slices.Sorted(maps.Keys(paths)) { // Directories before what is in them.
-		if at == "." || x.isDone(at) {
-			continue
+		x := somePaths{differ: d, before: before, after: after, paths: paths, done: map[string]bool{}}
+		for _, at := range slices.Sorted(maps.Keys(paths)) { // Directories before what is in them.
+			if at == "." || x.isDone(at) {
+				continue
+			}
+			if err := x.one(at); err != nil {
+				return err
+			}
 		}
-		if err := x.one(at); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // somePaths compares some paths of two trees.
