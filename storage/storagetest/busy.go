@@ -3,6 +3,7 @@ package storagetest
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -18,8 +19,18 @@ var busyTests = []test{
 	{"a file held open", testHeldOpen},
 }
 
+// holding lets go of the mounts in temporary directories that are not on the
+// way to $1 or below: other tests need theirs
+// back. One that went with the one above it is gone already.
+const holding = `mount --make-rprivate /
+awk -v keep="$1/" '{ at = $5 "/" } at ~ "^(/tmp|/var/tmp|/dev/shm)/." && index(at, keep) != 1 && index(keep, at) != 1 { print $5 }' /proc/self/mountinfo |
+	tac | while read -r at; do umount -l "$at" 2>/dev/null || :; done
+echo ready
+exec sleep 1000`
+
 // Hold has a process in each of n new mount namespaces, which have copies of
-// all mounts, until the test ends or release is called.
+// all mounts in the test's temporary directories, until the test ends or
+// release is called.
 func Hold(t *testing.T, n int) (release func()) {
 	t.Helper()
 	// They die with the thread that starts them, which nobody else may have:
@@ -36,7 +47,7 @@ func Hold(t *testing.T, n int) (release func()) {
 	}
 	t.Cleanup(release)
 	for range n {
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", "mount --make-rprivate / && echo ready && exec sleep 1000")
+		cmd := exec.CommandContext(t.Context(), "sh", "-ec", holding, "sh", filepath.Dir(t.TempDir()))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
