@@ -38,7 +38,7 @@ func (*fakeDisks) Look(_ context.Context, pool, source string) (api.StorageVolum
 }
 
 func (f *fakeDisks) Attach(ctx context.Context, pool, source, instance, device string) (string, error) {
-	if err := f.w.tick("Attach"); err != nil {
+	if err := f.w.Step("Attach"); err != nil {
 		return "", err
 	}
 	if _, err := f.Look(ctx, pool, source); err != nil {
@@ -54,7 +54,7 @@ func (f *fakeDisks) Detach(_ context.Context, _, source, instance, device string
 	f.users.Lock()
 	defer f.users.Unlock()
 	delete(f.attached, source+" "+instance+" "+device)
-	return f.w.tick("Detach") // It stays mounted, and nobody has it.
+	return f.w.Step("Detach") // It stays mounted, and nobody has it.
 }
 
 // who says who has what.
@@ -199,9 +199,9 @@ func TestVolumesFailAnywhere(t *testing.T) {
 			for n := 1; ; n++ {
 				w := newWorld(t)
 				c.prepare(w)
-				w.arm(n, false)
+				w.Arm(n, false)
 				_, err := w.do(c.act(w))
-				if !w.disarm() {
+				if !w.Disarm() {
 					must(t, err)
 					if after := w.dump(); !c.done(w, after) {
 						t.Fatalf("it is not done: %s\n%s", w.disks.who(), after)
@@ -225,9 +225,9 @@ func TestVolumesCrashAnywhere(t *testing.T) {
 			for n := 1; ; n++ {
 				w := newWorld(t)
 				c.prepare(w)
-				w.arm(n, true)
+				w.Arm(n, true)
 				_, err := w.do(c.act(w))
-				if !w.disarm() {
+				if !w.Disarm() {
 					must(t, err)
 					return
 				}

@@ -235,9 +235,9 @@ func TestBackupsFailAnywhere(t *testing.T) {
 					w := newWorld(t)
 					c.prepare(w)
 					before := w.dump()
-					w.arm(n, crash)
+					w.Arm(n, crash)
 					_, err := w.do(c.act(w))
-					if !w.disarm() {
+					if !w.Disarm() {
 						must(t, err)
 						if after := w.dump(); !c.done(w, after) {
 							t.Fatalf("it is not done:\n%s", after)

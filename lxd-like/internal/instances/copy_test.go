@@ -297,9 +297,9 @@ func TestPoolAppears(t *testing.T) {
 	for _, name := range []string{"c1", "c2"} { // The host goes down.
 		delete(w.rt.running, name)
 	}
-	w.arm(2, true) // In the middle of a copy.
+	w.Arm(2, true) // In the middle of a copy.
 	_, _ = w.do(w.svc.Create(ctx, copyTo("c4", "q")))
-	w.disarm()
+	w.Disarm()
 	must(t, w.other.Unmount(ctx, vol("c2")))
 	w.pools.names = []string{"p"}
 	w.boot()

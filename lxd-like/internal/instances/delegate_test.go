@@ -22,7 +22,7 @@ type delegating struct {
 }
 
 func (d *delegating) Delegate(_ context.Context, v storage.Volume, userns string) error {
-	if err := d.w.tick("Delegate"); err != nil {
+	if err := d.w.Step("Delegate"); err != nil {
 		return err
 	}
 	d.calls = append(d.calls, v.Name+" "+userns)

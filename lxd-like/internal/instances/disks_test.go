@@ -63,7 +63,7 @@ func (v *fakeVolumes) Restore(ctx context.Context, ref db.VolumeRef, snapshot st
 
 func (v *fakeVolumes) job(fn func()) ops.Job {
 	return job(func() error {
-		if err := v.w.tick("volume"); err != nil {
+		if err := v.w.Step("volume"); err != nil {
 			return err
 		}
 		v.mu.Lock()
@@ -132,9 +132,9 @@ func TestSnapshotsOfDisksFail(t *testing.T) {
 		w := newWorld(t)
 		v := w.withVolumes()
 		before := w.dump()
-		w.arm(n, false)
+		w.Arm(n, false)
 		_, err := w.do(w.svc.CreateSnapshot(t.Context(), "c1", api.InstanceSnapshotsPost{Name: "s1", Volumes: "all-exclusive"}))
-		if !w.disarm() {
+		if !w.Disarm() {
 			must(t, err)
 			return
 		}

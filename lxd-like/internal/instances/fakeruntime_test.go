@@ -11,6 +11,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 )
 
 // fakeRuntime runs containers in name only. They outlive services.
@@ -59,7 +60,7 @@ func (r *fakeRuntime) find(name string) (*container, error) {
 
 // with calls fn with a running container, after a tick.
 func (r *fakeRuntime) with(name string, fn func(*container)) error {
-	if err := r.w.tick("runtime"); err != nil {
+	if err := r.w.Step("runtime"); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -72,7 +73,7 @@ func (r *fakeRuntime) with(name string, fn func(*container)) error {
 }
 
 func (r *fakeRuntime) Start(_ context.Context, spec runtime.Spec, onExit func(runtime.Exit)) (runtime.Running, error) {
-	if err := r.w.tick("Start"); err != nil {
+	if err := r.w.Step("Start"); err != nil {
 		return runtime.Running{}, err
 	}
 	r.mu.Lock()
@@ -194,15 +195,15 @@ func (r *fakeRuntime) RemoveNIC(_ context.Context, name string, n runtime.NIC) e
 func (r *fakeRuntime) Root(string) (*os.File, error) { return nil, errs.NotFoundf("none") }
 
 func (r *fakeRuntime) Exec(context.Context, string, runtime.Exec) (*runtime.Process, error) {
-	return nil, errBoom
+	return nil, testenv.ErrBoom
 }
 
 func (r *fakeRuntime) Console(context.Context, string) (*runtime.Console, error) {
-	return nil, errBoom
+	return nil, testenv.ErrBoom
 }
 
-func (r *fakeRuntime) ConsoleLog(string) (io.ReadCloser, error) { return nil, errBoom }
-func (r *fakeRuntime) ClearConsoleLog(string) error             { return errBoom }
+func (r *fakeRuntime) ConsoleLog(string) (io.ReadCloser, error) { return nil, testenv.ErrBoom }
+func (r *fakeRuntime) ClearConsoleLog(string) error             { return testenv.ErrBoom }
 func (r *fakeRuntime) Usage(string) (runtime.Usage, error)      { return runtime.Usage{}, nil }
 
 func (r *fakeRuntime) Interfaces(string) (map[string]runtime.Interface, error) {

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,14 +22,15 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/fake"
 )
 
-var errBoom = errors.New("boom")
-
 // A world is a host with a daemon's state, and a service that works on it.
 type world struct {
+	testenv.Faults // Steps are the calls that change the host.
+
 	tb     testing.TB
 	dir    string
 	db     *db.DB
@@ -43,27 +43,21 @@ type world struct {
 	rt     *fakeRuntime
 	svc    *instances.Service
 	doc    api.Document // Of an instance that is gone.
-
-	mu    sync.Mutex // Guards what follows.
-	calls int        // That change the host, since the last arm.
-	at    int        // The call that fails; 0 for none.
-	crash bool       // It does not fail, but the daemon dies there.
-	muted bool       // The test itself calls, and nothing fails.
 }
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tempDir(tb)}
+	w := &world{tb: tb, dir: testenv.MemoryDir(tb)}
 	var err error
 	w.db, err = db.OpenFile(tb.Context(), filepath.Join(w.dir, "cuib.db"))
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, w.db.Close()) })
 	w.pool, err = fake.New(filepath.Join(w.dir, "pool"))
 	must(tb, err)
-	w.pool.Fail = w.tick
+	w.pool.Fail = w.Step
 	w.other, err = fake.New(filepath.Join(w.dir, "other"))
 	must(tb, err)
-	w.other.Fail = w.tick
+	w.other.Fail = w.Step
 	w.pools = &fakePools{w: w, names: []string{"p", "q"}}
 	w.nets = &fakeNets{w: w, hosts: map[string]networks.Host{}, names: []string{"n"}}
 	w.images = &fakeImages{w: w}
@@ -80,18 +74,6 @@ func newWorld(tb testing.TB) *world {
 		"eth0": {"type": "nic", "network": "n", "name": "eth0"},
 	}}))
 	return w
-}
-
-// tempDir returns a directory in memory, where there is one: nothing that the
-// tests write has to reach a disk.
-func tempDir(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "cuib-test-") //nolint:usetesting // That is on a disk.
-	if err != nil {
-		return tb.TempDir()
-	}
-	tb.Cleanup(func() { must(tb, os.RemoveAll(dir)) })
-	return dir
 }
 
 // boot makes a new service, as a daemon that has started.
@@ -116,52 +98,6 @@ func (w *world) autostart() {
 type testWriter struct{ tb testing.TB }
 
 func (t testWriter) Write(p []byte) (int, error) { return len(p), nil }
-
-// arm makes the n-th call from now fail, or kill the daemon.
-func (w *world) arm(n int, crash bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.calls, w.at, w.crash = 0, n, crash
-}
-
-// disarm reports whether the call that was to fail was reached.
-func (w *world) disarm() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	reached := w.at > 0 && w.calls >= w.at
-	w.at = 0
-	return reached
-}
-
-func (w *world) tick(string) error {
-	w.mu.Lock()
-	if w.muted {
-		w.mu.Unlock()
-		return nil
-	}
-	w.calls++
-	hit, crash := w.calls == w.at, w.crash
-	dead := crash && w.at > 0 && w.calls > w.at
-	w.mu.Unlock()
-	if hit && crash || dead {
-		goruntime.Goexit()
-	}
-	if hit {
-		return errBoom
-	}
-	return nil
-}
-
-func (w *world) mute() (unmute func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.muted = true
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.muted = false
-	}
-}
 
 // do runs a job to its end. It reports whether the daemon survived it.
 func (w *world) do(job ops.Job, err error) (survived bool, _ error) {
@@ -298,7 +234,7 @@ func (w *world) write(name, word string) {
 // inside calls fn with the root directory of a volume. It fails no call.
 func (w *world) inside(d *fake.Driver, v storage.Volume, fn func(root string) string) string {
 	w.tb.Helper()
-	unmute := w.mute()
+	unmute := w.Mute()
 	defer unmute()
 	dir, err := d.Mount(w.tb.Context(), v, nil)
 	if err != nil {
@@ -395,7 +331,7 @@ func (n *fakeNets) CheckHost(_ context.Context, _ string, h networks.Host) error
 }
 
 func (n *fakeNets) SetHost(_ context.Context, _ string, h networks.Host) error {
-	if err := n.w.tick("SetHost"); err != nil {
+	if err := n.w.Step("SetHost"); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -405,7 +341,7 @@ func (n *fakeNets) SetHost(_ context.Context, _ string, h networks.Host) error {
 }
 
 func (n *fakeNets) UnsetHost(_ context.Context, _ string, h networks.Host) error {
-	if err := n.w.tick("UnsetHost"); err != nil {
+	if err := n.w.Step("UnsetHost"); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -431,7 +367,7 @@ func (i *fakeImages) Resolve(_ context.Context, src api.InstanceSource) (db.Imag
 func (i *fakeImages) Buildable(alias string) bool { return strings.HasPrefix(alias, "debian:") }
 
 func (i *fakeImages) Build(context.Context, string, *ops.Op) (db.Image, error) {
-	if err := i.w.tick("Build"); err != nil {
+	if err := i.w.Step("Build"); err != nil {
 		return db.Image{}, err
 	}
 	i.built = true
@@ -440,10 +376,10 @@ func (i *fakeImages) Build(context.Context, string, *ops.Op) (db.Image, error) {
 
 func (i *fakeImages) Volume(ctx context.Context, fingerprint, _ string, _ *ops.Op) (storage.Volume, error) {
 	v := storage.Volume{Kind: storage.Image, Name: fingerprint}
-	if err := i.w.tick("Volume"); err != nil {
+	if err := i.w.Step("Volume"); err != nil {
 		return v, err
 	}
-	unmute := i.w.mute()
+	unmute := i.w.Mute()
 	defer unmute()
 	err := i.w.pool.Create(ctx, v)
 	if errs.Is(err, errs.Conflict) {

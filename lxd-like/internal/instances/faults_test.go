@@ -354,9 +354,9 @@ func TestFailsAnywhere(t *testing.T) {
 				w := newWorld(t)
 				c.prepare(w)
 				before := w.dump()
-				w.arm(n, false)
+				w.Arm(n, false)
 				_, err := w.do(c.act(w))
-				if !w.disarm() {
+				if !w.Disarm() {
 					must(t, err)
 					if after := w.dump(); !c.done(w, after) {
 						t.Fatalf("it is not done:\n%s", after)
@@ -390,9 +390,9 @@ func TestCrashesAnywhere(t *testing.T) {
 				w := newWorld(t)
 				c.prepare(w)
 				before := w.dump()
-				w.arm(n, true)
+				w.Arm(n, true)
 				survived, err := w.do(c.act(w))
-				if !w.disarm() {
+				if !w.Disarm() {
 					must(t, err)
 					return
 				}

@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -170,7 +171,7 @@ func TestAdopt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	doc := w.document()
-	unmute := w.mute()
+	unmute := w.Mute()
 	must(t, fills()(t.Context(), w.pool, vol("c1")))
 	unmute()
 	doc.Instance.Config["no.key"] = "1" // Better registered than refused.
@@ -211,9 +212,9 @@ func TestStilled(t *testing.T) {
 		if must(t, serr); len(full.Snapshots) != 1 {
 			t.Errorf("snapshots: %v", full.Snapshots)
 		}
-		return errors.Join(err, errBoom)
+		return errors.Join(err, testenv.ErrBoom)
 	})
-	if !errors.Is(err, errBoom) {
+	if !errors.Is(err, testenv.ErrBoom) {
 		t.Errorf("got %v, want what the reader says", err)
 	}
 	if after := w.dump(); after != before {

@@ -115,9 +115,9 @@ func TestScheduledSnapshotFails(t *testing.T) {
 			must(t, w.svc.Tick(t.Context(), tomorrow(9, 30)))
 			w.schedule("c1", api.ConfigMap{"snapshots.schedule": "@hourly"})
 			must(t, w.svc.Tick(t.Context(), tomorrow(9, 31)))
-			w.arm(n, crash)
+			w.Arm(n, crash)
 			_, _ = w.do(job(func() error { return w.svc.Tick(t.Context(), tomorrow(10, 0)) }), nil)
-			reached := w.disarm()
+			reached := w.Disarm()
 			if crash {
 				w.boot()
 			}
@@ -144,10 +144,10 @@ func TestSnapshotAtStart(t *testing.T) {
 		t.Errorf("it has %q", got)
 	}
 	w.state("c1", "stop", true)
-	w.arm(1, false) // The driver's Snapshot.
+	w.Arm(1, false) // The driver's Snapshot.
 	_, err := w.do(w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "start"}))
 	must(t, err)
-	if !w.disarm() || w.snapshots("c1") != "snap0 snap1" || !runs(w.dump(), "c1") {
+	if !w.Disarm() || w.snapshots("c1") != "snap0 snap1" || !runs(w.dump(), "c1") {
 		t.Errorf("it does not start without its snapshot:\n%s", w.dump())
 	}
 }

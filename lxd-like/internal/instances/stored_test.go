@@ -120,11 +120,11 @@ func TestStoredFails(t *testing.T) {
 	w.create("c1", false)
 	w.snapshot("s1")
 	for _, source := range []string{"c1", "c1/s1"} {
-		w.arm(1, false)
+		w.Arm(1, false)
 		if _, err := w.svc.Stored(t.Context(), source); err == nil {
 			t.Errorf("%s: it was opened", source)
 		}
-		w.disarm()
+		w.Disarm()
 		got, err := w.svc.Stored(t.Context(), source)
 		must(t, err)
 		got.Release()

@@ -163,21 +163,12 @@ func (w *world) finish(job ops.Job) (api.Operation, error) {
 // repo makes the repository "r" in a directory, which it returns.
 func (w *world) repo() string {
 	w.t.Helper()
-	location := filepath.Join(quick(w.t), "repo")
+	location := filepath.Join(testenv.MemoryDir(w.t), "repo")
 	_, err := w.Create(w.t.Context(), api.BackupRepositoriesPost{
 		Name: "r", BackupRepositoryPut: api.BackupRepositoryPut{Config: api.ConfigMap{"location": location, "password": "secret"}},
 	})
 	must(w.t, err)
 	return location
-}
-
-// quick returns a directory in memory: restic waits for the disk very often.
-func quick(t *testing.T) string {
-	t.Helper()
-	d, err := os.MkdirTemp("/dev/shm", "cuib-test-") //nolint:usetesting // That is on the disk.
-	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(d)) })
-	return d
 }
 
 // backUp makes backups and returns them.

@@ -218,9 +218,9 @@ func TestFailsAnywhere(t *testing.T) {
 				w := newWorld(t)
 				c.prepare(w)
 				before := w.dump()
-				w.arm(n, false)
+				w.Arm(n, false)
 				_, err := w.do(func() error { return c.act(w) })
-				reached := w.disarm()
+				reached := w.Disarm()
 				after := w.dump()
 				if !reached {
 					must(t, err)
@@ -270,9 +270,9 @@ func TestCrashesAnywhere(t *testing.T) {
 				w := newWorld(t)
 				c.prepare(w)
 				before := w.dump()
-				w.arm(n, true)
+				w.Arm(n, true)
 				survived, err := w.do(func() error { return c.act(w) })
-				if !w.disarm() {
+				if !w.Disarm() {
 					must(t, err)
 					return
 				}

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,27 +21,22 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/fake"
 )
 
-var errBoom = errors.New("boom")
-
 // A world is a host with a daemon's state, two pools p and q, and a service
 // that works on them.
 type world struct {
+	testenv.Faults // Steps are the calls that change the host.
+
 	tb        testing.TB
 	dir       string
 	db        *db.DB
 	pools     map[string]*fake.Driver
 	instances *fakeInstances
 	svc       *volumes.Service
-
-	mu    sync.Mutex // Guards what follows.
-	calls int        // That change the host, since the last arm.
-	at    int        // The call that fails; 0 for none.
-	crash bool       // It does not fail, but the daemon dies there.
-	muted bool       // The test itself calls, and nothing fails.
 }
 
 func newWorld(tb testing.TB) *world {
@@ -55,7 +49,7 @@ func newWorld(tb testing.TB) *world {
 	for _, name := range []string{"p", "q"} {
 		d, err := fake.New(filepath.Join(w.dir, name))
 		must(tb, err)
-		d.Fail = w.tick
+		d.Fail = w.Step
 		w.pools[name] = d
 		must(tb, w.db.Do(tb.Context(), func(ctx context.Context, tx *db.Tx) error {
 			return db.AddPool(ctx, tx, &db.Pool{Name: name, Driver: "fake", Status: db.Ready})
@@ -81,51 +75,6 @@ func (w *world) Driver(_ context.Context, pool string) (storage.Driver, error) {
 		return nil, errs.NotFoundf("storage pool %q not found", pool)
 	}
 	return w.pools[pool], nil
-}
-
-// arm makes the n-th call from now fail, or kill the daemon.
-func (w *world) arm(n int, crash bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.calls, w.at, w.crash = 0, n, crash
-}
-
-// disarm reports whether the call that was to fail was reached.
-func (w *world) disarm() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	reached := w.at > 0 && w.calls >= w.at
-	w.at = 0
-	return reached
-}
-
-func (w *world) tick(string) error {
-	w.mu.Lock()
-	if w.muted {
-		w.mu.Unlock()
-		return nil
-	}
-	w.calls++
-	hit, crash := w.calls == w.at, w.crash
-	dead := crash && w.at > 0 && w.calls > w.at
-	w.mu.Unlock()
-	if hit && crash || dead {
-		runtime.Goexit()
-	}
-	if hit {
-		return errBoom
-	}
-	return nil
-}
-
-func (w *world) mute(fn func()) {
-	w.mu.Lock()
-	w.muted = true
-	w.mu.Unlock()
-	fn()
-	w.mu.Lock()
-	w.muted = false
-	w.mu.Unlock()
 }
 
 // do calls fn. It reports whether the daemon survived it.
@@ -202,16 +151,16 @@ func (w *world) read(pool string, v storage.Volume) (word string) {
 
 func (w *world) inside(pool string, v storage.Volume, fn func(dir string)) {
 	w.tb.Helper()
-	w.mute(func() {
-		d := w.pools[pool]
-		mounted := slices.Contains(d.Mounted(), v)
-		dir, err := d.Mount(w.tb.Context(), v, nil)
-		must(w.tb, err)
-		fn(dir)
-		if !mounted {
-			must(w.tb, d.Unmount(w.tb.Context(), v))
-		}
-	})
+	unmute := w.Mute()
+	defer unmute()
+	d := w.pools[pool]
+	mounted := slices.Contains(d.Mounted(), v)
+	dir, err := d.Mount(w.tb.Context(), v, nil)
+	must(w.tb, err)
+	fn(dir)
+	if !mounted {
+		must(w.tb, d.Unmount(w.tb.Context(), v))
+	}
 }
 
 // addInstance adds the record of an instance that has a volume of p.
