@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -107,12 +106,8 @@ func onBtrfs(dir string) error {
 	return nil
 }
 
-// The size of a pool's file if none is given.
-const (
-	minDefault = 5 << 30
-	maxDefault = 30 << 30
-	minSize    = 256 << 20
-)
+// minSize is the least size of a file for a btrfs.
+const minSize = 256 << 20
 
 // makeImage makes the file of a pool, or takes the one that is its source,
 // and a file system on it.
@@ -120,36 +115,13 @@ func makeImage(ctx context.Context, cfg storage.Config, p place) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	size, err := sizeOf(cfg)
-	if err != nil {
-		return err
-	}
-	flags := os.O_WRONLY
-	if cfg.Source == "" {
-		flags |= os.O_CREATE | os.O_EXCL
-	}
-	f, err := os.OpenFile(p.image, flags, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if cfg.Source == "" {
-		u.Push("remove the file", func(context.Context) error { return os.Remove(p.image) })
-	}
-	if cfg.Source != "" && cfg.Options[wipeKey] != "true" {
-		if err := mustBeEmpty(p.image); err != nil {
-			return err
+	empty := func() error {
+		if cfg.Source == "" || cfg.Options[wipeKey] == "true" {
+			return nil
 		}
+		return mustBeEmpty(p.image)
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if st.Size() < size {
-		err = f.Truncate(size)
-	} else {
-		size = st.Size()
-	}
+	size, err := layout.Image{Path: p.image, For: "a btrfs", Min: minSize}.Make(cfg, &u, empty)
 	if err != nil {
 		return err
 	}
@@ -206,30 +178,6 @@ func hintOf(path string) string {
 		return ""
 	}
 	return "; if that is a pool whose record is lost, recover it (cuib admin recover NAME=btrfs:" + path + ")"
-}
-
-// sizeOf returns the least size of the file, in bytes; 0 if it is there and no
-// other is wanted.
-func sizeOf(cfg storage.Config) (int64, error) {
-	if s := cfg.Options[sizeKey]; s != "" {
-		size, err := units.ParseBytes(s)
-		if err != nil {
-			return 0, fmt.Errorf("key \"size\": %w", err)
-		}
-		if size < minSize {
-			return 0, errs.Invalidf("key \"size\": %s is too small for a btrfs: give at least 256MiB", s)
-		}
-		return size, nil
-	}
-	if cfg.Source != "" {
-		return 0, nil
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(cfg.Dir, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: cfg.Dir, Err: err}
-	}
-	free := int64(st.Bavail) * st.Bsize
-	return max(minDefault, min(maxDefault, free/5>>20<<20)), nil
 }
 
 // formatDevice makes a file system on a device that nobody uses, and notes

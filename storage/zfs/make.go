@@ -10,13 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/run"
 	"github.com/cuib/cuib/shared/undo"
-	"github.com/cuib/cuib/shared/units"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
 )
@@ -74,9 +71,11 @@ func (p place) makeZpool(ctx context.Context, cfg storage.Config, u *undo.Stack)
 	}
 	args := []string{"create", "-m", "none", "-O", "canmount=off", "-O", poolProp + "=" + cfg.Name, "-o", "autoexpand=on"}
 	if p.image != "" {
-		if size, err = p.makeImage(cfg, u); err != nil {
+		bytes, err := layout.Image{Path: p.image, For: "a zpool", Min: minSize}.Make(cfg, u, nil)
+		if err != nil {
 			return "", err
 		}
+		size = strconv.FormatInt(bytes, 10)
 		args = append(args, "-o", "ashift=12", "-o", "autotrim=on")
 		args = append(args, p.cache()...)
 	}
@@ -97,66 +96,8 @@ func (p place) makeZpool(ctx context.Context, cfg storage.Config, u *undo.Stack)
 	return size, err
 }
 
-// The size of a pool's file if none is given.
-const (
-	minDefault = 5 << 30
-	maxDefault = 30 << 30
-	minSize    = 128 << 20
-)
-
-// makeImage makes the file, unless the user brought it, and returns its size.
-func (p place) makeImage(cfg storage.Config, u *undo.Stack) (string, error) {
-	size, err := sizeOf(cfg)
-	if err != nil {
-		return "", err
-	}
-	flags := os.O_WRONLY
-	if cfg.Source == "" {
-		flags |= os.O_CREATE | os.O_EXCL
-	}
-	f, err := os.OpenFile(p.image, flags, 0o600)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if cfg.Source == "" {
-		u.Push("remove the file", func(context.Context) error { return os.Remove(p.image) })
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if st.Size() < size {
-		err = f.Truncate(size)
-	} else {
-		size = st.Size()
-	}
-	return strconv.FormatInt(size, 10), err
-}
-
-// sizeOf returns the least size of the file, in bytes; 0 if it is there and no
-// other is wanted.
-func sizeOf(cfg storage.Config) (int64, error) {
-	if s := cfg.Options[sizeKey]; s != "" {
-		size, err := units.ParseBytes(s)
-		if err != nil {
-			return 0, fmt.Errorf("key %q: %w", sizeKey, err)
-		}
-		if size < minSize {
-			return 0, errs.Invalidf("key %q: %s is too small for a zpool: give at least 128MiB", sizeKey, s)
-		}
-		return size, nil
-	}
-	if cfg.Source != "" {
-		return 0, nil
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(cfg.Dir, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: cfg.Dir, Err: err}
-	}
-	free := int64(st.Bavail) * st.Bsize
-	return max(minDefault, min(maxDefault, free/5>>20<<20)), nil
-}
+// minSize is the least size of a file for a zpool.
+const minSize = 128 << 20
 
 // makeDataset makes the dataset that is the source, or takes one that is
 // empty.

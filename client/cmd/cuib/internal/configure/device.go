@@ -26,6 +26,39 @@ type deviceOwner struct {
 	override bool // It inherits devices.
 }
 
+// add gives an owner one more device.
+func (o deviceOwner) add(ctx context.Context, owner, name string, device api.ConfigMap) error {
+	return o.change(ctx, owner, func(devices, _ api.DevicesMap) error {
+		if devices[name] != nil {
+			return errs.Conflictf("%q has a device %q already: give another name", owner, name)
+		}
+		devices[name] = device
+		return nil
+	})
+}
+
+// remove takes the one device from an owner for which match holds, of those
+// with the name if that is not empty. what says in errors which it is, such as
+// "disk of volume \"x\"".
+func (o deviceOwner) remove(ctx context.Context, owner, name, what string, match func(api.ConfigMap) bool) error {
+	return o.change(ctx, owner, func(devices, _ api.DevicesMap) error {
+		var found []string
+		for _, have := range kit.KeysOf(devices) {
+			if (name == "" || have == name) && match(devices[have]) {
+				found = append(found, have)
+			}
+		}
+		switch len(found) {
+		case 0:
+			return errs.NotFoundf("%q has no such %s", owner, what)
+		case 1:
+			delete(devices, found[0])
+			return nil
+		}
+		return errs.Invalidf("%q has more than one %s: name one of %q", owner, what, found)
+	})
+}
+
 func instanceDeviceOwner(e *env) deviceOwner {
 	return deviceOwner{
 		command: "config", arg: "INSTANCE", one: "web", names: kit.Instances, devices: kit.InstanceDevices, override: true,

@@ -10,7 +10,6 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
-	"github.com/cuib/cuib/shared/errs"
 )
 
 var networkColumns = []output.Column[api.Network]{
@@ -184,13 +183,7 @@ func (e *env) attach(ctx context.Context, o deviceOwner, args []string) error {
 			nic["nictype"] = "bridged"
 		}
 	}
-	return o.change(ctx, owner, func(devices, _ api.DevicesMap) error {
-		if devices[device] != nil {
-			return errs.Conflictf("%q has a device %q already", owner, device)
-		}
-		devices[device] = nic
-		return nil
-	})
+	return o.add(ctx, owner, device, nic)
 }
 
 func newNetworkDetach(e *env) *cobra.Command {
@@ -210,22 +203,8 @@ func newNetworkDetachProfile(e *env) *cobra.Command {
 // detach removes the NIC that is in a network; args are NETWORK, its owner,
 // and the device if there are several.
 func (e *env) detach(ctx context.Context, o deviceOwner, args []string) error {
-	network, owner := args[0], args[1]
-	return o.change(ctx, owner, func(devices, _ api.DevicesMap) error {
-		var found []string
-		for _, name := range kit.KeysOf(devices) {
-			d := devices[name]
-			if d["type"] == "nic" && (d["network"] == network || d["parent"] == network) && (len(args) < 3 || name == args[2]) {
-				found = append(found, name)
-			}
-		}
-		switch len(found) {
-		case 0:
-			return errs.NotFoundf("%q has no such interface in network %q", owner, network)
-		case 1:
-			delete(devices, found[0])
-			return nil
-		}
-		return errs.Invalidf("%q has several interfaces in network %q: name one of %q", owner, network, found)
+	network, owner, device := args[0], args[1], strings.Join(args[2:], "")
+	return o.remove(ctx, owner, device, fmt.Sprintf("interface in network %q", network), func(d api.ConfigMap) bool {
+		return d["type"] == "nic" && (d["network"] == network || d["parent"] == network)
 	})
 }

@@ -2,6 +2,7 @@ package configure
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,13 +74,7 @@ func (e *env) attachVolume(ctx context.Context, o deviceOwner, disk api.ConfigMa
 	if disk["path"] == "" && v.ContentType != "iso" {
 		return errs.Invalidf("no path given: say where in %q the volume is to appear, such as /mnt/%s", args[2], name)
 	}
-	return o.change(ctx, args[2], func(devices, _ api.DevicesMap) error {
-		if devices[device] != nil {
-			return errs.Conflictf("%q has a device %q already: give another name", args[2], device)
-		}
-		devices[device] = disk
-		return nil
-	})
+	return o.add(ctx, args[2], device, disk)
 }
 
 func newVolumeDetach(e *env) *cobra.Command {
@@ -99,22 +94,8 @@ func newVolumeDetachProfile(e *env) *cobra.Command {
 // detachVolume removes the disk that is a volume; args are POOL, VOLUME, its
 // owner, and the device if there are several.
 func (e *env) detachVolume(ctx context.Context, o deviceOwner, args []string) error {
-	pool, name, owner := args[0], strings.TrimPrefix(args[1], kit.CustomVolume+"/"), args[2]
-	return o.change(ctx, owner, func(devices, _ api.DevicesMap) error {
-		var found []string
-		for _, device := range kit.KeysOf(devices) {
-			d := devices[device]
-			if d["type"] == "disk" && d["pool"] == pool && d["source"] == name && (len(args) < 4 || device == args[3]) {
-				found = append(found, device)
-			}
-		}
-		switch len(found) {
-		case 0:
-			return errs.NotFoundf("%q has no such disk of volume %q in pool %q", owner, name, pool)
-		case 1:
-			delete(devices, found[0])
-			return nil
-		}
-		return errs.Invalidf("%q has several disks of volume %q: name one of %q", owner, name, found)
+	pool, name, device := args[0], strings.TrimPrefix(args[1], kit.CustomVolume+"/"), strings.Join(args[3:], "")
+	return o.remove(ctx, args[2], device, fmt.Sprintf("disk of volume %q in pool %q", name, pool), func(d api.ConfigMap) bool {
+		return d["type"] == "disk" && d["pool"] == pool && d["source"] == name
 	})
 }
