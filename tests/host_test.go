@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cuib/cuib/tests/internal/surroundings"
 )
 
 // binDir has the binaries under test; runMain makes it.
@@ -80,9 +82,10 @@ type hostKey struct{}
 // namespace with an uplink that leads nowhere. It has a mount namespace too,
 // for /sys to show the interfaces of the network namespace.
 type host struct {
-	work   string // Scratch directory.
-	dir    string // CUIB_DIR.
-	ns     string // Name of the network namespace; empty for the test's own.
+	work   string                   // Scratch directory.
+	dir    string                   // CUIB_DIR.
+	ns     string                   // Name of the network namespace.
+	spaces *surroundings.Namespaces // Nil for the test's own.
 	log    *os.File
 	daemon *exec.Cmd
 	bin    string   // The daemon's program, if it is not the one of all.
@@ -113,41 +116,20 @@ func newHost(work string) (*host, error) {
 		return nil, err
 	}
 	h.log = log
-	holder := h.mountNS()
+	if h.spaces, err = surroundings.New(context.Background(), h.ns); err != nil {
+		return nil, err
+	}
 	for _, args := range [][]string{
-		{"ip", "netns", "add", h.ns},
-		{"mkdir", holder},
-		{"mount", "--bind", holder, holder},
-		{"mount", "--make-private", holder},
-		{"touch", holder + "/mnt"},
-		{
-			"nsenter", "--net=/run/netns/" + h.ns, "unshare", "--mount=" + holder + "/mnt", "--propagation", "private", "sh", "-ec",
-			"mkdir -p " + holder + "/cgroup; mount --rbind /sys/fs/cgroup " + holder + "/cgroup; mount -t sysfs none /sys;" +
-				" mount --rbind " + holder + "/cgroup /sys/fs/cgroup; umount -l " + holder,
-		},
-		{"ip", "-n", h.ns, "link", "set", "lo", "up"},
 		{"ip", "-n", h.ns, "link", "add", "up0", "type", "veth", "peer", "name", "up1"},
 		{"ip", "-n", h.ns, "addr", "add", "198.51.100.2/24", "dev", "up0"},
 		{"ip", "-n", h.ns, "link", "set", "up0", "up"},
 		{"ip", "-n", h.ns, "link", "set", "up1", "up"},
 	} {
-		if err := insist(args...); err != nil {
+		if _, err := run(args...); err != nil {
 			return nil, errors.Join(err, h.close())
 		}
 	}
 	return h, nil
-}
-
-// insist runs a program again if it fails: unshare can fail to bind its new
-// mount namespace for no reason while others make theirs.
-func insist(args ...string) (err error) {
-	for range 3 {
-		if _, err = run(args...); err == nil || !strings.Contains(err.Error(), "unshare: ") {
-			return err
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	return err
 }
 
 func (h *host) env() map[string]string {
@@ -160,15 +142,12 @@ func (h *host) env() map[string]string {
 	}
 }
 
-// mountNS is a directory whose file mnt is the mount namespace.
-func (h *host) mountNS() string { return "/run/netns/" + h.ns + ".d" }
-
 // inside returns the command that runs args in the host's namespaces.
 func (h *host) inside(args ...string) []string {
-	if h.ns == "" {
+	if h.spaces == nil {
 		return args
 	}
-	return append([]string{"nsenter", "--net=/run/netns/" + h.ns, "--mount=" + h.mountNS() + "/mnt", "--"}, args...)
+	return h.spaces.Inside(args...)
 }
 
 func (h *host) socket() string { return filepath.Join(h.dir, "unix.socket") }
@@ -254,10 +233,7 @@ func (h *host) close() (err error) {
 		err = errors.Join(err, errors.New("the daemon's log has a data race or a panic:\n"+log))
 	}
 	h.sweep()
-	if _, nserr := run("ip", "netns", "del", h.ns); nserr != nil {
-		err = errors.Join(err, nserr)
-	}
-	return err
+	return errors.Join(err, h.spaces.Close(context.Background()))
 }
 
 // removeAll deletes the instances, through the API as a user would.
@@ -335,17 +311,11 @@ func (h *host) mounts() []string {
 // sweep ends what is left in the namespace and unmounts what is left, so that
 // one failed test does not fail the next.
 func (h *host) sweep() {
-	pids, _ := run("ip", "netns", "pids", h.ns)
-	for pid := range strings.FieldsSeq(pids) {
-		_, _ = run("kill", "-9", pid)
+	if h.spaces != nil {
+		_ = h.spaces.Kill(context.Background()) // Closing them fails too.
 	}
 	for _, m := range h.mounts() {
 		_, _ = run(h.inside("umount", "-l", m)...)
-	}
-	if h.ns != "" {
-		_, _ = run("umount", h.mountNS()+"/mnt")
-		_, _ = run("umount", h.mountNS())
-		_ = os.RemoveAll(h.mountNS())
 	}
 	h.log.Close()
 	if dir := os.Getenv("CUIB_TEST_LOGS"); dir != "" { // To look into a failure.

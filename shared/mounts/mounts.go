@@ -7,10 +7,12 @@
 package mounts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -130,3 +132,21 @@ func Detach(path string) error {
 
 // Settle waits until what [Detach] unmounted is gone.
 func Settle() { settling.Wait() }
+
+// Patiently calls fn until busy no longer holds for its error, for so long at
+// most: a process that is on its way into a mount namespace has copies of all
+// mounts for a moment, and the kernel takes those of one that ended apart a
+// little later. It returns fn's last error, or that of ctx.
+func Patiently(ctx context.Context, most time.Duration, busy func(error) bool, fn func() error) error {
+	err := fn()
+	for wait := 20 * time.Millisecond; busy(err) && wait < most; wait *= 2 {
+		Settle()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		err = fn()
+	}
+	return err
+}

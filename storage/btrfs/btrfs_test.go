@@ -279,7 +279,7 @@ func TestDeviceHeldElsewhere(t *testing.T) {
 			}
 			cfg = makePool(t, cfg)
 			openPool(t, cfg)
-			release := storagetest.Hold(t, 3)
+			release := storagetest.Hold(t, cfg.Dir, 3)
 			err := btrfs.Type().Remove(t.Context(), cfg)
 			if source == "" {
 				ok(t, err) // What it has becomes free when they end.

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +59,7 @@ func makePool(ctx context.Context, cfg storage.Config) (_ storage.Config, err er
 	u.Push("remove the pool", func(ctx context.Context) error {
 		err := remove(ctx, cfg)
 		if err == nil && cfg.Source != "" {
-			err = wipe(p.device + p.image) // One of them.
+			err = patiently(ctx, func() error { return wipe(p.device + p.image) }) // One of them.
 		}
 		return err
 	})
@@ -183,7 +184,7 @@ func hintOf(path string) string {
 // formatDevice makes a file system on a device that nobody uses, and notes
 // its id.
 func formatDevice(ctx context.Context, cfg storage.Config, p place) error {
-	if err := free(p.device); err != nil {
+	if err := patiently(ctx, func() error { return free(p.device) }); err != nil {
 		return errs.Invalidf("source: %w", err)
 	}
 	if err := format(ctx, p.device, cfg); err != nil {
@@ -234,7 +235,8 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	}
 	used := "" // What is to be made empty again.
 	if cfg.Source != "" {
-		if used, err = mountedDevice(p); err != nil {
+		err := patiently(ctx, func() (err error) { used, err = mountedDevice(p); return err })
+		if err != nil {
 			return err
 		}
 	}
@@ -250,12 +252,18 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	if cfg.Source == "" {
 		err = removeIfThere(p.image)
 	} else if used != "" {
-		err = wipe(used)
+		err = patiently(ctx, func() error { return wipe(used) })
 	}
 	if err != nil {
 		return err
 	}
 	return removeIfThere(p.root)
+}
+
+// patiently calls fn again for a second if it says that others have what they
+// may have for a moment only.
+func patiently(ctx context.Context, fn func() error) error {
+	return mounts.Patiently(ctx, time.Second, func(err error) bool { return errs.Is(err, errs.Conflict) }, fn)
 }
 
 // mountedDevice returns the device or file that is mounted as the pool, an

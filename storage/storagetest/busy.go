@@ -20,8 +20,8 @@ var busyTests = []test{
 }
 
 // holding lets go of the mounts in temporary directories that are not on the
-// way to $1 or below: other tests need theirs
-// back. One that went with the one above it is gone already.
+// way to $1 or below: other tests need theirs back. One that went with the one
+// above it is gone already.
 const holding = `mount --make-rprivate /
 awk -v keep="$1/" '{ at = $5 "/" } at ~ "^(/tmp|/var/tmp|/dev/shm)/." && index(at, keep) != 1 && index(keep, at) != 1 { print $5 }' /proc/self/mountinfo |
 	tac | while read -r at; do umount -l "$at" 2>/dev/null || :; done
@@ -29,9 +29,8 @@ echo ready
 exec sleep 1000`
 
 // Hold has a process in each of n new mount namespaces, which have copies of
-// all mounts in the test's temporary directories, until the test ends or
-// release is called.
-func Hold(t *testing.T, n int) (release func()) {
+// all mounts below dir, until the test ends or release is called.
+func Hold(t *testing.T, dir string, n int) (release func()) {
 	t.Helper()
 	// They die with the thread that starts them, which nobody else may have:
 	// package run ends some of those that it runs on.
@@ -47,7 +46,7 @@ func Hold(t *testing.T, n int) (release func()) {
 	}
 	t.Cleanup(release)
 	for range n {
-		cmd := exec.CommandContext(t.Context(), "sh", "-ec", holding, "sh", filepath.Dir(t.TempDir()))
+		cmd := exec.CommandContext(t.Context(), "sh", "-ec", holding, "sh", dir)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
@@ -72,7 +71,8 @@ func testHeldElsewhere(t *testing.T, p Pool) {
 		ok(t, err)
 		_, err = d.Mount(t.Context(), s, nil)
 		ok(t, err)
-		release := Hold(t, 3)
+		kinds := filepath.Dir(filepath.Dir(dir)) // Below it are the mounts of volumes.
+		release := Hold(t, filepath.Dir(kinds), 3)
 		holders, err := mounts.Holders(func(i mounts.Info) bool { return i.Point == dir })
 		ok(t, err)
 		if len(holders) < 3 || !strings.Contains(mounts.Names(holders), "(sleep)") {

@@ -209,20 +209,9 @@ func (d *driver) destroyApart(ctx context.Context, dataset string, f family) (do
 }
 
 // whileBusy calls fn again for a little while if it says that something is
-// busy: the kernel takes the mounts of processes that ended apart a little
-// later.
+// busy.
 func whileBusy(ctx context.Context, fn func() error) error {
-	err := fn()
-	for wait := 20 * time.Millisecond; isBusy(err) && wait < 200*time.Millisecond; wait *= 2 {
-		mounts.Settle()
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		err = fn()
-	}
-	return err
+	return mounts.Patiently(ctx, 200*time.Millisecond, isBusy, fn)
 }
 
 func (t *trash) wait(snapshot string) {

@@ -11,14 +11,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cuib/cuib/tests/internal/surroundings"
 )
 
-// A host is the surroundings of a daemon of our own: a state directory, a
-// network namespace, and a mount namespace whose /sys shows the interfaces of
-// that network namespace.
+// A host is the surroundings of a daemon of our own.
 type host struct {
 	dir    string // CUIB_DIR.
-	ns     string // Name of the network namespace.
+	spaces *surroundings.Namespaces
 	log    *os.File
 	daemon *exec.Cmd
 }
@@ -77,41 +77,21 @@ func (h *host) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.dir, h.ns = dir, filepath.Base(dir)
+	h.dir = dir
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // As /var/lib/cuib is.
 		return err
 	}
 	if h.log, err = os.Create(filepath.Join(dir, "bench.log")); err != nil {
 		return err
 	}
-	d := h.mountNS()
-	for _, args := range [][]string{
-		{"ip", "netns", "add", h.ns},
-		{"mkdir", d},
-		{"mount", "--bind", d, d},
-		{"mount", "--make-private", d},
-		{"touch", d + "/mnt"},
-		{
-			"nsenter", "--net=/run/netns/" + h.ns, "unshare", "--mount=" + d + "/mnt", "--propagation", "private", "sh", "-ec",
-			`mkdir "$0/cgroup"; mount --rbind /sys/fs/cgroup "$0/cgroup"; mount -t sysfs none /sys;` +
-				` mount --rbind "$0/cgroup" /sys/fs/cgroup; umount -l "$0"`, d,
-		},
-		{"ip", "-n", h.ns, "link", "set", "lo", "up"},
-	} {
-		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("make namespaces: %v: %w: %s", args, err, out)
-		}
-	}
-	return nil
+	h.spaces, err = surroundings.New(ctx, filepath.Base(dir))
+	return err
 }
-
-// mountNS is a directory whose file mnt is the mount namespace.
-func (h *host) mountNS() string { return "/run/netns/" + h.ns + ".d" }
 
 // inside returns the command that runs args in the namespaces.
 func (h *host) inside(ctx context.Context, args ...string) *exec.Cmd {
-	args = append([]string{"--net=/run/netns/" + h.ns, "--mount=" + h.mountNS() + "/mnt", "--"}, args...)
-	return exec.CommandContext(ctx, "nsenter", args...)
+	args = h.spaces.Inside(args...)
+	return exec.CommandContext(ctx, args[0], args[1:]...)
 }
 
 func (h *host) start(ctx context.Context, program string) error {
@@ -145,16 +125,15 @@ func (h *host) close(ctx context.Context) error {
 		err = errors.Join(h.daemon.Process.Signal(syscall.SIGTERM), h.daemon.Wait())
 		late.Stop()
 	}
-	// What guests are left are children of their helpers, which are in the namespace.
-	_ = h.inside(ctx, "sh", "-c", `for p in $(ip netns pids "$0"); do [ "$p" = $$ ] || { pkill -9 -P "$p"; kill -9 "$p"; }; done`, h.ns).Run()
-	_ = h.inside(ctx, "sh", "-c", `awk -v d="$0/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo | tac | xargs -r -n1 umount -l`, h.dir).Run()
-	for _, args := range [][]string{{"umount", h.mountNS() + "/mnt"}, {"umount", h.mountNS()}, {"ip", "netns", "del", h.ns}} {
-		_ = exec.CommandContext(ctx, args[0], args[1:]...).Run()
+	if h.spaces != nil {
+		err = errors.Join(err, h.spaces.Kill(ctx))
+		_ = h.inside(ctx, "sh", "-c", `awk -v d="$0/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo | tac | xargs -r -n1 umount -l`, h.dir).Run()
+		err = errors.Join(err, h.spaces.Close(ctx))
 	}
 	if h.log != nil {
 		h.log.Close()
 	}
-	return errors.Join(err, os.RemoveAll(h.mountNS()), os.RemoveAll(h.dir))
+	return errors.Join(err, os.RemoveAll(h.dir))
 }
 
 // load is the load average, and for how long some process has waited for a
