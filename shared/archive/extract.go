@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/inroot"
 )
@@ -138,6 +139,7 @@ type target struct {
 
 // Entry unpacks an entry, whose name and link are as those of [Reader.Next].
 func (x *Extractor) Entry(name string, h *tar.Header, data io.Reader) error {
+	crash.Within("an archive is unpacked")
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}

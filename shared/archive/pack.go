@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/inroot"
 )
@@ -172,6 +173,7 @@ func (t tree) list(at string) (dirs []string, err error) {
 // entry packs what base is in the directory d, whose path below the root is
 // at.
 func (t tree) entry(d *os.File, base, at string) error {
+	crash.Within("an archive is written")
 	fd, err := unix.Openat(int(d.Fd()), base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"github.com/cuib/cuib/shared/crash"
 )
 
 // stderrLines is how many last lines of a program's complaints are kept.
@@ -35,6 +37,8 @@ type Program struct {
 
 // Run runs the program. It ends when ctx does, and is killed if the daemon is.
 func (p Program) Run(ctx context.Context) error {
+	crash.Point("before the program", p.Args...)
+	defer crash.Point("after the program", p.Args...)
 	done := make(chan error)
 	go func() {
 		// The program gets its signal when the thread that started it ends,
@@ -43,6 +47,7 @@ func (p Program) Run(ctx context.Context) error {
 		runtime.LockOSThread()
 		done <- p.run(ctx)
 	}()
+	crash.During("during the program", p.Args...)
 	return <-done
 }
 

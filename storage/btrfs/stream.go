@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/landlock"
 	"github.com/cuib/cuib/shared/run"
@@ -82,6 +83,7 @@ type keeping struct {
 }
 
 func (k *keeping) Write(p []byte) (int, error) {
+	crash.Within("a subvolume is sent")
 	n, err := k.w.Write(p)
 	if err != nil {
 		k.err = err
@@ -206,6 +208,7 @@ func (s *streamRule) pass(w io.Writer, in io.Reader) error {
 		return err
 	}
 	for {
+		crash.Within("a subvolume is received")
 		c, err := r.next()
 		if err != nil {
 			return err

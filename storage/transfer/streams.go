@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
 )
@@ -38,6 +39,7 @@ func (s session) streams(ctx context.Context, have []string) (err error) {
 			continue // Left out: the target cannot build on it.
 		}
 		base = st.name
+		crash.Point("a state was received")
 	}
 	return r.Commit(ctx)
 }

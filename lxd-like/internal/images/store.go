@@ -23,6 +23,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/archive"
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 )
@@ -125,6 +126,7 @@ type ctxReader struct {
 }
 
 func (c ctxReader) Read(p []byte) (int, error) {
+	crash.Within("an image is received")
 	if c.ctx.Err() != nil {
 		return 0, context.Cause(c.ctx)
 	}

@@ -134,8 +134,8 @@ func (p *Pool) MakeParent(v storage.Volume) error {
 
 // rename is os.Rename that replaces nothing.
 func rename(from, to string) error {
-	crash.Point("before the renaming of " + from)
-	defer crash.Point("after the renaming of " + from)
+	crash.Point("before the renaming of", from)
+	defer crash.Point("after the renaming of", from)
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -145,8 +145,8 @@ func rename(from, to string) error {
 
 // Exchange makes each of two paths name what the other did, at once.
 func Exchange(a, b string) error {
-	crash.Point("before the exchange of " + a)
-	defer crash.Point("after the exchange of " + a)
+	crash.Point("before the exchange of", a)
+	defer crash.Point("after the exchange of", a)
 	err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 	if err != nil {
 		return &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}

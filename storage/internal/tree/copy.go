@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -112,6 +113,7 @@ func (c *copier) fillBy(ctx context.Context, group *errgroup.Group, to, from *os
 }
 
 func (c *copier) entry(ctx context.Context, group *errgroup.Group, to, from *os.File, at string) error {
+	crash.Within("a tree is copied")
 	name := path.Base(at)
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {

@@ -11,6 +11,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/crash"
 )
 
 // Options are how a tree is copied. The zero value is ready to use.
@@ -118,6 +120,7 @@ func (m *mirror) prune(to *os.File, keep []string) error {
 }
 
 func (m *mirror) entry(ctx context.Context, p places, at string) error {
+	crash.Within("a tree is made like another")
 	name := path.Base(at)
 	var st, have unix.Stat_t
 	if err := unix.Fstatat(int(p.from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {

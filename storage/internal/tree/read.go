@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -99,6 +100,7 @@ func (r *reader) enter(at string) (*os.File, error) {
 }
 
 func (r *reader) record(ctx context.Context, kind byte, at string) error {
+	crash.Within("a tree is received")
 	dir, err := r.enter(at)
 	if err != nil {
 		return err

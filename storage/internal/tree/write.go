@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -93,6 +94,7 @@ type linkGroup struct {
 
 // flush writes what was encoded if that is more than some bytes.
 func (w *writer) flush(more int) error {
+	crash.Within("a tree is sent")
 	if len(w.enc.buf) <= more {
 		return nil
 	}
