@@ -129,12 +129,11 @@ func newMatrix(t *testing.T, bin, driver string, options ...string) *matrix {
 func (m *matrix) settled(t *testing.T) string {
 	t.Helper()
 	var left string
-	for range 200 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		left = m.remains(t)
 		if busy := regexp.MustCompile("/trash/|/deleted/|left over"); !busy.MatchString(left) {
 			return left
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	t.Fatalf("this does not go: %s", left)
 	return ""
@@ -147,7 +146,7 @@ func (m *matrix) cuib(args ...string) (string, error) {
 		a = strings.ReplaceAll(a, "VOLUMEARCHIVE", filepath.Join(m.work, "volume.tar"))
 		args[i] = strings.ReplaceAll(a, "ARCHIVE", filepath.Join(m.work, "instance.tar"))
 	}
-	return m.user(append([]string{"timeout", "60", filepath.Join(binDir, "cuib")}, args...)...)
+	return m.user(append([]string{"timeout", "300", filepath.Join(binDir, "cuib")}, args...)...)
 }
 
 func (m *matrix) must(t *testing.T, args ...string) string {
@@ -357,11 +356,10 @@ func (m *matrix) whole(t *testing.T, op matrixOp, name, at string) {
 func (m *matrix) pristine(t *testing.T, baseline, at string) {
 	t.Helper()
 	var left string
-	for range 100 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if left = m.remains(t); left == baseline {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	t.Errorf("%s: left is %s, and it was %s", at, left, baseline)
 }
