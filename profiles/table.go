@@ -159,6 +159,7 @@ func volatileKeys() []Key {
 		{Name: "volatile.refreshing", Doc: "Marks a refresh from another instance that has not ended."},
 		{Name: "volatile.renaming", Doc: "Marks a rename that has not ended."},
 		{Name: "volatile.restoring", Doc: "Marks a restore that has not ended."},
+		{Name: "volatile.root.size", Doc: "How large the root may get, if its device says nothing: volume.size of the pool when it was made."},
 		{Name: "volatile.uuid", Doc: "An id that the instance keeps."},
 		{Name: "volatile.uuid.generation", Doc: "An id that changes when the instance goes back in time."},
 	}

@@ -23,6 +23,7 @@ type fromCopy struct {
 	from     string // The instance's name.
 	snapshot string // Empty for the instance itself.
 	alone    bool   // Without its snapshots.
+	size     string // Of its root, if its device has none.
 }
 
 func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (source, error) {
@@ -36,6 +37,7 @@ func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (sourc
 		return nil, err
 	}
 	f := &fromCopy{s: s, from: name, snapshot: snapshot, alone: snapshot != "" || src.InstanceOnly || src.ContainerOnly}
+	f.size = from.Config[keyRootSize]
 	gets := inherited{config: from.Config, devices: from.Devices, profiles: from.Profiles}
 	gets.architecture, gets.ephemeral = from.Architecture, from.Ephemeral
 	if snapshot != "" {
@@ -116,7 +118,10 @@ func (*fromCopy) check(*instance) error { return nil }
 
 func (f *fromCopy) prepare(_ context.Context, in *instance, _ *ops.Op) error {
 	in.apply(newIdentity())
-	in.apply(map[string]string{keyApplyTemplate: "copy"})
+	in.apply(map[string]string{keyApplyTemplate: "copy", keyRootSize: ""})
+	if in.rootSize().text == "" {
+		in.apply(map[string]string{keyRootSize: f.size})
+	}
 	return nil
 }
 
@@ -133,7 +138,10 @@ func (f *fromCopy) fill(ctx context.Context, d storage.Driver, in *instance, op 
 		return f.s.clone(ctx, d, in.volume(), from)
 	}
 	o := transfer.Options{Progress: progress(op, "Copying")}
-	return transfer.Copy(ctx, transfer.Target{Driver: d, Volume: in.volume()}, from.source(f.s), o)
+	if err := transfer.Copy(ctx, transfer.Target{Driver: d, Volume: in.volume()}, from.source(f.s), o); err != nil {
+		return err
+	}
+	return f.s.keepSizeOf(ctx, d, in)
 }
 
 // clone copies within a pool.

@@ -144,7 +144,22 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 	if err := s.validate(ctx, in); err != nil {
 		return nil, err
 	}
-	return in, s.choosePool(ctx, in)
+	if err := s.choosePool(ctx, in); err != nil {
+		return nil, err
+	}
+	return in, s.defaultSize(ctx, in)
+}
+
+// defaultSize gives a new root the size that its pool has for new volumes.
+func (s *Service) defaultSize(ctx context.Context, in *instance) error {
+	if in.rootSize().text != "" {
+		return nil
+	}
+	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		pool, err := db.GetPool(ctx, tx, in.Pool)
+		in.apply(map[string]string{keyRootSize: pool.Config["volume.size"]})
+		return err
+	})
 }
 
 // refresh expands in by its profiles as they are now.

@@ -59,8 +59,8 @@ func documentPool(p db.Pool) *api.StoragePool {
 // documentVolume is the root of an instance as the volume that it is.
 func documentVolume(in *instance) *api.StorageVolume {
 	config := api.ConfigMap{}
-	if _, disk, ok := root(in.expanded); ok && disk["size"] != "" {
-		config["size"] = disk["size"]
+	if size := in.rootSize().text; size != "" {
+		config["size"] = size
 	}
 	return &api.StorageVolume{
 		StorageVolumePut: api.StorageVolumePut{Config: config, Description: in.Description},

@@ -35,6 +35,7 @@ const (
 	keyIDNext        = "volatile.idmap.next"
 	keyIDLast        = "volatile.last_state.idmap"
 	keyCPU           = "volatile.cpu"
+	keyRootSize      = "volatile.root.size" // Of a root whose device has no size.
 )
 
 // The keys that mark work which a crash has cut short. See [Service.Recover].

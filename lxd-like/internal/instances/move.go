@@ -175,8 +175,7 @@ func (s *Service) move(ctx context.Context, m move, op *ops.Op) (err error) {
 	if err := transfer.Copy(ctx, transfer.Target{Driver: to, Volume: dst}, src, o); err != nil {
 		return err
 	}
-	name, disk, _ := root(m.next.expanded)
-	if err := limitVolume(ctx, to, dst, sizeOf{name, disk}); err != nil {
+	if err := s.keepSize(ctx, to, dst, m.next); err != nil {
 		return err
 	}
 	if m.renames() {

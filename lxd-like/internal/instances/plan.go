@@ -261,25 +261,27 @@ func (s *Service) forgetHosts(ctx context.Context, in, next *instance, u *undo.S
 
 // changeSize changes the limit of the root disk.
 func (s *Service) changeSize(ctx context.Context, in, next *instance, u *undo.Stack) error {
-	name, before, _ := root(in.expanded)
-	_, after, ok := root(next.expanded)
-	if !ok || before["size"] == after["size"] {
+	before, after := in.rootSize(), next.rootSize()
+	if !after.inherited {
+		next.apply(map[string]string{keyRootSize: ""})
+	}
+	if _, _, ok := root(next.expanded); !ok || before.text == after.text {
 		return nil
 	}
 	d, err := s.driver(ctx, in)
 	if err != nil {
 		return err
 	}
-	was, err := profiles.ParseSize(before["size"])
+	was, err := profiles.ParseSize(before.text)
 	if err != nil {
 		return err
 	}
-	size, err := profiles.ParseSize(after["size"])
+	size, err := profiles.ParseSize(after.text)
 	if err != nil {
-		return fmt.Errorf("device %q: size: %w", name, err)
+		return fmt.Errorf("device %q: size: %w", before.device, err)
 	}
 	if err := setSize(ctx, d, in.volume(), size); err != nil {
-		return fmt.Errorf("device %q: %w", name, err)
+		return fmt.Errorf("device %q: %w", before.device, err)
 	}
 	u.Push("set the size of the root disk back", func(ctx context.Context) error { return setSize(ctx, d, in.volume(), was) })
 	return nil

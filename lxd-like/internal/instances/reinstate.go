@@ -93,7 +93,7 @@ func (s *Service) reinstate(ctx context.Context, back restored, fill func(contex
 	if err := fill(ctx, d, in.volume()); err != nil {
 		return err
 	}
-	if err := s.limitSize(ctx, d, in); err != nil {
+	if err := s.keepSizeOf(ctx, d, in); err != nil {
 		return err
 	}
 	if err := s.mark(ctx, in.Name, db.Ready); err != nil {
@@ -239,7 +239,7 @@ func (s *Service) returned(ctx context.Context, r Reinstatement) (restored, erro
 func returnedConfig(config, changes api.ConfigMap) map[string]string {
 	out := given(config)
 	maps.DeleteFunc(out, func(k, _ string) bool {
-		return isInternal(k) && k != keyBaseImage && k != keyApplyTemplate
+		return isInternal(k) && k != keyBaseImage && k != keyApplyTemplate && k != keyRootSize
 	})
 	for k, v := range changes {
 		switch {

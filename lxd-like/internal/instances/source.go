@@ -13,7 +13,6 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
-	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/units"
@@ -179,27 +178,58 @@ func within(ctx context.Context, d storage.Driver, v storage.Volume, fn func(dir
 	return fn(dir)
 }
 
-// limitSize gives the root volume the size that the root disk has.
+// limitSize gives the root volume the size that the root has.
 func (s *Service) limitSize(ctx context.Context, d storage.Driver, in *instance) error {
-	name, disk, _ := root(in.expanded)
-	return limitVolume(ctx, d, in.volume(), sizeOf{name, disk})
+	return limitVolume(ctx, d, in.volume(), in.rootSize())
 }
 
+// sizeOf says how large a root may get.
 type sizeOf struct {
-	name string
-	disk profiles.Device
+	device    string
+	text      string // Empty for no limit.
+	inherited bool   // From the pool's default, and not by the device.
+}
+
+// rootSize is how large the root of an instance may get.
+func (in *instance) rootSize() sizeOf {
+	name, disk, _ := root(in.expanded)
+	if disk["size"] != "" {
+		return sizeOf{name, disk["size"], false}
+	}
+	return sizeOf{name, in.Config[keyRootSize], true}
 }
 
 func limitVolume(ctx context.Context, d storage.Driver, v storage.Volume, of sizeOf) error {
-	text := of.disk["size"]
-	if text == "" {
+	if of.text == "" {
 		return nil
 	}
-	size, err := units.ParseBytes(text)
+	size, err := units.ParseBytes(of.text)
 	if err != nil {
-		return fmt.Errorf("device %q: size: %w", of.name, err)
+		return fmt.Errorf("device %q: size: %w", of.device, err)
 	}
 	return setSize(ctx, d, v, size)
+}
+
+// keepSize gives the volume v, which in is to have, the size that what it was
+// made of had by its pool's default: a pool that has no limits does without.
+func (s *Service) keepSize(ctx context.Context, d storage.Driver, v storage.Volume, in *instance) error {
+	of := in.rootSize()
+	err := limitVolume(ctx, d, v, of)
+	if of.inherited && errs.Is(err, errs.Unsupported) {
+		s.Logger.WarnContext(ctx, "an instance has no limit any more: its new pool has none", "instance", in.Name, "size", of.text, "err", err)
+		in.apply(map[string]string{keyRootSize: ""})
+		return nil
+	}
+	return err
+}
+
+// keepSizeOf is keepSize for the root of an instance that is on record.
+func (s *Service) keepSizeOf(ctx context.Context, d storage.Driver, in *instance) error {
+	before := in.Config[keyRootSize]
+	if err := s.keepSize(ctx, d, in.volume(), in); err != nil || in.Config[keyRootSize] == before {
+		return err
+	}
+	return s.patch(ctx, in, map[string]string{keyRootSize: ""})
 }
 
 func setSize(ctx context.Context, d storage.Driver, v storage.Volume, size int64) error {

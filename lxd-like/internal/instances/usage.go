@@ -80,12 +80,12 @@ func (s *Service) ask(ctx context.Context, pool string, volumes []storage.Volume
 // rootUsage is the state of the root disk, if it is known.
 func rootUsage(in *instance, used map[place]int64) map[string]api.InstanceStateDisk {
 	out := map[string]api.InstanceStateDisk{}
-	name, disk, ok := root(in.expanded)
+	name, _, ok := root(in.expanded)
 	bytes, known := used[rootOf(in)]
 	if !ok || !known {
 		return out
 	}
-	total, err := units.ParseBytes(disk["size"])
+	total, err := units.ParseBytes(in.rootSize().text)
 	if err != nil {
 		total = 0
 	}
