@@ -174,15 +174,49 @@ const (
 	cgroupPause = 2 * time.Millisecond
 )
 
+// A group is a cgroup. Its inode tells it from one that another daemon on this
+// host, who has a container of the same name, makes in its place later.
+type group struct {
+	dir   string
+	inode uint64 // 0 if nobody knows.
+}
+
+func (s state) groups() []group {
+	out := make([]group, len(s.Cgroups))
+	for i, dir := range s.Cgroups {
+		out[i].dir = dir
+		if i < len(s.Inodes) {
+			out[i].inode = s.Inodes[i]
+		}
+	}
+	return out
+}
+
+func inodeOf(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil { // It may be gone.
+		return 0
+	}
+	return st.Ino
+}
+
+// remove removes the cgroup and those below, if it is still there.
+func (g group) remove() error {
+	if g.inode != 0 && inodeOf(g.dir) != g.inode {
+		return nil
+	}
+	return removeTree(g.dir)
+}
+
 // removeCgroups removes cgroups that liblxc left.
-func removeCgroups(dirs []string) error {
+func removeCgroups(groups []group) error {
 	deadline := time.Now().Add(cgroupWait)
 	var errList []error
-	for _, dir := range dirs {
-		err := removeTree(dir)
+	for _, g := range groups {
+		err := g.remove()
 		for errors.Is(err, unix.EBUSY) && time.Now().Before(deadline) {
 			<-time.After(cgroupPause)
-			err = removeTree(dir)
+			err = g.remove()
 		}
 		errList = append(errList, err)
 	}

@@ -33,7 +33,7 @@ type container struct {
 
 	mu     sync.Mutex // Guards the fields below.
 	init   *guestInit
-	cgroup []string // All directories of its cgroups that were seen.
+	groups []group // All its cgroups that were seen.
 	server *attachServer
 	ending bool
 }
@@ -51,6 +51,7 @@ type state struct {
 	Started time.Time
 	Kind    initKind
 	Cgroups []string // Those that were seen, to be removed at its end; none before it runs.
+	Inodes  []uint64 // Theirs.
 	Boot    string   // The host's boot that it was started in.
 }
 
@@ -158,7 +159,10 @@ func (r *Runtime) writeState(c *container) error {
 		return err
 	}
 	c.mu.Lock()
-	s := state{Spec: c.spec, Started: c.started, Kind: c.kind, Cgroups: c.cgroup, Boot: boot}
+	s := state{Spec: c.spec, Started: c.started, Kind: c.kind, Boot: boot}
+	for _, g := range c.groups {
+		s.Cgroups, s.Inodes = append(s.Cgroups, g.dir), append(s.Inodes, g.inode)
+	}
 	data, err := json.Marshal(s)
 	c.mu.Unlock()
 	if err != nil {
@@ -217,7 +221,7 @@ func (r *Runtime) readExit(name string) Exit {
 // clear removes all of a container but its logs.
 func (r *Runtime) clear(c *container) error {
 	c.mu.Lock()
-	server, init, dirs := c.server, c.init, c.cgroup
+	server, init, groups := c.server, c.init, c.groups
 	c.server, c.init, c.ending = nil, nil, true
 	c.mu.Unlock()
 	if server != nil {
@@ -226,7 +230,7 @@ func (r *Runtime) clear(c *container) error {
 	if init != nil {
 		init.fd.Close()
 	}
-	err := removeCgroups(dirs)
+	err := removeCgroups(groups)
 	if c.shim.fd != nil {
 		c.shim.fd.Close()
 	}
@@ -257,8 +261,8 @@ func (c *container) see(pid int) error {
 
 func (c *container) note(dirs map[string]string) {
 	for _, dir := range dirs {
-		if isOurs(dir) && !slices.Contains(c.cgroup, dir) {
-			c.cgroup = append(c.cgroup, dir)
+		if g := (group{dir, inodeOf(dir)}); isOurs(dir) && !slices.Contains(c.groups, g) {
+			c.groups = append(c.groups, g)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 		return r.clearRest(name)
 	}
 	c := &container{
-		runtime: r, name: name, spec: s.Spec, started: s.Started, kind: s.Kind, cgroup: s.Cgroups,
+		runtime: r, name: name, spec: s.Spec, started: s.Started, kind: s.Kind, groups: s.groups(),
 		gone: make(chan struct{}),
 	}
 	c.spec.Name = name // Also where the state cannot be read.
@@ -150,7 +150,7 @@ func (r *Runtime) clearRest(name string) (Running, error) {
 		exit := r.readExit(name)
 		out.Ended = &exit
 	}
-	return out, errors.Join(err, berr, removeCgroups(s.Cgroups), r.clearFiles(name))
+	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.clearFiles(name))
 }
 
 // bootID tells the host's boots apart.

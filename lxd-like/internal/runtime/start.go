@@ -142,6 +142,11 @@ func environ(env map[string]string) ([]byte, error) {
 // launch starts the shim and waits until the container's init runs.
 func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error) {
 	name := c.name
+	unlock, err := lockName(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
 	log, err := r.openLog(name, shimLogFile)
 	if err != nil {
 		return 0, err
