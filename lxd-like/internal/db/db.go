@@ -122,6 +122,10 @@ func (d *DB) Close() error {
 
 // Do runs fn in a transaction and commits it if fn returns nil. fn can run
 // more than once, so it changes nothing else. Host work is never done in it.
+//
+// The end of ctx ends the wait for the transaction's turn. One that has begun
+// is done in no time, and goes on: to be able to interrupt it costs a switch
+// to another thread for each row.
 func (d *DB) Do(ctx context.Context, fn func(context.Context, *Tx) error) error {
 	crash.Point("before a write of the database")
 	defer crash.Point("after a write of the database")
@@ -150,7 +154,14 @@ func (d *DB) retry(ctx context.Context, conn *sql.DB, fn func(context.Context, *
 	}
 }
 
-func (d *DB) once(ctx context.Context, conn *sql.DB, fn func(context.Context, *Tx) error) error {
+func (d *DB) once(ctx context.Context, pool *sql.DB, fn func(context.Context, *Tx) error) error {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // It goes back to the others.
+
+	ctx = context.WithoutCancel(ctx)
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -27,6 +27,29 @@ func TestDoRollsBack(t *testing.T) {
 	})
 }
 
+func TestTransactionsOfWhoHasGone(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+			cancel()
+			return db.SetConfig(ctx, tx, "a", "1")
+		})
+		if err != nil {
+			t.Errorf("one that has begun: %v", err)
+		}
+		if got := config(t, d); got["a"] != "1" {
+			t.Errorf("after one that has begun: %v", got)
+		}
+		err = d.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.SetConfig(ctx, tx, "a", "2") })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("one that has not begun: got %v", err)
+		}
+		if got := config(t, d); got["a"] != "1" {
+			t.Errorf("after one that has not begun: %v", got)
+		}
+	})
+}
+
 func TestConfig(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		for _, v := range []string{"1", "2"} {
