@@ -22,6 +22,16 @@ type matrixOp struct {
 	makes []string // Instances and volumes (POOL/NAME) that there are after it and were not before.
 	loses []string // Those that there are no more.
 	setup []string // Of cuib, before: what base does not have.
+
+	drivers []string // On which it is made; nil for all.
+	points  string   // The points at which the daemon is killed, each once: a regular expression. All, each time, if it is empty.
+	keeps   bool     // What base made is as it was after it, and is used again.
+	empties bool     // What is there after it may lack the file that base made.
+	fails   bool     // It ends in an error.
+	loose   []string // What has not what base made.
+
+	ready func(t *testing.T, m *matrix)            // Before it, what setup cannot do.
+	after func(t *testing.T, m *matrix, at string) // Looks at what check does not, and takes away what clean does not.
 }
 
 var matrixOps = []matrixOp{
@@ -56,6 +66,25 @@ var matrixOps = []matrixOp{
 func TestCrashMatrix(t *testing.T) {
 	t.Parallel()
 	requireKernel(t)
+	bin := crashBinary(t)
+	for _, driver := range []string{"overlay", "btrfs", "dir"} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			m := newMatrix(t, bin, driver)
+			m.all(t)
+			if os.Getenv("CUIB_TEST_MATRIX") != "" {
+				m.changes(t, matrixMore)
+			}
+		})
+	}
+}
+
+// crashBinary returns a daemon that can be killed at its points.
+func crashBinary(t *testing.T) string {
+	t.Helper()
+	if bin := filepath.Join(binDir, "crash", "cuibd"); os.Getenv("CUIB_TEST_BUILT") != "" {
+		return bin
+	}
 	bin := filepath.Join(t.TempDir(), "cuibd")
 	if out, err := command("go", "build", "-tags", "crashtest", "-o", bin, "../lxd-like/cuibd").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -63,18 +92,17 @@ func TestCrashMatrix(t *testing.T) {
 	if _, err := run("cp", filepath.Join(binDir, "cuib-shim"), filepath.Dir(bin)); err != nil {
 		t.Fatal(err)
 	}
-	for _, driver := range []string{"overlay", "btrfs", "dir"} {
-		t.Run(driver, func(t *testing.T) {
-			t.Parallel()
-			m := newMatrix(t, bin, driver)
-			m.all(t)
-		})
-	}
+	return bin
 }
 
-// all makes each change.
-func (m *matrix) all(t *testing.T) {
-	for _, op := range matrixOps {
+// all makes each change that all drivers make alike.
+func (m *matrix) all(t *testing.T) { m.changes(t, matrixOps) }
+
+func (m *matrix) changes(t *testing.T, ops []matrixOp) {
+	for _, op := range ops {
+		if op.drivers != nil && !slices.Contains(op.drivers, m.driver) {
+			continue
+		}
 		if ok := t.Run(op.name, func(t *testing.T) { m.each(t, op) }); !ok {
 			return // What follows would fail of that.
 		}
@@ -143,8 +171,10 @@ func (m *matrix) settled(t *testing.T) string {
 func (m *matrix) cuib(args ...string) (string, error) {
 	args = slices.Clone(args)
 	for i, a := range args {
-		a = strings.ReplaceAll(a, "VOLUMEARCHIVE", filepath.Join(m.work, "volume.tar"))
-		args[i] = strings.ReplaceAll(a, "ARCHIVE", filepath.Join(m.work, "instance.tar"))
+		args[i] = strings.NewReplacer(
+			"VOLUMEARCHIVE", filepath.Join(m.work, "volume.tar"), "ARCHIVE", filepath.Join(m.work, "instance.tar"),
+			"WORK", m.work, "DRIVER", m.driver,
+		).Replace(a)
 	}
 	return m.user(append([]string{"timeout", "300", filepath.Join(binDir, "cuib")}, args...)...)
 }
@@ -221,32 +251,38 @@ func (m *matrix) each(t *testing.T, op matrixOp) {
 		if !m.based {
 			m.base(t)
 		}
-		if op.setup != nil {
+		if op.setup != nil && keep == nil {
 			m.must(t, op.setup...)
 		}
-		before := m.objects(t)
-		if n == 1 && m.slow && op.makes != nil && op.loses == nil {
-			keep, baseline = before, m.settled(t)
+		if n == 1 && (op.keeps || m.slow && op.makes != nil && op.loses == nil) {
+			keep, baseline = m.objects(t), m.settled(t)
 		}
-		if err := os.WriteFile(m.crash, []byte(strconv.Itoa(n)), 0o600); err != nil {
+		if op.ready != nil {
+			op.ready(t, m)
+		}
+		before := m.objects(t)
+		if err := os.WriteFile(m.crash, []byte(strconv.Itoa(n)+"\n"+op.points), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := m.cuib(op.args...)
 		at, crashed := m.crashed(t)
 		at = fmt.Sprintf("step %d (%s)", n, at)
 		if !crashed {
-			if at = "no crash"; err != nil {
+			if at = "no crash"; (err != nil) != op.fails {
 				t.Fatalf("without a crash: %v\n%s", err, m.logs())
 			}
 		}
 		m.check(t, op, before, at)
+		if op.after != nil {
+			op.after(t, m, at)
+		}
 		m.clean(t, keep)
 		m.pristine(t, baseline, at)
 		if t.Failed() {
 			return
 		}
 		if !crashed {
-			if n < 4 && !m.slow {
+			if n < 4 && !m.slow && op.points == "" || n < 2 {
 				t.Errorf("only %d steps", n-1)
 			}
 			t.Logf("%d steps", n-1)
@@ -327,6 +363,9 @@ func (m *matrix) whole(t *testing.T, op matrixOp, name, at string) {
 		snaps = []string{"storage", "volume", "snapshot", "list", pool, volume, "--format", "csv", "--columns", "n"}
 	}
 	got, err := m.cuib(read...)
+	if slices.Contains(op.loose, name) || op.empties && err != nil && strings.Contains(err.Error(), "no such file") {
+		return
+	}
 	fresh := op.makes != nil && strings.HasPrefix(op.name, "create") || op.name == "launch"
 	if fresh && slices.Contains(op.makes, name) {
 		return
@@ -372,10 +411,11 @@ func (m *matrix) remains(t *testing.T) string {
 	if err := m.leftovers(); err != nil {
 		left = append(left, err.Error())
 	}
+	left = append(left, m.loops()...)
 	find := []string{"zfs", "list", "-H", "-r", "-t", "all", "-o", "name"}
 	if m.driver != "zfs" {
-		dirs := filepath.Join(m.dir, "pools", "{POOL,OTHER}", "data", "{staging,trash,volumes/instance,volumes/custom,layers}", "*")
-		find = m.inside("bash", "-c", "shopt -s nullglob; echo "+dirs)
+		dirs := filepath.Join(m.dir, "pools", "{POOL,OTHER}", "data", "{staging,trash,{volumes/{instance,custom}{,/*/snapshots},layers}}", "*")
+		find = m.inside("bash", "-c", "shopt -s nullglob dotglob; echo "+dirs+" "+filepath.Join(m.dir, "{images,pools}", "*"))
 	}
 	names, err := run(find...)
 	if err != nil {
@@ -387,6 +427,44 @@ func (m *matrix) remains(t *testing.T) string {
 			left = append(left, name)
 		}
 	}
+	left = append(left, m.staleQuotas(t)...)
 	slices.Sort(left)
 	return strings.Join(left, " ")
+}
+
+// loops are the loop devices of files of this host.
+func (m *matrix) loops() (all []string) {
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		file, _ := os.ReadFile(f) // It may go meanwhile.
+		if strings.HasPrefix(string(file), m.dir) || strings.HasPrefix(string(file), m.work) {
+			all = append(all, "loop:"+strings.TrimSpace(string(file)))
+		}
+	}
+	return all
+}
+
+// staleQuotas are the quota groups of a btrfs whose subvolumes are gone.
+func (m *matrix) staleQuotas(t *testing.T) (all []string) {
+	t.Helper()
+	if m.driver != "btrfs" {
+		return nil
+	}
+	for _, pool := range []string{"POOL", "OTHER"} {
+		dir := filepath.Join(m.dir, "pools", pool, "data")
+		groups, err := run(m.inside("btrfs", "qgroup", "show", dir)...)
+		if err != nil {
+			continue // There are no quotas.
+		}
+		subvolumes, err := run(m.inside("btrfs", "subvolume", "list", dir)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range regexp.MustCompile(`(?m)^0/(\d+)`).FindAllStringSubmatch(groups, -1) {
+			if g[1] != "5" && !strings.Contains(subvolumes, "ID "+g[1]+" ") {
+				all = append(all, pool+":quota:"+g[1])
+			}
+		}
+	}
+	return all
 }
