@@ -166,9 +166,8 @@ func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	const exclusive = 3 // generation, referenced, compressed, exclusive, compressed
-	if len(item) > exclusive {
-		return int64(item[exclusive]), nil
+	if bytes, ok := item.exclusive(); ok {
+		return bytes, nil
 	}
 	return tree.Usage(ctx, path)
 }

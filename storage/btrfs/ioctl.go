@@ -1,7 +1,6 @@
 package btrfs
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -31,10 +30,6 @@ const (
 	quotaEnable     = 1
 	limitReferenced = 0x1
 	noLimit         = ^uint64(0)
-
-	quotaTree      = 8
-	qgroupInfoKey  = 0xf2
-	qgroupLimitKey = 0xf4
 
 	rootInode = 256 // Of each subvolume.
 )
@@ -228,52 +223,6 @@ func enableQuotas(f *os.File) error {
 		return &os.PathError{Op: "count the quotas of", Path: f.Name(), Err: err}
 	}
 	return nil
-}
-
-// quotaItem returns the numbers that the quota tree keeps of the subvolume
-// under a key; none if quotas are not enabled.
-func quotaItem(path string, key uint32) ([]uint64, error) {
-	id, err := subvolID(path)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var args struct {
-		tree, minObject, maxObject, minOffset, maxOffset, minTrans, maxTrans uint64
-		minType, maxType, items                                              uint32
-		_                                                                    uint32
-		_                                                                    [4]uint64
-		buf                                                                  [3992]byte
-	}
-	args.tree, args.minOffset, args.maxOffset, args.maxTrans = quotaTree, id, id, ^uint64(0)
-	args.minType, args.maxType, args.items = key, key, 1
-	err = ioctl(f, iocTreeSearch, unsafe.Pointer(&args))
-	if errors.Is(err, unix.ENOENT) || err == nil && args.items == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "read the quotas of", Path: path, Err: err}
-	}
-	const header = 32 // transid, objectid, offset, type, length
-	size := int(binary.NativeEndian.Uint32(args.buf[header-4:]))
-	var all []uint64
-	for i := header; i+8 <= min(header+size, len(args.buf)); i += 8 {
-		all = append(all, binary.LittleEndian.Uint64(args.buf[i:]))
-	}
-	return all, nil
-}
-
-// limitOf returns the limit that setLimit set; noLimit if there is none.
-func limitOf(path string) (uint64, error) {
-	item, err := quotaItem(path, qgroupLimitKey)
-	if err != nil || len(item) < 2 || item[0]&limitReferenced == 0 {
-		return noLimit, err
-	}
-	return item[1], nil
 }
 
 // resizeMax makes the file system as large as its device.

@@ -89,7 +89,7 @@ func checkKeys(cfg storage.Config, p place) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		dir = filepath.Dir(dir)
 	}
-	if err := form.CheckSource(p.root); err != nil {
+	if err := form.CheckSource(cfg, p.root); err != nil {
 		return err
 	}
 	return onBtrfs(dir)
@@ -204,7 +204,8 @@ var found = regexp.MustCompile(`(?:existing filesystem|partition table) \(([^)]+
 // format makes a file system on a file or device that holds no data, unless
 // that may be lost.
 func format(ctx context.Context, path string, cfg storage.Config) error {
-	args := append([]string{"mkfs.btrfs", "-q"}, strings.Fields(cfg.Options[createOptions])...)
+	args := append([]string{"mkfs.btrfs", "-q"}, nodeOptions(os.Getpagesize())...)
+	args = append(args, strings.Fields(cfg.Options[createOptions])...) // Of two the last one counts.
 	if cfg.Options[wipeKey] == "true" {
 		args = append(args, "-f")
 	}
@@ -220,6 +221,21 @@ func format(ctx context.Context, path string, cfg storage.Config) error {
 		return errs.Invalidf("key %q: %w", createOptions, err)
 	}
 	return err
+}
+
+// nodeSize is that of the nodes of the file system's trees. A snapshot counts
+// one more reference to each child of its tree's root, and with some hundred
+// snapshots each count is in a node of its own, which is written: up to 493
+// of 16 KiB, as mkfs.btrfs has them, but 121 of 4 KiB.
+const nodeSize = 4096
+
+// nodeOptions returns what asks for such nodes, which are no smaller than a
+// page where an old mkfs.btrfs decides.
+func nodeOptions(page int) []string {
+	if page > nodeSize {
+		return nil
+	}
+	return []string{"--nodesize", strconv.Itoa(nodeSize)}
 }
 
 func remove(ctx context.Context, cfg storage.Config) error {
@@ -240,7 +256,13 @@ func remove(ctx context.Context, cfg storage.Config) error {
 			return err
 		}
 	}
-	if err := errors.Join(ctx.Err(), form.Unmake(p.root)); err != nil {
+	theirs := form.Owned(cfg, p.root)
+	if theirs != nil && !errs.Is(theirs, errs.Unavailable) {
+		return theirs
+	}
+	if theirs != nil { // Another daemon has taken it over.
+		used = ""
+	} else if err := errors.Join(ctx.Err(), form.Unmake(p.root)); err != nil {
 		return err
 	}
 	if err := layout.PointsOf(cfg).Remove(); err != nil {

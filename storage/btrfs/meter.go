@@ -2,30 +2,68 @@ package btrfs
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"github.com/cuib/cuib/storage"
 )
 
 var _ storage.Meter = (*driver)(nil)
 
-// Measure implements [storage.Meter]: it is known while quotas are enabled.
+// Measure implements [storage.Meter]: it is known while quotas are enabled. If
+// they are not, no volume is looked at, however many there are.
 func (d *driver) Measure(_ context.Context, volumes []storage.Volume) (map[storage.Volume]int64, error) {
 	out := map[storage.Volume]int64{}
+	enabled, err := quotasEnabled(d.Pool.Root)
+	if err != nil || !enabled {
+		return out, err
+	}
+	ids := make(map[storage.Volume]uint64, len(volumes))
+	first, last := ^uint64(0), uint64(0)
 	for _, v := range volumes {
-		if bytes, ok := counted(d.Pool.Path(v)); ok {
+		id, err := subvolID(d.Pool.Path(v))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // It went away meanwhile.
+		}
+		if err != nil {
+			return nil, err
+		}
+		ids[v], first, last = id, min(first, id), max(last, id)
+	}
+	counts, err := exclusives(d.Pool.Root, first, last)
+	if err != nil {
+		return nil, err
+	}
+	for v, id := range ids {
+		if bytes, ok := counts[id]; ok {
 			out[v] = bytes
 		}
 	}
 	return out, nil
 }
 
-// counted returns the bytes that only this subvolume occupies, if the file
-// system counts them.
-func counted(path string) (int64, bool) {
-	const exclusive = 3 // generation, referenced, compressed, exclusive, compressed
-	item, err := quotaItem(path, qgroupInfoKey)
-	if err != nil || len(item) <= exclusive {
-		return 0, false
+// quotasEnabled reports whether the file system counts what its subvolumes
+// occupy.
+func quotasEnabled(root string) (bool, error) {
+	items, err := quotaItems(root, quotaRange{key: qgroupStatusKey})
+	return len(items) > 0, err
+}
+
+// exclusives returns the bytes that only each subvolume occupies whose number
+// is in the range.
+func exclusives(root string, first, last uint64) (map[uint64]int64, error) {
+	out := map[uint64]int64{}
+	for first <= last {
+		items, err := quotaItems(root, quotaRange{key: qgroupInfoKey, first: first, last: last})
+		if err != nil || len(items) == 0 {
+			return out, err
+		}
+		for _, it := range items {
+			if bytes, ok := it.exclusive(); ok {
+				out[it.id] = bytes
+			}
+			first = it.id + 1
+		}
 	}
-	return int64(item[exclusive]), true //nolint:gosec // It is not that large.
+	return out, nil
 }
