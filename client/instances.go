@@ -42,9 +42,11 @@ func (c *Client) Instance(ctx context.Context, name string) (api.Instance, strin
 	return get[api.Instance](ctx, c, path("instances", name))
 }
 
-// InstanceFull returns an instance with its state and snapshots.
-func (c *Client) InstanceFull(ctx context.Context, name string) (api.InstanceFull, error) {
-	return list[api.InstanceFull](ctx, c, path("instances", name)+"?recursion=1")
+// InstanceSummary returns an instance with its state, and as much of its
+// snapshots as a table of them shows. A daemon that does not know of it answers
+// with all there is.
+func (c *Client) InstanceSummary(ctx context.Context, name string) (api.InstanceSummary, error) {
+	return list[api.InstanceSummary](ctx, c, path("instances", name)+"?recursion=1&brief=true")
 }
 
 // InstanceState returns what an instance is doing.

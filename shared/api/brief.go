@@ -21,6 +21,25 @@ type InstanceBrief struct {
 	Snapshots    []InstanceBriefSnapshot `json:"snapshots"`
 }
 
+// InstanceSummary is an [InstanceFull] with as much of the snapshots as a table
+// of them shows: there can be many, each with as much configuration as the
+// instance has.
+type InstanceSummary struct {
+	Instance
+	State     *InstanceState    `json:"state"`
+	Snapshots []SnapshotSummary `json:"snapshots"`
+}
+
+// SnapshotSummary is the part of an [InstanceSnapshot] that is in an
+// [InstanceSummary].
+type SnapshotSummary struct {
+	Name        string    `json:"name"`
+	Description string    `json:"description"`
+	Stateful    bool      `json:"stateful"`
+	CreatedAt   time.Time `json:"created_at"`
+	ExpiresAt   time.Time `json:"expires_at"`
+}
+
 // InstanceBriefState is the part of an [InstanceState] that is in an
 // [InstanceBrief].
 type InstanceBriefState struct {

@@ -50,6 +50,20 @@ func Snapshots(ctx context.Context, tx *Tx, instance string) ([]Snapshot, error)
 	return query(ctx, tx, scanSnapshot, snapshotColumns+" WHERE i.name = ? ORDER BY s.created, s.id", instance)
 }
 
+// SnapshotHeads is [Snapshots] without configurations, devices and profiles,
+// which take most of the time to read.
+func SnapshotHeads(ctx context.Context, tx *Tx, instance string) ([]Snapshot, error) {
+	scan := func(s *Snapshot) []any {
+		return []any{&s.ID, &s.Name, &s.Status, &s.Description, &s.Stateful, asTime{&s.Created}, asTime{&s.Expires}}
+	}
+	all, err := query(ctx, tx, scan, `SELECT s.id, s.name, s.status, s.description, s.stateful, s.created, s.expires
+		FROM snapshots s JOIN instances i ON i.id = s.instance_id WHERE i.name = ? ORDER BY s.created, s.id`, instance)
+	for i := range all {
+		all[i].Instance = instance
+	}
+	return all, err
+}
+
 // SnapshotNames returns the names of the snapshots that are whole of each
 // instance that has some, oldest first, but for hidden ones, which begin with
 // a dot.

@@ -58,6 +58,35 @@ func (s *Service) heads(ctx context.Context) (out []api.InstanceBrief, snapshots
 	return out, snapshots, err
 }
 
+// Summary returns an instance with its state, and as much of its snapshots as
+// a table of them shows.
+func (s *Service) Summary(ctx context.Context, name string) (api.InstanceSummary, error) {
+	var in *instance
+	var snaps []db.Snapshot
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		if in, err = loadTx(ctx, tx, name); err != nil {
+			return err
+		}
+		snaps, err = db.SnapshotHeads(ctx, tx, name)
+		return err
+	})
+	if err != nil {
+		return api.InstanceSummary{}, err
+	}
+	snaps = whole(snaps)
+	out := api.InstanceSummary{Instance: s.describe(in), Snapshots: make([]api.SnapshotSummary, 0, len(snaps))}
+	for _, snap := range snaps {
+		out.Snapshots = append(out.Snapshots, api.SnapshotSummary{
+			Name: snap.Name, Description: snap.Description, Stateful: snap.Stateful, CreatedAt: snap.Created, ExpiresAt: snap.Expires,
+		})
+	}
+	st, err := s.state(in)
+	st.Disk = s.disks(ctx, in)
+	out.State = &st
+	return out, err
+}
+
 // briefState has the addresses of an instance that runs. One that ends while
 // it is asked has none.
 func (s *Service) briefState(name string) (*api.InstanceBriefState, error) {

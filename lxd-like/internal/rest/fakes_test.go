@@ -108,6 +108,10 @@ func (f *fakeInstances) GetFull(_ context.Context, name string) (api.InstanceFul
 	return api.InstanceFull{Instance: f.instance()}, known(name)
 }
 
+func (f *fakeInstances) Summary(_ context.Context, name string) (api.InstanceSummary, error) {
+	return api.InstanceSummary{Instance: f.instance(), Snapshots: []api.SnapshotSummary{{Name: "snap0"}}}, known(name)
+}
+
 func (f *fakeInstances) State(_ context.Context, name string) (api.InstanceState, error) {
 	return api.InstanceState{Status: "Stopped"}, known(name)
 }

@@ -88,6 +88,10 @@ func (s *Server) putInstances(r *http.Request) (response, error) {
 
 func (s *Server) getInstance(r *http.Request) (response, error) {
 	name := r.PathValue("name")
+	if recursion(r) > 0 && r.URL.Query().Get("brief") == "true" { // Ours: see [api.InstanceSummary].
+		in, err := s.Instances.Summary(r.Context(), name)
+		return got(in, err)
+	}
 	if recursion(r) > 0 {
 		in, err := s.Instances.GetFull(r.Context(), name)
 		if err != nil {

@@ -135,6 +135,8 @@ func TestRoutes(t *testing.T) {
 		"objects":           {"GET", "/1.0/instances?recursion=1", "", 200, `"name":"c1"`, ""},
 		"brief objects":     {"GET", "/1.0/instances?recursion=1&brief=true", "", 200, `"type":"container"`, ""},
 		"with addresses":    {"GET", "/1.0/instances?recursion=2&brief=true", "", 200, `"state":{"network":null}`, ""},
+		"summary":           {"GET", "/1.0/instances/c1?recursion=1&brief=true", "", 200, `"snapshots":[{"name":"snap0","description":""`, ""},
+		"summary of none":   {"GET", "/1.0/instances/gone?recursion=1&brief=true", "", 404, `not found`, ""},
 		"full objects":      {"GET", "/1.0/instances?recursion=2", "", 200, `"state":{"status":"Stopped"`, ""},
 		"project":           {"GET", "/1.0/instances?project=default&all-projects=true", "", 200, `c1`, ""},
 		"filter":            {"GET", "/1.0/instances?filter=status+eq+Running", "", 200, `"metadata":[]`, ""},

@@ -40,6 +40,7 @@ type instanceLister interface {
 type instanceReader interface {
 	Get(ctx context.Context, name string) (api.Instance, error)
 	GetFull(ctx context.Context, name string) (api.InstanceFull, error)
+	Summary(ctx context.Context, name string) (api.InstanceSummary, error)
 	State(ctx context.Context, name string) (api.InstanceState, error)
 	Metadata(ctx context.Context, name string) (api.ImageMetadata, error)
 	SetMetadata(ctx context.Context, name string, meta api.ImageMetadata) error

@@ -51,7 +51,7 @@ func (e *env) hardware(ctx context.Context, args []string) error {
 }
 
 func (e *env) info(ctx context.Context, name string) error {
-	in, err := e.Client().InstanceFull(ctx, name)
+	in, err := e.Client().InstanceSummary(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (e *env) info(ctx context.Context, name string) error {
 	}
 	fmt.Fprintf(e.Out, "Profiles: %s\n", strings.Join(in.Profiles, ", "))
 	for _, t := range []struct{ what, when string }{
-		{"Created", kit.Date(in.CreatedAt)}, {"Last used", kit.Date(in.LastUsedAt)}, {"Started", startedAt(in)},
+		{"Created", kit.Date(in.CreatedAt)}, {"Last used", kit.Date(in.LastUsedAt)}, {"Started", startedAt(api.InstanceFull{State: in.State})},
 	} {
 		if t.when != "" {
 			fmt.Fprintf(e.Out, "%s: %s\n", t.what, t.when)
@@ -121,9 +121,16 @@ func writeInterface(w io.Writer, name string, n api.InstanceStateNetwork) {
 	}
 }
 
-func writeSnapshots(w io.Writer, all []api.InstanceSnapshot) error {
-	if len(all) == 0 {
+func writeSnapshots(w io.Writer, summaries []api.SnapshotSummary) error {
+	if len(summaries) == 0 {
 		return nil
+	}
+	all := make([]api.InstanceSnapshot, 0, len(summaries))
+	for _, s := range summaries {
+		all = append(all, api.InstanceSnapshot{
+			InstanceSnapshotPut: api.InstanceSnapshotPut{ExpiresAt: s.ExpiresAt, Description: s.Description},
+			Name:                s.Name, Stateful: s.Stateful, CreatedAt: s.CreatedAt,
+		})
 	}
 	fmt.Fprint(w, "\nSnapshots:\n")
 	columns, err := output.Select(snapshotColumns, "nTEs")

@@ -1,0 +1,41 @@
+package instances_test
+
+import (
+	"context"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// A summary says what the whole instance does, and leaves out what is hidden.
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	w.create("c1", true)
+	w.snapshot("s1")
+	expires := time.Now().Add(time.Hour)
+	w.ok(w.svc.CreateSnapshot(ctx, "c1", api.InstanceSnapshotsPost{Name: "s2", Description: "two", ExpiresAt: &expires}))
+	must(t, w.svc.Stilled(ctx, "c1", func(context.Context, string) error {
+		full, err := w.svc.GetFull(ctx, "c1")
+		must(t, err)
+		got, err := w.svc.Summary(ctx, "c1")
+		must(t, err)
+		want := api.InstanceSummary{Instance: full.Instance, State: full.State}
+		for _, s := range full.Snapshots {
+			want.Snapshots = append(want.Snapshots, api.SnapshotSummary{
+				Name: s.Name, Description: s.Description, CreatedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt,
+			})
+		}
+		if !reflect.DeepEqual(got, want) || len(got.Snapshots) != 2 {
+			t.Errorf("got\n%+v, want\n%+v", got, want)
+		}
+		return nil
+	}))
+	if _, err := w.svc.Summary(ctx, "c2"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("of none: %v", err)
+	}
+}
