@@ -73,6 +73,10 @@ type Operation struct {
 	Location    string              `json:"location"`
 }
 
+// OperationWarning is the key of the metadata of an operation that has a text
+// for the user when it has succeeded.
+const OperationWarning = "warning"
+
 // Event is one message of the event stream.
 type Event struct {
 	Type      string          `json:"type"` // operation, lifecycle or logging

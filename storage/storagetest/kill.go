@@ -24,6 +24,10 @@ const workerEnv = "CUIB_TEST_STORAGE_WORKER"
 // contents is what each volume of the killed process has in its file.
 var contents = bytes.Repeat([]byte("whole"), 10000)
 
+// changesBeforeKill is how often the time of one change the process has at
+// most before it is killed.
+const changesBeforeKill = 15
+
 // Kill has a process change volumes of the pool cfg, which Make returned, and
 // kills it; again and again. After each time all volumes must be whole. It is
 // to be the whole of a test, which that process runs too.
@@ -38,13 +42,16 @@ func Kill(t *testing.T, typ storage.Type, makePool func(t *testing.T) storage.Co
 	cfg := makePool(t)
 	d, err := typ.Open(t.Context(), cfg)
 	ok(t, err)
+	// The worker is to get some changes far, however long one takes here.
+	begun := time.Now()
 	ok(t, d.Create(t.Context(), img))
+	longest := max(60*time.Millisecond, changesBeforeKill*time.Since(begun))
 	in(t, d, img, func(dir string) { ok(t, os.WriteFile(filepath.Join(dir, "f"), contents, 0o600)) })
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's choices.
 	for round := range 25 {
-		killWorker(t, cfg, time.Duration(rnd.IntN(60))*time.Millisecond)
+		killWorker(t, cfg, time.Duration(rnd.Int64N(int64(longest))))
 		d, err := typ.Open(t.Context(), cfg)
 		ok(t, err)
 		wantWhole(t, d)

@@ -41,7 +41,9 @@ func KillStreams(t *testing.T, typ storage.Type, makePool func(t *testing.T) sto
 	cfgs := [2]storage.Config{makePool(t), makePool(t)}
 	from, err := typ.Open(t.Context(), cfgs[0])
 	ok(t, err)
+	begun := time.Now()
 	ok(t, from.Create(t.Context(), c1))
+	longest := max(400*time.Millisecond, receiveBeforeKill*time.Since(begun))
 	for _, name := range []string{"s0", "s1", "s2", "s3"} {
 		in(t, from, c1, func(dir string) { ok(t, os.WriteFile(filepath.Join(dir, "f"), killContents(name), 0o600)) })
 		ok(t, from.Snapshot(t.Context(), snapOf(c1, name)))
@@ -52,7 +54,7 @@ func KillStreams(t *testing.T, typ storage.Type, makePool func(t *testing.T) sto
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's choices.
 	for range 20 {
-		killProcess(t, string(text), time.Duration(rnd.IntN(400))*time.Millisecond)
+		killProcess(t, string(text), time.Duration(rnd.Int64N(int64(longest))))
 		to, err := typ.Open(t.Context(), cfgs[1])
 		ok(t, err)
 		sweep(t, to)
@@ -60,6 +62,10 @@ func KillStreams(t *testing.T, typ storage.Type, makePool func(t *testing.T) sto
 	}
 	mounts.Settle()
 }
+
+// receiveBeforeKill is changesBeforeKill for a process that receives: it opens
+// two pools first, and makes a volume in many steps.
+const receiveBeforeKill = 40
 
 func killContents(name string) []byte { return []byte(strings.Repeat(name, 5000)) }
 

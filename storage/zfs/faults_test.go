@@ -74,6 +74,20 @@ func state(t *testing.T, d storage.Driver) string {
 	return strings.Join(all, " ")
 }
 
+// A faultCase is a change of several steps, and how what it changed becomes as
+// it was.
+type faultCase struct {
+	name string
+	do   func(d storage.Driver) error
+	undo func(d storage.Driver)
+}
+
+// whole is state with what guests have made.
+func whole(t *testing.T, cfg storage.Config, d storage.Driver) string {
+	t.Helper()
+	return strings.Join(append([]string{state(t, d)}, guests(t, cfg.Source)...), " ")
+}
+
 // TestFaults fails each program of each change of several steps, and has the
 // daemon die before each.
 func TestFaults(t *testing.T) {
@@ -81,11 +95,7 @@ func TestFaults(t *testing.T) {
 	cfg := newPool(t, "cuib")
 	w := newWrapper(t)
 	second := snapshot("s1")
-	for _, tt := range []struct {
-		name string
-		do   func(d storage.Driver) error
-		undo func(d storage.Driver)
-	}{
+	for _, tt := range []faultCase{
 		{
 			"restore what is not the newest",
 			func(d storage.Driver) error { return d.Restore(t.Context(), snap) },
@@ -112,58 +122,72 @@ func TestFaults(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Cleanup(func() { w.fail(t, 0, 0); clean(t, cfg.Source) })
-			for _, dies := range []bool{false, true} {
-				clean(t, cfg.Source)
-				d := openPool(t, cfg)
-				fill(t, d)
-				for n := 1; ; n++ {
-					before := state(t, d)
-					last := n
-					if dies {
-						last = forever
-					}
-					w.fail(t, n, last)
-					err := tt.do(d)
-					came := w.runs(t) >= n
-					w.fail(t, 0, 0)
-					if err != nil && !strings.Contains(err.Error(), "injected") {
-						t.Fatalf("step %d: %v", n, err)
-					}
-					if dies {
-						d = openPool(t, cfg)
-						sweeper, _ := d.(storage.Sweeper)
-						ok(t, sweeper.Sweep(t.Context()))
-					}
-					after := state(t, d)
-					t.Logf("step %d, dies %v: %v", n, dies, err)
-					if err != nil && after == before {
-						continue
-					}
-					if err != nil && !dies {
-						t.Fatalf("step %d failed (%v), and left %s of %s", n, err, after, before)
-					}
-					if !came {
-						again(t, d, tt.do, after)
-						if n < 3 {
-							t.Errorf("only %d steps could fail", n-1)
-						}
-						break
-					}
-					tt.undo(d)
-				}
-			}
+			w.each(t, cfg, tt, func(d storage.Driver) { fill(t, d) })
 		})
 	}
 }
 
+// each makes a change of what prepare made again and again: with each of its
+// programs failing, and with all from each on.
+func (w wrapper) each(t *testing.T, cfg storage.Config, tt faultCase, prepare func(d storage.Driver)) {
+	t.Helper()
+	t.Cleanup(func() { w.fail(t, 0, 0); clean(t, cfg.Source) })
+	for _, dies := range []bool{false, true} {
+		clean(t, cfg.Source)
+		d := openPool(t, cfg)
+		prepare(d)
+		for n := 1; ; n++ {
+			before := whole(t, cfg, d)
+			last := n
+			if dies {
+				last = forever
+			}
+			w.fail(t, n, last)
+			err := tt.do(d)
+			came := w.runs(t) >= n
+			w.fail(t, 0, 0)
+			if err != nil && !strings.Contains(err.Error(), "injected") {
+				t.Fatalf("step %d: %v", n, err)
+			}
+			if dies {
+				d = openPool(t, cfg)
+			}
+			sweep(t, d)
+			after := whole(t, cfg, d)
+			wantOwners(t, cfg)
+			t.Logf("step %d, dies %v: %v", n, dies, err)
+			if err != nil && after == before {
+				continue
+			}
+			if err != nil && !dies {
+				t.Fatalf("step %d failed (%v), and left %s of %s", n, err, after, before)
+			}
+			if !came {
+				again(t, cfg, d, tt.do, after)
+				if n < 2 {
+					t.Errorf("only %d steps could fail", n-1)
+				}
+				break
+			}
+			tt.undo(d)
+		}
+	}
+}
+
+func sweep(t *testing.T, d storage.Driver) {
+	t.Helper()
+	sweeper, _ := d.(storage.Sweeper)
+	ok(t, sweeper.Sweep(t.Context()))
+}
+
 // again checks that what was done stays so.
-func again(t *testing.T, d storage.Driver, do func(storage.Driver) error, want string) {
+func again(t *testing.T, cfg storage.Config, d storage.Driver, do func(storage.Driver) error, want string) {
 	t.Helper()
 	if err := do(d); err != nil && !errs.Is(err, errs.Conflict) {
 		t.Errorf("to do it again: %v", err)
 	}
-	if got := state(t, d); got != want {
+	sweep(t, d)
+	if got := whole(t, cfg, d); got != want {
 		t.Errorf("it became %s, and then %s", want, got)
 	}
 }

@@ -23,6 +23,8 @@ const (
 	reserveKey  = "zfs.reserve_space"
 	delegateKey = "zfs.delegate"
 	removeKey   = "zfs.remove_snapshots"
+
+	blockModeKey = "zfs.block_mode"
 )
 
 // optionsProp has the options of a volume, as KEY=VALUE,KEY=VALUE.
@@ -51,8 +53,22 @@ func propertiesOf(key, value string) (map[string]string, error) {
 		return map[string]string{"compression": value}, checkCompression(value)
 	case refquotaKey, reserveKey, removeKey, delegateKey:
 		return nil, isBool(key, value)
+	case blockModeKey:
+		return nil, checkBlockMode(value)
 	}
 	return nil, errs.Invalidf("key %q: there is no such option of a volume", key)
+}
+
+// checkBlockMode refuses file systems on block devices. Other servers offer
+// them for guests that use overlayfs, which needs no OpenZFS older than what is
+// needed here anyway.
+func checkBlockMode(value string) error {
+	if err := isBool(blockModeKey, value); err != nil || !truth(value) {
+		return err
+	}
+	return errs.Newf(errs.Unsupported, "key %q: volumes are datasets, and no file systems on block devices: "+
+		"ZFS could neither limit, compare nor share their files, and overlayfs in guests works on datasets since OpenZFS 2.2, the oldest that is taken; use false",
+		blockModeKey)
 }
 
 func checkCompression(value string) error {

@@ -60,7 +60,7 @@ func TestCheckOption(t *testing.T) {
 	for option, want := range map[string]bool{
 		"zfs.blocksize=16KiB": true, "zfs.blocksize=17KiB": false, "zfs.blocksize=256": false, "zfs.blocksize=1GiB": false, "zfs.blocksize=x": false,
 		"zfs.compression=zstd-19": true, "zfs.compression=zstd-20": false, "zfs.compression=off": true, "zfs.compression=lz4-1": false, "zfs.compression=best": false,
-		"zfs.use_refquota=true": true, "zfs.use_refquota=maybe": false, "zfs.reserve_space=no": true, "zfs.delegate=0": true, "zfs.delegate=true": true, "zfs.delegate=maybe": false, "zfs.remove_snapshots=false": true,
+		"zfs.use_refquota=true": true, "zfs.use_refquota=maybe": false, "zfs.reserve_space=no": true, "zfs.delegate=0": true, "zfs.delegate=true": true, "zfs.delegate=maybe": false, "zfs.remove_snapshots=false": true, "zfs.block_mode=false": true, "zfs.block_mode=maybe": false,
 		"zfs.clone_copy=rebase": true, "zfs.clone_copy=x": false, "zfs.export=true": true, "zfs.pool_name=tank/cuib": true, "zfs.pool_name=tank//a": false,
 		"zfs.pool_name=1a": false, "zfs.pool_name=a b": false, "zfs.pool_name=a/../b": false, "size=1": true,
 	} {
@@ -68,6 +68,9 @@ func TestCheckOption(t *testing.T) {
 		if err := zfs.CheckOption(key, value); (err == nil) != want || err != nil && (!errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), key)) {
 			t.Errorf("%s: %v", option, err)
 		}
+	}
+	if err := zfs.CheckOption("zfs.block_mode", "true"); !errs.Is(err, errs.Unsupported) || !strings.Contains(err.Error(), "datasets") {
+		t.Errorf("a zvol: %v", err)
 	}
 	typ := zfs.Type()
 	for key := range maps.Keys(typ.VolumeOptions) {

@@ -39,16 +39,17 @@ func Type() storage.Type {
 		Options: map[string]string{
 			poolKey:   "The zpool to make, by default that of the pool's name; or the dataset of one that is there, as source.",
 			cloneKey:  "How copies are made: true for clones, which share what is the same; false for whole ones; rebase for clones of the image that both come from.",
-			exportKey: "Whether a zpool that was made for the pool is exported, and not destroyed, when the pool is deleted; false if not set.",
+			exportKey: "Whether a zpool that was made for the pool is exported, and not destroyed, when the pool is deleted; false if not set. It is never exported when the daemon ends: instances go on.",
 			wipeKey:   "Whether what is on the source, a device, may be lost.",
 		},
 		VolumeOptions: map[string]string{
-			blockKey:    "The largest block of files written from now on (recordsize), such as 16KiB; 128KiB if not set.",
-			compressKey: "How what is written from now on is compressed: on, off, lz4, zstd, zstd-1 to zstd-19, gzip, gzip-1 to gzip-9, lzjb or zle; as the pool does if not set.",
-			refquotaKey: "Whether the size counts what the volume refers to (refquota), and not what it and its snapshots occupy (quota).",
-			reserveKey:  "Whether the size is reserved in the pool.",
-			delegateKey: "Whether the guests of instances may have datasets of their own. Custom volumes have it without effect.",
-			removeKey:   "Whether a restore may remove newer snapshots. It need not, and keeps them.",
+			blockKey:     "The largest block of files written from now on (recordsize), such as 16KiB; 128KiB if not set.",
+			compressKey:  "How what is written from now on is compressed: on, off, lz4, zstd, zstd-1 to zstd-19, gzip, gzip-1 to gzip-9, lzjb or zle; as the pool does if not set.",
+			refquotaKey:  "Whether the size counts what the volume refers to (refquota), and not what it and its snapshots occupy (quota).",
+			reserveKey:   "Whether the size is reserved in the pool.",
+			delegateKey:  "Whether the guests of instances may have datasets of their own. Custom volumes have it without effect.",
+			removeKey:    "Accepted, and without effect: whether a restore may remove newer snapshots. Here none does, it keeps them.",
+			blockModeKey: "Only false: a volume is a dataset, never a file system on a block device (zvol), whose files ZFS could not limit, compare or share.",
 		},
 		CheckOption: checkOption,
 		Version:     version,
@@ -138,7 +139,7 @@ func checkOption(key, value string) error {
 		return isBool(key, value)
 	case poolKey:
 		return checkDataset(key, value)
-	case blockKey, compressKey, refquotaKey, reserveKey, delegateKey, removeKey:
+	case blockKey, compressKey, refquotaKey, reserveKey, delegateKey, removeKey, blockModeKey:
 		_, err := propertiesOf(key, value)
 		return err
 	}

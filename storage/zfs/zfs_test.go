@@ -1,6 +1,7 @@
 package zfs_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,6 +146,31 @@ func TestStreams(t *testing.T) {
 		t.Helper()
 		i++
 		return pool(t, cfgs[i%2])
+	})
+}
+
+func TestKill(t *testing.T) {
+	needZFS(t)
+	storagetest.Kill(t, zfs.Type(), func(t *testing.T) storage.Config {
+		t.Helper()
+		newZpool(t)
+		cfg := newPool(t, "cuib")
+		t.Cleanup(func() { clean(t, cfg.Source) })
+		return cfg
+	})
+}
+
+func TestKillStreams(t *testing.T) {
+	needZFS(t)
+	n := 0
+	storagetest.KillStreams(t, zfs.Type(), func(t *testing.T) storage.Config {
+		t.Helper()
+		if n++; n == 1 {
+			newZpool(t)
+		}
+		cfg := newPool(t, fmt.Sprint("cuib", n))
+		t.Cleanup(func() { clean(t, cfg.Source) })
+		return cfg
 	})
 }
 

@@ -131,6 +131,7 @@ func (f *fromCopy) fill(ctx context.Context, d storage.Driver, in *instance, op 
 		return err
 	}
 	defer release()
+	f.s.warnDelegated(ctx, from.in, op)
 	if err := f.s.recordCopies(ctx, in.Name, from.snapshots); err != nil {
 		return err
 	}

@@ -8,7 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
@@ -89,16 +91,37 @@ func (l *launch) delegate(ctx context.Context, r runtime.Running) error {
 	return l.delegator.Delegate(ctx, l.in.volume(), fmt.Sprintf("/proc/%d/ns/user", r.PID))
 }
 
+// hasDelegated reports whether the guest of an instance has made volumes.
+func hasDelegated(ctx context.Context, d storage.Driver, in *instance) (bool, error) {
+	delegator, can := d.(storage.Delegator)
+	if !can {
+		return false, nil
+	}
+	return delegator.Delegated(ctx, in.volume())
+}
+
 // undelegated returns an error if the guest of an instance has made volumes,
 // which would be lost with the instance's own.
 func undelegated(ctx context.Context, d storage.Driver, in *instance) error {
-	delegator, can := d.(storage.Delegator)
-	if !can {
-		return nil
-	}
-	has, err := delegator.Delegated(ctx, in.volume())
+	has, err := hasDelegated(ctx, d, in)
 	if err == nil && has {
 		err = errs.Conflictf("the guest of instance %q has made datasets, which do not move: destroy them in it first", in.Name)
 	}
 	return err
+}
+
+// warnDelegated tells who has something made of an instance that it is without
+// what the guest has made besides. The operation is nil where there is none.
+func (s *Service) warnDelegated(ctx context.Context, in *instance, op *ops.Op) {
+	d, err := s.driver(ctx, in)
+	if err != nil { // What is made fails for that, or does not need it.
+		return
+	}
+	if has, err := hasDelegated(ctx, d, in); err != nil || !has {
+		return
+	}
+	s.Logger.WarnContext(ctx, "what the guest of an instance has made of datasets is not in what is made of the instance", "instance", in.Name)
+	if op != nil {
+		op.SetMetadata(api.OperationWarning, fmt.Sprintf("the datasets that the guest of instance %q has made are not in it", in.Name))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -62,6 +63,25 @@ func TestDelegate(t *testing.T) {
 	w.state("with", "stop", true)
 
 	d.has = true
+	for what, job := range map[string]func() (ops.Job, error){
+		"a snapshot": func() (ops.Job, error) {
+			return w.svc.CreateSnapshot(t.Context(), "with", api.InstanceSnapshotsPost{Name: "s0"})
+		},
+		"a copy": func() (ops.Job, error) {
+			req := api.InstancesPost{Name: "copy"}
+			req.Source.Type, req.Source.Source = "copy", "with"
+			return w.svc.Create(t.Context(), req)
+		},
+	} {
+		j, err := job()
+		must(t, err)
+		op, err := ops.NewManager(t.Context(), func(string, any) {}).Start(t.Context(), j)
+		must(t, err)
+		desc := op.Wait(t.Context())
+		if text, _ := desc.Metadata[api.OperationWarning].(string); !strings.Contains(text, "datasets") {
+			t.Errorf("%s warns of %q: %s", what, text, desc.Err)
+		}
+	}
 	_, err := w.do(w.svc.Rename(t.Context(), "with", api.InstancePost{Name: "with", Pool: "q"}))
 	if !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "made datasets") {
 		t.Errorf("a move: %v", err)

@@ -64,6 +64,7 @@ func (b backed) Hide(ctx context.Context, o backups.Owner, snapshot string, stat
 		return err
 	}
 	defer unlock()
+	b.s.warnDelegated(ctx, in, nil)
 	return b.s.hide(ctx, in, snapshot, status)
 }
 

@@ -107,6 +107,7 @@ func (s *Service) stilled(ctx context.Context, name, snapshot string) (_ *visit,
 	if err := s.hide(ctx, in, snapshot, db.Pending); err != nil {
 		return nil, err
 	}
+	s.warnDelegated(ctx, in, nil)
 	v, err := s.visit(ctx, name, snapshot)
 	if err != nil {
 		if herr := s.unhide(context.WithoutCancel(ctx), in, snapshot); herr != nil {

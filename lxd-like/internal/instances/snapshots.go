@@ -151,11 +151,12 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, req api.Insta
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Snapshotting instance", name, req.Name)
-	job.Run = func(ctx context.Context, _ *ops.Op) error {
+	job.Run = func(ctx context.Context, op *ops.Op) error {
 		want := newSnapshot{name: req.Name, description: req.Description, expires: expires}
 		if err := s.snapshotAll(ctx, name, want, volumes); err != nil {
 			return fmt.Errorf("snapshot instance %q: %w", name, err)
 		}
+		s.warnDelegated(ctx, in, op)
 		return nil
 	}
 	return job, nil

@@ -107,6 +107,10 @@ func (e *Env) WaitFor(ctx context.Context, label string, op *client.Operation, e
 		p.Show("%s%s (%s)", label, text, time.Since(start).Truncate(time.Second))
 	})
 	if ctx.Err() == nil {
+		if warning, ok := op.Metadata[api.OperationWarning].(string); ok && err == nil {
+			p.Clear()
+			e.Warn("Warning: %s", warning)
+		}
 		return err
 	}
 	after := context.WithoutCancel(ctx)
