@@ -197,7 +197,7 @@ func TestStatefulIPv6(t *testing.T) {
 func leases(t *testing.T, cfg networks.Config, want ...string) {
 	t.Helper()
 	// dnsmasq answers first, and writes then.
-	eventually(t, fmt.Sprintf("the leases are %q", want), func() bool {
+	testenv.Eventually(t, fmt.Sprintf("the leases are %q", want), func() bool {
 		all, err := bridge.Driver{}.Leases(t.Context(), cfg)
 		must(t, err)
 		var got []string
@@ -257,12 +257,12 @@ func TestStaticName(t *testing.T) {
 	asker := networkstest.Guest(t, cfg.Name, "veth2", mac2)
 	asker.Must(t, func() error { return networkstest.Address("eth0", "10.7.8.200/24") })
 	server := cfg.IPv4.Address.Addr()
-	eventually(t, "the name resolves before the guest runs", func() bool {
+	testenv.Eventually(t, "the name resolves before the guest runs", func() bool {
 		return slices.Equal(asker.Lookup(t, server, "db.cuib", dnsmessage.TypeA), []netip.Addr{h.IPv4}) &&
 			slices.Equal(asker.Lookup(t, server, "db", dnsmessage.TypeAAAA), []netip.Addr{h.IPv6})
 	})
 	must(t, d.UnsetHost(t.Context(), cfg, h))
-	eventually(t, "the name is forgotten", func() bool {
+	testenv.Eventually(t, "the name is forgotten", func() bool {
 		return len(asker.Lookup(t, server, "db.cuib", dnsmessage.TypeA)) == 0
 	})
 }
@@ -351,16 +351,6 @@ func TestPortsComeBack(t *testing.T) {
 	must(t, bridge.Driver{}.Apply(t.Context(), cfg))
 	if got := guest.DHCP(t, mac1, "").Address; got != first {
 		t.Errorf("got %s, and before %s", got, first)
-	}
-}
-
-// eventually waits until what dnsmasq does in its own time is done.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("it never was that %s", what)
-		}
 	}
 }
 

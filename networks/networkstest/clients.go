@@ -14,12 +14,14 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/testenv"
 )
 
 // patience is how long an answer may take before a test fails, and resend how
 // long until the question is asked again.
 const (
-	patience = 20 * time.Second
+	patience = testenv.Patience
 	resend   = time.Second
 )
 

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
@@ -298,11 +297,11 @@ func TestDeviceHeldElsewhere(t *testing.T) {
 				t.Errorf("while one works in it: %v", err)
 			}
 			_, _ = cmd.Process.Kill(), cmd.Wait()
-			err = btrfs.Type().Remove(t.Context(), cfg)
-			for n := 0; errs.Is(err, errs.Conflict) && n < 100; n++ { // A test beside has copied all mounts.
-				<-time.After(50 * time.Millisecond)
+			// A test beside may have copied all mounts.
+			testenv.Eventually(t, "it can be removed", func() bool {
 				err = btrfs.Type().Remove(t.Context(), cfg)
-			}
+				return !errs.Is(err, errs.Conflict)
+			})
 			ok(t, err)
 		})
 	}
@@ -477,13 +476,8 @@ func TestQuotaGroupsGo(t *testing.T) {
 		ok(t, l.Limit(t.Context(), c2, 2<<20))
 		ok(t, d.Delete(t.Context(), c2))
 	}
-	after := groups()
-	for end := time.Now().Add(20 * time.Second); after > before && time.Now().Before(end); after = groups() {
-		time.Sleep(50 * time.Millisecond) // The kernel removes them a little after their subvolumes.
-	}
-	if after > before {
-		t.Errorf("%d quota groups became %d", before, after)
-	}
+	// The kernel removes them a little after their subvolumes.
+	testenv.Eventually(t, "there are no more quota groups than before", func() bool { return groups() <= before })
 }
 
 func BenchmarkCloneAndMount(b *testing.B) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/shared/mounts"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -19,13 +20,8 @@ var busyTests = []test{
 	{"a file held open", testHeldOpen},
 }
 
-// holding lets go of the mounts in temporary directories that are not on the
-// way to $1 or below: other tests need theirs back. One that went with the one
-// above it is gone already.
-const holding = `mount --make-rprivate /
-awk -v keep="$1/" '{ at = $5 "/" } at ~ "^(/tmp|/var/tmp|/dev/shm)/." && index(at, keep) != 1 && index(keep, at) != 1 { print $5 }' /proc/self/mountinfo |
-	tac | while read -r at; do umount -l "$at" 2>/dev/null || :; done
-echo ready
+// holding keeps the mounts at $1 and below.
+const holding = "mount --make-rprivate /\n" + testenv.LetGo + `echo ready
 exec sleep 1000`
 
 // Hold has a process in each of n new mount namespaces, which have copies of

@@ -216,7 +216,7 @@ func wantNothing(t *testing.T, cfg storage.Config) {
 			t.Errorf("the pool holds %q", left)
 		}
 	}()
-	eventually(t, "the pool is not empty", func() bool {
+	testenv.Eventually(t, "the pool is not empty", func() bool {
 		left = volumes(t, cfg.Source)
 		return len(left) == 0
 	})

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
@@ -191,14 +190,4 @@ func wantFile(t *testing.T, d storage.Driver, v storage.Volume, want string) {
 		t.Errorf("%s holds %q, %v, want %q", v, text, err, want)
 	}
 	ok(t, d.Unmount(t.Context(), v))
-}
-
-// eventually fails the test unless fn becomes true.
-func eventually(t *testing.T, what string, fn func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !fn(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal(what)
-		}
-	}
 }

@@ -238,7 +238,7 @@ func TestStilledIsLeftByACrash(t *testing.T) {
 	}()
 	select {
 	case <-reading:
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience):
 		t.Fatal("it does not begin")
 	}
 	job, err := w.svc.Delete(t.Context(), "c1")

@@ -2,10 +2,11 @@ package nets_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
-	"time"
 
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/testenv"
 )
 
 func TestRunRepairs(t *testing.T) {
@@ -17,14 +18,10 @@ func TestRunRepairs(t *testing.T) {
 
 	there := func(name string, want bool) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-			if _, ok := e.driver.Networks()[name]; ok == want {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s: never was %v", name, want)
-			}
-		}
+		testenv.Eventually(t, fmt.Sprintf("%s: %v", name, want), func() bool {
+			_, ok := e.driver.Networks()[name]
+			return ok == want
+		})
 	}
 	e.driver.Disturb("br0")
 	there("br0", true)

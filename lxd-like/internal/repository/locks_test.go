@@ -9,32 +9,20 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 )
-
-// eventually waits until fn returns true.
-func eventually(t *testing.T, what string, fn func() bool) {
-	t.Helper()
-	for range 3000 {
-		if fn() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("%s did not happen", what)
-}
 
 // resticOf waits for the restic that works on a repository and returns its
 // process id.
 func resticOf(t *testing.T, location string) string {
 	t.Helper()
 	var pid string
-	eventually(t, "restic", func() bool {
+	testenv.Eventually(t, "restic", func() bool {
 		all, err := filepath.Glob("/proc/[0-9]*/environ")
 		must(t, err)
 		for _, path := range all {
@@ -77,7 +65,7 @@ func slow(t *testing.T) (*world, string, *ops.Op) {
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	w, location, op := slow(t)
-	eventually(t, "progress", func() bool {
+	testenv.Eventually(t, "progress", func() bool {
 		text, _ := op.Describe().Metadata["backup_progress"].(string)
 		return strings.Contains(text, "%")
 	})
@@ -152,7 +140,7 @@ func TestOthersLockStays(t *testing.T) {
 	in, err := other.StdinPipe()
 	must(t, err)
 	must(t, other.Start())
-	eventually(t, "a lock", func() bool { return locksOf(t, location) > 0 })
+	testenv.Eventually(t, "a lock", func() bool { return locksOf(t, location) > 0 })
 	wantErr(t, w.run(w.Prune(t.Context(), "r")), errs.Conflict, "is in use")
 	if n := locksOf(t, location); n != 1 {
 		t.Errorf("%d locks are there", n)

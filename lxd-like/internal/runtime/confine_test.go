@@ -27,7 +27,7 @@ func TestSystemCallsAreDenied(t *testing.T) {
 	if got := run(t, r, s.Name, "", runtime.Exec{Args: []string{"calls"}}); got.out != want {
 		t.Errorf("program: %+v", got)
 	}
-	eventually(t, "the same by init", func() bool { return sh(t, r, s.Name, "cat /tmp/init 2>/dev/null; true")+"\n" == want })
+	testenv.Eventually(t, "the same by init", func() bool { return sh(t, r, s.Name, "cat /tmp/init 2>/dev/null; true")+"\n" == want })
 }
 
 // giveKey gives this thread, which the test keeps, and so the helpers that it
@@ -96,7 +96,7 @@ func runDebian(t *testing.T, suite string) {
 	s.Nesting = true
 	exits := start(t, r, s)
 	var state string
-	eventually(t, "a system that runs", func() bool {
+	testenv.Eventually(t, "a system that runs", func() bool {
 		res, err := tryRun(t.Context(), r, s.Name, "", runtime.Exec{Args: []string{"systemctl", "is-system-running"}})
 		state = strings.TrimSpace(res.out)
 		return err == nil && (state == "running" || state == "degraded")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 )
 
 func TestExec(t *testing.T) {
@@ -99,7 +100,7 @@ func TestExecIsConfinedAsInit(t *testing.T) {
 		}
 		return string(data)
 	}
-	eventually(t, "the label of init", func() bool { return label(p.PID) == label(running.PID) }) // At its exec.
+	testenv.Eventually(t, "the label of init", func() bool { return label(p.PID) == label(running.PID) }) // At its exec.
 	p.Stdin.Close()
 	if status, err := p.Wait(t.Context()); status != 0 || err != nil {
 		t.Errorf("%d, %v", status, err)

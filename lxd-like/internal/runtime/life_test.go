@@ -13,6 +13,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 )
 
 func TestStartExecKill(t *testing.T) {
@@ -127,7 +128,7 @@ func TestGuestReboots(t *testing.T) {
 		if err := r.Reboot(t.Context(), s.Name); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "a new init", func() bool {
+		testenv.Eventually(t, "a new init", func() bool {
 			now, err := r.Get(s.Name)
 			return err == nil && now.PID != before.PID
 		})
@@ -174,7 +175,7 @@ func TestGuestRebootsWithConsole(t *testing.T) {
 		if err := r.Reboot(t.Context(), s.Name); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "a new init", func() bool {
+		testenv.Eventually(t, "a new init", func() bool {
 			now, err := r.Get(s.Name)
 			return err == nil && now.PID != before.PID
 		})
@@ -214,7 +215,7 @@ func TestConsole(t *testing.T) {
 	if err := console.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a console again", func() bool {
+	testenv.Eventually(t, "a console again", func() bool {
 		again, err := r.Console(t.Context(), s.Name)
 		if err != nil {
 			return false
@@ -310,7 +311,7 @@ func TestRecover(t *testing.T) {
 	if err := next.Reboot(t.Context(), s.Name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a new init", func() bool {
+	testenv.Eventually(t, "a new init", func() bool {
 		again, err := next.Get(s.Name)
 		return err == nil && again.PID != before.PID
 	})

@@ -74,7 +74,7 @@ func reboot(t *testing.T, r *runtime.Runtime, name string) {
 	if err := r.Reboot(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a new init", func() bool {
+	testenv.Eventually(t, "a new init", func() bool {
 		now, err := r.Get(name)
 		return err == nil && now.PID != before.PID
 	})
@@ -279,7 +279,7 @@ func TestNICs(t *testing.T) {
 	if err := r.Kill(t.Context(), s.Name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "no interface", func() bool {
+	testenv.Eventually(t, "no interface", func() bool {
 		return !strings.Contains(testenv.Run(t, "ip", "link"), host)
 	})
 }
@@ -306,12 +306,12 @@ func TestRebootIsTriedAgain(t *testing.T) {
 	if err := r.Reboot(t.Context(), s.Name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a start that fails", func() bool {
+	testenv.Eventually(t, "a start that fails", func() bool {
 		log, err := os.ReadFile(filepath.Join(r.Dir, s.Name, "lxc.log"))
 		return err == nil && strings.Contains(string(log), "bridge interface doesn't exist")
 	})
 	bridge()
-	eventually(t, "a new init", func() bool {
+	testenv.Eventually(t, "a new init", func() bool {
 		now, err := r.Get(s.Name)
 		return err == nil && now.PID != before.PID
 	})

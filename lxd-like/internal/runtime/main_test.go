@@ -158,7 +158,7 @@ func start(t testing.TB, r *runtime.Runtime, s runtime.Spec) <-chan runtime.Exit
 
 func kill(t testing.TB, r *runtime.Runtime, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), testenv.Patience)
 	defer cancel()
 	if _, err := r.Get(name); err != nil {
 		return
@@ -232,7 +232,7 @@ func leftovers(t testing.TB, r *runtime.Runtime, name string) {
 		t.Errorf("mounts below %s are left: %v", r.Dir, err)
 	}
 	// What reported the start ends by itself when it sees that all is over.
-	eventually(t, "the end of all processes", func() bool {
+	testenv.Eventually(t, "the end of all processes", func() bool {
 		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 		if err != nil {
 			t.Fatal(err)
@@ -249,22 +249,10 @@ func wait(t testing.TB, exits <-chan runtime.Exit) runtime.Exit {
 	select {
 	case e := <-exits:
 		return e
-	case <-time.After(30 * time.Second):
+	case <-time.After(testenv.Patience):
 		t.Fatal("the container does not end")
 		return runtime.Exit{}
 	}
-}
-
-// eventually waits for something that comes about by itself.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for range 3000 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("never: " + what)
 }
 
 // again runs this test once more in new namespaces, by a script that has a
@@ -272,7 +260,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func again(t *testing.T, script string, namespaces ...string) {
 	t.Helper()
 	args := append([]string{"--mount", "--propagation", "private"}, namespaces...)
-	args = append(args, "sh", "-ec", script, "sh", t.TempDir(), os.Args[0], t.Name())
+	args = append(args, "sh", "-ec", testenv.LetGo+script, "sh", t.TempDir(), os.Args[0], t.Name())
 	cmd := exec.Command("unshare", args...)
 	cmd.Env = append(os.Environ(), "CUIB_TEST_AGAIN=1", "CUIB_TEST_BUILT="+build(t))
 	if out, err := cmd.CombinedOutput(); err != nil {

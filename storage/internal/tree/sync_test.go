@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage/internal/tree"
@@ -39,11 +38,7 @@ func TestFlush(t *testing.T) {
 		ok(t, os.WriteFile(filepath.Join(mnt, "b"), []byte(text), 0o600))
 		f.Flush(mnt)
 	}
-	for end := time.Now().Add(20 * time.Second); !onDisk("for nobody either"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("not on the disk after Flush")
-		}
-	}
+	testenv.Eventually(t, "it is on the disk after Flush", func() bool { return onDisk("for nobody either") })
 	if err := tree.Sync(filepath.Join(mnt, "none")); err == nil {
 		t.Error("synced what is not there")
 	}
