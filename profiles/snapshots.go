@@ -17,12 +17,20 @@ const defaultPattern = "snap%d"
 // snapshots.pattern, which can be empty. taken are the instance's snapshots. A
 // pattern without a number gets one where it is taken.
 func SnapshotName(pattern string, taken []string, now time.Time) (string, error) {
+	name, err := snapshotName(pattern, taken, now)
+	if err != nil {
+		return "", errs.Invalidf("snapshots.pattern: %w", err)
+	}
+	return name, nil
+}
+
+func snapshotName(pattern string, taken []string, now time.Time) (string, error) {
 	if pattern == "" {
 		pattern = defaultPattern
 	}
 	name, err := expandPattern(pattern, now)
 	if err != nil {
-		return "", errs.Invalidf("snapshots.pattern: %w", err)
+		return "", err
 	}
 	before, after, counted := strings.Cut(name, "%d")
 	switch {
@@ -32,7 +40,7 @@ func SnapshotName(pattern string, taken []string, now time.Time) (string, error)
 		name += "-" + strconv.Itoa(next(name+"-", "", taken))
 	}
 	if err := CheckSnapshotName(name); err != nil {
-		return "", errs.Invalidf("snapshots.pattern: it makes a bad %w", err)
+		return "", errs.Invalidf("it makes a bad %w", err)
 	}
 	return name, nil
 }
@@ -88,7 +96,7 @@ func expandDate(expr string, now time.Time) (string, error) {
 }
 
 func checkPattern(v string) error {
-	_, err := SnapshotName(v, nil, time.Unix(0, 0).UTC())
+	_, err := snapshotName(v, nil, time.Unix(0, 0).UTC())
 	return err
 }
 

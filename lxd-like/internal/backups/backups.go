@@ -138,11 +138,13 @@ func (s *Service) Create(ctx context.Context, o Owner, req Request) (ops.Job, er
 	return job, nil
 }
 
-// draft checks a request. Nothing of it is written.
+// draft checks a request. Nothing of it is written. Where there is no
+// optimized format the backup is a plain one, as it is for the peers: who asks
+// for all that a host has need not know what is in which pool.
 func (s *Service) draft(ctx context.Context, o Owner, req Request) (db.Backup, error) {
 	b := db.Backup{Owner: o, Name: req.Name, Status: db.Pending, Expires: req.Expires}
 	b.Options = db.BackupOptions{
-		Hidden: ".backup-" + strings.ToLower(rand.Text()[:12]), Only: req.Only, Optimized: req.Optimized, Compression: req.Compression,
+		Hidden: ".backup-" + strings.ToLower(rand.Text()[:12]), Only: req.Only, Compression: req.Compression,
 	}
 	if b.Options.Compression == "" {
 		algorithm, err := s.Algorithm(ctx)
@@ -158,9 +160,8 @@ func (s *Service) draft(ctx context.Context, o Owner, req Request) (db.Backup, e
 	if err != nil {
 		return b, err
 	}
-	if _, ok := d.(storage.Streamer); req.Optimized && !ok {
-		return b, errs.Newf(errs.Unsupported, "the storage pool of %q has no optimized format: export it without optimized storage", o)
-	}
+	_, streams := d.(storage.Streamer)
+	b.Options.Optimized = req.Optimized && streams
 	return b, nil
 }
 
@@ -213,7 +214,7 @@ func (s *Service) create(ctx context.Context, b *db.Backup) (err error) {
 	}
 	u.Push("forget the backup", func(ctx context.Context) error { return s.forget(ctx, *b) })
 
-	if err := s.hide(ctx, *b, db.Ready); err != nil {
+	if err := s.hide(ctx, b, db.Ready); err != nil {
 		return err
 	}
 	u.Push("delete the backup's snapshot", func(ctx context.Context) error {
@@ -254,17 +255,26 @@ func snapshots(o Owner, doc api.Document) (names []string) {
 	return names
 }
 
-// hide makes the snapshot that a backup is.
-func (s *Service) hide(ctx context.Context, b db.Backup, status db.Status) error {
+// hide makes the snapshot that a backup is. If the driver has no stream for
+// the volume, as overlay for custom ones, the backup becomes a plain one.
+func (s *Service) hide(ctx context.Context, b *db.Backup, status db.Status) error {
+	if b.Options.Optimized {
+		err := s.hideOptimized(ctx, *b, status)
+		if !errs.Is(err, errs.Unsupported) {
+			return err
+		}
+		b.Options.Optimized = false
+	}
+	return s.keeper(b.Owner).Hide(ctx, b.Owner, b.Options.Hidden, status)
+}
+
+func (s *Service) hideOptimized(ctx context.Context, b db.Backup, status db.Status) error {
 	k := s.keeper(b.Owner)
 	var doc api.Document
 	if err := json.Unmarshal(b.Options.Document, &doc); err != nil {
 		return err
 	}
-	switch {
-	case !b.Options.Optimized:
-		return k.Hide(ctx, b.Owner, b.Options.Hidden, status)
-	case b.Owner.Instance == "":
+	if b.Owner.Instance == "" {
 		if doc.Volume.ContentType == "iso" {
 			return errs.Newf(errs.Unsupported, "volume %q is an ISO image, which has no optimized format", b.Owner)
 		}

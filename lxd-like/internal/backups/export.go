@@ -48,7 +48,7 @@ func (s *Service) Direct(ctx context.Context, o Owner, req Request) (Stream, err
 	if err := s.describe(ctx, &b); err != nil {
 		return Stream{}, err
 	}
-	if err := s.hide(ctx, b, db.Pending); err != nil {
+	if err := s.hide(ctx, &b, db.Pending); err != nil {
 		return Stream{}, fmt.Errorf("export %q: %w", o, err)
 	}
 	later := context.WithoutCancel(ctx)

@@ -128,9 +128,9 @@ func AddBackup(ctx context.Context, tx *Tx, b *Backup) error {
 	return backupTaken(err, b.Owner, b.Name)
 }
 
-// SetBackupStatus sets the status alone.
+// SetBackupStatus sets the status, and the options.
 func SetBackupStatus(ctx context.Context, tx *Tx, b Backup, st Status) error {
-	return exec(ctx, tx, noBackup(b.Owner, b.Name), "UPDATE backups SET status = ? WHERE id = ?", st, b.ID)
+	return exec(ctx, tx, noBackup(b.Owner, b.Name), "UPDATE backups SET status = ?, options = ? WHERE id = ?", st, asJSON{&b.Options}, b.ID)
 }
 
 // RenameBackup gives a backup another name.

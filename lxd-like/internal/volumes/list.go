@@ -209,7 +209,7 @@ func describe(v db.Volume, users []string) api.StorageVolume {
 	return out
 }
 
-// Get returns one volume.
+// Get returns one volume, or the snapshot VOLUME/SNAPSHOT as one.
 func (s *Service) Get(ctx context.Context, pool, typ, name string) (api.StorageVolume, error) {
 	if typ == "" {
 		return api.StorageVolume{}, errs.Invalidf("volume type: it is empty, want custom, container or image")
@@ -217,7 +217,7 @@ func (s *Service) Get(ctx context.Context, pool, typ, name string) (api.StorageV
 	if err := CheckType(typ); err != nil {
 		return api.StorageVolume{}, err
 	}
-	if typ == typeCustom {
+	if typ == typeCustom && !strings.Contains(name, "/") {
 		return s.custom(ctx, Ref{Pool: pool, Name: name})
 	}
 	all, err := s.List(ctx, pool, typ)
@@ -269,7 +269,8 @@ func (s *Service) stateOf(ctx context.Context, v api.StorageVolume) (api.Storage
 		return api.StorageVolumeState{}, err
 	}
 	kinds := map[string]storage.Kind{typeCustom: storage.Custom, typeContainer: storage.Instance, typeImage: storage.Image}
-	used, err := d.Usage(ctx, storage.Volume{Kind: kinds[v.Type], Name: v.Name})
+	name, snapshot, _ := strings.Cut(v.Name, "/")
+	used, err := d.Usage(ctx, storage.Volume{Kind: kinds[v.Type], Name: name, Snapshot: snapshot})
 	if err != nil {
 		return api.StorageVolumeState{}, err
 	}

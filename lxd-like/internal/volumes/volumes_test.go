@@ -138,6 +138,13 @@ func TestList(t *testing.T) {
 	if len(full) != 1 || len(full[0].Snapshots) != 1 || full[0].State == nil {
 		t.Errorf("full: %+v", full)
 	}
+	one, err := w.svc.GetFull(t.Context(), "p", "custom", "v/s1")
+	must(t, err)
+	if one.Name != "v/s1" || len(one.Snapshots) != 0 || one.State == nil {
+		t.Errorf("a snapshot as a volume: %+v", one)
+	}
+	_, err = w.svc.Get(t.Context(), "p", "custom", "v/s2")
+	wantKind(t, err, errs.NotFound, "v/s2")
 	_, err = w.svc.List(t.Context(), "x", "")
 	wantKind(t, err, errs.NotFound, "storage pool")
 	_, err = w.svc.List(t.Context(), "", "block")
