@@ -261,7 +261,26 @@ type Config struct {
 	Dir     string            // The daemon's directory for this pool: mount points, and data of pools without a source.
 	Source  string            // What the user gave as "source": a directory or device; the driver says which.
 	Options map[string]string // All the pool's keys, "source" and "size" among them.
+	Owner   Owner             // Who opens it.
 }
+
+// An Owner is the daemon that opens a pool. One that has a source keeps who has
+// it, so that two daemons do not use it at once.
+type Owner struct {
+	ID    string // Names the daemon. If it is empty nobody asks who has a pool.
+	Lock  string // A file that holds ID, and is locked (see flock(2)) while the daemon runs.
+	Claim Claim
+}
+
+// A Claim says what a daemon that opens a pool does if another has it.
+type Claim int
+
+// The claims.
+const (
+	Mine   Claim = iota // Returns an error of kind Unavailable that names the other.
+	Glance              // Opens it, unless the other is known to run, and leaves it to that.
+	Take                // Takes the pool over, unless the other is known to run.
+)
 
 // A Type is a kind of pool.
 type Type struct {

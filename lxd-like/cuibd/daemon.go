@@ -72,6 +72,9 @@ func run(ctx context.Context, log *slog.Logger, cfg config) error {
 		return err
 	}
 	defer lock.Close()
+	if cfg.owner, err = ownerOf(lock); err != nil {
+		return err
+	}
 
 	// What is under way when the daemon is told to end may come to its end.
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -119,7 +122,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	d.pools = &pools.Service{
-		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Events: d.events, Log: log.With("component", "pools"),
+		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Owner: cfg.owner, Events: d.events, Log: log.With("component", "pools"),
 	}
 	d.nets = &nets.Service{
 		DB: d.db, Dir: cfg.dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: log.With("component", "nets"),

@@ -2,16 +2,21 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/storage"
 )
 
 // lockDir makes sure that no other daemon has the state directory. The lock
@@ -33,6 +38,30 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// ownerOf returns what other daemons are told of this one: the file of its lock,
+// and the id in that, which it makes up at the first start.
+func ownerOf(lock *os.File) (storage.Owner, error) {
+	path, err := filepath.Abs(lock.Name())
+	if err != nil {
+		return storage.Owner{}, err
+	}
+	text, err := io.ReadAll(lock)
+	if err != nil {
+		return storage.Owner{}, err
+	}
+	id := strings.TrimSpace(string(text))
+	if id == "" {
+		id = rand.Text()
+		if _, err := lock.WriteAt([]byte(id+"\n"), 0); err != nil {
+			return storage.Owner{}, err
+		}
+		if err := lock.Sync(); err != nil {
+			return storage.Owner{}, err
+		}
+	}
+	return storage.Owner{ID: id, Lock: path}, nil
 }
 
 // firstPassed is the first descriptor that systemd passes, see

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	release "github.com/cuib/cuib/shared/version"
+	"github.com/cuib/cuib/storage"
 )
 
 // version says which source the program was built from. The linker sets it.
@@ -26,6 +27,7 @@ type config struct {
 	group string
 	shim  string
 	level slog.Level
+	owner storage.Owner // What other daemons are told of this one.
 }
 
 func main() {

@@ -130,6 +130,9 @@ func mountPlace(cfg storage.Config, p place, more uintptr) error {
 	if err != nil || mounted {
 		return err
 	}
+	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil { // There is none yet if the state directory is lost.
+		return err
+	}
 	if err := os.Mkdir(p.root, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -165,6 +168,10 @@ func open(_ context.Context, cfg storage.Config) (storage.Driver, error) {
 		return nil, err
 	}
 	b, err := form.OpenAt(cfg, p.root)
+	if err != nil && p.mounts() && form.Owned(cfg, p.root) != nil {
+		err = errors.Join(err, mounts.Unmount(p.root), removeIfThere(p.root)) // It is another daemon's.
+		_ = os.Remove(cfg.Dir)                                                // If there is nothing else in it.
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +229,11 @@ func lookInto(cfg storage.Config, p place) (err error) {
 			err = errors.Join(err, removeIfThere(cfg.Dir))
 		}
 	}()
-	if err := mountPlace(cfg, p, unix.MS_RDONLY); err != nil {
+	err = mountPlace(cfg, p, unix.MS_RDONLY)
+	if errors.Is(err, unix.EBUSY) { // Somebody has it mounted for writing.
+		err = mountPlace(cfg, p, 0)
+	}
+	if err != nil {
 		return err
 	}
 	return form.Adopt(p.root)

@@ -111,11 +111,38 @@ func (s *Service) find(ctx context.Context, found *Found, driver string) error {
 	if err != nil {
 		return fmt.Errorf("find storage pool %q: %w", p.Name, err)
 	}
+	cfg.Owner.Claim = storage.Glance
 	d, err := typ.Open(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("open storage pool %q: %w", p.Name, err)
 	}
 	found.StoragePoolsPost.Driver, found.Config, found.Driver = driver, cfg.Options, d
+	return nil
+}
+
+// TakeOver takes a pool that the database knows over from another daemon, which
+// does not run. What is not there, or is not another's, is left as it is.
+func (s *Service) TakeOver(ctx context.Context, pool string) error {
+	_, err := s.Driver(ctx, pool)
+	if !errs.Is(err, errs.Unavailable) {
+		return nil
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	p, err := s.record(ctx, pool)
+	if err != nil {
+		return err
+	}
+	typ, err := s.typ(p.Driver)
+	if err != nil {
+		return err
+	}
+	cfg := s.config(p)
+	cfg.Owner.Claim = storage.Take
+	if _, err := typ.Open(ctx, cfg); err != nil {
+		return fmt.Errorf("take storage pool %q over: %w", pool, err)
+	}
+	s.watch.poke() // It is looked through as one that has appeared.
 	return nil
 }
 
@@ -140,7 +167,7 @@ func (s *Service) Register(ctx context.Context, found Found) (err error) {
 	}
 	u.Push("delete the record", func(ctx context.Context) error { return s.deleteRecord(ctx, p.Name) })
 
-	if _, err := s.openPool(ctx, p); err != nil {
+	if _, err := s.openAs(ctx, p, storage.Take); err != nil {
 		return err
 	}
 	s.Events.Lifecycle("storage-pool-created", url(p.Name), nil)

@@ -28,6 +28,7 @@ type Service struct {
 	DB     *db.DB
 	Dir    string                  // The daemon's state directory.
 	Types  map[string]storage.Type // By driver: overlay, btrfs, dir.
+	Owner  storage.Owner           // The daemon.
 	Events *events.Hub
 	Log    *slog.Logger
 
@@ -96,11 +97,18 @@ func (s *Service) opened(ctx context.Context, pool string) (storage.Driver, erro
 
 // openPool opens a pool. The caller holds change.
 func (s *Service) openPool(ctx context.Context, p db.Pool) (storage.Driver, error) {
+	return s.openAs(ctx, p, storage.Mine)
+}
+
+// openAs is openPool for a pool that another daemon can have.
+func (s *Service) openAs(ctx context.Context, p db.Pool, claim storage.Claim) (storage.Driver, error) {
 	typ, err := s.typ(p.Driver)
 	if err != nil {
 		return nil, err
 	}
-	d, err := typ.Open(ctx, s.config(p))
+	cfg := s.config(p)
+	cfg.Owner.Claim = claim
+	d, err := typ.Open(ctx, cfg)
 	if err != nil {
 		err = fmt.Errorf("open storage pool %q: %w", p.Name, err)
 	}
@@ -151,6 +159,7 @@ func (s *Service) config(p db.Pool) storage.Config {
 		Dir:     filepath.Join(s.Dir, "pools", p.Name),
 		Source:  p.Config["source"],
 		Options: maps.Clone(p.Config),
+		Owner:   s.Owner,
 	}
 }
 

@@ -18,6 +18,11 @@ import (
 func (s *Service) Import(ctx context.Context, req Request) error {
 	s.importing.Lock()
 	defer s.importing.Unlock()
+	for _, p := range req.Pools {
+		if err := s.Pools.TakeOver(ctx, p.Name); err != nil && !errs.Is(err, errs.NotFound) {
+			s.Log.WarnContext(ctx, "storage pool stays missing", "pool", p.Name, "err", err)
+		}
+	}
 	all, err := s.findPools(ctx, req)
 	if err != nil {
 		return err

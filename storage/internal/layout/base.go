@@ -22,6 +22,9 @@ type Base struct {
 	Pool   Pool
 	Points Points
 
+	form Form
+	cfg  storage.Config
+
 	mu        sync.Mutex // Guards leftovers.
 	leftovers []string
 }
@@ -35,7 +38,10 @@ func (f Form) OpenAt(cfg storage.Config, root string) (*Base, error) {
 	if err := f.Check(root); err != nil {
 		return nil, err
 	}
-	b := &Base{Pool: Pool{Root: root, Remove: f.Remove, Move: f.Move}, Points: PointsOf(cfg)}
+	if err := f.claim(cfg, root); err != nil {
+		return nil, err
+	}
+	b := &Base{Pool: Pool{Root: root, Remove: f.Remove, Move: f.Move}, Points: PointsOf(cfg), form: f, cfg: cfg}
 	for _, dir := range []string{staging, trash} {
 		path := filepath.Join(root, dir)
 		entries, err := os.ReadDir(path)
@@ -130,10 +136,14 @@ func (b *Base) Unmount(_ context.Context, v storage.Volume) error { return b.Poi
 // List implements [storage.Driver].
 func (b *Base) List(context.Context) ([]storage.Volume, error) { return b.Pool.List() }
 
-// Space implements [storage.Spacer]. A pool that is gone has none.
+// Space implements [storage.Spacer]. A pool that is gone, or that another
+// daemon has taken over, has none.
 func (b *Base) Space(context.Context) (storage.Space, error) {
 	if _, err := os.Lstat(filepath.Join(b.Pool.Root, marker)); errors.Is(err, fs.ErrNotExist) {
 		return storage.Space{}, errs.Newf(errs.Unavailable, "%s holds no pool any more: was its disk unmounted, or the pool renamed?", b.Pool.Root)
+	}
+	if err := b.form.Owned(b.cfg, b.Pool.Root); err != nil {
+		return storage.Space{}, err
 	}
 	return Space(b.Pool.Root)
 }

@@ -55,7 +55,7 @@ func (f Form) MakePool(ctx context.Context, cfg storage.Config, mkdir, check fun
 			return err
 		}
 	}
-	if err := f.CheckSource(root); err != nil {
+	if err := f.CheckSource(cfg, root); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
@@ -91,11 +91,17 @@ func (f Form) makeRoot(cfg storage.Config, mkdir func(root string) error) error 
 // RemovePool removes what [Form.MakePool] made, if the pool is empty.
 func (f Form) RemovePool(cfg storage.Config) error {
 	root := RootOf(cfg)
-	if err := f.Unmake(root); err != nil {
-		return err
+	theirs := f.Owned(cfg, root) // By then the pool is that of another, who keeps it.
+	if theirs != nil && !errs.Is(theirs, errs.Unavailable) {
+		return theirs
+	}
+	if theirs == nil {
+		if err := f.Unmake(root); err != nil {
+			return err
+		}
 	}
 	_, err := os.Lstat(made(cfg))
-	ours := err == nil || cfg.Source == ""
+	ours := (err == nil || cfg.Source == "") && theirs == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -157,7 +163,7 @@ func (f Form) Unmake(root string) error {
 		}
 	}
 	pool := Pool{Root: root, Remove: f.Remove}
-	for _, name := range append(f.Others, volumes, staging, trash, record, marker) { // The marker last.
+	for _, name := range append(f.Others, volumes, staging, trash, record, owner, marker) { // The marker last.
 		if err := pool.remove(filepath.Join(root, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -202,8 +208,9 @@ func (f Form) Adopt(root string) error {
 }
 
 // CheckSource returns an error if path, a source that a user gave, is not
-// absolute, or is anything but an empty directory, nothing, or an empty pool.
-func (f Form) CheckSource(path string) error {
+// absolute, or is anything but an empty directory, nothing, or an empty pool
+// that nobody uses.
+func (f Form) CheckSource(cfg storage.Config, path string) error {
 	if !filepath.IsAbs(path) {
 		return errs.Invalidf("source %q: give an absolute path", path)
 	}
@@ -217,7 +224,7 @@ func (f Form) CheckSource(path string) error {
 		return fmt.Errorf("look into the source: %w", err)
 	}
 	if _, err := os.Lstat(filepath.Join(path, marker)); err == nil {
-		return f.checkOurs(path)
+		return f.checkOurs(cfg, path)
 	}
 	for _, e := range entries {
 		if e.Name() != "lost+found" { // A new file system has it.
@@ -240,7 +247,14 @@ func checkParent(path string) error {
 
 // checkOurs returns an error unless path holds a pool of this driver without
 // volumes.
-func (f Form) checkOurs(path string) error {
+func (f Form) checkOurs(cfg storage.Config, path string) error {
+	h, err := holderOf(cfg, path)
+	if err == nil && h != (holder{}) && h.lives() {
+		err = errs.Invalidf("source: %w", f.Owned(cfg, path))
+	}
+	if err != nil {
+		return err
+	}
 	if err := f.Check(path); err != nil && !errs.Is(err, errs.Unavailable) { // It may be half-made.
 		return errs.Invalidf("source: %w: give an empty directory", err)
 	}
