@@ -148,6 +148,10 @@ type RepositoryBackup struct {
 // and custom volumes, and what the host has beside them.
 type RepositoryBackupsPost struct {
 	Sources []string `json:"sources"`
+
+	// Checksum has all files be read, also those that have the size and time
+	// that they had for the backup before.
+	Checksum bool `json:"checksum,omitempty"`
 }
 
 // RepositoryRestorePost makes an instance or a volume of a backup, or with

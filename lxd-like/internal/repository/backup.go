@@ -28,7 +28,9 @@ func (s *Service) CreateBackups(ctx context.Context, name string, req api.Reposi
 	}
 	return ops.Job{
 		Description: "Backing up", Cancelable: true, Resources: resources(name),
-		Run: func(ctx context.Context, op *ops.Op) error { return s.backUpAll(ctx, r, sources, op) },
+		Run: func(ctx context.Context, op *ops.Op) error {
+			return s.backUpAll(ctx, r, sources, backing{op, req.Checksum})
+		},
 	}, nil
 }
 
@@ -36,13 +38,19 @@ func resources(repository string) map[string][]string {
 	return map[string][]string{"backup_repositories": {repositoryURL(repository)}}
 }
 
+// A backing is how backups are made.
+type backing struct {
+	op       *ops.Op
+	checksum bool // All files are read.
+}
+
 // backUpAll makes the backups one after the other. One that fails does not
 // keep the others from being made.
-func (s *Service) backUpAll(ctx context.Context, r db.Repository, sources []source, op *ops.Op) error {
+func (s *Service) backUpAll(ctx context.Context, r db.Repository, sources []source, how backing) error {
 	var failed []error
 	made := []api.RepositoryBackup{}
 	for _, src := range sources {
-		b, err := s.backUp(ctx, r, src, op)
+		b, err := s.backUp(ctx, r, src, how)
 		if ctx.Err() != nil {
 			return errors.Join(append(failed, err)...)
 		}
@@ -51,13 +59,13 @@ func (s *Service) backUpAll(ctx context.Context, r db.Repository, sources []sour
 			continue
 		}
 		made = append(made, b)
-		op.SetMetadata("backups", made)
+		how.op.SetMetadata("backups", made)
 	}
 	return errors.Join(failed...)
 }
 
 // backUp makes a backup of one source.
-func (s *Service) backUp(ctx context.Context, r db.Repository, src source, op *ops.Op) (api.RepositoryBackup, error) {
+func (s *Service) backUp(ctx context.Context, r db.Repository, src source, how backing) (api.RepositoryBackup, error) {
 	var none api.RepositoryBackup
 	unlock, err := s.writers.LockContext(ctx, r.Name)
 	if err != nil {
@@ -69,8 +77,8 @@ func (s *Service) backUp(ctx context.Context, r db.Repository, src source, op *o
 		return none, err
 	}
 	defer leave()
-	v := saving{source: src, progress: func(text string) {
-		op.SetMetadata("backup_progress", fmt.Sprintf("%s: %s", src, text))
+	v := saving{source: src, checksum: how.checksum, progress: func(text string) {
+		how.op.SetMetadata("backup_progress", fmt.Sprintf("%s: %s", src, text))
 	}}
 	v.progress("reading")
 	if src == (source{}) {
@@ -116,6 +124,7 @@ type saving struct {
 	dir      string // The files; empty for none.
 	document []byte
 	tags     []string // Beyond those of all.
+	checksum bool     // All files are read.
 	progress func(text string)
 }
 
@@ -126,8 +135,13 @@ func (s *Service) save(ctx context.Context, r db.Repository, v saving) (api.Repo
 	if err != nil {
 		return none, err
 	}
-	args := []string{"backup", "--json", "--host", s.Host}
-	for _, tag := range append([]string{tagOurs, tagSource + v.source.String(), tagSize + strconv.FormatInt(size, 10)}, v.tags...) {
+	which, tags, err := s.reads(ctx, r, v)
+	if err != nil {
+		return none, err
+	}
+	args := append([]string{"backup", "--json", "--host", s.Host}, which...)
+	tags = append(tags, tagOurs, tagSource+v.source.String(), tagSize+strconv.FormatInt(size, 10))
+	for _, tag := range append(tags, v.tags...) {
 		args = append(args, "--tag", tagText.Replace(tag))
 	}
 	var heard summary

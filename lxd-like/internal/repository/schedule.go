@@ -126,7 +126,7 @@ func (s *Service) hostIfChanged(ctx context.Context, r db.Repository, op *ops.Op
 	if last, ok := latest(all, source{}, s.Host); ok && last.tag(tagSum) == sum(doc) {
 		return nil
 	}
-	_, err = s.backUp(ctx, r, source{}, op)
+	_, err = s.backUp(ctx, r, source{}, backing{op: op})
 	return err
 }
 

@@ -30,21 +30,25 @@ func known(n int64) string {
 }
 
 func newCreate(e *env) *cobra.Command {
-	return &cobra.Command{
+	req := api.RepositoryBackupsPost{Sources: []string{}}
+	cmd := &cobra.Command{
 		Use: "create REPOSITORY [SOURCE...]", Short: "Make backups in a repository",
 		Long: `Make backups in a repository: of the sources, or of all instances, all custom
 volumes and the host's configuration. An instance that runs is frozen for the
-moment in which a snapshot of it is made, which is what is read.`,
+moment in which a snapshot of it is made, which is what is read: the files
+that are not as they were for the backup before. In pools of overlay and dir
+that is told by their size and time, and all is read once a week.`,
 		Example: "  cuib backup create nas web default/data host\n  cuib backup create nas",
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(repositories, sources),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			return e.create(cmd.Context(), args[0], args[1:])
+			return e.create(cmd.Context(), args[0], args[1:], req)
 		}),
 	}
+	cmd.Flags().BoolVar(&req.Checksum, "checksum", false, "read all files, whatever their size and time")
+	return cmd
 }
 
-func (e *env) create(ctx context.Context, repository string, args []string) error {
-	req := api.RepositoryBackupsPost{Sources: []string{}}
+func (e *env) create(ctx context.Context, repository string, args []string, req api.RepositoryBackupsPost) error {
 	for _, arg := range args {
 		name, err := kit.Local(arg)
 		if err != nil {
