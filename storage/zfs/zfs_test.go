@@ -106,6 +106,9 @@ func clean(tb testing.TB, root string) {
 		}
 		for i, name := range left {
 			parent, _, _ := strings.Cut(name, "@")
+			if parent != name && strings.HasPrefix(name, root+"/delegated/") {
+				testenv.Run(tb, "sh", "-c", "zfs release keep "+name+" || true")
+			}
 			if i == 0 || !strings.HasPrefix(parent, left[i-1]) {
 				testenv.Run(tb, "sh", "-c", "zfs destroy -R "+parent+" || true")
 			}

@@ -1,8 +1,5 @@
 #!/bin/sh
-# What takes long on OpenZFS: streams, pools of all kinds, each fault of each
-# step; and the driver measured against the programs.
-set -eu
-lab-zfs
-export PATH=/lab:$PATH CUIB_TEST_KERNEL=1 CUIB_TEST_ZFS=1
-cd /tmp
-zfs.test -test.timeout 30m -test.skip '^TestDriver$' -test.bench . -test.benchtime 1x
+# What takes long on OpenZFS: processes that are killed while they receive; and
+# the driver measured against the programs.
+. ./zfs-suite
+zfs.test -test.timeout 50m -test.v -test.run '^TestKillStreams$' -test.bench . -test.benchtime 1x
