@@ -261,7 +261,7 @@ func (m *matrix) each(t *testing.T, op matrixOp) {
 			op.ready(t, m)
 		}
 		before := m.objects(t)
-		if err := os.WriteFile(m.crash, []byte(strconv.Itoa(n)+"\n"+op.points), 0o600); err != nil {
+		if err := m.arm(strconv.Itoa(n) + "\n" + op.points); err != nil {
 			t.Fatal(err)
 		}
 		_, err := m.cuib(op.args...)
@@ -289,6 +289,13 @@ func (m *matrix) each(t *testing.T, op matrixOp) {
 			return
 		}
 	}
+}
+
+// arm has the daemon die. It reads the file at any time, and must not find a
+// part of it.
+func (m *matrix) arm(text string) error {
+	fresh := m.crash + ".new"
+	return errors.Join(os.WriteFile(fresh, []byte(text), 0o600), os.Rename(fresh, m.crash))
 }
 
 // crashed reports whether the daemon has died, and where; it runs then again.

@@ -83,9 +83,12 @@ done
 inside c1 create "$own/after"
 
 # All that is done with volumes goes on.
-cuib snapshot create c1 s0
-cuib snapshot create c1 s1
-cuib copy c1 copy
+for make in "snapshot create c1 s0" "snapshot create c1 s1" "copy c1 copy"; do
+	# shellcheck disable=SC2086 # It is several words.
+	cuib $make 2>/tmp/err
+	grep -q "the datasets .* are not in it" /tmp/err || { echo "cuib $make does not say what it leaves out"; exit 1; }
+done
+want "what the copy's guest has" "$(zfs get -H -o value cuib:delegated z/containers/copy)" -
 cuib stop --force c1
 cuib snapshot restore c1 s0
 cuib rename c1 c9
