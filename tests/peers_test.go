@@ -133,6 +133,11 @@ func theirSide(t *testing.T, client, programs, daemon string) *side {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := errors.Join(noLoops(dir), os.RemoveAll(dir)); err != nil {
+			t.Error(err)
+		}
+	})
 	ctx := context.Background()
 	spaces, err := surroundings.New(ctx, fmt.Sprintf("cuibt%d-%s", os.Getpid(), client))
 	if err != nil {
@@ -161,7 +166,7 @@ func theirSide(t *testing.T, client, programs, daemon string) *side {
 			t.Logf("log of %s:\n%s", s.name, data)
 		}
 		// What it has mounted goes with the namespace, and loop devices with that.
-		if err := errors.Join(log.Close(), spaces.Kill(ctx), spaces.Close(ctx), noLoops(dir), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(log.Close(), spaces.Kill(ctx), spaces.Close(ctx)); err != nil {
 			t.Error(err)
 		}
 	})
