@@ -342,6 +342,21 @@ func TestVolumeFailsAnywhere(t *testing.T) {
 	}
 }
 
+// TestVolumeOfLostDatabase tests that what a pool has of another database's
+// image is not in the way.
+func TestVolumeOfLostDatabase(t *testing.T) {
+	w := newWorld(t)
+	fingerprint := w.add(unified(imagestest.Small(t, "1")))
+	must(t, w.driver.Create(t.Context(), storage.Volume{Kind: storage.Image, Name: fingerprint}))
+	v, err := w.Volume(t.Context(), fingerprint, "p", nil)
+	must(t, err)
+	dir, err := w.driver.Mount(t.Context(), v, nil)
+	must(t, err)
+	if _, err := os.Stat(filepath.Join(dir, "rootfs")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDeleteFailsAnywhere(t *testing.T) {
 	for n := 1; ; n++ {
 		w := newWorld(t)

@@ -103,7 +103,7 @@ func (s *Service) makeVolume(ctx context.Context, row db.ImageVolume, op *ops.Op
 	u.Push("remove the image's volume", func(ctx context.Context) error { return s.dropVolume(ctx, row) })
 
 	v := volumeOf(row.Fingerprint)
-	if err := d.Create(ctx, v); err != nil {
+	if err := createVolume(ctx, d, v); err != nil {
 		return fmt.Errorf("create volume %s: %w", v, err)
 	}
 	dir, err := d.Mount(ctx, v, nil)
@@ -122,6 +122,19 @@ func (s *Service) makeVolume(ctx context.Context, row db.ImageVolume, op *ops.Op
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		return db.SetImageVolumeStatus(ctx, tx, row.Fingerprint, row.PoolID, db.Ready)
 	})
+}
+
+// createVolume creates a volume. One of which there was no record is in the
+// way: it is what another database knew, which is lost.
+func createVolume(ctx context.Context, d storage.Driver, v storage.Volume) error {
+	err := d.Create(ctx, v)
+	if !errs.Is(err, errs.Conflict) {
+		return err
+	}
+	if err := errors.Join(d.Unmount(ctx, v), d.Delete(ctx, v)); err != nil {
+		return err
+	}
+	return d.Create(ctx, v)
 }
 
 // progress tells an operation how much is unpacked.
