@@ -157,7 +157,8 @@ func (r *Runtime) killInit(c *container) error {
 
 const (
 	freezerState = "freezer.state"
-	freezePause  = time.Millisecond
+	freezePause  = 50 * time.Microsecond // At first, and then longer:
+	freezeDoze   = time.Millisecond      // while the guest stands still, each counts.
 	freezeWait   = 10 * time.Second
 )
 
@@ -215,7 +216,7 @@ func (r *Runtime) setFrozen(ctx context.Context, name string, choose func(freeze
 func (f freezer) wait(ctx context.Context, want string) error {
 	ctx, cancel := context.WithTimeout(ctx, freezeWait)
 	defer cancel()
-	for {
+	for pause := freezePause; ; pause = min(2*pause, freezeDoze) {
 		is, err := f.is(want)
 		if err != nil || is {
 			return err
@@ -223,7 +224,7 @@ func (f freezer) wait(ctx context.Context, want string) error {
 		select {
 		case <-ctx.Done():
 			return errs.Newf(errs.Unavailable, "the instance's processes did not stop or go on: %w", context.Cause(ctx))
-		case <-time.After(freezePause):
+		case <-time.After(pause):
 		}
 	}
 }
