@@ -371,10 +371,13 @@ func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdRetry runs a command until it succeeds, for as long as there is patience:
-// "retry cuib exec c1 -- true".
+// "retry cuib exec c1 -- true", "retry host test -e /file".
 func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: retry COMMAND...")
+		ts.Fatalf("usage: retry [host] COMMAND...")
+	}
+	if args[0] == "host" {
+		args = hostOf(ts).inside(args[1:]...)
 	}
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(250 * time.Millisecond) {

@@ -7,7 +7,7 @@ DISK_OPTS=-onoatime DISK=/dev/ubda
 cuib image import e2e-debian.tar.gz e2e-debian.tar.gz.rootfs --alias debian
 cuib launch debian web -c limits.memory=512MiB -c limits.cpu=1
 state=
-for _ in $(seq 240); do
+for _ in $(seq 1200); do
 	state=$(cuib exec web -- systemctl is-system-running || true)
 	[ "$state" = running ] && break
 	[ "$state" = degraded ] && break

@@ -75,7 +75,7 @@ want "what the host mounts of it" "$(grep -c "$own" /proc/self/mountinfo || true
 # A reboot gives the guest another user namespace.
 before=$(pid c1)
 cuib exec c1 -- sh -c 'kill -INT 1' || true
-for _ in $(seq 100); do
+for _ in $(seq 600); do
 	now=$(pid c1)
 	[ -n "$now" ] && [ "$now" != "$before" ] && inside c1 list -H -o name "$own/a" 2>/dev/null && break
 	sleep 0.3
@@ -110,9 +110,9 @@ daemon=$!
 kill "$daemon"
 wait "$daemon" || true
 cuibd --debug >>/tmp/cuibd.log 2>&1 &
-cuib admin waitready --timeout 30
+cuib admin waitready --timeout 300
 inside c9 create "$own/later"
-for _ in $(seq 50); do
+for _ in $(seq 900); do
 	zfs list z/delegated/nobody 2>/dev/null || break
 	sleep 0.2
 done

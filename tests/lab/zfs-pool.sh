@@ -40,7 +40,7 @@ if at c2 'dd if=/dev/urandom of=/root/big bs=1M count=80' 2>/tmp/err; then
 fi
 grep -Eqi 'no space|quota' /tmp/err || { cat /tmp/err; exit 1; }
 at c2 'rm /root/big'
-for _ in $(seq 60); do # ZFS frees a little later.
+for _ in $(seq 360); do # ZFS frees a little later.
 	at c2 'dd if=/dev/urandom of=/root/small bs=1M count=10' 2>/tmp/err && break
 	sleep 0.5
 done
@@ -68,7 +68,7 @@ wait "$daemon" || true
 rm -r /cuib/database
 zpool export z
 cuibd --debug >>/tmp/cuibd.log 2>&1 &
-cuib admin waitready --timeout 30
+cuib admin waitready --timeout 300
 cuib admin recover z=zfs
 cuib start c3
 want "recovered" "$(at c3 'cat /root/f')" two

@@ -20,8 +20,9 @@ import (
 	"github.com/cuib/cuib/shared/ws"
 )
 
-// connectTimeout is how long a client may take to open its websockets.
-const connectTimeout = 10 * time.Second
+// connectTimeout is how long a client may take to open its websockets. On a
+// busy host that is longer than one would think.
+const connectTimeout = 30 * time.Second
 
 // The names of the websockets of an exec or a console.
 const (

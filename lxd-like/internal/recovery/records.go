@@ -22,7 +22,7 @@ const (
 	longest = 10 * time.Second // but no longer than this is waited for that.
 	begin   = 3 * time.Second  // After the start, for those that are out of date.
 	pace    = 5 * time.Millisecond
-	grace   = 5 * time.Second // At the end.
+	grace   = 10 * time.Second // At the end.
 )
 
 // An object is what has a record of its own: an instance (kind and name), a

@@ -86,7 +86,7 @@ func (p process) awaitEnd() {
 // awaitStop returns when a process to which SIGSTOP was sent has stopped or
 // ended.
 func (p process) awaitStop() {
-	const pause, limit = time.Millisecond, time.Second
+	const pause, limit = time.Millisecond, 5 * time.Second
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); <-time.After(pause) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
 		if err != nil || p.ended() {
