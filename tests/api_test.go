@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 )
@@ -67,6 +68,35 @@ func (a *apiClient) call(method, path string, body, out any) error {
 		return nil
 	}
 	return json.Unmarshal(answer.Metadata, out)
+}
+
+// pull returns what a file has.
+func (a *apiClient) pull(url string) (string, error) {
+	return a.file(http.MethodGet, url, nil)
+}
+
+// push writes a file.
+func (a *apiClient) push(url string, data []byte) error {
+	_, err := a.file(http.MethodPost, url, data)
+	return err
+}
+
+func (a *apiClient) file(method, url string, data []byte) (string, error) {
+	req, err := http.NewRequestWithContext(context.Background(), method, "http://cuib"+url, bytes.NewReader(data))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("X-Incus-type", "file")
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return "", errors.Join(errGone, err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s (HTTP %d)", method, url, got, resp.StatusCode)
+	}
+	return string(got), err
 }
 
 type apiInstance struct {

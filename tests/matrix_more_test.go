@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -16,7 +17,7 @@ const once = "."
 
 // matrixMore are changes that need more than matrixOps: things of which there
 // are none in base, or other drivers' streams, and programs.
-var matrixMore = slices.Concat(matrixInstances, matrixVolumes, matrixImages, matrixArchives, matrixPools)
+var matrixMore = slices.Concat(matrixInstances, matrixVolumes, matrixImages, matrixArchives, matrixPools, matrixRepositories)
 
 var matrixInstances = []matrixOp{
 	{
@@ -385,14 +386,13 @@ func sourceIntact(name string) func(t *testing.T, m *matrix, at string) {
 // loseDatabase has the daemon know of nothing.
 func loseDatabase(t *testing.T, m *matrix) {
 	t.Helper()
-	db, kept := filepath.Join(m.dir, "database"), filepath.Join(m.work, "database")
-	if err := errors.Join(m.stop(15), os.RemoveAll(kept), os.Rename(db, kept), m.start()); err != nil {
+	if err := errors.Join(m.stop(syscall.SIGTERM), os.RemoveAll(filepath.Join(m.dir, "database")), m.start()); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // findDatabase checks that what was registered is as it was, and that the rest
-// can be; then the daemon knows all again.
+// can be. Images are to be had again.
 func findDatabase(t *testing.T, m *matrix, at string) {
 	t.Helper()
 	m.must(t, "admin", "recover")
@@ -404,8 +404,62 @@ func findDatabase(t *testing.T, m *matrix, at string) {
 		}
 		m.whole(t, matrixOp{name: "recover"}, name, fmt.Sprint(at, ", and registered again"))
 	}
-	db, kept := filepath.Join(m.dir, "database"), filepath.Join(m.work, "database")
-	if err := errors.Join(m.stop(15), os.RemoveAll(db), os.Rename(kept, db), m.start()); err != nil {
+	if err := m.image("tiny", "tiny"); err != nil {
 		t.Fatal(err)
+	}
+	m.unpack(t)
+}
+
+// resticOnce are the points of what takes its time: restic takes a second for
+// whatever it does.
+const resticOnce = "during the program restic|database"
+
+// Repositories know nothing of drivers.
+var matrixRepositories = []matrixOp{
+	{
+		name: "back up", drivers: []string{"dir"}, args: []string{"backup", "create", "nas", "src", "POOL/vol"},
+		points: resticOnce, keeps: true, ready: addRepository, after: repositoryWorks,
+	},
+	{
+		name: "restore a backup", drivers: []string{"dir"}, args: []string{"backup", "restore", "nas", "src", "new", "--pool", "OTHER"},
+		makes: []string{"new"}, loose: []string{"new"}, points: resticOnce, keeps: true, ready: addRepository,
+		after: func(t *testing.T, m *matrix, at string) {
+			t.Helper()
+			if got, err := newAPI(m.socket()).pull(urlOf("new") + "/files?path=/root/file"); err == nil && got != strings.Repeat("now", 10000) {
+				t.Errorf("%s: what was restored has a file of %d bytes", at, len(got))
+			}
+		},
+	},
+	{
+		name: "prune", drivers: []string{"dir"}, args: []string{"backup", "prune", "nas"}, points: resticOnce, keeps: true, after: repositoryWorks,
+		ready: func(t *testing.T, m *matrix) {
+			t.Helper()
+			addRepository(t, m)
+			m.must(t, "backup", "create", "nas", "POOL/vol")
+		},
+	},
+}
+
+// addRepository makes a repository, with a backup of each.
+func addRepository(t *testing.T, m *matrix) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(m.work, "password")); err == nil {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(m.work, "password"), []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.must(t, "backup", "repository", "add", "nas", "location=WORK/repository", "keep.last=1", "--password-file", "WORK/password")
+	m.must(t, "backup", "create", "nas", "src", "POOL/vol")
+}
+
+// repositoryWorks checks that a repository is whole, and that nobody who is
+// gone has it locked.
+func repositoryWorks(t *testing.T, m *matrix, at string) {
+	t.Helper()
+	for _, args := range [][]string{{"backup", "verify", "nas"}, {"backup", "create", "nas", "POOL/vol"}} {
+		if _, err := m.cuib(args...); err != nil {
+			t.Errorf("%s: %v", at, err)
+		}
 	}
 }
