@@ -162,6 +162,23 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
+// TestFrozenWhenKilled tests that the next daemon lets those go on that one had
+// frozen when it was killed, and no others.
+func TestFrozenWhenKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", true)
+	w.create("c2", true)
+	w.state("c2", "freeze", false)
+	must(t, w.svc.Frozen(t.Context(), []string{"c1", "c2"}, func() error {
+		w.boot()
+		if w.rt.running["c1"].frozen || !w.rt.running["c2"].frozen {
+			t.Error("the wrong ones are frozen")
+		}
+		return nil
+	}))
+}
+
 // volumeChanges are those with volumes; see [changes].
 func volumeChanges() map[string]change {
 	none := func(w *world, dump string) bool { return !runs(dump, "c1") && w.disks.who() == "" }

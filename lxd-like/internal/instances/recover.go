@@ -74,6 +74,9 @@ func (s *Service) adopt(ctx context.Context, rows []db.Instance) (map[string]*ru
 	if err != nil {
 		return nil, err
 	}
+	if err := s.thawHeld(ctx); err != nil {
+		s.Logger.ErrorContext(ctx, "instances stay frozen", "err", err)
+	}
 	ended, up := map[string]*runtime.Exit{}, map[string]bool{}
 	for _, r := range found {
 		switch {

@@ -222,46 +222,6 @@ func (s *Service) forgetSnapshot(ctx context.Context, name, snapshot string) err
 	})
 }
 
-// still calls fn while the instance, whose lock is held, is frozen or does
-// not run.
-func (s *Service) still(ctx context.Context, name string, fn func() error) (err error) {
-	if s.index.get(name) == nil {
-		if err := s.visits.end(ctx, name); err != nil {
-			return err
-		}
-		return fn()
-	}
-	state, err := s.Runtime.Get(name)
-	if errs.Is(err, errs.NotFound) || state.Frozen {
-		return fn()
-	}
-	if err != nil {
-		return err
-	}
-	if err := s.Runtime.Freeze(ctx, name); err != nil {
-		return fmt.Errorf("freeze: %w", err)
-	}
-	defer func() {
-		if terr := s.unfreeze(context.WithoutCancel(ctx), name); err == nil {
-			err = terr
-		}
-	}()
-	return fn()
-}
-
-// unfreeze thaws an instance that we have frozen. It tries twice: nobody else
-// will.
-func (s *Service) unfreeze(ctx context.Context, name string) error {
-	err := s.Runtime.Thaw(ctx, name)
-	if err != nil && !errs.Is(err, errs.NotFound) {
-		err = s.Runtime.Thaw(ctx, name)
-	}
-	if err != nil && !errs.Is(err, errs.NotFound) {
-		return fmt.Errorf("thaw: %w", err)
-	}
-	return nil
-}
-
 // RenameSnapshot checks a request for another name of a snapshot.
 func (s *Service) RenameSnapshot(ctx context.Context, name, snapshot string, req api.InstanceSnapshotPost) (ops.Job, error) {
 	if _, err := s.snapshot(ctx, name, snapshot); err != nil {
