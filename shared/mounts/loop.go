@@ -110,6 +110,19 @@ func Find(path string) (Info, error) {
 	return found, nil
 }
 
+// List returns the mounts for which match holds, in the order in which they
+// were made.
+func List(match func(Info) bool) ([]Info, error) {
+	var found []Info
+	err := infos("/proc/self/mountinfo", func(i Info) bool {
+		if match(i) {
+			found = append(found, i)
+		}
+		return true
+	})
+	return found, err
+}
+
 // infos calls fn with each mount in a file of proc, until it returns false.
 func infos(file string, fn func(Info) bool) error {
 	f, err := os.Open(file)

@@ -127,6 +127,9 @@ func mountPlace(cfg storage.Config, p place, more uintptr) error {
 		return nil
 	}
 	mounted, err := mounts.Mounted(p.root)
+	if mounted && more == 0 && err == nil {
+		mounted, err = revive(cfg, p)
+	}
 	if err != nil || mounted {
 		return err
 	}

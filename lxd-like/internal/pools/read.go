@@ -134,6 +134,9 @@ func (s *Service) Resources(ctx context.Context, name string) (api.ResourcesStor
 		return out, errs.Newf(errs.Unsupported, "storage pool %q does not know its room", name)
 	}
 	space, err := spacer.Space(ctx)
+	if errs.Is(err, errs.Unavailable) {
+		s.lose(ctx, name, d, err)
+	}
 	out.Space = api.ResourcesUsage{Used: space.UsedBytes, Total: space.TotalBytes}
 	out.Inodes = api.ResourcesUsage{Used: space.UsedInodes, Total: space.TotalInodes}
 	return out, err

@@ -190,7 +190,7 @@ func newCopy(e *env) *cobra.Command {
 	o.transferFlags(e, cmd)
 	f := cmd.Flags()
 	f.BoolVarP(&o.ephemeral, "ephemeral", "e", false, "delete the copy when it stops")
-	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date")
+	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date; its own snapshots stay")
 	f.BoolVar(&o.excludeOlder, "refresh-exclude-older", false, "with --refresh: leave out snapshots that are older than the newest one of the copy")
 	return cmd
 }

@@ -28,7 +28,7 @@ func newCopy(e *env) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.volumeOnly, "volume-only", false, "leave the snapshots out")
-	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date")
+	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date; its own snapshots stay")
 	f.BoolVar(&o.excludeOlder, "refresh-exclude-older", false, "with --refresh: leave out snapshots that are older than the newest one of the copy")
 	kit.TransferFlags(cmd)
 	return cmd
