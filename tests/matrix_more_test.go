@@ -324,7 +324,7 @@ var matrixPools = []matrixOp{
 			t.Helper()
 			m.must(t, "storage", "create", "NEW", "DRIVER", "size=300MiB")
 		},
-		after: func(t *testing.T, m *matrix, at string) {
+		after: func(t *testing.T, m *matrix, _ string) {
 			t.Helper()
 			m.must(t, "storage", "set", "NEW", "size=410MiB")
 			m.must(t, "storage", "delete", "NEW")
