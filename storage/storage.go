@@ -52,6 +52,21 @@ func Hidden(snapshot string) bool { return strings.HasPrefix(snapshot, ".") }
 // NewHidden makes up the name of a hidden snapshot.
 func NewHidden(what string) string { return "." + what + "-" + strings.ToLower(rand.Text()[:12]) }
 
+// What a hidden snapshot is for that nobody needs once the process has ended
+// that made it.
+const (
+	ForReading = "still" // To be read as it is.
+	ForCopy    = "copy"  // To be copied to another pool.
+	ForDiff    = "diff"  // To be compared.
+)
+
+// Fleeting reports whether a hidden snapshot is one of those, as its name
+// says: it does not have to be on the disk.
+func Fleeting(snapshot string) bool {
+	what, _, ok := strings.Cut(strings.TrimPrefix(snapshot, "."), "-")
+	return ok && Hidden(snapshot) && (what == ForReading || what == ForCopy || what == ForDiff)
+}
+
 // A Driver keeps volumes in one pool. Its methods are safe for concurrent use
 // on different volumes; the caller serializes those on one, except that one
 // source may be cloned several times at once.

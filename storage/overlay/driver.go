@@ -180,7 +180,7 @@ func (d *driver) deriveCopy(ctx context.Context, dst storage.Volume, from string
 		}
 		return setTop(state, id)
 	})
-	if err == nil {
+	if err == nil && !storage.Fleeting(dst.Snapshot) {
 		// Nobody waits for the disk, which would take longer than all else:
 		// a loss of power in the next moment can cost what was copied.
 		d.flusher.Flush(d.Pool.Root)

@@ -4,11 +4,13 @@ import (
 	"crypto/rand"
 	"strings"
 	"sync"
+
+	"github.com/cuib/cuib/storage"
 )
 
 // Names of what is hidden: the prefix, an id, and what it is.
 const (
-	copyPrefix    = ".copy-"
+	copyPrefix    = "." + storage.ForCopy + "-"
 	refreshPrefix = ".refresh-"
 	idLen         = 12
 

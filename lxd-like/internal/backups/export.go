@@ -45,6 +45,7 @@ func (s *Service) Direct(ctx context.Context, o Owner, req Request) (Stream, err
 	if err != nil {
 		return Stream{}, err
 	}
+	b.Options.Hidden = storage.NewHidden(storage.ForReading) // Nobody remembers it.
 	if err := s.describe(ctx, &b); err != nil {
 		return Stream{}, err
 	}

@@ -88,7 +88,7 @@ func (s *Service) unhideLater(ctx context.Context, name, snapshot string) {
 // instance runs it is frozen while that is made, and goes on. Until fn
 // returns the instance cannot be renamed or deleted.
 func (s *Service) Stilled(ctx context.Context, name string, fn func(ctx context.Context, dir string) error) error {
-	snapshot := storage.NewHidden("still")
+	snapshot := storage.NewHidden(storage.ForReading)
 	v, err := s.stilled(ctx, name, snapshot)
 	if err != nil {
 		return fmt.Errorf("make a snapshot of instance %q to read: %w", name, err)

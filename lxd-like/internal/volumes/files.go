@@ -71,7 +71,7 @@ func (s *Service) diff(ctx context.Context, ref Ref, from, to string) ([]api.Fil
 		return nil, err
 	}
 	if to == "" {
-		to = storage.NewHidden("diff")
+		to = storage.NewHidden(storage.ForDiff)
 		if err := s.hide(ctx, ref, to, db.Pending); err != nil {
 			return nil, err
 		}

@@ -88,7 +88,7 @@ func (s *Service) unhideLater(ctx context.Context, ref Ref, snapshot string) {
 // be renamed or deleted.
 func (s *Service) Stilled(ctx context.Context, pool, name string, fn func(ctx context.Context, dir string) error) error {
 	ref := Ref{Pool: pool, Name: name}
-	snapshot := storage.NewHidden("still")
+	snapshot := storage.NewHidden(storage.ForReading)
 	if err := s.hide(ctx, ref, snapshot, db.Pending); err != nil {
 		return fmt.Errorf("make a snapshot of volume %q to read: %w", name, err)
 	}

@@ -77,6 +77,9 @@ func (d Driver) copy(ctx context.Context, dst, src storage.Volume) error {
 		if err := tree.Copy(ctx, dir, d.Pool.Path(src)); err != nil {
 			return err
 		}
+		if storage.Fleeting(dst.Snapshot) {
+			return nil
+		}
 		return tree.Sync(dir)
 	})
 }
