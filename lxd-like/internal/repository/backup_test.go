@@ -251,8 +251,19 @@ func TestRepositoryIsFull(t *testing.T) {
 	write(t, filepath.Join(d, "rootfs", "little"), []byte("x"))
 	first := w.backUp("instances/c1")[0]
 	write(t, filepath.Join(d, "rootfs", "large"), noise(40<<20))
-	err = w.run(w.CreateBackups(t.Context(), "r", api.RepositoryBackupsPost{Sources: []string{"instances/c1"}}))
-	wantErr(t, err, errs.Unavailable, "no space left on device")
+	job, err := w.CreateBackups(t.Context(), "r", api.RepositoryBackupsPost{Sources: []string{"instances/c1"}})
+	must(t, err)
+	op, err := w.ops.Start(t.Context(), job)
+	must(t, err)
+	// When the disk is full restic 0.14 can wait for itself for ever: it can be
+	// ended then.
+	hangs := time.AfterFunc(testenv.Patience, func() { _ = op.Cancel() })
+	desc := op.Wait(t.Context())
+	if hangs.Stop() {
+		wantErr(t, errs.FromStatus(int(desc.ErrCode), desc.Err), errs.Unavailable, "no space left on device")
+	} else if desc.StatusCode != api.Canceled {
+		t.Errorf("the operation was canceled and ended with %+v", desc)
+	}
 	all, err := w.Backups(t.Context(), "r", "")
 	if err != nil || len(all) != 1 || !strings.HasPrefix(all[0].ID, first.ID) {
 		t.Errorf("after a failure: %v, %v", all, err)
