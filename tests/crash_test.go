@@ -47,14 +47,14 @@ func TestCrash(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	models := []*model{newModel("a", seed), newModel("b", seed+1), newModel("c", seed+2)}
-	changes, longer := 0, time.Duration(1)
+	changes, longer := 0, 1
 	for n := range crashes {
 		api := newAPI(h.socket())
 		var wg sync.WaitGroup
 		for _, m := range models {
 			wg.Go(func() { m.load(api) })
 		}
-		time.Sleep(longer * time.Duration(20+rnd.IntN(400)) * time.Millisecond)
+		time.Sleep(time.Duration(longer*(20+rnd.IntN(400))) * time.Millisecond)
 		if err := h.stop(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}

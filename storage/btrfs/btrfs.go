@@ -139,25 +139,30 @@ func mountPlace(cfg storage.Config, p place, more uintptr) error {
 	if err := os.Mkdir(p.root, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	device := p.device
-	if p.image != "" {
-		loop, err := mounts.Loop(p.image)
-		if errors.Is(err, fs.ErrNotExist) {
-			return errs.Newf(errs.Unavailable, "the pool's file %s is not there", p.image)
-		}
-		if err != nil {
-			return err
-		}
-		defer loop.Close() // The mount keeps it.
-		device = loop.Name()
+	if p.image == "" {
+		return mountDevice(cfg, p.device, p.root, more)
 	}
-	flags, data := splitOptions(cfg.Options[mountOptions])
-	err = unix.Mount(device, p.root, "btrfs", flags|more, data)
-	if errors.Is(err, unix.EINVAL) && cfg.Options[mountOptions] != "" {
-		return errs.Newf(errs.Unavailable, "mount %s on %s: the kernel refuses it: look at key %q, which is %q", device, p.root, mountOptions, cfg.Options[mountOptions])
+	loop, err := mounts.Loop(p.image)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errs.Newf(errs.Unavailable, "the pool's file %s is not there", p.image)
 	}
 	if err != nil {
-		return errs.Newf(errs.Unavailable, "mount %s on %s: %w", device, p.root, err)
+		return err
+	}
+	defer loop.Close() // The mount keeps it.
+	return mountDevice(cfg, loop.Name(), p.root, more)
+}
+
+// mountDevice mounts the file system on device at root, with the pool's mount
+// options and the flags more.
+func mountDevice(cfg storage.Config, device, root string, more uintptr) error {
+	flags, data := splitOptions(cfg.Options[mountOptions])
+	err := unix.Mount(device, root, "btrfs", flags|more, data)
+	if errors.Is(err, unix.EINVAL) && cfg.Options[mountOptions] != "" {
+		return errs.Newf(errs.Unavailable, "mount %s on %s: the kernel refuses it: look at key %q, which is %q", device, root, mountOptions, cfg.Options[mountOptions])
+	}
+	if err != nil {
+		return errs.Newf(errs.Unavailable, "mount %s on %s: %w", device, root, err)
 	}
 	return nil
 }
