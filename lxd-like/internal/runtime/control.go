@@ -108,21 +108,23 @@ func (r *Runtime) Kill(ctx context.Context, name string) error {
 	tick := time.NewTicker(killEvery)
 	defer tick.Stop()
 	last := time.After(killShim)
-	var unplug sync.Once
 	var unplugged sync.WaitGroup
 	defer unplugged.Wait()
-	for {
-		if err := r.killInit(c); err != nil {
+	for killed := false; ; killed = true {
+		// Once it was killed, what it had can go away at any moment.
+		if err := r.killInit(c); err != nil && !(killed && c.shim.ended()) {
 			return c.orGone(err)
 		}
-		unplug.Do(func() { unplugged.Go(c.unplug) })
+		if !killed {
+			unplugged.Go(c.unplug)
+		}
 		select {
 		case <-c.gone:
 			return nil
 		case <-tick.C:
 		case <-last:
-			if err := c.shim.signal(unix.SIGKILL); err != nil {
-				return c.orGone(err)
+			if err := c.shim.signal(unix.SIGKILL); err != nil && !c.shim.ended() {
+				return err
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)

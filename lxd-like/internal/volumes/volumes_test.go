@@ -350,7 +350,7 @@ func TestSchedule(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	must(t, w.svc.Create(t.Context(), "p", post("v", api.ConfigMap{"snapshots.schedule": "@hourly", "snapshots.expiry": "3d"})))
-	now := time.Now()
+	now := time.Now().Truncate(time.Hour).Add(30 * time.Minute) // Not in the minute that the schedule names.
 	for i := range 4 { // The first tick says since when it is there.
 		must(t, w.svc.Tick(t.Context(), now.Add(time.Duration(i)*time.Hour)))
 		must(t, w.svc.Tick(t.Context(), now.Add(time.Duration(i)*time.Hour+time.Second)))
