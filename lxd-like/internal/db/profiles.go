@@ -34,6 +34,20 @@ func GetProfile(ctx context.Context, tx *Tx, name string) (Profile, error) {
 // ProfilesByName returns the named profiles in the order of the names. All
 // of them must exist.
 func ProfilesByName(ctx context.Context, tx *Tx, names []string) ([]Profile, error) {
+	all, err := ProfilesLeft(ctx, tx, names)
+	if err != nil || len(all) == len(names) {
+		return all, err
+	}
+	for i, n := range names {
+		if i == len(all) || all[i].Name != n {
+			return nil, noProfile(n)
+		}
+	}
+	return all, nil
+}
+
+// ProfilesLeft is [ProfilesByName] without those that do not exist.
+func ProfilesLeft(ctx context.Context, tx *Tx, names []string) ([]Profile, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -47,11 +61,9 @@ func ProfilesByName(ctx context.Context, tx *Tx, names []string) ([]Profile, err
 	}
 	all := make([]Profile, 0, len(names))
 	for _, n := range names {
-		p, ok := byName[n]
-		if !ok {
-			return nil, noProfile(n)
+		if p, ok := byName[n]; ok {
+			all = append(all, p)
 		}
-		all = append(all, p)
 	}
 	return all, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,6 +237,21 @@ func TestProfiles(t *testing.T) {
 		})
 		if len(byName) != 2 || byName[0].Name != "web" || byName[1].Name != "big" {
 			t.Errorf("got %+v", byName)
+		}
+		left := view(t, d, func(ctx context.Context, tx *db.Tx) ([]db.Profile, error) {
+			return db.ProfilesLeft(ctx, tx, []string{"web", "gone", "big"})
+		})
+		if len(left) != 2 || left[0].Name != "web" || left[1].Name != "big" {
+			t.Errorf("those that are left: %+v", left)
+		}
+		for _, names := range [][]string{{"web", "gone", "big"}, {"web", "gone"}, {"gone"}} {
+			err := d.View(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+				_, err := db.ProfilesByName(ctx, tx, names)
+				return err
+			})
+			if !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), `"gone"`) {
+				t.Errorf("%v: %v", names, err)
+			}
 		}
 		web := byName[0]
 		web.Description, web.Config, web.Devices = "d", map[string]string{"k": "v"}, map[string]map[string]string{"eth0": {"type": "nic"}}

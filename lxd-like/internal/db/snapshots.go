@@ -82,6 +82,21 @@ func SnapshotNames(ctx context.Context, tx *Tx) (map[string][]string, error) {
 	return out, nil
 }
 
+// SnapshotHeadsByInstance is [SnapshotHeads] for each instance that has
+// snapshots.
+func SnapshotHeadsByInstance(ctx context.Context, tx *Tx) (map[string][]Snapshot, error) {
+	scan := func(s *Snapshot) []any {
+		return []any{&s.ID, &s.Instance, &s.Name, &s.Status, &s.Description, asTime{&s.Created}, asTime{&s.Expires}}
+	}
+	all, err := query(ctx, tx, scan, `SELECT s.id, i.name, s.name, s.status, s.description, s.created, s.expires
+		FROM snapshots s JOIN instances i ON i.id = s.instance_id ORDER BY s.created, s.id`)
+	out := map[string][]Snapshot{}
+	for _, s := range all {
+		out[s.Instance] = append(out[s.Instance], s)
+	}
+	return out, err
+}
+
 // SnapshotNamesOf returns the names of all snapshots of an instance, oldest
 // first: also of those that are not whole, and hidden ones.
 func SnapshotNamesOf(ctx context.Context, tx *Tx, instance string) ([]string, error) {

@@ -41,31 +41,36 @@ func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (sourc
 	gets := inherited{config: from.Config, devices: from.Devices, profiles: from.Profiles}
 	gets.architecture, gets.ephemeral = from.Architecture, from.Ephemeral
 	if snapshot != "" {
-		snap, err := s.snapshot(ctx, name, snapshot)
+		old, err := s.past(ctx, from, snapshot)
 		if err != nil {
 			return nil, err
 		}
-		gets.config, gets.profiles = snap.Config, snap.Profiles
-		gets.architecture, gets.ephemeral = snap.Architecture, snap.Ephemeral
-		if gets.devices, err = s.devicesOfOld(ctx, snap, from.Pool); err != nil {
-			return nil, err
-		}
+		gets = inherited{config: old.Config, devices: old.Devices, profiles: old.Profiles}
+		gets.architecture, gets.ephemeral = old.Architecture, old.Ephemeral
 	}
 	gets.into(req)
 	return f, nil
 }
 
-// devicesOfOld are the devices of a snapshot, with the root disk in the pool
-// where it is now: it can have been made before a move.
-func (s *Service) devicesOfOld(ctx context.Context, snap db.Snapshot, pool string) (map[string]map[string]string, error) {
-	old := &instance{Instance: db.Instance{Config: snap.Config, Devices: snap.Devices, Profiles: snap.Profiles}}
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		all, err := db.Profiles(ctx, tx)
-		old.expanded = expand(old.own(), choose(profilesByName(all), snap.Profiles))
+// past is an instance as a snapshot has it, with the root disk in the pool
+// where it is now: the snapshot can have been made before a move.
+func (s *Service) past(ctx context.Context, in *instance, snapshot string) (old *instance, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		snap, err := snapshotTx(ctx, tx, in.Name, snapshot)
+		if err != nil {
+			return err
+		}
+		profs, err := db.ProfilesLeft(ctx, tx, snap.Profiles)
+		old = newInstance(db.Instance{
+			Name: in.Name, Architecture: snap.Architecture, Ephemeral: snap.Ephemeral,
+			Config: snap.Config, Devices: snap.Devices, Profiles: snap.Profiles,
+		}, profs)
 		return err
 	})
-	old.putRoot(pool)
-	return old.Devices, err
+	if err == nil {
+		old.putRoot(in.Pool)
+	}
+	return old, err
 }
 
 // putRoot makes the root disk, if there is one, one in another pool.

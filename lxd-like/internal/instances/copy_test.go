@@ -336,4 +336,13 @@ func TestCopyKeepsItsRootDisk(t *testing.T) {
 	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "move the instance") {
 		t.Errorf("another pool: %v", err)
 	}
+	// Or they send all that the source has.
+	w.ok(w.svc.Create(t.Context(), copyTo("c3", "p")))
+	c3, err := w.svc.Get(t.Context(), "c3")
+	must(t, err)
+	must(t, w.svc.UpdateNow(t.Context(), "c2", c3.InstancePut))
+	c2, err = w.svc.Get(t.Context(), "c2")
+	if must(t, err); c2.Devices["root"]["pool"] != "q" || c2.Config["user.x"] != "" || c2.Config["volatile.uuid"] == c3.Config["volatile.uuid"] {
+		t.Errorf("with what another has: %v, %v", c2.Devices, c2.Config)
+	}
 }

@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"errors"
 	"io"
 	"os"
 	stdruntime "runtime"
@@ -65,12 +66,30 @@ func hostFacts() (profiles.Host, error) {
 	if err != nil {
 		return profiles.Host{}, err
 	}
-	online, err := os.ReadFile("/sys/devices/system/cpu/online")
+	online, err := onlineCPUs()
 	if err != nil {
 		return profiles.Host{}, err
 	}
-	cpus, err := profiles.ParseCPUs(strings.TrimSpace(string(online)))
+	cpus, err := profiles.ParseCPUs(online)
 	return profiles.Host{Memory: memory, CPUs: cpus}, err
+}
+
+// onlineFile is what lists the processors. It stays open: each new instance
+// needs it several times.
+var onlineFile = sync.OnceValues(func() (*os.File, error) { return os.Open("/sys/devices/system/cpu/online") })
+
+// onlineCPUs are the processors that are in use now, as the kernel lists them.
+func onlineCPUs() (string, error) {
+	f, err := onlineFile()
+	if err != nil {
+		return "", err
+	}
+	page := make([]byte, os.Getpagesize()) // The kernel gives no more.
+	n, err := f.ReadAt(page, 0)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return strings.TrimSpace(string(page[:n])), err
 }
 
 func hostMemory() (int64, error) {

@@ -99,16 +99,20 @@ func whole(snaps []db.Snapshot) []db.Snapshot {
 	return snaps
 }
 
-func (s *Service) snapshot(ctx context.Context, name, snapshot string) (db.Snapshot, error) {
-	var snap db.Snapshot
-	if storage.Hidden(snapshot) {
-		return snap, noSnapshot(name, snapshot)
-	}
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var err error
-		snap, err = db.GetSnapshot(ctx, tx, name, snapshot)
+// snapshot reads a snapshot that is whole.
+func (s *Service) snapshot(ctx context.Context, name, snapshot string) (snap db.Snapshot, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		snap, err = snapshotTx(ctx, tx, name, snapshot)
 		return err
 	})
+	return snap, err
+}
+
+func snapshotTx(ctx context.Context, tx *db.Tx, name, snapshot string) (db.Snapshot, error) {
+	if storage.Hidden(snapshot) {
+		return db.Snapshot{}, noSnapshot(name, snapshot)
+	}
+	snap, err := db.GetSnapshot(ctx, tx, name, snapshot)
 	if err == nil && snap.Status != db.Ready {
 		err = errs.NotFoundf("snapshot %q of instance %q not found: it is being created or deleted", snapshot, name)
 	}

@@ -92,6 +92,11 @@ func (s *Service) updated(ctx context.Context, in *instance, put api.InstancePut
 		return nil, err
 	}
 	keepRoot(in, next)
+	if id := put.Config[keyUUID]; id != "" && id != in.Config[keyUUID] {
+		// It is what another instance has: clients send that to a copy that
+		// they have brought up to date, and it is where it is.
+		next.putRoot(in.Pool)
+	}
 	return next, s.keepNICs(ctx, in, next)
 }
 

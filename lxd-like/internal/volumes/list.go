@@ -154,7 +154,7 @@ func (l *lister) containers(ctx context.Context, tx *db.Tx) error {
 	if err != nil {
 		return err
 	}
-	snaps, err := db.SnapshotNames(ctx, tx)
+	snaps, err := db.SnapshotHeadsByInstance(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -165,11 +165,13 @@ func (l *lister) containers(ctx context.Context, tx *db.Tx) error {
 		v := other(in.Pool, typeContainer, in.Name, instanceURL(in.Name))
 		v.CreatedAt, v.Description = in.Created, in.Description
 		l.out = append(l.out, v)
-		for _, name := range snaps[in.Name] {
-			if storage.Hidden(name) {
+		for _, snap := range snaps[in.Name] {
+			if snap.Status != db.Ready || storage.Hidden(snap.Name) {
 				continue
 			}
-			l.out = append(l.out, other(in.Pool, typeContainer, in.Name+"/"+name, instanceURL(in.Name)+"/snapshots/"+name))
+			v := other(in.Pool, typeContainer, in.Name+"/"+snap.Name, instanceURL(in.Name)+"/snapshots/"+snap.Name)
+			v.CreatedAt, v.Description = snap.Created, snap.Description
+			l.out = append(l.out, v)
 		}
 	}
 	return nil

@@ -145,6 +145,14 @@ func TestList(t *testing.T) {
 	}
 	_, err = w.svc.Get(t.Context(), "p", "custom", "v/s2")
 	wantKind(t, err, errs.NotFound, "v/s2")
+	taken := time.Unix(1700000000, 0).UTC()
+	must(t, w.db.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		return db.AddSnapshot(ctx, tx, &db.Snapshot{Instance: "c1", Name: "s", Status: db.Ready, Created: taken, Description: "d"})
+	}))
+	got, err := w.svc.Get(t.Context(), "p", "container", "c1/s")
+	if must(t, err); !got.CreatedAt.Equal(taken) || got.Description != "d" {
+		t.Errorf("a snapshot of an instance as a volume: %+v", got)
+	}
 	_, err = w.svc.List(t.Context(), "x", "")
 	wantKind(t, err, errs.NotFound, "storage pool")
 	_, err = w.svc.List(t.Context(), "", "block")
@@ -351,7 +359,7 @@ func TestSchedule(t *testing.T) {
 	w := newWorld(t)
 	must(t, w.svc.Create(t.Context(), "p", post("v", api.ConfigMap{"snapshots.schedule": "@hourly", "snapshots.expiry": "3d"})))
 	now := time.Now().Truncate(time.Hour).Add(30 * time.Minute) // Not in the minute that the schedule names.
-	for i := range 4 { // The first tick says since when it is there.
+	for i := range 4 {                                          // The first tick says since when it is there.
 		must(t, w.svc.Tick(t.Context(), now.Add(time.Duration(i)*time.Hour)))
 		must(t, w.svc.Tick(t.Context(), now.Add(time.Duration(i)*time.Hour+time.Second)))
 	}
