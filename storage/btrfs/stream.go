@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
@@ -179,7 +180,22 @@ func receive(ctx context.Context, dir string, in io.Reader, rule *streamRule) er
 	if perr := <-passed; perr != nil && !errors.Is(perr, errPassed) {
 		return perr
 	}
-	return err
+	return receiveError(ctx, err)
+}
+
+// receiveError tells a stream that cannot be received from a pool that can
+// receive none: the program fails in the same way.
+func receiveError(ctx context.Context, err error) error {
+	failed, ok := errors.AsType[*run.Error](err)
+	if !ok || errs.KindOf(err) != errs.Internal || ctx.Err() != nil {
+		return err
+	}
+	for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.ENOMEM} {
+		if strings.Contains(strings.ToLower(failed.Stderr), cause.Error()) {
+			return fmt.Errorf("%w: %w", cause, err)
+		}
+	}
+	return errs.Newf(errs.Invalid, "bad stream: %w", err)
 }
 
 // errPassed is that of a program that took no more.

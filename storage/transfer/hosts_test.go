@@ -9,9 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/fake"
 	"github.com/cuib/cuib/storage/storagetest"
@@ -124,7 +128,10 @@ func TestReceiveFailsAnywhere(t *testing.T) {
 	})
 }
 
+// FuzzReceive looks for a stream that leaves something behind, or that is not
+// what an error says is wrong.
 func FuzzReceive(f *testing.F) {
+	f.Setenv("TMPDIR", testenv.Memory())
 	d, err := fake.New(filepath.Join(f.TempDir(), "pool"))
 	ok(f, err)
 	fill(f, d)
@@ -135,6 +142,10 @@ func FuzzReceive(f *testing.F) {
 		d, err := fake.New(filepath.Join(base, "pool"))
 		ok(t, err)
 		err = transfer.Receive(t.Context(), bytes.NewReader(data), transfer.Target{Driver: d, Volume: c2}, transfer.Options{})
+		if err != nil && !errs.Is(err, errs.Invalid) && !errs.Is(err, errs.Unsupported) && !errors.Is(err, unix.ENOSPC) &&
+			!strings.Contains(err.Error(), "the sender failed") {
+			t.Errorf("got %v, which does not blame the stream", err)
+		}
 		vols, lerr := d.List(t.Context())
 		ok(t, lerr)
 		if err != nil && len(vols) > 0 {

@@ -359,23 +359,3 @@ func TestBombs(t *testing.T) {
 		}
 	})
 }
-
-// FuzzBackup looks for what makes the reader fail in other ways than with an
-// error, or leave something behind.
-func FuzzBackup(f *testing.F) {
-	files, err := filepath.Glob(filepath.Join(peers, "*.tar.*"))
-	must(f, err)
-	for _, name := range files {
-		data, err := os.ReadFile(name)
-		must(f, err)
-		f.Add(data)
-		f.Add(decompress(f, data))
-	}
-	f.Add(bad(f, whole()...))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		d := openPool(t, dir.Type(), t.TempDir())
-		if err := unpack(t.Context(), d, data); err != nil {
-			empty(t, pool{"dir", d})
-		}
-	})
-}

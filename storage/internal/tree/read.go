@@ -52,7 +52,10 @@ func (o ReadOptions) Read(ctx context.Context, r Reader, dst string) error {
 
 // trap says of an error that a path in the stream caused that it did.
 func trap(err error) error {
-	for _, cause := range []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EISDIR, unix.ENAMETOOLONG, unix.EEXIST, unix.EXDEV, unix.EMLINK} {
+	for _, cause := range []error{
+		unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EISDIR, unix.ENAMETOOLONG, unix.EEXIST, unix.EXDEV, unix.EMLINK,
+		unix.EINVAL, unix.EFBIG, unix.E2BIG, unix.ERANGE, // A value that no file can have.
+	} {
 		if errors.Is(err, cause) && errs.KindOf(err) == errs.Internal {
 			return errs.Newf(errs.Invalid, "bad stream: %w", err)
 		}
@@ -185,7 +188,7 @@ func (r *reader) dress(dir *os.File, at string, a attributes) error {
 			}
 		}
 		if err := setXattr(procPath(dir, name), attr, value); err != nil {
-			return fmt.Errorf("set attribute %s: %w", attr, err)
+			return xattrError(attr, err)
 		}
 	}
 	if a.mode&unix.S_IFMT != unix.S_IFLNK {
@@ -194,6 +197,18 @@ func (r *reader) dress(dir *os.File, at string, a attributes) error {
 		}
 	}
 	return unix.UtimesNanoAt(fd, name, []unix.Timespec{a.mtime, a.mtime}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// xattrError says what is wrong with an attribute: that a file of that type
+// has none of that name, or that the pool's file system does not.
+func xattrError(attr string, err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return errs.Newf(errs.Invalid, "bad stream: attribute %q: %w", attr, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return errs.Newf(errs.Unsupported, "the pool's file system has no attribute %q: %w", attr, err)
+	}
+	return fmt.Errorf("set attribute %q: %w", attr, err)
 }
 
 // clear removes what has the name of what is to be made.
