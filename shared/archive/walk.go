@@ -13,7 +13,13 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-const blockSize = 512
+const (
+	blockSize = 512
+
+	// maxHoles is how long a file with holes can be. The package archive/tar
+	// gives all of its zeros, so that a few bytes take as long as these do.
+	maxHoles = 64 << 40
+)
 
 // Walk calls fn for each entry of the tar in r, which can be compressed, and
 // reads it to its end, so that it finds out if anything is missing. Names are
@@ -61,7 +67,13 @@ func NewReader(ctx context.Context, r io.Reader) (*Reader, error) {
 func (r *Reader) Close() { r.plain.Close() }
 
 // Read reads the data of the entry that Next returned last.
-func (r *Reader) Read(p []byte) (int, error) { return r.tar.Read(p) }
+func (r *Reader) Read(p []byte) (int, error) {
+	n, err := r.tar.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = asInvalid(err)
+	}
+	return n, err
+}
 
 // Next goes to the next entry. Its name, and that of the entry that it is a
 // hard link to, are relative and clean, and do not lead out: "." is the root.
@@ -76,6 +88,9 @@ func (r *Reader) Next() (name string, h *tar.Header, err error) {
 	}
 	if name, err = safeName(h.Name); err != nil {
 		return "", nil, err
+	}
+	if h.Size > maxHoles && sparse(h) {
+		return "", nil, errs.Invalidf("bad archive: entry %q is a file with holes of %d bytes, at most %d are allowed", h.Name, h.Size, int64(maxHoles))
 	}
 	if h.Typeflag == tar.TypeLink {
 		h.Linkname, err = safeName(h.Linkname)

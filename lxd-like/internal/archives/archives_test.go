@@ -3,8 +3,11 @@ package archives_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/archives"
@@ -223,5 +226,77 @@ func TestBackupShares(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOptimizedDamaged cuts backups off that are made of a driver's streams,
+// and flips bits of them.
+func TestOptimizedDamaged(t *testing.T) {
+	to := pools(t)
+	for i, from := range pools(t) {
+		if _, ok := from.Driver.(storage.Streamer); !ok {
+			continue
+		}
+		t.Run(from.driver, func(t *testing.T) {
+			make3(t, from, instance)
+			c := contents(from, instance)
+			c.Optimized = true
+			good := backup(t, from, c, "none")
+			try := func(what string, data []byte, kinds ...errs.Kind) {
+				t.Helper()
+				err := unpack(t.Context(), to[i].Driver, data)
+				if err != nil && !slices.Contains(kinds, errs.KindOf(err)) || err == nil && len(kinds) == 1 {
+					t.Errorf("%s: %v", what, err)
+				}
+				if err == nil {
+					remove(t, to[i], storage.Volume{Kind: storage.Instance, Name: "x"}, "s0", "s1")
+				}
+				empty(t, to[i])
+			}
+			for n := range 6 {
+				size := (len(good) - 2048) * n / 5
+				try(fmt.Sprintf("%d of %d bytes", size, len(good)), good[:size], errs.Invalid)
+			}
+			for n := range 12 {
+				at := len(good) * (2*n + 1) / 24
+				damaged := bytes.Clone(good)
+				damaged[at] ^= 1 << (n % 8)
+				try(fmt.Sprintf("byte %d of %d flipped", at, len(good)), damaged, errs.Invalid, errs.Unsupported)
+			}
+		})
+	}
+}
+
+// TestOptimizedHostile has streams of volumes in which links are where the
+// daemon itself reads and writes.
+func TestOptimizedHostile(t *testing.T) {
+	to := pools(t)
+	for i, from := range pools(t) {
+		if _, ok := from.Driver.(storage.Streamer); !ok {
+			continue
+		}
+		for _, name := range []string{"rootfs", "metadata.yaml", "templates"} {
+			t.Run(from.driver+"/"+name, func(t *testing.T) {
+				v := storage.Volume{Kind: storage.Instance, Name: "h"}
+				make3(t, from, v)
+				defer remove(t, from, v, "s0", "s1", ".hidden")
+				at := filepath.Join(mount(t, from, v), name)
+				must(t, os.RemoveAll(at))
+				host := t.TempDir()
+				must(t, os.Symlink(host, at))
+				must(t, from.Unmount(t.Context(), v))
+				c := contents(from, v)
+				c.Optimized = true
+				c.Volume.Snapshot = ""
+				err := unpack(t.Context(), to[i].Driver, backup(t, from, c, "none"))
+				if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), name) {
+					t.Errorf("got %v", err)
+				}
+				empty(t, to[i])
+				if left, err := os.ReadDir(host); err != nil || len(left) > 0 {
+					t.Errorf("on the host are %v, %v", left, err)
+				}
+			})
+		}
 	}
 }

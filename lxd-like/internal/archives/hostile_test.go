@@ -136,9 +136,21 @@ func TestHostile(t *testing.T) {
 		"a hard link to a template": {whole(
 			entry{"backup/container/templates/x", tar.TypeReg, "x"},
 			entry{"backup/container/rootfs/l", tar.TypeLink, "backup/container/templates/x"}), "templates/x"},
-		"a hard link to a snapshot": {whole(entry{"backup/container/rootfs/l", tar.TypeLink, "backup/snapshots/s0/rootfs/f"}), "s0/rootfs/f"},
-		"a type that is not known":  {whole(entry{"backup/container/rootfs/x", 'Q', ""}), "unknown type"},
-		"a volume":                  {[]entry{index(volumeText), {"backup/volume/f", tar.TypeReg, "x"}}, ""},
+		"a hard link to a snapshot":  {whole(entry{"backup/container/rootfs/l", tar.TypeLink, "backup/snapshots/s0/rootfs/f"}), "s0/rootfs/f"},
+		"a type that is not known":   {whole(entry{"backup/container/rootfs/x", 'Q', ""}), "unknown type"},
+		"a volume":                   {[]entry{index(volumeText), {"backup/volume/f", tar.TypeReg, "x"}}, ""},
+		"a volume, devices":          {[]entry{index(volumeText), {"backup/volume/sda", tar.TypeBlock, ""}}, ""},
+		"a volume, double dots":      {[]entry{index(volumeText), {"backup/volume/../../x", tar.TypeReg, "x"}}, ".."},
+		"a volume, an absolute path": {[]entry{index(volumeText), {"/etc/cron.d/x", tar.TypeReg, "x"}}, "etc/cron.d/x"},
+		"a volume, through a link":   {[]entry{index(volumeText), {"backup/volume/l", tar.TypeSymlink, "HOST"}, {"backup/volume/l/x", tar.TypeReg, "x"}}, "l/x"},
+		"a volume, through its root": {[]entry{index(volumeText), {"backup/volume", tar.TypeSymlink, "HOST"}, {"backup/volume/x", tar.TypeReg, "x"}}, "backup/volume"},
+		"a volume, a hard link":      {[]entry{index(volumeText), {"backup/volume/l", tar.TypeLink, "HOST/secret"}}, "secret"},
+		"a volume, over a link":      {[]entry{index(volumeText), {"backup/volume/l", tar.TypeSymlink, "HOST/secret"}, {"backup/volume/l", tar.TypeReg, "x"}}, ""},
+		"a volume, too much":         {[]entry{index(volumeText), {"backup/volume/f", tar.TypeReg, "x"}, {"backup/container/rootfs/f", tar.TypeReg, "x"}}, "backup/container"},
+		"a volume, nothing":          {[]entry{index(volumeText)}, "backup/volume"},
+		"an image that is a device": {[]entry{
+			index(strings.Replace(volumeText, "filesystem", "iso", 1)), {"backup/volume.img", tar.TypeBlock, ""},
+		}, "no image"},
 		"files in an image": {[]entry{
 			index(strings.Replace(volumeText, "filesystem", "iso", 1)), {"backup/volume.img/f", tar.TypeReg, "x"},
 		}, "no image"},
@@ -292,6 +304,23 @@ func below(t *testing.T, at string) string {
 	return at
 }
 
+// holes is a backup of an instance with a file that is nothing but a hole, as
+// GNU tar writes it.
+func holes(t *testing.T, size string) []byte {
+	t.Helper()
+	where := "1\n" + size + "\n0\n"
+	data := bad(t, whole()...)
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	// Those that archive/tar knows the meaning of it does not write.
+	records := map[string]string{"XNU.sparse.major": "1", "XNU.sparse.minor": "0", "XNU.sparse.realsize": size, "XNU.sparse.name": "backup/container/rootfs/f"}
+	must(t, w.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Size: 512, PAXRecords: records}))
+	_, err := io.WriteString(w, where+strings.Repeat("\x00", 512-len(where)))
+	must(t, err)
+	must(t, w.Close())
+	return append(data[:len(data)-1024], bytes.ReplaceAll(buf.Bytes(), []byte("XNU."), []byte("GNU."))...)
+}
+
 // TestBombs unpacks what is small and becomes large.
 func TestBombs(t *testing.T) {
 	testenv.Kernel(t)
@@ -348,6 +377,26 @@ func TestBombs(t *testing.T) {
 		if err := h.unpack(t, data); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "too long") {
 			t.Errorf("got %v", err)
 		}
+	})
+	t.Run("holes", func(t *testing.T) {
+		h := newHost(t)
+		for size, want := range map[string]string{"999999999999999": "at most", "9223372036854775807": "at most", "99999999999999999999": "bad archive"} {
+			if err := h.unpack(t, holes(t, size)); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s bytes: %v", size, err)
+			}
+		}
+		h.check(t, errs.Invalidf("all were refused"))
+	})
+	t.Run("many", func(t *testing.T) {
+		p := pool{"dir", openPool(t, dir.Type(), below(t, testenv.Mounted(t, "ext4", "10M")))}
+		more := whole()
+		for i := range 4000 { // More than the file system has inodes.
+			more = append(more, entry{fmt.Sprintf("backup/container/rootfs/%d", i), tar.TypeReg, ""})
+		}
+		if err := unpack(t.Context(), p, bad(t, more...)); !errs.Is(err, errs.Unavailable) {
+			t.Errorf("got %v", err)
+		}
+		empty(t, p)
 	})
 	t.Run("index", func(t *testing.T) {
 		h := newHost(t)
