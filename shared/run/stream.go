@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cuib/cuib/shared/crash"
 )
@@ -28,6 +29,11 @@ type Program struct {
 	// Stop is the signal that asks the program to end when ctx does; it is
 	// killed if it goes on for some seconds. nil kills it at once.
 	Stop os.Signal
+
+	// Idle is how long the program may do nothing before it is asked to stop;
+	// 0 for ever. What it writes to its standard output does not count: that
+	// can be how far it has not come.
+	Idle time.Duration
 
 	// Cage is called on the thread that starts the program, and on which
 	// nothing else runs before or after: what it takes from the thread, the
@@ -57,6 +63,8 @@ func (p Program) run(ctx context.Context) error {
 			return err
 		}
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	stderr := &lines{fn: p.Line}
 	cmd := command(ctx, p.Args)
 	cmd.Env, cmd.Dir = append(cmd.Env, p.Env...), p.Dir
@@ -68,7 +76,16 @@ func (p Program) run(ctx context.Context) error {
 		cmd.Stdout = io.Discard // Not /dev/null, which is outside of the cage.
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
+	watch := func() {}
+	if p.Idle > 0 {
+		watch = (&guarded{patience: p.Idle}).watch(ctx, cmd, end)
+	}
+	err := cmd.Start()
+	if err == nil {
+		watch()
+		err = cmd.Wait()
+	}
+	if err != nil {
 		return &Error{p.Args, stderr.last(), errors.Join(err, context.Cause(ctx))}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -56,6 +58,11 @@ func (s *Service) restic(ctx context.Context, r db.Repository, c call) error {
 	return err
 }
 
+// idleFor is how long restic may do nothing: when a disk is full 0.14 can wait
+// for itself for ever. It tries again what fails, after a minute at most, and
+// says so.
+const idleFor = 5 * time.Minute
+
 // unlocks is how often stale locks are looked for: a process that was killed
 // exists until the host's init has taken note of its end.
 const unlocks = 5
@@ -93,7 +100,7 @@ func (s *Service) program(r db.Repository, c call) (run.Program, error) {
 	}
 	p := run.Program{
 		Args: append(append([]string{"restic"}, args...), c.args...), Env: env,
-		Stdout: c.stdout, Line: c.line, Stop: os.Interrupt,
+		Stdout: c.stdout, Line: c.line, Stop: os.Interrupt, Idle: cmp.Or(s.idle, idleFor),
 	}
 	p.Cage = func() error {
 		if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
@@ -277,6 +284,8 @@ func reword(r db.Repository, failed *run.Error) error {
 		return fmt.Errorf("backup repository %q: %w", r.Name, failed.Err)
 	}
 	switch location := r.Config[keyLocation]; {
+	case errors.Is(err, run.ErrIdle):
+		return errs.Newf(errs.Unavailable, "backup repository %q: restic hangs, and was ended: %w; see whether there is room at %s", r.Name, failed.Err, location)
 	case said(err, saysPassword):
 		return errs.Invalidf("backup repository %q: the password is not that of the repository at %s", r.Name, location)
 	case said(err, saysLocked):

@@ -4,10 +4,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 )
 
 func TestResticIsMissing(t *testing.T) {
@@ -75,5 +81,41 @@ esac
 	data, err := os.ReadFile(said)
 	if err != nil || string(data) != "--no-cache forget --quiet 0123abcd\n" {
 		t.Errorf("restic was asked for %q, %v", data, err)
+	}
+}
+
+// TestHangs has a restic that tells all the time how far it has not come, and
+// then one that cannot be asked to stop.
+func TestHangs(t *testing.T) {
+	w := newWorld(t)
+	w.repo()
+	w.instance("c1")
+	bin := t.TempDir()
+	pipe := filepath.Join(bin, "pipe")
+	must(t, unix.Mkfifo(pipe, 0o600))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	const status = `echo '{"message_type":"status","percent_done":0.5,"total_bytes":4,"bytes_done":2}'`
+	begin := func(does string) *ops.Op {
+		script := "#!/bin/bash\ncase \"$*\" in *' backup '*) " + does + ";; *) echo '[]';; esac\n"
+		must(t, os.WriteFile(filepath.Join(bin, "restic"), []byte(script), 0o755))
+		job, err := w.CreateBackups(t.Context(), "r", api.RepositoryBackupsPost{Sources: []string{"instances/c1"}})
+		must(t, err)
+		op, err := w.ops.Start(t.Context(), job)
+		must(t, err)
+		return op
+	}
+	w.SetIdle(time.Second)
+	desc := begin("while :; do " + status + "; read -r -t 0.5 x <>" + pipe + "; done").Wait(t.Context())
+	wantErr(t, errs.FromStatus(int(desc.ErrCode), desc.Err), errs.Unavailable, "restic hangs, and was ended: ")
+	// Who does not want to wait that long need not.
+	w.SetIdle(0)
+	op := begin("trap '' INT; " + status + "; read -r x <>" + pipe)
+	testenv.Eventually(t, "progress", func() bool {
+		text, _ := op.Describe().Metadata["backup_progress"].(string)
+		return strings.Contains(text, "50%")
+	})
+	must(t, op.Cancel())
+	if desc := op.Wait(t.Context()); desc.StatusCode != api.Canceled {
+		t.Errorf("the operation was canceled and ended with %+v", desc)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -49,6 +50,8 @@ type Service struct {
 	down  map[string]error // By repository: why it could not be used when it was last tried.
 	id    string           // See identity.
 	ticks *clock.Clock
+
+	idle time.Duration // How long restic may do nothing; 0 for the usual.
 }
 
 // An instanceKeeper is what repositories need of instances.
