@@ -130,11 +130,21 @@ func mountDisc(file, at string) error {
 			return nil
 		}
 		if !errors.Is(err, unix.ENODEV) {
-			failed = cmp.Or(failed, error(&os.PathError{Op: "mount as " + fs.name, Path: isoFile, Err: err}))
+			failed = cmp.Or(failed, discError(fs.name, err))
 		}
 	}
 	if failed == nil {
 		failed = errs.Newf(errs.Unsupported, "the host's kernel has no file system for discs: load the module isofs or udf")
+	}
+	return failed
+}
+
+// discError is that of a disc that was not mounted: of one that is damaged the
+// kernel says that it is invalid, or cannot be read to its end.
+func discError(fs string, err error) error {
+	failed := &os.PathError{Op: "mount as " + fs, Path: isoFile, Err: err}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIO) {
+		return errs.Newf(errs.Invalid, "what was imported is a damaged image of a disc: %w", failed)
 	}
 	return failed
 }

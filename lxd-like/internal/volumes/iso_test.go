@@ -3,11 +3,13 @@ package volumes_test
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
@@ -106,4 +108,43 @@ func TestAttachDisc(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	must(t, w.svc.Delete(t.Context(), ref("p", "disc")))
+}
+
+// TestISODamaged imports discs that are cut off or have bits flipped, and an
+// upload that breaks off. A disc is looked at when it is attached.
+func TestISODamaged(t *testing.T) {
+	testenv.Kernel(t)
+	w := newWorld(t)
+	if err := w.run(w.svc.ImportISO(t.Context(), "p", "broken", io.MultiReader(strings.NewReader("x"), iotest.ErrReader(io.ErrUnexpectedEOF)))); err == nil {
+		t.Error("an upload that broke off was imported")
+	}
+	if all, err := w.pools["p"].List(t.Context()); err != nil || len(all) > 0 {
+		t.Errorf("left are %v, %v", all, err)
+	}
+	whole := disc("hello")
+	primary := 16 * sector
+	flipped := func(at int) []byte {
+		b := bytes.Clone(whole)
+		b[at] ^= 0x55
+		return b
+	}
+	for name, data := range map[string][]byte{
+		"nothing": nil, "cut off": whole[:primary], "cut off in a descriptor": whole[:primary+4], "cut off after it": whole[:primary+sector],
+		"another magic": flipped(primary + 1), "another size of a block": flipped(primary + 128), "another root": flipped(primary + 158),
+	} {
+		vol := strings.ReplaceAll(name, " ", "-")
+		must(t, w.run(w.svc.ImportISO(t.Context(), "p", vol, bytes.NewReader(data))))
+		_, err := w.svc.Attach(t.Context(), "p", vol, "c1", "cd")
+		switch {
+		case err == nil:
+			must(t, w.svc.Detach(t.Context(), "p", vol, "c1", "cd"))
+		case !errs.Is(err, errs.Invalid) && !errs.Is(err, errs.Unsupported):
+			t.Errorf("%s: %v", name, err)
+		}
+		must(t, w.svc.Delete(t.Context(), ref("p", vol)))
+	}
+	left, err := filepath.Glob(filepath.Join(w.dir, "discs", "p", "*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 }
