@@ -117,7 +117,8 @@ type Driver interface {
 	// Unmount undoes Mount. It succeeds if the volume is not mounted.
 	Unmount(ctx context.Context, v Volume) error
 
-	// Usage returns the bytes that only this volume occupies.
+	// Usage returns the bytes that only this volume occupies; if it has a limit,
+	// those that the limit counts.
 	Usage(ctx context.Context, v Volume) (int64, error)
 
 	// List returns all volumes and snapshots of the pool, in no order.

@@ -156,7 +156,7 @@ func (d *driver) Delete(_ context.Context, v storage.Volume) error {
 }
 
 // Usage implements [storage.Driver]. With quotas enabled it is as of the last
-// commit of the file system.
+// commit of the file system. A limit counts what is shared, too.
 func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	if err := d.Pool.MustExist(v); err != nil {
 		return 0, err
@@ -166,7 +166,11 @@ func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if bytes, ok := item.exclusive(); ok {
+	limit, err := limitOf(path)
+	if err != nil {
+		return 0, err
+	}
+	if bytes, ok := item.bytes(limit); ok {
 		return bytes, nil
 	}
 	return tree.Usage(ctx, path)

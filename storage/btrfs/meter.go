@@ -30,12 +30,16 @@ func (d *driver) Measure(_ context.Context, volumes []storage.Volume) (map[stora
 		}
 		ids[v], first, last = id, min(first, id), max(last, id)
 	}
-	counts, err := exclusives(d.Pool.Root, first, last)
+	limits, err := groups(d.Pool.Root, quotaRange{qgroupLimitKey, first, last})
+	if err != nil {
+		return nil, err
+	}
+	counts, err := groups(d.Pool.Root, quotaRange{qgroupInfoKey, first, last})
 	if err != nil {
 		return nil, err
 	}
 	for v, id := range ids {
-		if bytes, ok := counts[id]; ok {
+		if bytes, ok := counts[id].bytes(limits[id].limit()); ok {
 			out[v] = bytes
 		}
 	}
@@ -49,20 +53,17 @@ func quotasEnabled(root string) (bool, error) {
 	return len(items) > 0, err
 }
 
-// exclusives returns the bytes that only each subvolume occupies whose number
-// is in the range.
-func exclusives(root string, first, last uint64) (map[uint64]int64, error) {
-	out := map[uint64]int64{}
-	for first <= last {
-		items, err := quotaItems(root, quotaRange{key: qgroupInfoKey, first: first, last: last})
+// groups returns all items of a range.
+func groups(root string, r quotaRange) (map[uint64]groupItem, error) {
+	out := map[uint64]groupItem{}
+	for r.first <= r.last {
+		items, err := quotaItems(root, r)
 		if err != nil || len(items) == 0 {
 			return out, err
 		}
 		for _, it := range items {
-			if bytes, ok := it.exclusive(); ok {
-				out[it.id] = bytes
-			}
-			first = it.id + 1
+			out[it.id] = it
+			r.first = it.id + 1
 		}
 	}
 	return out, nil

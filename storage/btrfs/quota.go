@@ -32,14 +32,28 @@ type groupItem struct {
 	numbers []uint64
 }
 
-// exclusive returns the bytes that only the group's subvolume occupies, of an
-// item under [qgroupInfoKey].
-func (i groupItem) exclusive() (int64, bool) {
-	const at = 3 // generation, referenced, compressed, exclusive, compressed
-	if len(i.numbers) <= at {
+// bytes returns what the group's subvolume occupies, of an item under
+// [qgroupInfoKey]: what it alone does, or, if it has a limit, what that
+// counts.
+func (i groupItem) bytes(limit uint64) (int64, bool) {
+	const referenced, exclusive = 1, 3 // generation, referenced, compressed, exclusive, compressed
+	if len(i.numbers) <= exclusive {
 		return 0, false
 	}
-	return int64(min(i.numbers[at], math.MaxInt64)), true //nolint:gosec // It fits.
+	n := i.numbers[exclusive]
+	if limit != noLimit {
+		n = i.numbers[referenced]
+	}
+	return int64(min(n, math.MaxInt64)), true //nolint:gosec // It fits.
+}
+
+// limit returns the limit of an item under [qgroupLimitKey]; noLimit if there
+// is none.
+func (i groupItem) limit() uint64 {
+	if len(i.numbers) < 2 || i.numbers[0]&limitReferenced == 0 {
+		return noLimit
+	}
+	return i.numbers[1]
 }
 
 // searchArgs is struct btrfs_ioctl_search_args.
@@ -111,8 +125,5 @@ func quotaItem(path string, key uint32) (groupItem, error) {
 // limitOf returns the limit that setLimit set; noLimit if there is none.
 func limitOf(path string) (uint64, error) {
 	it, err := quotaItem(path, qgroupLimitKey)
-	if err != nil || len(it.numbers) < 2 || it.numbers[0]&limitReferenced == 0 {
-		return noLimit, err
-	}
-	return it.numbers[1], nil
+	return it.limit(), err
 }

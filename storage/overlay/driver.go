@@ -307,12 +307,16 @@ func mountUpper(o mounts.Overlay, dir string) (f *os.File, err error) {
 	return f, nil
 }
 
+// Usage implements [storage.Driver].
 func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	if isPlain(v) {
 		return d.plain.Usage(ctx, v)
 	}
 	if err := d.Pool.MustExist(v); err != nil {
 		return 0, err
+	}
+	if known, err := d.Measure(ctx, []storage.Volume{v}); err != nil || len(known) > 0 {
+		return known[v], err
 	}
 	state := d.Pool.Path(v)
 	total, err := usage(ctx, state)

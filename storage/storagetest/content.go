@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ var contentTests = []test{
 	{"many clones at once", testConcurrentClones},
 	{"removals survive", testRemovalsSurvive},
 	{"usage", testUsage},
+	{"usage of a limit", testLimitedUsage},
 }
 
 func testMountKeepsFiles(t *testing.T, p Pool) {
@@ -209,6 +211,35 @@ func testUsage(t *testing.T, p Pool) {
 	ok(t, err)
 	if got := after - before; got < size || got > 2*size {
 		t.Errorf("a file of %d bytes added %d to the usage", size, got)
+	}
+}
+
+// testLimitedUsage has a volume with a limit say how much of that is used,
+// also when it shares what it has with a snapshot.
+func testLimitedUsage(t *testing.T, p Pool) {
+	d := p.Driver
+	if !limited(t, p) {
+		return
+	}
+	const size = limit / 4
+	in(t, d, c1, func(dir string) {
+		// What no driver can compress.
+		random := make([]byte, size)
+		_, err := rand.Read(random)
+		ok(t, err)
+		ok(t, os.WriteFile(filepath.Join(dir, "f"), random, 0o600))
+	})
+	ok(t, d.Snapshot(t.Context(), snap))
+	in(t, d, c1, func(dir string) {
+		f, err := os.Open(dir)
+		ok(t, err)
+		ok(t, unix.Syncfs(int(f.Fd())))
+		ok(t, f.Close())
+	})
+	got, err := d.Usage(t.Context(), c1)
+	ok(t, err)
+	if got < size || got > 2*size {
+		t.Errorf("%d bytes of the limit are used, want %d", got, size)
 	}
 }
 

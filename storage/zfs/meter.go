@@ -2,6 +2,7 @@ package zfs
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -14,7 +15,7 @@ var _ storage.Meter = (*driver)(nil)
 // out what it had.
 func (d *driver) Measure(ctx context.Context, volumes []storage.Volume) (map[storage.Volume]int64, error) {
 	out := map[storage.Volume]int64{}
-	args := []string{"list", "-H", "-p", "-t", "filesystem,snapshot", "-o", "name,used,usedbydataset"}
+	args := []string{"list", "-H", "-p", "-t", "filesystem,snapshot", "-o", counted}
 	if !slices.ContainsFunc(volumes, func(v storage.Volume) bool { return v.Snapshot != "" }) {
 		args[4] = "filesystem"
 	}
@@ -33,16 +34,33 @@ func (d *driver) Measure(ctx context.Context, volumes []storage.Volume) (map[sto
 	}
 	for _, row := range all {
 		v, ok := d.volume(row[0])
-		if !ok || !wanted[v] || len(row) != 3 {
+		if !ok || !wanted[v] {
 			continue
 		}
-		text := row[2]
-		if v.Snapshot != "" {
-			text = row[1]
-		}
-		if bytes, err := strconv.ParseInt(text, 10, 64); err == nil {
+		if bytes, err := countOf(v, row); err == nil {
 			out[v] = bytes
 		}
 	}
 	return out, nil
+}
+
+// counted are the properties of a dataset that tell what it occupies.
+const counted = "name,used,usedbydataset,referenced,quota,refquota"
+
+// countOf returns what a volume occupies, of a row of what [counted] lists: if
+// it has a limit, what that counts.
+func countOf(v storage.Volume, row []string) (int64, error) {
+	const used, own, referenced, quota, refquota = 1, 2, 3, 4, 5
+	if len(row) <= refquota {
+		return 0, fmt.Errorf("zfs list has a row of %d columns", len(row))
+	}
+	limited := func(column int) bool { return !slices.Contains([]string{"0", "none", "-"}, row[column]) }
+	column := own
+	switch {
+	case v.Snapshot != "", limited(quota):
+		column = used
+	case limited(refquota):
+		column = referenced
+	}
+	return strconv.ParseInt(row[column], 10, 64)
 }

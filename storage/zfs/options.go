@@ -254,13 +254,9 @@ func (d *driver) Limit(ctx context.Context, v storage.Volume, size int64) error 
 func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	used := int64(0)
 	get := func(name string) error {
-		property := "usedbydataset"
-		if v.Snapshot != "" {
-			property = "used"
-		}
-		text, err := zfs(ctx, "get", "-H", "-p", "-o", "value", property, name)
-		if err == nil {
-			used, err = strconv.ParseInt(text, 10, 64)
+		all, err := rows(ctx, "list", "-H", "-p", "-t", "filesystem,snapshot", "-o", counted, name)
+		if err == nil && len(all) > 0 {
+			used, err = countOf(v, all[0])
 		}
 		return err
 	}

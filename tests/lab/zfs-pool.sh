@@ -39,6 +39,17 @@ if at c2 'dd if=/dev/urandom of=/root/big bs=1M count=80' 2>/tmp/err; then
 	exit 1
 fi
 grep -Eqi 'no space|quota' /tmp/err || { cat /tmp/err; exit 1; }
+# It can still be looked into, snapshotted and started, and more is more at once.
+# What it is said to use is what the limit counts, snapshots too.
+at c2 sync
+cuib snapshot create c2 full
+cuib info c2 | grep -Eq 'root: (3[89]|40)[.0-9]*MiB of 40.00MiB' || { cuib info c2; exit 1; }
+cuib stop --force c2
+cuib start c2
+cuib config device set c2 root size=60MiB
+at c2 'dd if=/dev/urandom of=/root/more bs=1M count=5'
+at c2 'rm /root/more'
+cuib snapshot delete c2 full
 at c2 'rm /root/big'
 for _ in $(seq 360); do # ZFS frees a little later.
 	at c2 'dd if=/dev/urandom of=/root/small bs=1M count=10' 2>/tmp/err && break

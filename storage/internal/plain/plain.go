@@ -148,6 +148,9 @@ func (d Driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	if err := d.Pool.MustExist(v); err != nil {
 		return 0, err
 	}
+	if known, err := d.Measure(ctx, []storage.Volume{v}); err != nil || len(known) > 0 {
+		return known[v], err
+	}
 	return tree.Usage(ctx, d.Pool.Path(v))
 }
 
