@@ -151,6 +151,39 @@ func TestUpdate(t *testing.T) {
 	wantKind(t, s.Update(t.Context(), "q", api.StoragePoolPut{}), errs.NotFound, `"q"`)
 }
 
+// TestSourceIsShown has a pool that was given no source: users see one, and may
+// send it back.
+func TestSourceIsShown(t *testing.T) {
+	s := newService(t, nil)
+	ok(t, s.Create(t.Context(), post("p", map[string]string{"user.a": "1"})))
+	place := filepath.Join(s.Dir, "pools", "p")
+	for _, want := range []string{place, filepath.Join(place, "fake.img")} {
+		if want != place {
+			ok(t, os.WriteFile(want, nil, 0o600))
+		}
+		got, err := s.Get(t.Context(), "p")
+		ok(t, err)
+		if all, err := s.List(t.Context()); err != nil || got.Config["source"] != want || all[0].Config["source"] != want {
+			t.Errorf("got %v, in the list %v, %v; want the source %s", got.Config, all, err, want)
+		}
+		got.Config["user.a"] = "2"
+		ok(t, s.Update(t.Context(), "p", got.StoragePoolPut))
+		do(t, s, func(ctx context.Context, tx *db.Tx) error {
+			p, err := db.GetPool(ctx, tx, "p")
+			if p.Config["source"] != "" || p.Config["user.a"] != "2" {
+				t.Errorf("kept %v", p.Config)
+			}
+			return err
+		})
+	}
+	wantKind(t, s.Update(t.Context(), "p", api.StoragePoolPut{Config: map[string]string{"source": "/elsewhere"}}), errs.Invalid, "source")
+	ok(t, s.Create(t.Context(), post("q", map[string]string{"source": filepath.Join(s.Dir, "pools", "q", "fake.img")})))
+	got, err := s.Get(t.Context(), "q")
+	if ok(t, err); got.Config["source"] != filepath.Join(s.Dir, "pools", "q") || got.Config["volatile.initial_source"] != "" {
+		t.Errorf("a pool like one without a source: %v", got.Config)
+	}
+}
+
 // use puts an instance, an image and a profile into the pool.
 func use(t *testing.T, s *pools.Service) {
 	t.Helper()

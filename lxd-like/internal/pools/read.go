@@ -2,7 +2,10 @@ package pools
 
 import (
 	"context"
+	"maps"
 	neturl "net/url"
+	"os"
+	"path/filepath"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
@@ -53,7 +56,7 @@ func (s *Service) Get(ctx context.Context, name string) (api.StoragePool, error)
 
 func (s *Service) describe(ctx context.Context, p db.Pool, users []string) api.StoragePool {
 	out := api.StoragePool{
-		StoragePoolPut: api.StoragePoolPut{Config: p.Config, Description: p.Description},
+		StoragePoolPut: api.StoragePoolPut{Config: s.shown(p), Description: p.Description},
 		Name:           p.Name,
 		Driver:         p.Driver,
 		UsedBy:         users,
@@ -71,6 +74,43 @@ func (s *Service) describe(ctx context.Context, p db.Pool, users []string) api.S
 		out.Status, out.StatusMessage = "Unavailable", err.Error()
 	}
 	return out
+}
+
+// shown is a pool's configuration as users see it: with a source also where
+// they gave none.
+func (s *Service) shown(p db.Pool) map[string]string {
+	if p.Config[keySource] != "" {
+		return p.Config
+	}
+	config := maps.Clone(p.Config)
+	if config == nil {
+		config = map[string]string{}
+	}
+	config[keySource] = s.ownSource(p)
+	return config
+}
+
+// ownSource is where a pool is that has no source: in the state directory, in
+// a file if its driver makes file systems.
+func (s *Service) ownSource(p db.Pool) string {
+	dir := s.config(p).Dir
+	file := filepath.Join(dir, p.Driver+".img")
+	if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+		return file
+	}
+	return dir
+}
+
+// wished is a configuration as it comes from users, without the source that
+// they were shown and did not give.
+func (s *Service) wished(p db.Pool, config map[string]string) map[string]string {
+	source := config[keySource]
+	if source == "" || p.Config[keySource] != "" || source != s.ownSource(p) {
+		return config
+	}
+	config = maps.Clone(config)
+	delete(config, keySource)
+	return config
 }
 
 // usersOf returns the URLs of what uses each pool.

@@ -192,7 +192,11 @@ func (s *Service) Create(ctx context.Context, req api.StoragePoolsPost) error {
 		}
 	}
 	delete(p.Config, keyInitial)
-	if source := p.Config[keySource]; source != "" {
+	switch source := p.Config[keySource]; {
+	case source == "":
+	case within(source, s.config(p).Dir):
+		delete(p.Config, keySource) // It is of a pool without one, as it was shown.
+	default:
 		p.Config[keyInitial] = source
 	}
 	if err := typ.Check(ctx); err != nil {

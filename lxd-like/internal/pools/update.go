@@ -27,6 +27,7 @@ func (s *Service) Update(ctx context.Context, name string, put api.StoragePoolPu
 	if err != nil {
 		return err
 	}
+	put.Config = s.wished(p, put.Config)
 	for k, v := range put.Config {
 		if p.Config[k] == v {
 			continue

@@ -150,10 +150,19 @@ func (s *Service) validate(v db.Volume, p db.Pool) error {
 			return err
 		}
 	}
+	const shifted, unmapped = "security.shifted", "security.unmapped"
+	if isTrue(v.Config[shifted]) && isTrue(v.Config[unmapped]) {
+		return errs.Invalidf("%s: it cannot be true while %s is: set one of them", unmapped, shifted)
+	}
 	if v.ContentType == iso && v.Config["size"] != "" {
 		return errs.Invalidf("size: a volume of content type %s is as large as its file", iso)
 	}
 	return nil
+}
+
+func isTrue(value string) bool {
+	on, _ := profiles.ParseBool(value) // It is valid.
+	return on
 }
 
 // making says what volume is to be made.

@@ -59,16 +59,21 @@ func TestCreateRefuses(t *testing.T) {
 		kind errs.Kind
 		text string
 	}{
-		"no pool":       {"x", func(*api.StorageVolumesPost) {}, errs.NotFound, `storage pool "x" not found`},
-		"taken":         {"p", func(r *api.StorageVolumesPost) { r.Name = "v" }, errs.Conflict, `volume "v" in storage pool "p" exists already`},
-		"no name":       {"p", func(r *api.StorageVolumesPost) { r.Name = "" }, errs.Invalid, "volume name: it is empty"},
-		"bad name":      {"p", func(r *api.StorageVolumesPost) { r.Name = "../w" }, errs.Invalid, `volume name: got "../w"`},
-		"type":          {"p", func(r *api.StorageVolumesPost) { r.Type = "container" }, errs.Invalid, `type: got "container", want custom`},
-		"block":         {"p", func(r *api.StorageVolumesPost) { r.ContentType = "block" }, errs.Invalid, `content_type: got "block", want filesystem or iso`},
-		"empty disc":    {"p", func(r *api.StorageVolumesPost) { r.ContentType = "iso" }, errs.Invalid, "made of a file that is uploaded"},
-		"unknown key":   {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"sizes": "1"} }, errs.Invalid, `did you mean "size"?`},
-		"bad value":     {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"size": "big"} }, errs.Invalid, `size: got "big"`},
-		"driver's":      {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"fake.colour": "green"} }, errs.Invalid, "use red or blue"},
+		"no pool":     {"x", func(*api.StorageVolumesPost) {}, errs.NotFound, `storage pool "x" not found`},
+		"taken":       {"p", func(r *api.StorageVolumesPost) { r.Name = "v" }, errs.Conflict, `volume "v" in storage pool "p" exists already`},
+		"no name":     {"p", func(r *api.StorageVolumesPost) { r.Name = "" }, errs.Invalid, "volume name: it is empty"},
+		"bad name":    {"p", func(r *api.StorageVolumesPost) { r.Name = "../w" }, errs.Invalid, `volume name: got "../w"`},
+		"type":        {"p", func(r *api.StorageVolumesPost) { r.Type = "container" }, errs.Invalid, `type: got "container", want custom`},
+		"block":       {"p", func(r *api.StorageVolumesPost) { r.ContentType = "block" }, errs.Invalid, `content_type: got "block", want filesystem or iso`},
+		"empty disc":  {"p", func(r *api.StorageVolumesPost) { r.ContentType = "iso" }, errs.Invalid, "made of a file that is uploaded"},
+		"unknown key": {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"sizes": "1"} }, errs.Invalid, `did you mean "size"?`},
+		"bad value":   {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"size": "big"} }, errs.Invalid, `size: got "big"`},
+		"driver's":    {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"fake.colour": "green"} }, errs.Invalid, "use red or blue"},
+		"shifted twice": {
+			"p", func(r *api.StorageVolumesPost) {
+				r.Config = api.ConfigMap{"security.shifted": "true", "security.unmapped": "true"}
+			}, errs.Invalid, "security.unmapped: it cannot be true while security.shifted is",
+		},
 		"bad schedule":  {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"snapshots.schedule": "often"} }, errs.Invalid, "snapshots.schedule: got"},
 		"other drivers": {"p", func(r *api.StorageVolumesPost) { r.Config = api.ConfigMap{"zfs.blocksize": "8KiB"} }, errs.Invalid, "zfs.blocksize"},
 	} {
