@@ -159,13 +159,14 @@ func (m *matrix) unpack(t *testing.T) {
 }
 
 // settled returns what remains when what is done in the background is: the
-// trash is emptied, and what was mounted for a moment unmounted.
+// trash is emptied, records are written, and what was mounted for a moment is
+// unmounted.
 func (m *matrix) settled(t *testing.T) string {
 	t.Helper()
 	var left string
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		left = m.remains(t)
-		if busy := regexp.MustCompile("/trash/|/deleted/|left over"); !busy.MatchString(left) {
+		if busy := regexp.MustCompile("/staging/|/trash/|/deleted/|left over"); !busy.MatchString(left) {
 			return left
 		}
 	}

@@ -3,7 +3,9 @@ package btrfs
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -56,19 +58,16 @@ func makePool(ctx context.Context, cfg storage.Config) (_ storage.Config, err er
 	if err := makeFS(ctx, cfg, p); err != nil {
 		return cfg, err
 	}
-	u.Push("remove the pool", func(ctx context.Context) error {
-		err := remove(ctx, cfg)
-		if err == nil && cfg.Source != "" {
-			err = patiently(ctx, func() error { return wipe(p.device + p.image) }) // One of them.
-		}
-		return err
-	})
+	u.Push("remove the pool", func(ctx context.Context) error { return remove(ctx, cfg) })
 
 	delete(cfg.Options, wipeKey) // It is done, once and for all.
 	if err := mountPlace(cfg, p, 0); err != nil {
 		return cfg, errs.Invalidf("%w", err)
 	}
-	return cfg, form.Make(p.root)
+	if err := form.Make(p.root); err != nil {
+		return cfg, err
+	}
+	return cfg, removeIfThere(filepath.Join(cfg.Dir, announced))
 }
 
 // checkKeys returns an error if keys were given that do not fit the source.
@@ -116,13 +115,13 @@ func makeImage(ctx context.Context, cfg storage.Config, p place) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	empty := func() error {
+	check := func() error {
 		if cfg.Source == "" || cfg.Options[wipeKey] == "true" {
 			return nil
 		}
 		return mustBeEmpty(p.image)
 	}
-	size, err := layout.Image{Path: p.image, For: "a btrfs", Min: minSize}.Make(cfg, &u, empty)
+	size, err := layout.Image{Path: p.image, For: "a btrfs", Min: minSize}.Make(cfg, &u, check)
 	if err != nil {
 		return err
 	}
@@ -205,11 +204,18 @@ var found = regexp.MustCompile(`(?:existing filesystem|partition table) \(([^)]+
 // that may be lost.
 func format(ctx context.Context, path string, cfg storage.Config) error {
 	args := append([]string{"mkfs.btrfs", "-q"}, nodeOptions(os.Getpagesize())...)
+	id, err := announce(cfg)
+	if err != nil {
+		return err
+	}
+	if id != "" {
+		args = append(args, "-U", id)
+	}
 	args = append(args, strings.Fields(cfg.Options[createOptions])...) // Of two the last one counts.
 	if cfg.Options[wipeKey] == "true" {
 		args = append(args, "-f")
 	}
-	_, err := run.Cmd(ctx, append(args, "--", path)...)
+	_, err = run.Cmd(ctx, append(args, "--", path)...)
 	e, failed := errors.AsType[*run.Error](err)
 	if !failed {
 		return err
@@ -264,6 +270,8 @@ func remove(ctx context.Context, cfg storage.Config) error {
 		used = ""
 	} else if err := errors.Join(ctx.Err(), form.Unmake(p.root)); err != nil {
 		return err
+	} else if used == "" {
+		used = announcedOn(cfg, p)
 	}
 	if err := layout.PointsOf(cfg).Remove(); err != nil {
 		return err
@@ -271,15 +279,22 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	if err := mounts.Unmount(p.root); err != nil {
 		return err
 	}
-	if cfg.Source == "" {
-		err = removeIfThere(p.image)
-	} else if used != "" {
-		err = patiently(ctx, func() error { return wipe(used) })
-	}
-	if err != nil {
+	if err := empty(ctx, cfg, p, used); err != nil {
 		return err
 	}
-	return removeIfThere(p.root)
+	return errors.Join(removeIfThere(filepath.Join(cfg.Dir, announced)), removeIfThere(p.root))
+}
+
+// empty removes what a pool that is unmounted was on: its own file, or what is
+// on the device or file used, if that is not an empty string.
+func empty(ctx context.Context, cfg storage.Config, p place, used string) error {
+	if cfg.Source == "" {
+		return removeIfThere(p.image)
+	}
+	if used == "" {
+		return nil
+	}
+	return patiently(ctx, func() error { return wipe(used) })
 }
 
 // patiently calls fn again for a second if it says that others have what they
@@ -314,8 +329,8 @@ func mountedDevice(p place) (string, error) {
 	return info.Source, err
 }
 
-// wipe removes what makes a device or file a btrfs, so that it counts as
-// empty again.
+// wipe removes what makes a device a btrfs, so that it counts as empty again,
+// and all that a file has.
 func wipe(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_EXCL, 0)
 	if errors.Is(err, unix.EBUSY) {
@@ -324,6 +339,42 @@ func wipe(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(make([]byte, 4096), superOffset)
+	if st, serr := f.Stat(); serr == nil && st.Mode().IsRegular() {
+		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, st.Size())
+		err = os.NewSyscallError("fallocate", err)
+	} else {
+		_, err = f.WriteAt(make([]byte, 4096), superOffset)
+	}
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// announced is the file in the pool's directory with the id that the file
+// system on a source is about to get. If making the pool is cut short, that is
+// how it is known again: what has another id is a user's.
+const announced = "making"
+
+// announce makes up such an id, if there is a source.
+func announce(cfg storage.Config) (string, error) {
+	if cfg.Source == "" {
+		return "", nil
+	}
+	var b [16]byte
+	_, _ = rand.Read(b[:])                 // It never fails.
+	b[6], b[8] = b[6]&15|4<<4, b[8]&63|128 // A random one, see RFC 9562, 5.4.
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	return id, os.WriteFile(filepath.Join(cfg.Dir, announced), []byte(id), 0o600)
+}
+
+// announcedOn returns the path of a device or file with the file system that
+// was announced, or an empty string.
+func announcedOn(cfg storage.Config, p place) string {
+	id, err := os.ReadFile(filepath.Join(cfg.Dir, announced))
+	path := p.device + p.image // One of them.
+	if err != nil {
+		return ""
+	}
+	if got, err := idOf(path); err != nil || got != string(id) {
+		return ""
+	}
+	return path
 }
