@@ -100,6 +100,12 @@ func (c *Client) Snapshots(ctx context.Context, instance string) ([]api.Instance
 	return list[[]api.InstanceSnapshot](ctx, c, path("instances", instance, "snapshots")+"?recursion=1")
 }
 
+// SnapshotSummaries returns as much of the snapshots of an instance as a table
+// of them shows. A daemon that does not know of it answers with all there is.
+func (c *Client) SnapshotSummaries(ctx context.Context, instance string) ([]api.SnapshotSummary, error) {
+	return list[[]api.SnapshotSummary](ctx, c, path("instances", instance, "snapshots")+"?recursion=1&brief=true")
+}
+
 // Snapshot returns a snapshot and its ETag.
 func (c *Client) Snapshot(ctx context.Context, instance, name string) (api.InstanceSnapshot, string, error) {
 	return get[api.InstanceSnapshot](ctx, c, path("instances", instance, "snapshots", name))

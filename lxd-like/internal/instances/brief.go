@@ -74,17 +74,37 @@ func (s *Service) Summary(ctx context.Context, name string) (api.InstanceSummary
 	if err != nil {
 		return api.InstanceSummary{}, err
 	}
-	snaps = whole(snaps)
-	out := api.InstanceSummary{Instance: s.describe(in), Snapshots: make([]api.SnapshotSummary, 0, len(snaps))}
-	for _, snap := range snaps {
-		out.Snapshots = append(out.Snapshots, api.SnapshotSummary{
-			Name: snap.Name, Description: snap.Description, Stateful: snap.Stateful, CreatedAt: snap.Created, ExpiresAt: snap.Expires,
-		})
-	}
+	out := api.InstanceSummary{Instance: s.describe(in), Snapshots: summaries(snaps)}
 	st, err := s.state(in)
 	st.Disk = s.disks(ctx, in)
 	out.State = &st
 	return out, err
+}
+
+// SnapshotSummaries returns as much of the snapshots of an instance as a table
+// of them shows.
+func (s *Service) SnapshotSummaries(ctx context.Context, name string) ([]api.SnapshotSummary, error) {
+	if _, err := s.load(ctx, name); err != nil {
+		return nil, err
+	}
+	var snaps []db.Snapshot
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		snaps, err = db.SnapshotHeads(ctx, tx, name)
+		return err
+	})
+	return summaries(snaps), err
+}
+
+// summaries are those of the snapshots that are whole.
+func summaries(snaps []db.Snapshot) []api.SnapshotSummary {
+	snaps = whole(snaps)
+	out := make([]api.SnapshotSummary, 0, len(snaps))
+	for _, snap := range snaps {
+		out = append(out, api.SnapshotSummary{
+			Name: snap.Name, Description: snap.Description, Stateful: snap.Stateful, CreatedAt: snap.Created, ExpiresAt: snap.Expires,
+		})
+	}
+	return out
 }
 
 // briefState has the addresses of an instance that runs. One that ends while

@@ -33,9 +33,15 @@ func TestSummary(t *testing.T) {
 		if !reflect.DeepEqual(got, want) || len(got.Snapshots) != 2 {
 			t.Errorf("got\n%+v, want\n%+v", got, want)
 		}
+		if snaps, err := w.svc.SnapshotSummaries(ctx, "c1"); err != nil || !reflect.DeepEqual(snaps, want.Snapshots) {
+			t.Errorf("the snapshots are %+v, %v", snaps, err)
+		}
 		return nil
 	}))
 	if _, err := w.svc.Summary(ctx, "c2"); !errs.Is(err, errs.NotFound) {
 		t.Errorf("of none: %v", err)
+	}
+	if _, err := w.svc.SnapshotSummaries(ctx, "c2"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("snapshots of none: %v", err)
 	}
 }

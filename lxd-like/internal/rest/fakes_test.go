@@ -234,6 +234,11 @@ func snapshot() api.InstanceSnapshot {
 	return api.InstanceSnapshot{Name: "s0", InstanceSnapshotPut: api.InstanceSnapshotPut{Description: "first"}}
 }
 
+func (f *fakeInstances) SnapshotSummaries(ctx context.Context, in string) ([]api.SnapshotSummary, error) {
+	one, err := f.Summary(ctx, in)
+	return one.Snapshots, err
+}
+
 func (f *fakeInstances) Snapshots(_ context.Context, in string) ([]api.InstanceSnapshot, error) {
 	return []api.InstanceSnapshot{snapshot()}, known(in)
 }

@@ -136,6 +136,7 @@ func TestRoutes(t *testing.T) {
 		"brief objects":     {"GET", "/1.0/instances?recursion=1&brief=true", "", 200, `"type":"container"`, ""},
 		"with addresses":    {"GET", "/1.0/instances?recursion=2&brief=true", "", 200, `"state":{"network":null}`, ""},
 		"summary":           {"GET", "/1.0/instances/c1?recursion=1&brief=true", "", 200, `"snapshots":[{"name":"snap0","description":""`, ""},
+		"brief snapshots":   {"GET", "/1.0/instances/c1/snapshots?recursion=1&brief=true", "", 200, `[{"name":"snap0","description":""`, ""},
 		"summary of none":   {"GET", "/1.0/instances/gone?recursion=1&brief=true", "", 404, `not found`, ""},
 		"full objects":      {"GET", "/1.0/instances?recursion=2", "", 200, `"state":{"status":"Stopped"`, ""},
 		"project":           {"GET", "/1.0/instances?project=default&all-projects=true", "", 200, `c1`, ""},

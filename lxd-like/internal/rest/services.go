@@ -83,6 +83,7 @@ type templateService interface {
 // snapshotService keeps snapshots of instances.
 type snapshotService interface {
 	Snapshots(ctx context.Context, instance string) ([]api.InstanceSnapshot, error)
+	SnapshotSummaries(ctx context.Context, instance string) ([]api.SnapshotSummary, error)
 	Snapshot(ctx context.Context, instance, snapshot string) (api.InstanceSnapshot, error)
 	CreateSnapshot(ctx context.Context, instance string, req api.InstanceSnapshotsPost) (ops.Job, error)
 	RenameSnapshot(ctx context.Context, instance, snapshot string, req api.InstanceSnapshotPost) (ops.Job, error)

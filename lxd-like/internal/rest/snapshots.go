@@ -10,6 +10,9 @@ import (
 
 func (s *Server) listSnapshots(r *http.Request) (response, error) {
 	instance := r.PathValue("name")
+	if recursion(r) > 0 && r.URL.Query().Get("brief") == "true" { // Ours: see [api.SnapshotSummary].
+		return got(s.Instances.SnapshotSummaries(r.Context(), instance))
+	}
 	all, err := s.Instances.Snapshots(r.Context(), instance)
 	return list(r, all, err, func(snap api.InstanceSnapshot) string {
 		return instanceURL(instance) + "/snapshots/" + url.PathEscape(snap.Name)

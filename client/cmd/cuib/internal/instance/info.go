@@ -125,19 +125,12 @@ func writeSnapshots(w io.Writer, summaries []api.SnapshotSummary) error {
 	if len(summaries) == 0 {
 		return nil
 	}
-	all := make([]api.InstanceSnapshot, 0, len(summaries))
-	for _, s := range summaries {
-		all = append(all, api.InstanceSnapshot{
-			InstanceSnapshotPut: api.InstanceSnapshotPut{ExpiresAt: s.ExpiresAt, Description: s.Description},
-			Name:                s.Name, Stateful: s.Stateful, CreatedAt: s.CreatedAt,
-		})
-	}
 	fmt.Fprint(w, "\nSnapshots:\n")
 	columns, err := output.Select(snapshotColumns, "nTEs")
 	if err != nil {
 		return err
 	}
-	return output.Format{Name: "table", Header: true}.Write(w, output.Tabulate(columns, all))
+	return output.Format{Name: "table", Header: true}.Write(w, output.Tabulate(columns, fromSummaries(summaries)))
 }
 
 // showLog writes the newest log of the runtime.

@@ -134,7 +134,23 @@ func newSnapshotList(e *env) *cobra.Command {
 		Use: "list INSTANCE", Short: "List the snapshots of an instance",
 		Example: "  cuib snapshot list web\n  cuib snapshot list web --format csv --columns nT",
 		Of:      kit.Instances, Columns: snapshotColumns, Usual: "nTEs", Read: e.Client().Snapshots,
+		Brief: func(ctx context.Context, name string) ([]api.InstanceSnapshot, error) {
+			all, err := e.Client().SnapshotSummaries(ctx, name)
+			return fromSummaries(all), err
+		},
 	})
+}
+
+// fromSummaries are snapshots with as much as their table shows.
+func fromSummaries(summaries []api.SnapshotSummary) []api.InstanceSnapshot {
+	out := make([]api.InstanceSnapshot, 0, len(summaries))
+	for _, s := range summaries {
+		out = append(out, api.InstanceSnapshot{
+			InstanceSnapshotPut: api.InstanceSnapshotPut{ExpiresAt: s.ExpiresAt, Description: s.Description},
+			Name:                s.Name, Stateful: s.Stateful, CreatedAt: s.CreatedAt,
+		})
+	}
+	return out
 }
 
 func newSnapshotRename(e *env) *cobra.Command {

@@ -226,6 +226,16 @@ type PartLister[T any] struct {
 	Columns []output.Column[T]
 	Usual   string // Columns.
 	Read    func(ctx context.Context, object string) ([]T, error)
+	Brief   func(ctx context.Context, object string) ([]T, error) // As much as the columns need; nil for Read.
+}
+
+// reader returns what reads as much as a view shows.
+func (l PartLister[T]) reader(v ListView) func(ctx context.Context, object string) ([]T, error) {
+	name, _, _ := strings.Cut(v.Format, ",")
+	if l.Brief == nil || name == "json" || name == "yaml" {
+		return l.Read
+	}
+	return l.Brief
 }
 
 // ListPartsCommand returns the command that lists what an object has.
@@ -237,7 +247,7 @@ func ListPartsCommand[T any](e *Env, l PartLister[T]) *cobra.Command {
 		Example: l.Example,
 		Args:    Needs(1, 1), ValidArgsFunction: e.Complete(l.Of, None),
 		RunE: Named(1, func(cmd *cobra.Command, args []string) error {
-			all, err := l.Read(cmd.Context(), args[0])
+			all, err := l.reader(v)(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
