@@ -288,6 +288,9 @@ func (s *Service) fill(ctx context.Context, in *instance, how creation, u *undo.
 	if err := how.src.fill(ctx, d, in, how.op); err != nil {
 		return err
 	}
+	if err := s.tune(ctx, d, in.volume(), in.Pool); err != nil {
+		return err
+	}
 	return s.limitSize(ctx, d, in)
 }
 

@@ -14,12 +14,18 @@ import (
 // setDefault gives the volumes of pool p a default size.
 func (w *world) setDefault(size string) {
 	w.tb.Helper()
+	w.configure(map[string]string{"volume.size": size})
+}
+
+// configure gives pool p a configuration.
+func (w *world) configure(config map[string]string) {
+	w.tb.Helper()
 	must(w.tb, w.db.Do(w.tb.Context(), func(ctx context.Context, tx *db.Tx) error {
 		p, err := db.GetPool(ctx, tx, "p")
 		if err != nil {
 			return err
 		}
-		p.Config = map[string]string{"volume.size": size}
+		p.Config = config
 		return db.UpdatePool(ctx, tx, p)
 	}))
 }
@@ -101,5 +107,24 @@ func TestDefaultSizeWithoutLimits(t *testing.T) {
 	}
 	if w.pool.Limited(storage.Volume{Kind: storage.Instance, Name: "c3"}) != 0 || !whole("c1", "c2")(w, w.dump()) {
 		t.Errorf("there is\n%s", w.dump())
+	}
+}
+
+// A root has the options of its driver that its pool has for new volumes, and no
+// others.
+func TestDefaultOptions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c0", false)
+	w.configure(map[string]string{
+		"volume.fake.colour": "red", "volume.other.colour": "blue", "volume.size": "3MiB", "volume.initial.mode": "0700", "volume.snapshots.expiry": "3d",
+	})
+	w.create("c1", false)
+	w.ok(w.svc.Create(t.Context(), api.InstancesPost{Name: "c2", Source: api.InstanceSource{Type: "copy", Source: "c0"}}))
+	for _, name := range []string{"c1", "c2"} {
+		got := w.pool.Tuned(vol(name))
+		if len(got) != 1 || got["fake.colour"] != "red" {
+			t.Errorf("%s has the options %v", name, got)
+		}
 	}
 }

@@ -183,6 +183,37 @@ func (s *Service) limitSize(ctx context.Context, d storage.Driver, in *instance)
 	return limitVolume(ctx, d, in.volume(), in.rootSize())
 }
 
+// tune gives a new root volume the options that its pool has for new volumes of
+// its driver, which say how it is limited, too.
+func (s *Service) tune(ctx context.Context, d storage.Driver, v storage.Volume, pool string) error {
+	t, can := d.(storage.Tuner)
+	if !can {
+		return nil
+	}
+	var p db.Pool
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		p, err = db.GetPool(ctx, tx, pool)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	options := map[string]string{}
+	for key, value := range p.Config {
+		name, isDefault := strings.CutPrefix(key, "volume.")
+		if isDefault && value != "" && strings.HasPrefix(name, p.Driver+".") {
+			options[name] = value
+		}
+	}
+	if len(options) == 0 {
+		return nil
+	}
+	if err := t.Tune(ctx, v, options); err != nil {
+		return fmt.Errorf("set the options of the root volume: %w", err)
+	}
+	return nil
+}
+
 // sizeOf says how large a root may get.
 type sizeOf struct {
 	device    string
