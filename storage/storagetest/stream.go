@@ -504,7 +504,7 @@ func testReceiveDamaged(t *testing.T, p streamPools) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // A test's choices.
-	for i := range 24 {
+	for i := range 12 {
 		bad := slices.Clone(whole)
 		at := rnd.IntN(len(bad))
 		if i%2 == 0 {
