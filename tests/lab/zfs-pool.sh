@@ -62,6 +62,13 @@ if cuib config device set c2 root size=1MiB 2>/tmp/err; then
 fi
 grep -q 'holds' /tmp/err || { cat /tmp/err; exit 1; }
 
+# What the pool has for new volumes, new roots have.
+cuib storage set z volume.zfs.compression=gzip volume.zfs.use_refquota=true volume.size=50MiB
+cuib launch tiny c6 -s z
+want "the options of a root" "$(zfs get -H -p -o value compression,quota,refquota z/containers/c6 | xargs)" "gzip 0 52428800"
+cuib delete --force c6
+cuib storage set z volume.zfs.compression= volume.zfs.use_refquota= volume.size=
+
 # Archives, which the pool's own streams make too.
 cuib export c3 /tmp/c3.tar --compression none
 cuib export c3 /tmp/c3-zfs.tar --compression none --optimized-storage
