@@ -2,6 +2,7 @@ package zfs
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -145,8 +146,13 @@ func (d *driver) destroyDelegated(ctx context.Context, name string) error {
 	}
 	destroy := func() error { return ifThere(zfs(ctx, "destroy", "-r", name)) }
 	err := whileBusy(ctx, destroy)
-	if err != nil && releaseHolds(ctx, name) == nil { // Its texts for holds differ between versions.
-		err = destroy()
+	if err == nil {
+		return nil
+	}
+	// ZFS's texts for holds differ between versions.
+	held := releaseHolds(ctx, name)
+	if err = whileBusy(ctx, destroy); err != nil {
+		err = errors.Join(err, held)
 	}
 	return err
 }
