@@ -112,7 +112,7 @@ func (r *Runtime) Kill(ctx context.Context, name string) error {
 	defer unplugged.Wait()
 	for killed := false; ; killed = true {
 		// Once it was killed, what it had can go away at any moment.
-		if err := r.killInit(c); err != nil && !(killed && c.shim.ended()) {
+		if err := r.killInit(c); err != nil && (!killed || !c.shim.ended()) {
 			return c.orGone(err)
 		}
 		if !killed {
