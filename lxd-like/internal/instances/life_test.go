@@ -274,6 +274,29 @@ func TestAutostartIsDecidedBeforeRequests(t *testing.T) {
 	}
 }
 
+// TestWhatWasFoundIsNotAutostarted has an instance end that ran when the daemon
+// came, and asks what to start before that end is on record.
+func TestWhatWasFoundIsNotAutostarted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", true)
+	w.boot()
+	var asked []string
+	w.pool.Fail = func(method string) error {
+		names, err := w.svc.ToStart(t.Context())
+		if err != nil || len(names) > 0 {
+			t.Errorf("to start in the middle of its end: %q, %v", names, err)
+		}
+		asked = append(asked, method)
+		return nil
+	}
+	w.rt.exit("c1", runtime.Exit{Status: 137})
+	w.rt.exits.Wait()
+	if len(asked) == 0 {
+		t.Error("its end is not noticed")
+	}
+}
+
 func TestRunningInstancesAreFoundAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

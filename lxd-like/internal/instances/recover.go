@@ -96,6 +96,7 @@ func (s *Service) adopt(ctx context.Context, rows []db.Instance) (map[string]*ru
 			s.index.drop(name)
 		}
 	}
+	s.found = up
 	return ended, nil
 }
 
@@ -230,7 +231,11 @@ func (s *Service) ToStart(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(in *instance) bool { return !wantsStart(in) || s.index.get(in.Name) != nil })
+	all = slices.DeleteFunc(all, func(in *instance) bool {
+		// One that ran when the daemon came may have ended since: what follows
+		// that is under way, and not to start it in spite of it.
+		return !wantsStart(in) || s.found[in.Name] || s.index.get(in.Name) != nil
+	})
 	slices.SortStableFunc(all, func(a, b *instance) int {
 		return cmp.Compare(boot(b).StartPriority, boot(a).StartPriority)
 	})

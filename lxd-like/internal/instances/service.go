@@ -44,6 +44,7 @@ type Service struct {
 	visits visits
 	copies locks.Keyed // Which instances are being copied.
 	away   away
+	found  map[string]bool // What ran when the daemon came. Recover makes it.
 
 	dueOnce sync.Once
 	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].

@@ -200,6 +200,21 @@ func inodeOf(path string) uint64 {
 	return st.Ino
 }
 
+// write writes to a file of the cgroup, as writeValue does, and to no other's.
+// If it is gone the error is that a file does not exist.
+func (g group) write(file, value string) error {
+	dir, err := os.OpenFile(g.dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	inside := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
+	if inodeOf(inside) != g.inode {
+		return &os.PathError{Op: "open", Path: g.dir, Err: fs.ErrNotExist}
+	}
+	return writeValue(inside, file, value)
+}
+
 // remove removes the cgroup and those below, if it is still there.
 func (g group) remove() error {
 	if g.inode != 0 && inodeOf(g.dir) != g.inode {

@@ -42,6 +42,7 @@ type container struct {
 type guestInit struct {
 	process
 	dirs map[string]string // Its cgroups, as by Cgroups.Dirs.
+	v2   group             // That of version 2, if liblxc has made it.
 }
 
 // state is what a later daemon needs to know. It is written before the
@@ -109,7 +110,10 @@ func (c *container) lookup() (*guestInit, error) {
 		return nil, ignoreGone(errors.Join(err, p.fd.Close()))
 	}
 	c.note(dirs)
-	c.init = &guestInit{p, dirs}
+	c.init = &guestInit{process: p, dirs: dirs}
+	if v2 := (group{dirs[""], inodeOf(dirs[""])}); isOurs(v2.dir) && !p.ended() { // Until it ends its cgroup is no other's.
+		c.init.v2 = v2
+	}
 	return c.init, nil
 }
 

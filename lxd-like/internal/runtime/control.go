@@ -138,9 +138,9 @@ func (r *Runtime) killInit(c *container) error {
 	if in == nil || err != nil {
 		return err
 	}
-	if dir := in.dirs[""]; dir != "" && isOurs(dir) {
-		// On v2 this reaches all processes, programs of ours too, at once.
-		err := writeValue(dir, "cgroup.kill", "1")
+	if in.v2.inode != 0 {
+		// This reaches all processes, programs of ours too, at once.
+		err := in.v2.write("cgroup.kill", "1")
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return err
 		}
