@@ -58,20 +58,18 @@ func (p process) ended() bool {
 	return ended
 }
 
-// signal sends a signal. It is no error that the process has ended.
+// signal sends a signal. It is no error that the process has ended, nor that fd
+// was closed since.
 func (p process) signal(sig unix.Signal) error {
+	var sent error
 	conn, err := p.fd.SyscallConn()
-	if err != nil {
-		return err
+	if err == nil {
+		err = conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
 	}
-	var serr error
-	if err := conn.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
-		return err
-	}
-	if errors.Is(serr, unix.ESRCH) {
+	if err = errors.Join(err, sent); errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrClosed) {
 		return nil
 	}
-	return serr
+	return err
 }
 
 // awaitEnd returns when a process to which SIGKILL was sent has ended. That
