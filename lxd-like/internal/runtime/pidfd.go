@@ -61,15 +61,17 @@ func (p process) ended() bool {
 // signal sends a signal. It is no error that the process has ended, nor that fd
 // was closed since.
 func (p process) signal(sig unix.Signal) error {
-	var sent error
 	conn, err := p.fd.SyscallConn()
-	if err == nil {
-		err = conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	if err != nil {
+		return err
 	}
-	if err = errors.Join(err, sent); errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrClosed) {
+	var sent error
+	// An error of its own says that fd is closed.
+	_ = conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	if errors.Is(sent, unix.ESRCH) {
 		return nil
 	}
-	return err
+	return sent
 }
 
 // awaitEnd returns when a process to which SIGKILL was sent has ended. That
