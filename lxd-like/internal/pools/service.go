@@ -83,6 +83,9 @@ func (s *Service) opened(ctx context.Context, pool string) (storage.Driver, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.coming == pool && pool != "" && ctx.Value(comingKey{}) != pool {
+		if err := s.state.missing[pool]; err != nil { // It is only tried.
+			return nil, err
+		}
 		return nil, errs.Newf(errs.Unavailable, "storage pool %q has just appeared: what is in it is looked through", pool)
 	}
 	if d := s.state.open[pool]; d != nil {
