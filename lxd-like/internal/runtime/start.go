@@ -187,7 +187,11 @@ func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error)
 			r.Log.WarnContext(ctx, "cannot remove the cgroups of a start that was given up", "instance", name, "err", herr)
 		}
 	}
-	return 0, r.startError(c, err)
+	err = r.startError(c, err)
+	if errs.Is(err, errs.NotFound) && s.end != nil { // Nobody else has said why.
+		err = fmt.Errorf("%w: cuib-shim ended with %s", err, s.end)
+	}
+	return 0, err
 }
 
 // abandon ends a start. The end of the shim is init's too. It is stopped
