@@ -169,11 +169,18 @@ func (h *host) start() error {
 	cmd.Env = append(append(os.Environ(), "CUIB_DIR="+h.dir), h.extra...)
 	cmd.Stdout, cmd.Stderr = h.log, h.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// A daemon that is killed while it makes another process leaves its socket
+	// to that for a moment.
+	before, _ := os.Stat(h.socket())
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	h.daemon = cmd
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		now, err := os.Stat(h.socket())
+		if err != nil || before != nil && os.SameFile(before, now) && now.ModTime().Equal(before.ModTime()) {
+			continue
+		}
 		conn, err := net.Dial("unix", h.socket())
 		if err == nil {
 			return conn.Close()
