@@ -274,6 +274,27 @@ func TestAutostartIsDecidedBeforeRequests(t *testing.T) {
 	}
 }
 
+// TestStartOfWhatHasJustEnded starts an instance that has ended, before what
+// follows that is done.
+func TestStartOfWhatHasJustEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", true)
+	w.rt.mu.Lock()
+	c := w.rt.running["c1"]
+	delete(w.rt.running, "c1")
+	w.rt.mu.Unlock()
+	w.rt.exits.Go(func() {
+		time.Sleep(50 * time.Millisecond) // Or else the start might come too late to fail.
+		c.onExit(runtime.Exit{Status: 137})
+	})
+	w.state("c1", "start", false)
+	w.rt.exits.Wait()
+	if dump := w.dump(); !runs(dump, "c1") {
+		t.Errorf("it does not run:\n%s", dump)
+	}
+}
+
 // TestWhatWasFoundIsNotAutostarted has an instance end that ran when the daemon
 // came, and asks what to start before that end is on record.
 func TestWhatWasFoundIsNotAutostarted(t *testing.T) {

@@ -31,6 +31,17 @@ func (s *Service) startNamed(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if a := s.index.get(name); a != nil {
+		if _, gerr := s.Runtime.Get(name); errs.Is(gerr, errs.NotFound) {
+			unlock() // It has ended: what follows that needs the lock.
+			if err := wait(ctx, a); err != nil {
+				return err
+			}
+			if in, unlock, err = s.locked(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
 	defer unlock()
 	if err := s.allowed(in, "start"); err != nil {
 		return err
