@@ -3,7 +3,6 @@ package tests
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -17,18 +16,8 @@ import (
 // startTiny starts a daemon with one running instance, c1.
 func startTiny(t *testing.T) *host {
 	t.Helper()
-	requireKernel(t)
-	h, err := newHost(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	err = errors.Join(h.start(), h.image("tiny", "tiny"))
-	if err != nil {
+	h := startHost(t)
+	if err := h.image("tiny", "tiny"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.user(filepath.Join(binDir, "cuib"), "launch", "tiny", "c1"); err != nil {

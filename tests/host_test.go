@@ -136,6 +136,25 @@ func newHost(work string) (*host, error) {
 	return h, nil
 }
 
+// startHost returns a host with a daemon that runs. Both go with the test.
+func startHost(t *testing.T) *host {
+	t.Helper()
+	requireKernel(t)
+	h, err := newHost(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := h.start(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 func (h *host) env() map[string]string {
 	socket := h.socket()
 	return map[string]string{

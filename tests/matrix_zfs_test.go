@@ -13,7 +13,7 @@ import (
 const matrixZFS = "^before (a write of the database|" + matrixZFSPart + ")"
 
 // matrixZFSPart are those that are changes of the pool.
-const matrixZFSPart = "zpool (create|destroy)|zfs (clone|create|destroy|inherit|promote|receive|rename|rollback|send|set|snapshot)"
+const matrixZFSPart = "the program (zpool (create|destroy)|zfs (clone|create|destroy|inherit|promote|receive|rename|rollback|send|set|snapshot))"
 
 // TestCrashMatrixZFS is TestCrashMatrix on OpenZFS. The lab runs it.
 func TestCrashMatrixZFS(t *testing.T) {

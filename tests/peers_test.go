@@ -98,18 +98,7 @@ func (s *side) snapshot(t *testing.T, of []string, args ...string) {
 
 func ourSide(t *testing.T, client string) *side {
 	t.Helper()
-	h, err := newHost(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := h.start(); err != nil {
-		t.Fatal(err)
-	}
+	h := startHost(t)
 	s := &side{name: "ours", client: client}
 	for k, v := range h.env() {
 		s.env = append(s.env, k+"="+v)

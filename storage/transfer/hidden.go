@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"crypto/rand"
 	"strings"
 	"sync"
 
@@ -11,8 +10,9 @@ import (
 // Names of what is hidden: the prefix, an id, and what it is.
 const (
 	copyPrefix    = "." + storage.ForCopy + "-"
-	refreshPrefix = ".refresh-"
-	idLen         = 12
+	refreshing    = "refresh"
+	refreshPrefix = "." + refreshing + "-"
+	idLen         = 12 // As by [storage.NewHidden].
 
 	// Of a refresh: the target as it was, which becomes the sign that all is
 	// there, and the snapshots that are new, until then.
@@ -25,9 +25,10 @@ const (
 // which may come late for a pool that was missing, leaves them alone.
 var active sync.Map
 
-// hide returns a name that nothing has, and a function that ends its use.
-func hide(prefix string) (name string, done func()) {
-	name = prefix + strings.ToLower(rand.Text()[:idLen])
+// hide returns a name that nothing has, for a copy or a refresh, and a function
+// that ends its use.
+func hide(what string) (name string, done func()) {
+	name = storage.NewHidden(what)
 	active.Store(name, true)
 	return name, func() { active.Delete(name) }
 }

@@ -249,7 +249,7 @@ func (s session) receiveStreams(ctx context.Context, in *frameReader, d storage.
 // receiveTrees makes a hidden volume, which becomes the target or, if there is
 // one, is what that is refreshed from.
 func (s session) receiveTrees(ctx context.Context, in *frameReader, h hello) (err error) {
-	name, done := hide(copyPrefix)
+	name, done := hide(storage.ForCopy)
 	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)

@@ -80,7 +80,7 @@ func (s session) missing(have []string) []state {
 
 // refresh is [Refresh] file by file.
 func (s session) refresh(ctx context.Context, states []state) (err error) {
-	prefix, done := hide(refreshPrefix)
+	prefix, done := hide(refreshing)
 	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)

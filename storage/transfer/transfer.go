@@ -128,7 +128,7 @@ func (s Source) held(ctx context.Context, fn func(head storage.Volume) error) er
 	if s.Still == nil {
 		return fn(s.Volume)
 	}
-	name, done := hide(copyPrefix)
+	name, done := hide(storage.ForCopy)
 	defer done()
 	hidden := snapshotOf(s.Volume, name)
 	if err := s.Still(ctx, func() error { return s.Driver.Snapshot(ctx, hidden) }); err != nil {
@@ -141,7 +141,7 @@ func (s Source) held(ctx context.Context, fn func(head storage.Volume) error) er
 
 // clone is [Copy] within a pool.
 func clone(ctx context.Context, to Target, from Source) (err error) {
-	name, done := hide(copyPrefix)
+	name, done := hide(storage.ForCopy)
 	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
@@ -216,7 +216,7 @@ type state struct {
 
 // trees is [Copy] file by file.
 func (s session) trees(ctx context.Context) (err error) {
-	name, done := hide(copyPrefix)
+	name, done := hide(storage.ForCopy)
 	defer done()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)

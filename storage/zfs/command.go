@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/run"
 )
@@ -27,16 +26,8 @@ func zpool(ctx context.Context, args ...string) (string, error) {
 // its start does not change any more.
 func program(ctx context.Context, args ...string) (string, error) {
 	var out bytes.Buffer
-	err := start(ctx, run.Program{Args: args, Stdout: &out})
+	err := run.Program{Args: args, Stdout: &out}.Run(ctx)
 	return strings.TrimSuffix(out.String(), "\n"), classify(err)
-}
-
-// start runs a program, between two places where a test ends the daemon.
-func start(ctx context.Context, p run.Program) error {
-	name := strings.Join(p.Args, " ")
-	crash.Point("before " + name)
-	defer crash.Point("after " + name)
-	return p.Run(ctx)
 }
 
 // rows runs the program zfs and returns the lines of its output, apart at the
@@ -76,7 +67,7 @@ func sendTo(ctx context.Context, w io.Writer, args ...string) error {
 		failed.w = w
 		w = &failed
 	}
-	err := classify(start(ctx, run.Program{Args: append([]string{"zfs"}, args...), Stdout: w}))
+	err := classify(run.Program{Args: append([]string{"zfs"}, args...), Stdout: w}.Run(ctx))
 	if failed.err != nil {
 		return failed.err
 	}
@@ -99,7 +90,7 @@ func (f *failing) Write(p []byte) (int, error) {
 }
 
 func receiveFrom(ctx context.Context, r io.Reader, args ...string) error {
-	return classify(start(ctx, run.Program{Args: append([]string{"zfs"}, args...), Stdin: r}))
+	return classify(run.Program{Args: append([]string{"zfs"}, args...), Stdin: r}.Run(ctx))
 }
 
 // texts are what the programs say when they fail, as far as it makes a

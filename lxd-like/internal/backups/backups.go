@@ -9,7 +9,6 @@ package backups
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -144,7 +143,7 @@ func (s *Service) Create(ctx context.Context, o Owner, req Request) (ops.Job, er
 func (s *Service) draft(ctx context.Context, o Owner, req Request) (db.Backup, error) {
 	b := db.Backup{Owner: o, Name: req.Name, Status: db.Pending, Expires: req.Expires}
 	b.Options = db.BackupOptions{
-		Hidden: ".backup-" + strings.ToLower(rand.Text()[:12]), Only: req.Only, Compression: req.Compression,
+		Hidden: storage.NewHidden("backup"), Only: req.Only, Compression: req.Compression,
 	}
 	if b.Options.Compression == "" {
 		algorithm, err := s.Algorithm(ctx)

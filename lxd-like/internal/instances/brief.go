@@ -84,12 +84,11 @@ func (s *Service) Summary(ctx context.Context, name string) (api.InstanceSummary
 // SnapshotSummaries returns as much of the snapshots of an instance as a table
 // of them shows.
 func (s *Service) SnapshotSummaries(ctx context.Context, name string) ([]api.SnapshotSummary, error) {
-	if _, err := s.load(ctx, name); err != nil {
-		return nil, err
-	}
 	var snaps []db.Snapshot
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		snaps, err = db.SnapshotHeads(ctx, tx, name)
+		if _, err = loadTx(ctx, tx, name); err == nil {
+			snaps, err = db.SnapshotHeads(ctx, tx, name)
+		}
 		return err
 	})
 	return summaries(snaps), err

@@ -27,20 +27,9 @@ type starting struct {
 
 // startNamed starts an instance, or lets one that is frozen go on.
 func (s *Service) startNamed(ctx context.Context, name string) error {
-	in, unlock, err := s.locked(ctx, name)
+	in, unlock, err := s.lockedAfterEnd(ctx, name)
 	if err != nil {
 		return err
-	}
-	if a := s.index.get(name); a != nil {
-		if _, gerr := s.Runtime.Get(name); errs.Is(gerr, errs.NotFound) {
-			unlock() // It has ended: what follows that needs the lock.
-			if err := wait(ctx, a); err != nil {
-				return err
-			}
-			if in, unlock, err = s.locked(ctx, name); err != nil {
-				return err
-			}
-		}
 	}
 	defer unlock()
 	if err := s.allowed(in, "start"); err != nil {
@@ -50,6 +39,27 @@ func (s *Service) startNamed(ctx context.Context, name string) error {
 		return s.Runtime.Thaw(ctx, name)
 	}
 	return s.start(ctx, in, starting{event: "instance-started"})
+}
+
+// lockedAfterEnd is locked for what cannot be done to an instance that has
+// ended before what follows that is done, which needs the lock.
+func (s *Service) lockedAfterEnd(ctx context.Context, name string) (in *instance, unlock func(), err error) {
+	in, unlock, err = s.locked(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	a := s.index.get(name)
+	if a == nil {
+		return in, unlock, nil
+	}
+	if _, err := s.Runtime.Get(name); !errs.Is(err, errs.NotFound) {
+		return in, unlock, nil // It runs.
+	}
+	unlock()
+	if err := wait(ctx, a); err != nil {
+		return nil, nil, err
+	}
+	return s.locked(ctx, name)
 }
 
 // startNew starts an instance that is complete but for its record, which
