@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/mounts"
@@ -223,20 +224,27 @@ func remove(ctx context.Context, cfg storage.Config) error {
 		return err
 	}
 	mounts.Settle()
-	switch {
-	case p.disk() == "":
-		err = p.clear(ctx)
-	case truth(cfg.Options[exportKey]) && cfg.Source != "":
-		if err = p.clear(ctx); err == nil {
-			_, err = zpool(ctx, "export", p.zpool())
-		}
-	default:
-		err = p.destroyZpool(ctx, m.pool)
-	}
+	// A driver empties its trash without being waited for, and a guest that has
+	// just ended may still have its mounts.
+	err = mounts.Patiently(ctx, 10*time.Second, isBusy, func() error { return p.take(ctx, cfg, m.pool) })
 	if err != nil {
 		return p.heldError(err)
 	}
 	return p.removeFiles(cfg)
+}
+
+// take takes the pool of the given name, which holds no volumes, from its disk
+// or dataset.
+func (p place) take(ctx context.Context, cfg storage.Config, name string) error {
+	exported := truth(cfg.Options[exportKey]) && cfg.Source != ""
+	if p.disk() != "" && !exported {
+		return p.destroyZpool(ctx, name)
+	}
+	if err := p.clear(ctx); err != nil || p.disk() == "" {
+		return err
+	}
+	_, err := zpool(ctx, "export", p.zpool())
+	return err
 }
 
 func (p place) removeFiles(cfg storage.Config) error {
