@@ -68,25 +68,36 @@ func preferOperation(ctx context.Context, op *Operation, err error) error {
 // streams are the websockets of an exec or a console, by their names.
 type streams map[string]*ws.Conn
 
-// connect opens all websockets of the operation.
+// connect opens all websockets of the operation, at once: each takes the daemon
+// a moment.
 func (o *Operation) connect(ctx context.Context) (streams, error) {
 	fds, ok := o.Metadata["fds"].(map[string]any)
 	if !ok {
 		return nil, errs.Newf(errs.Internal, "the daemon gave no streams for the operation")
 	}
+	var mu sync.Mutex // Guards out.
 	out := streams{}
-	for _, name := range []string{"control", "0", "1", "2"} { // Some daemons want control first.
-		secret, ok := fds[name].(string)
+	var opened errgroup.Group
+	for name, value := range fds {
+		secret, ok := value.(string)
 		if !ok {
 			continue
 		}
-		conn, err := o.c.websocket(ctx, path("operations", o.ID, "websocket")+"?secret="+url.QueryEscape(secret))
-		if err != nil {
-			return nil, fmt.Errorf("stream %s: %w", name, err)
-		}
-		out[name] = conn
+		opened.Go(func() error {
+			conn, err := o.c.websocket(ctx, path("operations", o.ID, "websocket")+"?secret="+url.QueryEscape(secret))
+			switch {
+			case name == "control" && errs.Is(err, errs.NotFound): // A program is not waited for with it, and has ended.
+				return nil
+			case err != nil:
+				return fmt.Errorf("stream %s: %w", name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[name] = conn
+			return nil
+		})
 	}
-	return out, nil
+	return out, opened.Wait()
 }
 
 // carry moves the data of all streams until the outputs have ended.
