@@ -176,6 +176,26 @@ func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 	return tree.Usage(ctx, path)
 }
 
+// Counted implements [storage.Counter]: all that the volume refers to. Where
+// nothing is limited yet, and so nothing counted, its files are looked at.
+func (d *driver) Counted(ctx context.Context, v storage.Volume) (int64, error) {
+	if err := d.Pool.MustExist(v); err != nil {
+		return 0, err
+	}
+	path := d.Pool.Path(v)
+	if err := tree.Sync(path); err != nil {
+		return 0, err
+	}
+	item, err := quotaItem(path, qgroupInfoKey)
+	if err != nil {
+		return 0, err
+	}
+	if bytes, ok := item.bytes(0); ok {
+		return bytes, nil
+	}
+	return tree.Usage(ctx, path)
+}
+
 // Limit implements [storage.Limiter]. It counts all that a volume refers to,
 // and so what it shares too. The first limit enables the file system's
 // quotas, which make it slower the more snapshots there are; without limits
@@ -220,6 +240,7 @@ func (d *driver) Grow(_ context.Context, size int64) error {
 
 var (
 	_ storage.Limiter  = (*driver)(nil)
+	_ storage.Counter  = (*driver)(nil)
 	_ storage.Spacer   = (*driver)(nil)
 	_ storage.Grower   = (*driver)(nil)
 	_ storage.Recorder = (*driver)(nil)

@@ -229,6 +229,10 @@ func testLimitedUsage(t *testing.T, p Pool) {
 		ok(t, err)
 		ok(t, os.WriteFile(filepath.Join(dir, "f"), random, 0o600))
 	})
+	ok(t, storage.MustFit(t.Context(), d, c1, limit))
+	if err := storage.MustFit(t.Context(), d, c1, size/2); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "holds 4") {
+		t.Errorf("a limit of half of what a volume holds: %v", err)
+	}
 	ok(t, d.Snapshot(t.Context(), snap))
 	in(t, d, c1, func(dir string) {
 		f, err := os.Open(dir)

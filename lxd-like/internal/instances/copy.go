@@ -24,6 +24,7 @@ type fromCopy struct {
 	snapshot string // Empty for the instance itself.
 	alone    bool   // Without its snapshots.
 	size     string // Of its root, if its device has none.
+	limit    string // The size of its root, wherever it is from.
 }
 
 func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (source, error) {
@@ -37,7 +38,7 @@ func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (sourc
 		return nil, err
 	}
 	f := &fromCopy{s: s, from: name, snapshot: snapshot, alone: snapshot != "" || src.InstanceOnly || src.ContainerOnly}
-	f.size = from.Config[keyRootSize]
+	f.size, f.limit = from.Config[keyRootSize], from.rootSize().text
 	gets := inherited{config: from.Config, devices: from.Devices, profiles: from.Profiles}
 	gets.architecture, gets.ephemeral = from.Architecture, from.Ephemeral
 	if snapshot != "" {

@@ -291,7 +291,10 @@ func (s *Service) fill(ctx context.Context, in *instance, how creation, u *undo.
 	if err := s.tune(ctx, d, in.volume(), in.Pool); err != nil {
 		return err
 	}
-	return s.limitSize(ctx, d, in)
+	if err := s.limitSize(ctx, d, in); err != nil || !sizedAnew(how.src, in) {
+		return err
+	}
+	return mustHaveFit(ctx, d, in)
 }
 
 // forget deletes the record of an instance, if there is one.

@@ -14,6 +14,7 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
 )
 
 // plan is what the devices of an instance come to, by device.
@@ -279,6 +280,11 @@ func (s *Service) changeSize(ctx context.Context, in, next *instance, u *undo.St
 	size, err := profiles.ParseSize(after.text)
 	if err != nil {
 		return fmt.Errorf("device %q: size: %w", before.device, err)
+	}
+	if size != 0 && (was == 0 || size < was) {
+		if err := storage.MustFit(ctx, d, in.volume(), size); err != nil {
+			return fmt.Errorf("device %q: %w", before.device, err)
+		}
 	}
 	if err := setSize(ctx, d, in.volume(), size); err != nil {
 		return fmt.Errorf("device %q: %w", before.device, err)

@@ -86,6 +86,9 @@ func (s *Service) rebuild(ctx context.Context, in *instance, src source, op *ops
 	if err := s.limitSize(ctx, d, next); err != nil {
 		return err
 	}
+	if err := mustHaveFit(ctx, d, next); err != nil {
+		return err
+	}
 	if err := s.exchange(ctx, d, in, &u); err != nil {
 		return err
 	}

@@ -230,6 +230,35 @@ func (in *instance) rootSize() sizeOf {
 	return sizeOf{name, in.Config[keyRootSize], true}
 }
 
+// sizedAnew reports whether the root of in has another size than what it was
+// made of, of which it can therefore have too much. A copy that is as full as
+// its source is none of that, also if it is a little more than full.
+func sizedAnew(src source, in *instance) bool {
+	switch src := src.(type) {
+	case *fromImage:
+		return true
+	case *fromCopy:
+		return src.limit != in.rootSize().text
+	}
+	return false
+}
+
+// mustHaveFit returns an error if the root of in holds more than its size.
+func mustHaveFit(ctx context.Context, d storage.Driver, in *instance) error {
+	of := in.rootSize()
+	if of.text == "" {
+		return nil
+	}
+	size, err := units.ParseBytes(of.text)
+	if err != nil {
+		return fmt.Errorf("device %q: size: %w", of.device, err)
+	}
+	if err := storage.MustHaveFit(ctx, d, in.volume(), size); err != nil {
+		return fmt.Errorf("device %q: %w", of.device, err)
+	}
+	return nil
+}
+
 func limitVolume(ctx context.Context, d storage.Driver, v storage.Volume, of sizeOf) error {
 	if of.text == "" {
 		return nil

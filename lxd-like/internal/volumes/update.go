@@ -140,12 +140,5 @@ func roomy(ctx context.Context, d storage.Driver, v db.Volume, size int64) error
 	if err != nil || size == 0 || before != 0 && size >= before {
 		return err
 	}
-	used, err := d.Usage(ctx, volume(v.VolumeRef))
-	if err != nil {
-		return err
-	}
-	if used > size {
-		return errs.Conflictf("size: the volume holds %d bytes, more than %d: remove files first", used, size)
-	}
-	return nil
+	return storage.MustFit(ctx, d, volume(v.VolumeRef), size)
 }

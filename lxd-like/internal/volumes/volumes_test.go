@@ -96,7 +96,7 @@ func TestUpdate(t *testing.T) {
 	update := func(config api.ConfigMap) error {
 		return w.svc.Update(t.Context(), ref("p", "v"), api.StorageVolumePut{Config: config})
 	}
-	wantKind(t, update(api.ConfigMap{"size": "100KiB", "initial.uid": "0"}), errs.Conflict, "remove files first")
+	wantKind(t, update(api.ConfigMap{"size": "100KiB", "initial.uid": "0"}), errs.Invalid, "holds 204KiB already")
 	wantKind(t, update(api.ConfigMap{"size": "1MiB", "initial.uid": "5"}), errs.Invalid, "cannot be changed")
 	must(t, update(api.ConfigMap{"size": "500KiB", "initial.uid": "0"}))
 	must(t, update(api.ConfigMap{"initial.uid": "0"}))
