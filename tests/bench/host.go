@@ -30,7 +30,7 @@ func (b *bench) ownDaemon(ctx context.Context) error {
 		return err
 	}
 	b.host = &host{}
-	if err := b.host.open(ctx); err != nil {
+	if err := b.host.open(ctx, b.dir); err != nil {
 		return err
 	}
 	b.client, b.env = filepath.Join(bin, "cuib"), []string{"CUIB_DIR=" + b.host.dir}
@@ -71,9 +71,9 @@ func (b *bench) prepare(ctx context.Context) error {
 	return nil
 }
 
-// open makes the namespaces.
-func (h *host) open(ctx context.Context) error {
-	dir, err := os.MkdirTemp("/var/tmp", "cuib-bench-")
+// open makes the namespaces, and a directory for the daemon in another.
+func (h *host) open(ctx context.Context, parent string) error {
+	dir, err := os.MkdirTemp(parent, "cuib-bench-")
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type bench struct {
 	image   string
 	tiny    string // For the running instances that are only there.
 	driver  string
+	dir     string // That the daemon's own directory is in.
 	n       int
 	many    int
 	running int
@@ -41,6 +42,7 @@ func main() {
 	flag.StringVar(&b.image, "image", "", "image to launch; for cuib a file to import, by default the one that the tests made")
 	flag.StringVar(&b.tiny, "tiny", "", "image of the instances that only run beside; for cuib a file, by default the one that the tests made")
 	flag.StringVar(&b.driver, "driver", "overlay", "driver of the pool that is made for cuib")
+	flag.StringVar(&b.dir, "dir", "/var/tmp", "directory for what our own daemon keeps: its file system is measured too")
 	flag.IntVar(&b.n, "n", 20, "how often to measure each thing")
 	flag.IntVar(&b.many, "many", 1000, "how many stopped instances to measure beside; 0 to leave that out")
 	flag.IntVar(&b.running, "running", 30, "how many running instances to measure beside; 0 to leave that out")
