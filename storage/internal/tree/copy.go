@@ -302,6 +302,7 @@ func copyData(out, in int, size int64, buf *[chunk]byte) error {
 const (
 	chunk = 256 << 10
 	block = 4 << 10
+	hole  = 64 << 10 // That is worth it to be left out.
 )
 
 var (
@@ -353,19 +354,35 @@ func extend(out int, size int64) error {
 	return unix.Ftruncate(out, size)
 }
 
-// writeBlocks writes the runs of blocks that are not empty.
+// writeBlocks writes what is not empty. Few empty blocks between others are
+// written with them: a call for each of many pieces takes longer, and makes a
+// file of many extents.
 func writeBlocks(out int, data []byte, at int64) error {
 	for from := 0; from < len(data); {
-		to := from
-		for to < len(data) && !isEmpty(data[to:min(to+block, len(data))]) {
-			to = min(to+block, len(data))
-		}
+		to, next := run(data, from)
 		if err := writeAll(out, data[from:to], at+int64(from)); err != nil {
 			return err
 		}
-		from = to + block // That one is empty, or the end.
+		from = next
 	}
 	return nil
+}
+
+// run returns the end of what is to be written from a block on, which is there
+// if that is empty, and the block after the empty ones that follow.
+func run(data []byte, from int) (to, next int) {
+	to = from
+	for next = from; next < len(data); next += block {
+		after := min(next+block, len(data))
+		if !isEmpty(data[next:after]) {
+			to = after
+			continue
+		}
+		if next-to >= hole || to == from {
+			return to, after
+		}
+	}
+	return to, next
 }
 
 func writeAll(out int, data []byte, at int64) error {

@@ -107,6 +107,12 @@ func TestCopyZeros(t *testing.T) {
 	if !bytes.Equal(got, data) {
 		t.Error("the copy differs")
 	}
+	// Six blocks hold something, and the empty ones between them are many.
+	var st unix.Stat_t
+	ok(t, unix.Stat(filepath.Join(dst, "f"), &st))
+	if st.Blocks*512 > 64<<10 {
+		t.Errorf("the copy of six blocks has %d bytes", st.Blocks*512)
+	}
 }
 
 // TestCopySizes copies files that end in the middle of zeros.
