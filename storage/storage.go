@@ -268,6 +268,7 @@ type Recorder interface {
 // Space is the room in a pool. Inodes are 0 where there is no limit.
 type Space struct {
 	UsedBytes, TotalBytes   uint64
+	FreeBytes               uint64 // For guests; a part of the rest can be kept for root, or for the file system itself.
 	UsedInodes, TotalInodes uint64
 }
 

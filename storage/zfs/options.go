@@ -276,7 +276,7 @@ func (d *driver) Space(ctx context.Context) (storage.Space, error) {
 		return storage.Space{}, err
 	}
 	free, err := strconv.ParseUint(all[0][1], 10, 64)
-	return storage.Space{UsedBytes: used, TotalBytes: used + free}, err
+	return storage.Space{UsedBytes: used, TotalBytes: used + free, FreeBytes: free}, err
 }
 
 // Grow implements [storage.Grower] for pools on files.

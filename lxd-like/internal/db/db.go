@@ -145,7 +145,7 @@ func (d *DB) retry(ctx context.Context, conn *sql.DB, fn func(context.Context, *
 			err = d.once(ctx, conn, fn)
 		}
 		if err == nil || !d.retriable(err) || delay > time.Second {
-			return classify(d.engine, err)
+			return d.room(classify(d.engine, err))
 		}
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/mounts"
 )
 
 // reserveSize is room on the database's disk that is kept for deletions.
@@ -30,14 +33,22 @@ func (d *DB) Restock() error {
 	if st, err := os.Stat(d.reserve); err == nil && st.Size() == reserveSize {
 		return nil
 	}
-	var fsys unix.Statfs_t
-	if err := unix.Statfs(filepath.Dir(d.reserve), &fsys); err != nil {
-		return &os.PathError{Op: "statfs", Path: d.reserve, Err: err}
+	free, _, err := mounts.Room(filepath.Dir(d.reserve))
+	if err != nil {
+		return err
 	}
-	if fsys.Bavail*uint64(fsys.Bsize) < 2*reserveSize { //nolint:gosec // A block is larger than nothing.
+	if free < 2*reserveSize {
 		return nil // What is there is for the changes.
 	}
 	return allocate(d.reserve, reserveSize)
+}
+
+// room adds to an error of a full disk which it is, and what room it has.
+func (d *DB) room(err error) error {
+	if d.reserve == "" || !d.isFull(err) {
+		return err
+	}
+	return errs.Newf(errs.Unavailable, "%w%s", err, mounts.DescribeRoom(filepath.Dir(d.reserve)))
 }
 
 // allocate makes a file for which the file system has all the room.

@@ -53,7 +53,7 @@ func TestFullDisk(t *testing.T) {
 	for err = nil; err == nil && made < 1000; made++ {
 		err = add(t.Context(), made)
 	}
-	if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "is full") {
+	if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "is full") || !strings.Contains(err.Error(), "free of") {
 		t.Fatalf("a change on a full disk: %v", err)
 	}
 	err = d.Do(db.Freeing(t.Context()), func(ctx context.Context, tx *db.Tx) error { return db.DeleteProfile(ctx, tx, "default") })

@@ -325,7 +325,8 @@ func (s *Service) tempDir() (string, error) {
 	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
 		return "", err
 	}
-	return os.MkdirTemp(s.dir(), tempPrefix)
+	dir, err := os.MkdirTemp(s.dir(), tempPrefix)
+	return dir, diskFull(s.dir(), err)
 }
 
 func (s *Service) removeTemp() error {

@@ -25,6 +25,7 @@ import (
 	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -136,7 +137,7 @@ func (c ctxReader) Read(p []byte) (int, error) {
 // diskFull says in a sentence that there is no room for what goes into dir.
 func diskFull(dir string, err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return errs.Newf(errs.Unavailable, "the disk that holds %s is full: %w", dir, err)
+		return errs.Newf(errs.Unavailable, "the disk that holds %s is full: %w%s", dir, err, mounts.DescribeRoom(dir))
 	}
 	return err
 }

@@ -353,7 +353,7 @@ func (s *Service) refreshJob(ctx context.Context, req api.InstancesPost) (ops.Jo
 			}
 			defer unlock()
 			if err := s.refreshCopy(ctx, in, r, op); err != nil {
-				return fmt.Errorf("refresh instance %q: %w", name, err)
+				return fmt.Errorf("refresh instance %q: %w", name, s.withRoom(ctx, in.Pool, err))
 			}
 			s.event("instance-updated", name, nil)
 			return nil

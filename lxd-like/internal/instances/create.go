@@ -52,7 +52,7 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 			unlock := s.locks.Lock(name)
 			defer unlock()
 			if err := s.create(ctx, in, creation{src, start, op}); err != nil {
-				return fmt.Errorf("create instance %q: %w", name, err)
+				return fmt.Errorf("create instance %q: %w", name, s.withRoom(ctx, in.Pool, err))
 			}
 			if !start {
 				return nil

@@ -204,6 +204,18 @@ func (s *Service) driver(ctx context.Context, in *instance) (storage.Driver, err
 	return s.Pools.Driver(ctx, in.Pool)
 }
 
+// withRoom adds to an error of a full disk what room the pool has.
+func (s *Service) withRoom(ctx context.Context, pool string, err error) error {
+	if err == nil {
+		return nil
+	}
+	d, derr := s.Pools.Driver(ctx, pool)
+	if derr != nil {
+		return err
+	}
+	return storage.Full(ctx, d, pool, err)
+}
+
 // convert converts between the types that all are devices by name.
 func convert[T, M ~map[string]string](in map[string]M) map[string]T {
 	out := make(map[string]T, len(in))

@@ -137,7 +137,7 @@ func (s *Service) moveAny(ctx context.Context, m move, op *ops.Op) error {
 func (s *Service) moveOrUpdate(ctx context.Context, m move, op *ops.Op) error {
 	if m.next.Pool != m.in.Pool {
 		if err := s.move(ctx, m, op); err != nil {
-			return fmt.Errorf("move instance %q from storage pool %q to %q: %w", m.in.Name, m.in.Pool, m.next.Pool, err)
+			return fmt.Errorf("move instance %q from storage pool %q to %q: %w", m.in.Name, m.in.Pool, m.next.Pool, s.withRoom(ctx, m.next.Pool, err))
 		}
 		return nil
 	}

@@ -59,7 +59,7 @@ func (s *Service) Reinstate(ctx context.Context, r Reinstatement, _ *ops.Op) err
 		return err
 	}
 	if err := s.reinstate(ctx, back, r.Fill); err != nil {
-		return fmt.Errorf("create instance %q: %w", name, err)
+		return fmt.Errorf("create instance %q: %w", name, s.withRoom(ctx, back.in.Pool, err))
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (s *Service) restoreJob(ctx context.Context, name string, put api.InstanceP
 			err = s.restore(ctx, in, snapshot)
 		}
 		if err != nil {
-			err = fmt.Errorf("restore snapshot %q: %w", snapshot, err)
+			err = fmt.Errorf("restore snapshot %q: %w", snapshot, s.withRoom(ctx, in.Pool, err))
 		} else {
 			s.event("instance-restored", name, map[string]any{"snapshot": snapshot})
 		}

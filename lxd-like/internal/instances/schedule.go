@@ -66,7 +66,7 @@ func (s *Service) snapshotDue(ctx context.Context, name string, done clock.Done)
 		return s.DB.Do(ctx, done)
 	}
 	if err := s.snapshotNow(ctx, in, done); err != nil {
-		return fmt.Errorf("snapshot instance %q: %w", name, err)
+		return fmt.Errorf("snapshot instance %q: %w", name, s.withRoom(ctx, in.Pool, err))
 	}
 	return nil
 }

@@ -158,7 +158,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, req api.Insta
 	job.Run = func(ctx context.Context, op *ops.Op) error {
 		want := newSnapshot{name: req.Name, description: req.Description, expires: expires}
 		if err := s.snapshotAll(ctx, name, want, volumes); err != nil {
-			return fmt.Errorf("snapshot instance %q: %w", name, err)
+			return fmt.Errorf("snapshot instance %q: %w", name, s.withRoom(ctx, in.Pool, err))
 		}
 		s.warnDelegated(ctx, in, op)
 		return nil

@@ -205,7 +205,7 @@ func (s *Service) checkRoom(ctx context.Context) {
 		after := level(space, before)
 		s.watch.full[pool] = after
 		log := s.Log.With("pool", pool, "used", percent(space.UsedBytes, space.TotalBytes),
-			"used_inodes", percent(space.UsedInodes, space.TotalInodes), "free_bytes", space.TotalBytes-min(space.UsedBytes, space.TotalBytes))
+			"used_inodes", percent(space.UsedInodes, space.TotalInodes), "free_bytes", space.FreeBytes)
 		switch {
 		case after > before:
 			logFull(ctx, log, after)

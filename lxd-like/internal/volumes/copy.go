@@ -124,7 +124,7 @@ func (s *Service) copy(ctx context.Context, c copying) error {
 	defer release()
 	m := s.copyMaking(c)
 	if err := s.build(ctx, &m); err != nil {
-		return fmt.Errorf("copy volume %q to %q: %w", c.from.Name, c.to.Name, err)
+		return fmt.Errorf("copy volume %q to %q: %w", c.from.Name, c.to.Name, s.withRoom(ctx, c.to.Pool, err))
 	}
 	s.event("storage-volume-created", c.to.VolumeRef, map[string]any{"type": "custom"})
 	return nil
@@ -189,7 +189,7 @@ func (s *Service) refreshJob(c copying, from, to db.Volume) (ops.Job, error) {
 		defer release()
 		c.op = op
 		if err := s.refresh(ctx, c); err != nil {
-			return fmt.Errorf("refresh volume %q from %q: %w", to.Name, c.from.Name, err)
+			return fmt.Errorf("refresh volume %q from %q: %w", to.Name, c.from.Name, s.withRoom(ctx, to.Pool, err))
 		}
 		s.event("storage-volume-updated", to.VolumeRef, map[string]any{"type": "custom"})
 		return nil

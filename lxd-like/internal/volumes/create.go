@@ -184,7 +184,7 @@ func (s *Service) make(ctx context.Context, m making) (err error) {
 	}
 	defer release()
 	if err := s.build(ctx, &m); err != nil {
-		return err
+		return s.withRoom(ctx, m.v.Pool, err)
 	}
 	s.event("storage-volume-created", m.v.VolumeRef, map[string]any{"type": "custom"})
 	return nil
@@ -224,7 +224,14 @@ func (s *Service) begin(ctx context.Context, m *making, u *undo.Stack) error {
 		}
 		return s.shape(ctx, d, m.v)
 	}
-	return err
+	if err != nil || m.inherited {
+		return err // What is as full as its source can be a little more than full.
+	}
+	size, err := sizeOf(m.v)
+	if err != nil || size == 0 {
+		return err
+	}
+	return storage.MustHaveFit(ctx, d, volume(m.v.VolumeRef), size)
 }
 
 // record adds the records of a volume and its snapshots.

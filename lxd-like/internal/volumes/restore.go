@@ -42,7 +42,7 @@ func (s *Service) Restore(ctx context.Context, ref Ref, snapshot string) error {
 	}
 	defer release()
 	if err := s.restore(ctx, ref, snapshot); err != nil {
-		return fmt.Errorf("restore snapshot %q of volume %q: %w", snapshot, ref.Name, err)
+		return fmt.Errorf("restore snapshot %q of volume %q: %w", snapshot, ref.Name, s.withRoom(ctx, ref.Pool, err))
 	}
 	s.event("storage-volume-restored", ref, map[string]any{"snapshot": snapshot})
 	return nil

@@ -100,6 +100,18 @@ func (s *Service) driver(ctx context.Context, pool string) (storage.Driver, erro
 	return s.Pools.Driver(ctx, pool)
 }
 
+// withRoom adds to an error of a full disk what room the pool has.
+func (s *Service) withRoom(ctx context.Context, pool string, err error) error {
+	if err == nil {
+		return nil
+	}
+	d, derr := s.driver(ctx, pool)
+	if derr != nil {
+		return err
+	}
+	return storage.Full(ctx, d, pool, err)
+}
+
 // load reads a volume that is whole.
 func (s *Service) load(ctx context.Context, ref Ref) (db.Volume, error) {
 	var v db.Volume

@@ -208,7 +208,7 @@ func (s *Service) createSnapshot(ctx context.Context, ref Ref, req newSnapshot) 
 	}
 	defer release()
 	if err := s.makeSnapshot(ctx, ref, req); err != nil {
-		return fmt.Errorf("snapshot volume %q: %w", ref.Name, err)
+		return fmt.Errorf("snapshot volume %q: %w", ref.Name, s.withRoom(ctx, ref.Pool, err))
 	}
 	s.snapshotEvent("storage-volume-snapshot-created", ref, req.name, nil)
 	return nil

@@ -320,6 +320,7 @@ func Space(path string) (storage.Space, error) {
 	return storage.Space{
 		UsedBytes:   (st.Blocks - st.Bfree) * block,
 		TotalBytes:  st.Blocks * block,
+		FreeBytes:   st.Bavail * block,
 		UsedInodes:  st.Files - st.Ffree,
 		TotalInodes: st.Files,
 	}, nil
