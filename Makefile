@@ -9,6 +9,9 @@ PREFIX  ?= /usr/local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
+# The version is told by LDFLAGS. Go would refuse a checkout that is another user's.
+export GOFLAGS := -buildvcs=false $(GOFLAGS)
+
 # go-dqlite, which only tests import, asks the linker for this.
 export CGO_LDFLAGS_ALLOW := -Wl,-z,now
 

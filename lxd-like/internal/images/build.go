@@ -112,7 +112,7 @@ func (s *Service) makeBuild(ctx context.Context, req api.ImagesPost) (ops.Job, e
 func (s *Service) Build(ctx context.Context, alias string, op *ops.Op) (db.Image, error) {
 	source, ok := parseSource(alias)
 	if !ok {
-		return db.Image{}, errs.NotFoundf("image alias %q not found", alias)
+		return db.Image{}, noImage(alias)
 	}
 	b := &build{s: s, source: source, put: api.ImagePut{Properties: map[string]string{}, Profiles: []string{"default"}}}
 	return b.run(ctx, op)

@@ -41,7 +41,7 @@ func byAlias(ctx context.Context, tx *db.Tx, name string) (db.Image, error) {
 	if !errs.Is(err, errs.NotFound) {
 		return db.Image{}, err
 	}
-	missing := errs.NotFoundf("image alias %q not found", name)
+	missing := noImage(name)
 	if src, ok := parseSource(name); ok {
 		image, err := db.ImageBySource(ctx, tx, src.String())
 		if errs.Is(err, errs.NotFound) {
@@ -54,6 +54,10 @@ func byAlias(ctx context.Context, tx *db.Tx, name string) (db.Image, error) {
 		return db.Image{}, missing
 	}
 	return image, err
+}
+
+func noImage(alias string) error {
+	return errs.NotFoundf("image alias %q not found: want that of an image there is, or debian:SUITE, such as debian:bookworm, which is built", alias)
 }
 
 // byProperties finds the newest image that has all of the given properties.

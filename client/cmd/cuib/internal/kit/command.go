@@ -27,7 +27,7 @@ func suggestion(cmd *cobra.Command, arg string) string {
 	cmd.SuggestionsMinimumDistance = 2
 	near := cmd.SuggestionsFor(arg)
 	if len(near) == 0 {
-		return ""
+		return ": see " + cmd.CommandPath() + " --help"
 	}
 	return ": did you mean " + strings.Join(near, " or ") + "?"
 }
