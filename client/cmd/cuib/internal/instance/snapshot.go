@@ -44,7 +44,7 @@ func newSnapshotCreate(e *env) *cobra.Command {
 		Use:     "create INSTANCE [SNAPSHOT]",
 		Short:   "Make a snapshot of an instance",
 		Long:    "Make a snapshot of an instance, running or not. Without a name the pattern\nsnapshots.pattern of the instance names it.",
-		Example: "  cuib snapshot create web fresh\n  cuib snapshot create web --expires 2030-01-31",
+		Example: "  cuib snapshot create web fresh\n  cuib snapshot create web --expires 2w",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.createSnapshot(cmd.Context(), o, args) }),
 	}
@@ -53,7 +53,7 @@ func newSnapshotCreate(e *env) *cobra.Command {
 	f.BoolVar(&o.noExpiry, "no-expiry", false, "keep it for ever, whatever the instance's configuration says")
 	f.BoolVar(&o.volumes, "volumes", false, "make one of each custom volume that only this instance has, too")
 	f.BoolVar(&o.reuse, "reuse", false, "replace a snapshot of that name")
-	f.StringVar(&o.expires, "expires", "", "day or time when it is deleted, as 2030-01-31 or 2030-01-31T12:00:00Z")
+	kit.ExpiryFlag(f, &o.expires)
 	f.StringVar(&o.description, "description", "", "text that describes the snapshot")
 	return cmd
 }
@@ -64,7 +64,7 @@ func (o snapshotOptions) expiry(req *api.InstanceSnapshotsPost) error {
 	case o.noExpiry:
 		req.ExpiresAt = &time.Time{}
 	case o.expires != "":
-		at, err := kit.ParseTime(o.expires)
+		at, err := kit.ParseExpiry(o.expires, time.Now())
 		if err != nil {
 			return err
 		}

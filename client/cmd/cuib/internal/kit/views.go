@@ -79,16 +79,6 @@ func Date(t time.Time) string {
 	return t.Local().Format("2006/01/02 15:04 MST")
 }
 
-// ParseTime parses a day or a time.
-func ParseTime(s string) (time.Time, error) {
-	for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02 15:04"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, errs.Invalidf("time %q is not of the form 2030-01-31 or 2030-01-31T12:00:00Z", s)
-}
-
 // YesNo is for the columns that answer a question.
 func YesNo(b bool) string { return map[bool]string{false: "NO", true: "YES"}[b] }
 

@@ -47,14 +47,14 @@ func newSnapshotCreate(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create POOL VOLUME [SNAPSHOT]", Short: "Make a snapshot of a volume",
 		Long:    "Make a snapshot of a volume, which can be in use. Without a name the pattern\nsnapshots.pattern of the volume names it.",
-		Example: "  cuib storage volume snapshot create default data before\n  cuib storage volume snapshot create default data --expires 2030-01-31",
+		Example: "  cuib storage volume snapshot create default data before\n  cuib storage volume snapshot create default data --expires 2w",
 		Args:    kit.Needs(2, 3), ValidArgsFunction: e.Complete(kit.Pools, kit.Volumes, kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.createSnapshot(cmd.Context(), o, args) }),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.noExpiry, "no-expiry", false, "keep it for ever, whatever the volume's configuration says")
 	f.BoolVar(&o.reuse, "reuse", false, "replace a snapshot of that name")
-	f.StringVar(&o.expires, "expires", "", "day or time when it is deleted, as 2030-01-31 or 2030-01-31T12:00:00Z")
+	kit.ExpiryFlag(f, &o.expires)
 	f.StringVar(&o.description, "description", "", "text that describes the snapshot")
 	return cmd
 }
@@ -78,7 +78,7 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 	case o.noExpiry:
 		req.ExpiresAt = &time.Time{}
 	case o.expires != "":
-		at, err := kit.ParseTime(o.expires)
+		at, err := kit.ParseExpiry(o.expires, time.Now())
 		if err != nil {
 			return err
 		}
