@@ -102,8 +102,14 @@ func TestDnsmasqGoesOn(t *testing.T) {
 	}
 	cfg.IPv4.Expiry = time.Hour * 2
 	must(t, bridge.Driver{}.Apply(t.Context(), cfg))
-	if got := pid(); got == first || strings.Contains(got, " ") {
-		t.Errorf("it was not restarted with the new configuration: %s, then %s", first, got)
+	second := pid()
+	if second == first || strings.Contains(second, " ") {
+		t.Errorf("it was not restarted with the new configuration: %s, then %s", first, second)
+	}
+	must(t, os.RemoveAll(cfg.Dir))
+	must(t, bridge.Driver{}.Apply(t.Context(), cfg))
+	if got := pid(); got == second || got == "" || strings.Contains(got, " ") {
+		t.Errorf("it was not replaced after the loss of its directory: %s, then %s", second, got)
 	}
 }
 

@@ -46,6 +46,11 @@ func Apply(ctx context.Context, cfg networks.Config, index int) error {
 		return err
 	}
 	if p == nil {
+		if p, err = search(cfg); err != nil { // It would be in the way.
+			return err
+		}
+	}
+	if p == nil {
 		return start(ctx, cfg, text)
 	}
 	defer p.Close()

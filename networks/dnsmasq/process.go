@@ -40,7 +40,12 @@ func Find(cfg networks.Config) (*Process, error) {
 	if _, err := os.Stat(filepath.Join(cfg.Dir, confFile)); errors.Is(err, os.ErrNotExist) {
 		return nil, nil //nolint:nilnil // documented: nil if none runs
 	}
-	// The pid file is lost or old.
+	return search(cfg) // The pid file is lost or old.
+}
+
+// search is Find that looks at every process. It finds one too whose directory
+// is lost.
+func search(cfg networks.Config) (*Process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -76,11 +81,23 @@ func open(cfg networks.Config, pid int) (*Process, error) {
 }
 
 // ours reports whether the process is the network's dnsmasq by its command
-// line. That of a process that has ended is empty.
+// line and its network: that of a daemon in a guest can have the same command
+// line. The command line of a process that has ended is empty.
 func ours(cfg networks.Config, pid int) bool {
-	got, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-	return err == nil && string(got) == "dnsmasq\x00"+confFlag(cfg)+"\x00"
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	got, err := os.ReadFile(filepath.Join(proc, "cmdline"))
+	if err != nil || string(got) != "dnsmasq\x00"+confFlag(cfg)+"\x00" {
+		return false
+	}
+	its, err := os.Readlink(filepath.Join(proc, netNS))
+	if err != nil {
+		return false
+	}
+	here, err := os.Readlink(filepath.Join("/proc/thread-self", netNS))
+	return err == nil && its == here
 }
+
+const netNS = "ns/net"
 
 func confFlag(cfg networks.Config) string { return "--conf-file=" + filepath.Join(cfg.Dir, confFile) }
 
