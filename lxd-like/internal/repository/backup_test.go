@@ -298,8 +298,10 @@ func TestVerifyFindsDamage(t *testing.T) {
 	for _, subset := range []string{"", "all", "100%", "1/1", "10M"} {
 		must(t, w.run(w.Verify(ctx, "r", api.RepositoryVerifyPost{ReadData: subset})))
 	}
-	_, err := w.Verify(ctx, "r", api.RepositoryVerifyPost{ReadData: "half"})
-	wantErr(t, err, errs.Invalid, `got "half"`)
+	for _, subset := range []string{"half", "0%", "150%", "-5%", "2/1", "0/3", "10X", "0G", "1GG", "%"} {
+		_, err := w.Verify(ctx, "r", api.RepositoryVerifyPost{ReadData: subset})
+		wantErr(t, err, errs.Invalid, `got "`+subset+`"`)
+	}
 	pack := largest(t, filepath.Join(repo, "data"))
 	flip(t, pack)
 	must(t, w.run(w.Verify(ctx, "r", api.RepositoryVerifyPost{})))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -63,7 +64,7 @@ func (s *Service) Verify(ctx context.Context, name string, req api.RepositoryVer
 	case subset == "":
 	case subset == "all" || subset == "100%":
 		args = append(args, "--read-data")
-	case strings.Trim(subset, "0123456789./%kKmMgGtT") == "":
+	case isSubset(subset):
 		args = append(args, "--read-data-subset="+subset)
 	default:
 		return ops.Job{}, errs.Invalidf("field \"read_data\": got %q, want all, a percentage such as \"5%%\", a part such as \"1/7\" or a size such as \"10G\"", subset)
@@ -72,6 +73,22 @@ func (s *Service) Verify(ctx context.Context, name string, req api.RepositoryVer
 		Description: "Verifying a repository", Cancelable: true, Resources: resources(name),
 		Run: func(ctx context.Context, op *ops.Op) error { return s.verify(ctx, r, args, op) },
 	}, nil
+}
+
+// isSubset reports whether text is a percentage of at most 100, a part such as
+// 1/7, or a size such as 10G, each more than nothing.
+func isSubset(text string) bool {
+	if percent, ok := strings.CutSuffix(text, "%"); ok {
+		n, err := strconv.ParseFloat(percent, 64)
+		return err == nil && n > 0 && n <= 100
+	}
+	if part, of, ok := strings.Cut(text, "/"); ok {
+		n, nerr := strconv.ParseUint(part, 10, 32)
+		all, aerr := strconv.ParseUint(of, 10, 32)
+		return nerr == nil && aerr == nil && n > 0 && n <= all
+	}
+	n, err := strconv.ParseUint(strings.TrimRight(text, "kKmMgGtT"), 10, 63)
+	return err == nil && n > 0 && len(text)-len(strings.TrimRight(text, "kKmMgGtT")) <= 1
 }
 
 func (s *Service) verify(ctx context.Context, r db.Repository, args []string, op *ops.Op) error {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"maps"
 	"net/http"
 
 	"github.com/cuib/cuib/profiles"
@@ -9,5 +10,7 @@ import (
 // getConfiguration describes the configuration keys and options that there
 // are.
 func (s *Server) getConfiguration(*http.Request) (response, error) {
-	return synced(map[string]any{"configs": profiles.Metadata()}), nil
+	configs := profiles.Metadata()
+	maps.Copy(configs, s.Pools.Metadata())
+	return synced(map[string]any{"configs": configs}), nil
 }

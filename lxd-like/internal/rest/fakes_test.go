@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -393,6 +394,11 @@ func (f *fakeImages) DeleteAlias(_ context.Context, name string) error {
 
 // fakePools has the pool p1.
 type fakePools struct{ calls }
+
+func (*fakePools) Metadata() map[string]map[string]profiles.DocGroup {
+	keys := []map[string]profiles.Doc{{"size": {Type: "string"}}}
+	return map[string]map[string]profiles.DocGroup{"storage-dir": {"pool-conf": {Keys: keys}}}
+}
 
 func (f *fakePools) List(context.Context) ([]api.StoragePool, error) {
 	return []api.StoragePool{{Name: "p1"}}, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -141,6 +142,7 @@ type poolService interface {
 	Update(ctx context.Context, name string, put api.StoragePoolPut) error
 	Delete(ctx context.Context, name string) error
 	Resources(ctx context.Context, name string) (api.ResourcesStoragePool, error)
+	Metadata() map[string]map[string]profiles.DocGroup // Of their keys.
 }
 
 // netService keeps networks.

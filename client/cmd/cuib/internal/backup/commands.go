@@ -83,7 +83,7 @@ func sources(ctx context.Context, e *kit.Env, args []string) ([]string, error) {
 			continue // The others are there.
 		}
 		for _, v := range all {
-			if v.Type == "custom" {
+			if v.Type == kit.CustomVolume && !strings.Contains(v.Name, "/") {
 				out = append(out, pool+"/"+v.Name)
 			}
 		}

@@ -45,7 +45,7 @@ this host's disks are not.`
 func newAdd(e *env) *cobra.Command {
 	var opts addOptions
 	cmd := &cobra.Command{
-		Use: "add NAME location=LOCATION [KEY=VALUE...]", Short: "Add a backup repository", Long: addLong,
+		Use: "add NAME location=LOCATION [KEY=VALUE...]", Aliases: []string{"create"}, Short: "Add a backup repository", Long: addLong,
 		Example: "  cuib backup repository add usb location=/mnt/usb/backup\n" +
 			"  cuib backup repository add nas location=sftp:backup@nas:/srv/cuib --password-file /root/nas.password",
 		Args: kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.None, newKeys),
@@ -148,7 +148,7 @@ func newRepositories(e *env) *cobra.Command {
 
 func newRemove(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove REPOSITORY...", Aliases: []string{"rm"}, Short: "Forget backup repositories; what is in them stays",
+		Use: "remove REPOSITORY...", Aliases: []string{"rm", "delete"}, Short: "Forget backup repositories; what is in them stays",
 		Example: "  cuib backup repository remove usb",
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(repositories),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {

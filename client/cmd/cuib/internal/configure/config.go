@@ -66,7 +66,7 @@ func newConfigSet(e *env) *cobra.Command {
 		Short:   "Set keys of an instance or of the daemon",
 		Long:    "Set keys. An empty value unsets a key, and \"-\" reads it from the standard input.",
 		Example: "  cuib config set web limits.cpu=2 limits.memory=1GiB\n  cuib config set web --property description='the web server'",
-		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.InstanceKeys),
+		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.InstanceSettings),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, keys, err := e.configTarget(args)
 			if err != nil {

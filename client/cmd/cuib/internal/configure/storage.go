@@ -34,7 +34,7 @@ func newStorage(e *env) *cobra.Command {
 
 func poolKind(e *env) kit.Kind[api.StoragePool, api.StoragePoolPut] {
 	return kit.Kind[api.StoragePool, api.StoragePoolPut]{
-		Command: "storage", Arg: "POOL", Pair: "default size=50GiB", Names: kit.Pools, Keys: kit.PoolKeys,
+		Command: "storage", Arg: "POOL", Pair: "default size=50GiB", Names: kit.Pools, Keys: kit.PoolKeys, All: kit.PoolSettings,
 		Read: e.Client().StoragePool, Update: e.Client().UpdateStoragePool,
 		Put:    func(p *api.StoragePool) *api.StoragePoolPut { return &p.StoragePoolPut },
 		Config: func(p *api.StoragePoolPut) *api.ConfigMap { return &p.Config },
@@ -57,7 +57,7 @@ func newStorageCreate(e *env) *cobra.Command {
 YAML on the standard input, in the form that "cuib storage show" has, is what it
 begins with. A source that holds data is refused.`,
 		Example: "  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage create small btrfs size=10GiB\n  cuib storage create tank zfs source=tank/cuib",
-		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.None, kit.DriverNames, kit.None),
+		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.None, kit.DriverNames, kit.NewPoolSettings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.StoragePoolsPost{Name: args[0], Driver: args[1]}
 			if err := e.CreateConfig(args[2:], &req.StoragePoolPut, &req.Config); err != nil {

@@ -40,6 +40,7 @@ func newExport(e *env) *cobra.Command {
 	f.BoolVar(&o.rootOnly, "root-only", false, "leave all disks but the root disk out")
 	f.BoolVar(&o.optimized, "optimized-storage", false, kit.OptimizedHelp)
 	f.StringVar(&o.compression, "compression", "", kit.CompressionHelp)
+	e.CompleteFlag(cmd, "compression", kit.Compressions)
 	return cmd
 }
 
@@ -69,6 +70,7 @@ func newImport(e *env) *cobra.Command {
 	f.StringVarP(&o.storage, "storage", "s", "", "storage pool, instead of the one in the archive")
 	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option to change, as name,key=value")
 	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value to change in the configuration")
+	e.CompleteFlag(cmd, "config", kit.InstanceSettings)
 	e.CompleteFlag(cmd, "storage", kit.Pools)
 	return cmd
 }

@@ -104,6 +104,7 @@ func (o *moveOptions) transferFlags(e *env, cmd *cobra.Command) {
 	f.BoolVar(&o.stateless, "stateless", false, "leave what was running out")
 	f.BoolVar(&o.allowInconsistent, "allow-inconsistent", false, "accepted: what is copied is always of one moment")
 	kit.TransferFlags(cmd)
+	e.CompleteFlag(cmd, "config", kit.InstanceSettings)
 	e.CompleteFlag(cmd, "profile", kit.Profiles)
 	e.CompleteFlag(cmd, "storage", kit.Pools)
 }
@@ -184,7 +185,7 @@ func newCopy(e *env) *cobra.Command {
 		Short:   "Make an instance of another one or of a snapshot",
 		Long:    "Copy an instance, running or not, with its snapshots, or make an instance of one\nsnapshot. With --refresh a stopped copy that exists gets what it lacks: snapshots,\nand what changed.",
 		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web web-backup --storage slow --refresh",
-		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.CompleteSource(kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
 	}
 	o.transferFlags(e, cmd)

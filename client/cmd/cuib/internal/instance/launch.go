@@ -37,6 +37,7 @@ func (o *createOptions) flags(e *env, cmd *cobra.Command) {
 	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
 	f.BoolVar(&o.empty, "empty", false, "make an instance without an image")
 	f.StringVarP(&o.typ, "type", "t", "", "type of instance; there is only \"container\"")
+	e.CompleteFlag(cmd, "config", kit.InstanceSettings)
 	e.CompleteFlag(cmd, "profile", kit.Profiles)
 	e.CompleteFlag(cmd, "network", kit.Networks)
 	e.CompleteFlag(cmd, "storage", kit.Pools)

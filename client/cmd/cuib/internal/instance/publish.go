@@ -23,7 +23,7 @@ func newPublish(e *env) *cobra.Command {
 		Use: "publish INSTANCE[/SNAPSHOT] [KEY=VALUE...]", Short: "Make an image of an instance or a snapshot",
 		Long:    "Make an image of a stopped instance or of a snapshot. KEY=VALUE are properties of\nthe image.",
 		Example: "  cuib publish web/fresh --alias web-base\n  cuib publish web --force --alias web-base description='our web server'",
-		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
+		Args:    kit.Needs(1, -1), ValidArgsFunction: e.CompleteSource(kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.publish(cmd.Context(), o, args) }),
 	}
 	f := cmd.Flags()
@@ -32,6 +32,7 @@ func newPublish(e *env) *cobra.Command {
 	f.BoolVarP(&o.force, "force", "f", false, "stop a running instance for it, and start it again")
 	f.BoolVar(&o.reuse, "reuse", false, "take aliases away from images that have them")
 	f.StringVar(&o.compression, "compression", "", "program that compresses it, such as zstd, gzip, xz or none")
+	e.CompleteFlag(cmd, "compression", kit.Compressions)
 	return cmd
 }
 

@@ -209,6 +209,11 @@ func DeviceTypes(context.Context, *Env, []string) ([]string, error) {
 	return []string{"disk", "nic", "none", "unix-block", "unix-char"}, nil
 }
 
+// Compressions completes programs that compress archives.
+func Compressions(context.Context, *Env, []string) ([]string, error) {
+	return []string{"bzip2", "gzip", "lzma", "none", "pigz", "xz", "zstd"}, nil
+}
+
 // InstancePaths completes names of instances, with the slash after them.
 func InstancePaths(ctx context.Context, e *Env, _ []string) ([]string, error) {
 	names, err := e.Client().InstanceNames(ctx)
@@ -229,6 +234,25 @@ var errLocalFiles = errs.Invalidf("files of this host")
 // Complete returns the function by which shells complete arguments: each one
 // has a completer, and the last completer is for all that follow.
 func (e *Env) Complete(by ...Completer) cobra.CompletionFunc { return completion{e, by}.complete }
+
+// CompleteSource is Complete with INSTANCE or INSTANCE/SNAPSHOT first.
+func (e *Env) CompleteSource(after ...Completer) cobra.CompletionFunc {
+	whole := e.Complete(append([]Completer{Instances}, after...)...)
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		name, _, ok := strings.Cut(typed, "/")
+		if len(args) > 0 || !ok {
+			return whole(cmd, args, typed)
+		}
+		snapshots := func(ctx context.Context, e *Env, _ []string) ([]string, error) {
+			out, err := Snapshots(ctx, e, []string{strings.TrimPrefix(name, "local:")})
+			for i := range out {
+				out[i] = name + "/" + out[i]
+			}
+			return out, err
+		}
+		return e.Complete(snapshots)(cmd, nil, typed)
+	}
+}
 
 // CompleteFlag makes shells complete the values of a flag.
 func (e *Env) CompleteFlag(cmd *cobra.Command, flag string, by Completer) {
@@ -255,7 +279,18 @@ func (c completion) complete(cmd *cobra.Command, args []string, typed string) ([
 	case err != nil:
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return fitting(found, args, typed), cobra.ShellCompDirectiveNoFileComp
+	return fitting(found, args, typed), directive(found)
+}
+
+// directive has the shell put no space after what something is to follow, as
+// the value does after KEY=.
+func directive(names []string) cobra.ShellCompDirective {
+	for _, n := range names {
+		if strings.HasSuffix(n, "=") {
+			return cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		}
+	}
+	return cobra.ShellCompDirectiveNoFileComp
 }
 
 // fitting returns the names that begin as typed and are not given yet.
@@ -264,7 +299,7 @@ func fitting(names, given []string, typed string) []string {
 next:
 	for _, n := range names {
 		for _, g := range given {
-			if g == n {
+			if g == n || strings.HasSuffix(n, "=") && strings.HasPrefix(g, n) {
 				continue next
 			}
 		}

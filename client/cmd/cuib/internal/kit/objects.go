@@ -22,7 +22,8 @@ type Kind[T, P any] struct {
 	Pair    string    // Object and KEY=VALUE, for examples.
 	Within  Completer // Of what the object is in, if two arguments name it. A slash joins them then.
 	Names   Completer
-	Keys    Completer
+	Keys    Completer // Of those that it has.
+	All     Completer // Of those that it can have, as KEY=; Keys if nil.
 
 	Read   func(ctx context.Context, name string) (T, string, error)
 	Update func(ctx context.Context, name string, put P, etag string) error
@@ -83,10 +84,14 @@ func propertyFlag(cmd *cobra.Command) *bool {
 
 // NewKeySet returns the command that sets keys of an object.
 func NewKeySet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
+	keys := k.All
+	if keys == nil {
+		keys = k.Keys
+	}
 	cmd := &cobra.Command{
 		Use: "set " + k.Arg + " KEY=VALUE...", Short: "Set configuration keys",
 		Example: fmt.Sprintf("  cuib %s set %s", k.Command, k.Pair),
-		Args:    Needs(k.parts()+1, -1), ValidArgsFunction: k.complete(e, k.Keys, None),
+		Args:    Needs(k.parts()+1, -1), ValidArgsFunction: k.complete(e, keys),
 	}
 	isProperty := propertyFlag(cmd)
 	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {

@@ -43,6 +43,7 @@ func newExport(e *env) *cobra.Command {
 	f.BoolVar(&o.volumeOnly, "volume-only", false, "leave the snapshots out")
 	f.BoolVar(&o.optimized, "optimized-storage", false, kit.OptimizedHelp)
 	f.StringVar(&o.compression, "compression", "", kit.CompressionHelp)
+	e.CompleteFlag(cmd, "compression", kit.Compressions)
 	return cmd
 }
 

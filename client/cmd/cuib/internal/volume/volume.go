@@ -89,7 +89,7 @@ const volumeArg = "POOL [TYPE/]VOLUME"
 
 func kind(e *env) kit.Kind[api.StorageVolume, api.StorageVolumePut] {
 	return kit.Kind[api.StorageVolume, api.StorageVolumePut]{
-		Command: "storage volume", Arg: volumeArg, Pair: "default data size=20GiB", Within: kit.Pools, Names: kit.AllVolumes, Keys: keys,
+		Command: "storage volume", Arg: volumeArg, Pair: "default data size=20GiB", Within: kit.Pools, Names: kit.AllVolumes, Keys: keys, All: kit.VolumeSettings,
 		Read: func(ctx context.Context, name string) (api.StorageVolume, string, error) {
 			v, snapshot, err := joined(name)
 			if err != nil {
@@ -145,7 +145,7 @@ func newCreate(e *env) *cobra.Command {
 		Use: "create POOL VOLUME [KEY=VALUE...]", Short: "Create a custom volume",
 		Long:    "Create an empty custom volume. YAML on the standard input, in the form that\n\"cuib storage volume show\" has, is what it begins with.",
 		Example: "  cuib storage volume create default data\n  cuib storage volume create default data size=10GiB snapshots.schedule=@daily\n  cuib storage volume create default data initial.uid=33 initial.gid=33 initial.mode=0750",
-		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.Pools, kit.None),
+		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.Pools, kit.None, kit.VolumeSettings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			v, err := volume(args[0], args[1])
 			if err != nil {

@@ -1,0 +1,69 @@
+package kit
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// What follows completes KEY= of what can be set, by what the daemon says that
+// there is.
+
+// InstanceSettings completes keys of instances and profiles.
+func InstanceSettings(ctx context.Context, e *Env, _ []string) ([]string, error) {
+	return e.settings(ctx, place{entity: "instance"})
+}
+
+// PoolSettings completes keys of the storage pool that is the first argument.
+func PoolSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	p, _, err := e.Client().StoragePool(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	return e.settings(ctx, place{"storage-" + p.Driver, "pool-conf"})
+}
+
+// NewPoolSettings completes keys of a new storage pool, whose driver is the
+// second argument.
+func NewPoolSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	return e.settings(ctx, place{"storage-" + args[1], "pool-conf"})
+}
+
+// VolumeSettings completes keys of volumes in the storage pool that is the
+// first argument.
+func VolumeSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	p, _, err := e.Client().StoragePool(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	return e.settings(ctx, place{entity: "storage-volume"}, place{"storage-" + p.Driver, "volume-conf"})
+}
+
+// A place is where keys are in what the daemon describes; all groups if none
+// is given.
+type place struct{ entity, group string }
+
+func (e *Env) settings(ctx context.Context, places ...place) ([]string, error) {
+	all, err := e.Client().ConfigurationKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range places {
+		for name, keys := range all[p.entity] {
+			if p.group == "" || p.group == name {
+				out = append(out, keys...)
+			}
+		}
+	}
+	out = slices.DeleteFunc(out, func(key string) bool { return strings.HasPrefix(key, "volatile.") })
+	for i, key := range out {
+		if many, ok := strings.CutSuffix(key, "*"); ok {
+			out[i] = many
+		} else {
+			out[i] = key + "="
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
