@@ -132,7 +132,9 @@ func TestSecondBackupIsSmall(t *testing.T) {
 	w := newWorld(t)
 	repo := w.repo()
 	d := w.instance("c1")
-	const size = 64 << 20
+	// restic cuts files where their contents say, in a way that is another one
+	// in each repository: what is around a change is in pieces of up to 8 MiB.
+	const size, most = 64 << 20, 17 << 20
 	data := noise(size)
 	write(t, filepath.Join(d, "rootfs", "large"), data)
 	for i := range 500 {
@@ -143,7 +145,7 @@ func TestSecondBackupIsSmall(t *testing.T) {
 	copy(data[20<<20:], noise(1<<20))
 	write(t, filepath.Join(d, "rootfs", "large"), data)
 	second := w.backUp("instances/c1")[0]
-	if grown := usage(t, repo) - first; grown > 5<<20 || second.Added > 5<<20 {
+	if grown := usage(t, repo) - first; grown > most || second.Added > most {
 		t.Errorf("1 MiB changed, and the repository grew by %d; the backup says %d", grown, second.Added)
 	}
 	all, err := w.Backups(t.Context(), "r", "instances/c1")
