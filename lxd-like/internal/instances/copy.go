@@ -103,7 +103,8 @@ func (g inherited) into(req *api.InstancesPost) {
 		}
 	}
 	for k, v := range req.Config { // Clients send the source's, or just what differs.
-		if !isInternal(k) {
+		own := strings.HasPrefix(k, "volatile.") && v == g.config[k] // Such as the address of the source's NIC.
+		if !isInternal(k) && !own {
 			config[k] = v
 		}
 	}
