@@ -26,6 +26,9 @@ type driver struct {
 
 	// moving is held while a volume that gives way to another has no name.
 	moving sync.RWMutex
+	// families is held while it is looked what depends on a dataset, and that is
+	// destroyed.
+	families sync.Mutex
 
 	facts facts
 	trash trash
@@ -169,11 +172,17 @@ func ifThere(_ string, err error) error {
 }
 
 func mustBeFree(ctx context.Context, dataset string) error {
-	_, err := zfs(ctx, "list", "-H", "-o", "name", dataset)
-	if err == nil {
+	free, err := isFree(ctx, dataset)
+	if err == nil && !free {
 		return errs.Conflictf("the dataset %q exists already", dataset)
 	}
-	return ifThere("", err)
+	return err
+}
+
+// isFree reports whether there is no such dataset.
+func isFree(ctx context.Context, dataset string) (bool, error) {
+	_, err := zfs(ctx, "list", "-H", "-o", "name", dataset)
+	return isMissing(err), ifThere("", err)
 }
 
 // Snapshot implements [storage.Driver].
@@ -261,14 +270,14 @@ func (d *driver) Unmount(ctx context.Context, v storage.Volume) error {
 		return err
 	}
 	if mounted && v.Kind == storage.Image && v.Snapshot == "" {
-		return wrapf(freezeImage(ctx, d.dataset(v)), "snapshot image %s", v)
+		return wrapf(d.freezeImage(ctx, d.dataset(v)), "snapshot image %s", v)
 	}
 	return nil
 }
 
 // freezeImage makes the snapshot that an image is cloned from have what the
 // image has.
-func freezeImage(ctx context.Context, dataset string) error {
+func (d *driver) freezeImage(ctx context.Context, dataset string) error {
 	name := dataset + "@" + imageSnap
 	_, err := zfs(ctx, "snapshot", name)
 	if !exists(err) {
@@ -283,7 +292,7 @@ func freezeImage(ctx context.Context, dataset string) error {
 		return err
 	}
 	if _, err := zfs(ctx, "destroy", "-d", gone); err != nil {
-		return err
+		d.trash.wait(gone) // What is copied from it is being sent.
 	}
 	_, err = zfs(ctx, "snapshot", name)
 	return err

@@ -102,14 +102,18 @@ func (d *driver) Restore(ctx context.Context, v storage.Volume) error {
 	if err := d.mustNotBeMounted(v.Parent()); err != nil {
 		return err
 	}
-	_, err := zfs(ctx, "rollback", d.name(v))
-	if says(err, "more recent snapshots") || isMissing(err) && d.facts.of(d.dataset(v)).history {
+	err := whileBusy(ctx, func() error {
+		_, err := zfs(ctx, "rollback", d.name(v))
+		return err
+	})
+	if says(err, "more recent snapshots") || isBusy(err) || isMissing(err) && d.facts.of(d.dataset(v)).history {
 		err = d.restoreOlder(ctx, v)
 	}
 	return wrapf(missing(err, v), "restore %s", v)
 }
 
-// restoreOlder restores a snapshot that is not the newest.
+// restoreOlder restores a snapshot that is not the newest, or one of a volume
+// that someone still has in use.
 func (d *driver) restoreOlder(ctx context.Context, v storage.Volume) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/mounts"
@@ -86,7 +85,9 @@ func (p place) makeZpool(ctx context.Context, cfg storage.Config, u *undo.Stack)
 		}
 		args = append(args, "-f")
 	}
-	u.Push("destroy the zpool", func(ctx context.Context) error { return p.destroyZpool(ctx, cfg.Name) })
+	u.Push("destroy the zpool", func(ctx context.Context) error {
+		return untilFree(ctx, func() error { return p.destroyZpool(ctx, cfg.Name) })
+	})
 	_, err = zpool(ctx, append(args, p.root, p.disk())...)
 	switch {
 	case says(err, "use '-f'"):
@@ -223,10 +224,10 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	if err := p.mustHaveNoVolumes(ctx); err != nil {
 		return err
 	}
-	mounts.Settle()
-	// A driver empties its trash without being waited for, and a guest that has
-	// just ended may still have its mounts.
-	err = mounts.Patiently(ctx, 10*time.Second, isBusy, func() error { return p.take(ctx, cfg, m.pool) })
+	if err := background.wait(ctx, p.root); err != nil {
+		return err
+	}
+	err = untilFree(ctx, func() error { return p.take(ctx, cfg, m.pool) })
 	if err != nil {
 		return p.heldError(err)
 	}

@@ -67,7 +67,7 @@ func (d *driver) look(ctx context.Context) error {
 		}
 	}
 	for _, image := range l.images {
-		if err := freezeImage(ctx, image); err != nil {
+		if err := d.freezeImage(ctx, image); err != nil {
 			return err
 		}
 	}

@@ -6,10 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cuib/cuib/shared/errs"
-	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -120,11 +118,11 @@ func (d *driver) hideSnapshot(ctx context.Context, name string) error {
 // release has ZFS destroy a snapshot with its last clone. Nobody waits for it.
 func (d *driver) release(ctx context.Context, name string) {
 	ctx = context.WithoutCancel(ctx)
-	go func() {
+	background.run(d.root, func() {
 		if _, err := zfs(ctx, "destroy", "-d", name); err != nil && !isMissing(err) {
 			d.trash.wait(name)
 		}
-	}()
+	})
 }
 
 // discard removes a dataset, or takes it out of sight if something depends on
@@ -159,6 +157,10 @@ func (d *driver) discard(ctx context.Context, dataset string) error {
 // destroy destroys a dataset with its snapshots, and reports whether nothing
 // keeps it from that.
 func (d *driver) destroy(ctx context.Context, dataset string) (done bool, err error) {
+	// Another one could promote what is destroyed here to what it destroys.
+	d.families.Lock()
+	defer d.families.Unlock()
+
 	f, err := treeOf(ctx, dataset)
 	if isMissing(err) {
 		return true, nil
@@ -174,18 +176,28 @@ func (d *driver) destroy(ctx context.Context, dataset string) (done bool, err er
 		// The clone gets what it has in common with the dataset. Where that
 		// is more than its limit, it has to stay as it is.
 		if _, err := zfs(ctx, "promote", f.clones[0]); err != nil {
-			return false, nil //nolint:nilerr // The dataset stays for now.
+			return false, nil // The dataset stays for now.
 		}
 	}
+	done, err = destroyTree(ctx, dataset)
+	if says(err, "recursive dependency") {
+		return d.destroyApart(ctx, dataset, f)
+	}
+	return done, err
+}
+
+// destroyTree destroys a dataset and what is below it, and reports whether
+// nothing keeps it from that.
+func destroyTree(ctx context.Context, dataset string) (done bool, err error) {
 	err = whileBusy(ctx, func() error {
 		_, err := zfs(ctx, "destroy", "-r", dataset)
 		return err
 	})
 	switch {
-	case err == nil || isMissing(err):
+	case err == nil:
 		return true, nil
-	case says(err, "recursive dependency"):
-		return d.destroyApart(ctx, dataset, f)
+	case isMissing(err): // It, or a snapshot of it that went meanwhile.
+		return isFree(ctx, dataset)
 	case isBusy(err) || says(err, "has dependent clones"):
 		return false, nil
 	}
@@ -202,16 +214,7 @@ func (d *driver) destroyApart(ctx context.Context, dataset string, f family) (do
 		}
 	}
 	d.trash.wait("")
-	if _, err := zfs(ctx, "destroy", "-r", dataset); err != nil {
-		return false, err
-	}
-	return true, nil
-}
-
-// whileBusy calls fn again for a little while if it says that something is
-// busy.
-func whileBusy(ctx context.Context, fn func() error) error {
-	return mounts.Patiently(ctx, 200*time.Millisecond, isBusy, fn)
+	return destroyTree(ctx, dataset)
 }
 
 func (t *trash) wait(snapshot string) {
@@ -230,14 +233,14 @@ func (d *driver) emptyTrash(ctx context.Context) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
-	go func() {
+	background.run(d.root, func() {
 		for {
 			_ = d.empty(ctx) // What is left now the next one removes.
 			if !d.trash.goOn() {
 				return
 			}
 		}
-	}()
+	})
 }
 
 // begin reports whether the caller is to empty the trash.
