@@ -170,8 +170,21 @@ func (s *Service) Adopt(ctx context.Context, doc api.Document) error {
 		s.release(in.Name)
 		return fmt.Errorf("register instance %q: %w", in.Name, err)
 	}
+	if err := s.letGo(ctx, in); err != nil {
+		s.Logger.WarnContext(ctx, "an instance that was found is mounted", "instance", in.Name, "err", err)
+	}
 	s.created(in)
 	return nil
+}
+
+// letGo unmounts the root of an instance that does not run. It can have run
+// until the daemon ended it that knew nothing of it, nor where its root was.
+func (s *Service) letGo(ctx context.Context, in *instance) error {
+	d, err := s.driver(ctx, in)
+	if err != nil || s.index.get(in.Name) != nil {
+		return err
+	}
+	return d.Unmount(ctx, in.volume())
 }
 
 func errNoInstance() error { return errs.Invalidf("the document is of no instance") }
