@@ -6,19 +6,19 @@
 # install    into $(DESTDIR)$(PREFIX)
 
 PREFIX  ?= /usr/local
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # The version is told by LDFLAGS. Go would refuse a checkout that is another user's.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
-# go-dqlite, which only tests import, asks the linker for this.
-export CGO_LDFLAGS_ALLOW := -Wl,-z,now
+# Where Go is, and what it needs.
+ENV := . scripts/env.sh;
 
 .PHONY: build check test bench gen install clean
 build: bin/cuib-shim
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuibd ./lxd-like/cuibd
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuib ./client/cmd/cuib
+	$(ENV) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuibd ./lxd-like/cuibd
+	$(ENV) CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuib ./client/cmd/cuib
 
 bin/cuib-shim: $(wildcard lxd-like/cuib-shim/*.[ch])
 	mkdir -p bin
@@ -32,7 +32,7 @@ test: build
 	scripts/gotest
 
 bench: build
-	go run ./tests/bench
+	$(ENV) go run ./tests/bench
 
 gen:
 	scripts/gen
