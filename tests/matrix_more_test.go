@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // once kills the daemon at every point, but in loops only once.
@@ -178,15 +179,23 @@ func dropImage(t *testing.T, m *matrix, at string) {
 // noBuild checks that nobody builds an image any more.
 func noBuild(t *testing.T, m *matrix, at string) {
 	t.Helper()
-	out, err := run("ps", "-eo", "args")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, filepath.Join(m.dir, "images")) {
-			t.Errorf("%s: there is still %s", at, line)
+	var left string
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		out, err := run("ps", "-eo", "args")
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = ""
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, filepath.Join(m.dir, "images")) {
+				left = line
+			}
+		}
+		if left == "" {
+			return
 		}
 	}
+	t.Errorf("%s: there is still %s", at, left)
 }
 
 var matrixArchives = []matrixOp{
