@@ -2,6 +2,7 @@ package zfs
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 
@@ -36,6 +37,10 @@ func Begin(r io.Reader) (incremental bool, again []byte, err error) {
 	b, err := readBegin(r)
 	return b.incremental, bytes.Clone(b.raw), err
 }
+
+// Idle waits until all is done that drivers do in the background to the pool in
+// the dataset root.
+func Idle(ctx context.Context, root string) error { return background.wait(ctx, root) }
 
 // LimitProperties returns the properties of a limit.
 func LimitProperties(size int64, options map[string]string) map[string]string {

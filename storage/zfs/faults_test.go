@@ -12,6 +12,7 @@ import (
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/zfs"
 )
 
 // A wrapper is in the place of the program zfs. It counts the runs, and has
@@ -143,8 +144,11 @@ func (w wrapper) each(t *testing.T, cfg storage.Config, tt faultCase, prepare fu
 			if dies {
 				last = forever
 			}
+			idle(t, cfg)
 			w.fail(t, n, last)
 			err := tt.do(d)
+			// What a daemon does in the background dies with it, too, and fails as well.
+			idle(t, cfg)
 			came := w.runs(t) >= n
 			w.fail(t, 0, 0)
 			if err != nil && !strings.Contains(err.Error(), "injected") {
@@ -173,6 +177,12 @@ func (w wrapper) each(t *testing.T, cfg storage.Config, tt faultCase, prepare fu
 			tt.undo(d)
 		}
 	}
+}
+
+// idle waits for what drivers do in the background.
+func idle(t *testing.T, cfg storage.Config) {
+	t.Helper()
+	ok(t, zfs.Idle(t.Context(), cfg.Source))
 }
 
 func sweep(t *testing.T, d storage.Driver) {

@@ -106,6 +106,9 @@ func clean(tb testing.TB, root string) {
 		}
 		for i, name := range left {
 			parent, _, _ := strings.Cut(name, "@")
+			if of, _, below := strings.Cut(name, "/.history-"); below && parent == name {
+				testenv.Run(tb, "sh", "-c", "zfs promote "+of+" || true") // What is a clone of what is below it ZFS does not destroy.
+			}
 			if parent != name && strings.HasPrefix(name, root+"/delegated/") {
 				testenv.Run(tb, "sh", "-c", "zfs release keep "+name+" || true")
 			}
