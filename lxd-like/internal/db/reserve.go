@@ -18,7 +18,8 @@ const reserveSize = 8 << 20
 
 type freeingKey struct{}
 
-// Freeing marks a change that makes room, such as a deletion. It may take the
+// Freeing marks a change that makes room, such as a deletion, or that it takes
+// to make some, such as the end of what fills the disk. It may take the
 // reserve when the disk that holds the database is full, where others fail.
 func Freeing(ctx context.Context) context.Context {
 	return context.WithValue(ctx, freeingKey{}, true)

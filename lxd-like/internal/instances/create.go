@@ -299,7 +299,7 @@ func (s *Service) fill(ctx context.Context, in *instance, how creation, u *undo.
 
 // forget deletes the record of an instance, if there is one.
 func (s *Service) forget(ctx context.Context, name string) error {
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.DB.Do(db.Freeing(ctx), func(ctx context.Context, tx *db.Tx) error {
 		if err := db.DeleteInstance(ctx, tx, name); !errs.Is(err, errs.NotFound) {
 			return err
 		}

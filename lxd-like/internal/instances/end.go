@@ -21,6 +21,7 @@ type ending struct {
 // end ends an instance and returns when all of it is cleaned up. The lock is
 // held only while it tells the guest.
 func (s *Service) end(ctx context.Context, name string, how ending) error {
+	ctx = db.Freeing(ctx) // It must be possible to stop what fills the disk.
 	a, err := s.tell(ctx, name, how)
 	if err != nil {
 		return err
@@ -147,6 +148,7 @@ func (s *Service) checkRestart(ctx context.Context, name string) error {
 // ended cleans up after an instance that has ended, and does what is to
 // happen then. The runtime calls it.
 func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.Exit) {
+	ctx = db.Freeing(ctx)
 	defer close(a.done)
 	unlock := s.locks.Lock(name)
 	defer unlock()

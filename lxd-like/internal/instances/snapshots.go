@@ -218,7 +218,7 @@ func (s *Service) createSnapshot(ctx context.Context, in *instance, req newSnaps
 }
 
 func (s *Service) forgetSnapshot(ctx context.Context, name, snapshot string) error {
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.DB.Do(db.Freeing(ctx), func(ctx context.Context, tx *db.Tx) error {
 		if err := db.DeleteSnapshot(ctx, tx, name, snapshot); !errs.Is(err, errs.NotFound) {
 			return err
 		}

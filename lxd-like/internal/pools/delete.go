@@ -17,6 +17,7 @@ import (
 // Delete takes away a pool that nothing uses. Unpacked images that lie in it
 // are no use: they go with it.
 func (s *Service) Delete(ctx context.Context, name string) (err error) {
+	ctx = db.Freeing(ctx)
 	s.change.Lock()
 	defer s.change.Unlock()
 

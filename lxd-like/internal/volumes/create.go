@@ -252,7 +252,7 @@ func (s *Service) record(ctx context.Context, m *making) error {
 
 // forget deletes the record of a volume, if there is one.
 func (s *Service) forget(ctx context.Context, ref Ref) error {
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.DB.Do(db.Freeing(ctx), func(ctx context.Context, tx *db.Tx) error {
 		if err := db.DeleteVolume(ctx, tx, ref); !errs.Is(err, errs.NotFound) {
 			return err
 		}

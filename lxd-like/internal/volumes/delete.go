@@ -30,6 +30,7 @@ func (s *Service) Delete(ctx context.Context, ref Ref) error {
 // the deletion. If the pool fails, the volume is whole again but for the
 // snapshots that were deleted already.
 func (s *Service) delete(ctx context.Context, ref Ref) (err error) {
+	ctx = db.Freeing(ctx)
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -120,7 +121,7 @@ func deleteVolume(ctx context.Context, d storage.Driver, v storage.Volume) error
 }
 
 func (s *Service) forgetSnapshot(ctx context.Context, ref Ref, snapshot string) error {
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.DB.Do(db.Freeing(ctx), func(ctx context.Context, tx *db.Tx) error {
 		if err := db.DeleteVolumeSnapshot(ctx, tx, ref, snapshot); !errs.Is(err, errs.NotFound) {
 			return err
 		}

@@ -353,6 +353,7 @@ func (s *Service) DeleteSnapshot(ctx context.Context, ref Ref, snapshot string) 
 
 // deleteSnapshot claims a volume and deletes a snapshot of it.
 func (s *Service) deleteSnapshot(ctx context.Context, ref Ref, snapshot string) error {
+	ctx = db.Freeing(ctx)
 	release, err := s.claims.take("changed", ref)
 	if err != nil {
 		return err
