@@ -56,15 +56,18 @@ func (e *env) forceDelete(ctx context.Context, name string) error {
 	}
 	c := e.Client()
 	in, _, gerr := c.Instance(ctx, name)
-	if gerr != nil || in.StatusCode == api.Stopped {
+	if gerr != nil {
 		return err
 	}
-	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
-	if err := e.Wait(ctx, op, err); err != nil {
-		return fmt.Errorf("stop it first: %w", err)
-	}
-	if in.Ephemeral {
+	op, serr := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
+	serr = e.Wait(ctx, op, serr)
+	if serr == nil && in.Ephemeral {
 		return nil // Its stop deletes it.
+	}
+	// One that does not run has ended just now, or is stopped for long: why it
+	// could not be deleted then is what the second try says.
+	if serr != nil && !errs.Is(serr, errs.Conflict) && !errs.Is(serr, errs.Invalid) {
+		return fmt.Errorf("stop it first: %w", serr)
 	}
 	return e.deleteInstance(ctx, name)
 }
