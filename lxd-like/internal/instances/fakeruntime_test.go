@@ -26,7 +26,8 @@ type fakeRuntime struct {
 	dying   string                  // A container that ends while the next daemon looks for it.
 	exits   sync.WaitGroup
 
-	told chan string // Takes a name when its guest was told to shut down, if not nil.
+	told chan string   // Takes a name when its guest was told to shut down, if not nil.
+	slow chan struct{} // Takes one when a container begins to start, and gives one before it has, if not nil.
 }
 
 type container struct {
@@ -75,6 +76,10 @@ func (r *fakeRuntime) with(name string, fn func(*container)) error {
 func (r *fakeRuntime) Start(_ context.Context, spec runtime.Spec, onExit func(runtime.Exit)) (runtime.Running, error) {
 	if err := r.w.Step("Start"); err != nil {
 		return runtime.Running{}, err
+	}
+	if r.slow != nil {
+		r.slow <- struct{}{}
+		<-r.slow
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

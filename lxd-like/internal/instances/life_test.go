@@ -500,3 +500,27 @@ func TestOneThatEndsWhileItIsFound(t *testing.T) {
 	}
 	w.ok(w.svc.Delete(t.Context(), "c1"))
 }
+
+// TestStopOfOneOnItsWayUp is of who wants to delete what the daemon starts just
+// now: nothing runs yet, and it cannot be deleted, but stopped.
+func TestStopOfOneOnItsWayUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", false)
+	w.rt.slow = make(chan struct{})
+	started := make(chan error, 1)
+	go func() {
+		_, err := w.do(w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "start"}))
+		started <- err
+	}()
+	<-w.rt.slow
+	if _, err := w.svc.Delete(t.Context(), "c1"); !errs.Is(err, errs.Conflict) {
+		t.Errorf("it can be deleted: %v", err)
+	}
+	stop, err := w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "stop", Force: true})
+	must(t, err)
+	w.rt.slow <- struct{}{}
+	must(t, <-started)
+	w.ok(stop, nil)
+	w.ok(w.svc.Delete(t.Context(), "c1"))
+}

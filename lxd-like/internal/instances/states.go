@@ -66,6 +66,8 @@ func (s *Service) allowed(in *instance, action string) error {
 		return errs.Conflictf("instance %q is protected: unset security.protection.start first", in.Name)
 	case action == "start":
 		return nil
+	case action == "stop" && s.index.get(in.Name) != nil:
+		return nil // It runs, or is on its way up or down: both are waited for.
 	case !running:
 		return errs.Conflictf("instance %q is not running: cannot %s it", in.Name, action)
 	case action == "freeze" && state == api.Frozen:
