@@ -7,16 +7,20 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestLab runs the scripts of the directory lab, each in a small machine of
 // its own, for what the host's kernel may lack: cgroup v2 with all
 // controllers, project quotas, AppArmor, ZFS. CUIB_LAB names the directory with the
 // programs mklab and boot that make and run one; where there is none, this
-// lane is left out.
-func TestLab(t *testing.T) { //nolint:tparallel // One machine at a time: it takes a core.
+// lane is left out. There are as many machines at a time as the host has
+// processors, if no other test runs.
+func TestLab(t *testing.T) {
 	t.Parallel()
 	requireKernel(t)
 	lab := cmp.Or(os.Getenv("CUIB_LAB"), filepath.Join("..", "..", "shared", "lab"))
@@ -39,9 +43,11 @@ func TestLab(t *testing.T) { //nolint:tparallel // One machine at a time: it tak
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts (%v)", err)
 	}
+	free := freeProcessors(t)
 	for _, script := range scripts {
 		name := filepath.Base(script)
 		t.Run(strings.TrimSuffix(name, ".sh"), func(t *testing.T) {
+			t.Parallel()
 			if strings.HasSuffix(name, "-long.sh") && os.Getenv("CUIB_LAB_LONG") == "" {
 				t.Skip("set CUIB_LAB_LONG=1 to run it, which takes minutes")
 			}
@@ -49,12 +55,20 @@ func TestLab(t *testing.T) { //nolint:tparallel // One machine at a time: it tak
 			if out, err := run("truncate", "-s", "2G", disk); err != nil {
 				t.Fatal(err, out)
 			}
-			cpus := "2"
-			if strings.HasPrefix(name, "zfs") { // Its many threads wait for each other: two make it slower by much.
-				cpus = "1"
-			}
 			// The test's own time runs out before.
-			out, err := run("env", "LAB_SECONDS=3000", filepath.Join(lab, "boot"), "-m", "2G", "-c", cpus, "-d", disk, root, kit, name)
+			command := []string{"env", "LAB_SECONDS=3000"}
+			if st, err := os.Stat(labMemory); err == nil && st.IsDir() {
+				command = append(command, "TMPDIR="+labMemory)
+			}
+			cpus := "2"
+			if !slices.Contains(withProcessors, name) {
+				cpus = "1"
+				on := <-free
+				defer func() { free <- on }()
+				// Who waits for whom is on the same processor, and need not be woken on another.
+				command = append(command, "LD_PRELOAD="+kit+"/oneprocessor.so", "taskset", "-c", on)
+			}
+			out, err := run(append(command, filepath.Join(lab, "boot"), "-m", "2G", "-c", cpus, "-d", disk, root, kit, name)...)
 			if err != nil {
 				t.Error(err)
 				return
@@ -62,6 +76,30 @@ func TestLab(t *testing.T) { //nolint:tparallel // One machine at a time: it tak
 			t.Log(out)
 		})
 	}
+}
+
+// withProcessors are the scripts for which it makes a difference how many
+// processors there are. The rest is faster with one.
+var withProcessors = []string{"cgroup2.sh", "debian.sh", "runtime.sh"}
+
+// labMemory is where the memory of machines is not written to a disk.
+const labMemory = "/dev/shm"
+
+// freeProcessors returns the processors of the host, each to be taken by one
+// machine at a time.
+func freeProcessors(t *testing.T) chan string {
+	t.Helper()
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		t.Fatal(err)
+	}
+	free := make(chan string, set.Count())
+	for n := 0; len(free) < cap(free); n++ {
+		if set.IsSet(n) {
+			free <- strconv.Itoa(n)
+		}
+	}
+	return free
 }
 
 // labKit returns a directory with all that the scripts need: themselves, the
@@ -93,6 +131,8 @@ func labKit(t *testing.T) string {
 		{"go", "test", "-c", "-o", kit + "/tests.test", "."},
 		{"go", "build", "-tags", "crashtest", "-o", kit + "/crash/cuibd", "../lxd-like/cuibd"},
 		{"cp", filepath.Join(binDir, "cuib-shim"), kit + "/crash"},
+		{"gcc", "-O2", "-shared", "-fPIC", "-o", kit + "/oneprocessor.so", "lab/oneprocessor.c"},
+		{"gcc", "-O2", "-shared", "-fPIC", "-nostdlib", "-Wl,--version-script=lab/unused.map", "-o", kit + "/unused.so", "lab/unused.c"},
 	}
 	for _, name := range []string{"init", "calls"} { // Of the runtime's tests.
 		commands = append(commands, []string{"gcc", "-O2", "-static", "-o", filepath.Join(kit, name), runtime + "/testdata/" + name + ".c"})

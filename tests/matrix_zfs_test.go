@@ -25,7 +25,7 @@ func TestCrashMatrixZFS(t *testing.T) {
 func TestCrashMatrixZFSPart(t *testing.T) {
 	m := crashOnZFS(t, "^before ("+matrixZFSPart+")")
 	for _, op := range matrixOps {
-		if slices.Contains([]string{"restore", "move a volume", "delete"}, op.name) {
+		if slices.Contains([]string{"restore", "move a volume", "delete", "refresh", "restore a volume"}, op.name) {
 			t.Run(op.name, func(t *testing.T) { m.each(t, op) })
 		}
 	}

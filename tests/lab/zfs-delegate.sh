@@ -1,7 +1,7 @@
 #!/bin/sh
 # Guests that have datasets of their own.
 set -eu
-lab-zfs
+. ./zfs-fast
 . ./lib
 cuib storage create z zfs size=512MiB
 tools=/tools/lib/x86_64-linux-gnu

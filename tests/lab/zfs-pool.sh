@@ -1,7 +1,7 @@
 #!/bin/sh
 # Instances and volumes on pools of OpenZFS, as users have them.
 set -eu
-lab-zfs
+. ./zfs-fast
 . ./lib
 at() { cuib exec "$1" -- sh -c "$2"; }
 cuib storage create z zfs size=512MiB
