@@ -68,6 +68,17 @@ func validateDevice(dev Device) error {
 	if !ok {
 		return unknownType(dev["type"])
 	}
+	if err := checkOptions(t, dev); err != nil {
+		return err
+	}
+	if t.together == nil {
+		return nil
+	}
+	return t.together(dev)
+}
+
+// checkOptions looks at each option of a device alone.
+func checkOptions(t DeviceType, dev Device) error {
 	opts := map[string]Option{}
 	for _, o := range t.Options {
 		opts[o.Name] = o
@@ -76,10 +87,16 @@ func validateDevice(dev Device) error {
 		}
 	}
 	for name, value := range sorted(dev) {
+		if err := checkText(name, value); err != nil {
+			return err
+		}
 		if name == "type" || strings.HasPrefix(name, "user.") {
 			continue
 		}
 		o, ok := opts[name]
+		if why, no := refusedOption(t.Name, name, value); no {
+			return wrap(name, refuse(value, why, o.Allowed))
+		}
 		if !ok {
 			return unknownOption(t, name)
 		}
@@ -87,13 +104,13 @@ func validateDevice(dev Device) error {
 			return wrap(name, err)
 		}
 	}
-	if t.together == nil {
-		return nil
-	}
-	return t.together(dev)
+	return nil
 }
 
 func unknownType(name string) error {
+	if why, no := refusedType(name); no {
+		return errs.Invalidf("got type %q, but there is no such device: %s", name, why)
+	}
 	var names []string
 	for _, t := range DeviceTypes() {
 		names = append(names, t.Name)
@@ -101,7 +118,7 @@ func unknownType(name string) error {
 	if name == "" {
 		return errs.Invalidf("it has no type, want one of %s", strings.Join(names, ", "))
 	}
-	return errs.Invalidf("got type %q, want one of %s", name, strings.Join(names, ", "))
+	return errs.Invalidf("got type %s, want one of %s", quote(name), strings.Join(names, ", "))
 }
 
 func unknownOption(t DeviceType, name string) error {
@@ -110,7 +127,7 @@ func unknownOption(t DeviceType, name string) error {
 		known = append(known, o.Name)
 	}
 	if len(known) == 0 {
-		return errs.Invalidf("a device of type %s has no options, got %q", t.Name, name)
+		return errs.Invalidf("a device of type %s has no options, got %s", t.Name, quote(name))
 	}
 	err := unknown("option", name, known)
 	if _, near := nearest(name, known); near {

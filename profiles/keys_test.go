@@ -38,6 +38,14 @@ func TestTable(t *testing.T) {
 func TestValidateOptions(t *testing.T) {
 	for _, tt := range []struct{ key, value, want string }{ // want: empty if it is valid
 		{"limits.cpuu", "1", `unknown configuration key "limits.cpuu", did you mean "limits.cpu"?`},
+		{"raw.qemu", "-x", `raw.qemu: got "-x", but it cannot be set: only virtual machines have it, and instances are containers`},
+		{"raw.qemu.qmp.early", "x", "raw.qemu.qmp.early: got"},
+		{"security.secureboot", "false", "security.secureboot: got"},
+		{"nvidia.runtime", "true", "nvidia.runtime: got"},
+		{strings.Repeat("x", 1<<20), "1", `unknown key "xxx`},
+		{"user.a\nb", "1", "unknown key \"user.a\\nb\", want a name without control characters"},
+		{"user.a", "b\x00c", "user.a: got \"b\\x00c\", want a text without NUL bytes"},
+		{"user.a", strings.Repeat("x", 1<<20+1), `user.a: got "xxx`},
 		{"nothing.like.it", "1", `unknown configuration key "nothing.like.it"`},
 		{"user.", "1", `unknown configuration key "user."`},
 		{"user.anything", "a\nb", ""},
@@ -86,7 +94,7 @@ func TestValidateOptions(t *testing.T) {
 		{"boot.autostart", "yes", ""},
 		{"boot.autostart", "2", `boot.autostart: got "2", want true or false`},
 		{"boot.autostart.delay", "-1", "boot.autostart.delay: got"},
-		{"boot.host_shutdown_action", "stateful-stop", `boot.host_shutdown_action: got "stateful-stop", want stop or force-stop`},
+		{"boot.host_shutdown_action", "stateful-stop", `boot.host_shutdown_action: got "stateful-stop", but it cannot be set: running`},
 		{"environment.PATH", "/bin", ""},
 		{"environment.A", "a\nb", "environment.A: got"},
 		{"environment.A=B", "x", "unknown configuration key"},
@@ -117,6 +125,31 @@ func TestValidateOptions(t *testing.T) {
 		}
 		if !errs.Is(err, errs.Invalid) || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%s=%q: got %v, want %s", tt.key, tt.value, err, tt.want)
+		}
+	}
+}
+
+// TestRefusals fails if something is refused that the tables have.
+func TestRefusals(t *testing.T) {
+	options := map[string]map[string]bool{"": {}}
+	for _, k := range profiles.Keys() {
+		options[""][k.Name] = true
+	}
+	for _, dt := range profiles.DeviceTypes() {
+		options[dt.Name] = map[string]bool{"": true}
+		for _, o := range dt.Options {
+			options[dt.Name][o.Name] = true
+		}
+	}
+	seen := map[[3]string]bool{}
+	for _, r := range profiles.Refusals() {
+		id := [3]string{r.Device, r.Name, r.Value}
+		if r.Why == "" || seen[id] {
+			t.Errorf("%v is there twice, or without a reason", id)
+		}
+		seen[id] = true
+		if r.Value == "" && options[r.Device][r.Name] {
+			t.Errorf("%s %s is served and refused", r.Device, r.Name)
 		}
 	}
 }

@@ -50,6 +50,10 @@ func TestValidateDevices(t *testing.T) {
 
 		{"", `device "d": it has no type, want one of disk, nic, none, unix-block, unix-char`},
 		{"type=gpu", `device "d": got type "gpu", want one of disk, nic, none, unix-block, unix-char`},
+		{"type=pci", `device "d": got type "pci", but there is no such device: only virtual machines`},
+		{"type=disk path=/x source=ceph:a/b", `device "d": source: got "ceph:a/b", but it cannot be set: there is no storage driver for Ceph; want an absolute path`},
+		{"type=disk path=/ pool=p boot.priority=1", `device "d": boot.priority: got "1", but it cannot be set: only virtual machines have it`},
+		{"type=nic nictype=sriov parent=eth0", `device "d": nictype: got "sriov", but it cannot be set: virtual functions`},
 		{"type=none x=y", `device "d": a device of type none has no options, got "x"`},
 		{"type=disk path=/ pool=p siz=1", `device "d": unknown option "siz", did you mean "size"?`},
 		{"type=disk path=/ pool=p raw.mount.options=x", `device "d": unknown option "raw.mount.options": a device of type disk has initial.zfs.delegate, optional, path, `},
