@@ -36,6 +36,7 @@ type Key struct {
 	Condition string // When the key is of use; empty for always.
 	OwnOnly   bool   // An instance has it and no profile.
 	Doc       string // One sentence.
+	Differs   string // How it differs from what LXD and Incus make of it, if it does.
 
 	check func(value string) error
 }

@@ -39,7 +39,7 @@ func Refusals() []Refusal {
 			"limits.memory.hotplug", "limits.memory.hugepages", "raw.qemu", "raw.qemu.conf", "raw.qemu.qmp.*",
 			"raw.qemu.scriptlet", "security.agent.metrics", "security.csm", "security.iommu", "security.secureboot",
 			"security.sev", "security.sev.*", "smbios11.*", "volatile.apply_nvram", "volatile.bus.mode",
-			"volatile.last_state.agent", "volatile.vm.*", "volatile.vsock_id", "volatile.*.bus", "volatile.*.io.bus"),
+			"volatile.last_state.agent", "volatile.*.last_state.usb.*", "volatile.vm.*", "volatile.vsock_id", "volatile.*.bus", "volatile.*.io.bus"),
 		refuseValues("", "boot.host_shutdown_action", whyCRIU, "stateful-stop"),
 		refuseKeys(whyCRIU, "migration.incremental.memory", "migration.incremental.memory.*", "migration.stateful"),
 		refuseKeys(whyOCI, "oci.*", "volatile.container.oci"),
@@ -94,6 +94,10 @@ func refusedDevices() []Refusal {
 	)
 }
 
+// Of reports whether it is about a key or option of that name, which can be a
+// pattern itself.
+func (r Refusal) Of(name string) bool { return matches(r.Name, name) }
+
 var refusals = sync.OnceValue(Refusals)
 
 // refusedKey returns why an instance cannot have a key, or that value of it.
@@ -115,16 +119,18 @@ func refusedOption(device, name, value string) (why string, refused bool) {
 	return "", false
 }
 
-// matches reports whether a name is a pattern's, whose * stands for some text.
+// matches reports whether a name is a pattern's, in which each * stands for
+// some text.
 func matches(pattern, name string) bool {
 	prefix, suffix, some := strings.Cut(pattern, "*")
 	if !some {
 		return name == pattern
 	}
 	rest, ok := strings.CutPrefix(name, prefix)
-	if !ok {
-		return false
+	for i := 1; ok && i <= len(rest); i++ {
+		if matches(suffix, rest[i:]) {
+			return true
+		}
 	}
-	middle, ok := strings.CutSuffix(rest, suffix)
-	return ok && middle != ""
+	return false
 }
