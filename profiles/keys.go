@@ -39,6 +39,10 @@ type Key struct {
 	Differs   string // How it differs from what LXD and Incus make of it, if it does.
 
 	check func(value string) error
+
+	// checkName reports what is wrong with the text in place of the *; nil for
+	// nothing.
+	checkName func(text string) error
 }
 
 // Check reports what is wrong with a value. An empty one unsets the key and
@@ -165,17 +169,13 @@ func ValidateOptions(opts map[string]string) error {
 
 // checkSuffix reports what is wrong with the text in place of a *.
 func checkSuffix(k Key, name string) error {
-	switch k.Name {
-	case "environment.*":
-		v := strings.TrimPrefix(name, "environment.")
-		if strings.ContainsAny(v, "=\x00\n") {
-			return errs.Invalidf(`unknown configuration key %q: a variable's name has no "="`, name)
-		}
-	case "linux.sysctl.*":
-		v := strings.TrimPrefix(name, "linux.sysctl.")
-		if strings.ContainsAny(v, " \t\n=#") || strings.Contains(v, "..") {
-			return errs.Invalidf(`unknown configuration key %q: a sysctl's name is as in linux.sysctl.net.ipv4.ip_forward`, name)
-		}
+	if k.checkName == nil {
+		return nil
+	}
+	prefix, suffix, _ := strings.Cut(k.Name, "*")
+	text := strings.TrimSuffix(strings.TrimPrefix(name, prefix), suffix)
+	if err := k.checkName(text); err != nil {
+		return errs.Invalidf("unknown configuration key %s: %w", quote(name), err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ func securityKeys() []Key {
 		boolean(Key{Name: "security.nesting", Default: "false", Doc: "Let containers run in the instance."}),
 		boolean(Key{Name: "security.privileged", Default: "false", Doc: "Give the instance the host's ids: root in it is root on the host."}),
 		boolean(Key{Name: "security.protection.delete", Default: "false", Live: true, Doc: "Refuse to delete the instance."}),
+		boolean(Key{Name: "security.protection.shift", Default: "false", Live: true, Doc: "Accepted from other container managers; the owners of files on the disk never change for another map of ids.", Differs: "Nothing shifts owners on the disk, so there is nothing to refuse."}),
 		boolean(Key{Name: "security.protection.start", Default: "false", Live: true, Doc: "Refuse to start the instance."}),
 	}
 }

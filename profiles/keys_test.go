@@ -106,7 +106,7 @@ func TestValidateOptions(t *testing.T) {
 		{"raw.idmap", "both 1000", `raw.idmap: line 1: got "both 1000", want three words`},
 		{"raw.idmap", "both 0 1000", "raw.idmap: line 1: id 0 of the host cannot be given to an instance"},
 		{"raw.lxc", "# a comment\nlxc.cap.drop = sys_time\n\n", ""},
-		{"raw.lxc", "lxc.net.0.type = veth", "raw.lxc: line 1: lxc.net.0.type cannot be set here: add a nic device instead"},
+		{"raw.lxc", "lxc.net.0.type = veth", `raw.lxc: line 1: "lxc.net.0.type" cannot be set here: add a nic device instead`},
 		{"raw.lxc", "a\n", `raw.lxc: line 1: "a" is not a setting`},
 		{"snapshots.pattern", "daily-%d", ""},
 		{"snapshots.pattern", "{{ creation_date|date:'2006-01-02_15-04' }}", ""},

@@ -30,6 +30,10 @@ type Settings struct {
 	Sysctls  map[string]string
 	Env      map[string]string
 	RawLXC   string
+	AppArmor []string // Rules beyond those of the profile.
+
+	Modules     []string          // Of the kernel, to be loaded.
+	Credentials map[string][]byte // Of systemd, by name.
 
 	SnapshotPattern string // Empty for the default; see [SnapshotName].
 	SnapshotExpiry  string // See [Expiry].
@@ -69,6 +73,8 @@ type Boot struct {
 	StopPriority  int
 	Kill          bool          // At once when the host shuts down.
 	Timeout       time.Duration // For a clean stop when the host shuts down.
+	DependsOn     []string      // Instances that run before it.
+	WaitFor       []Need        // What the host has before it starts.
 }
 
 // Security says what an instance may do, and what may be done to it.
@@ -107,11 +113,16 @@ func Parse(opts map[string]string, host Host) (Settings, error) {
 		Sysctls:         o.below("linux.sysctl."),
 		Env:             o.below("environment."),
 		RawLXC:          o["raw.lxc"],
+		AppArmor:        rules(o["raw.apparmor"]),
 		SnapshotPattern: o["snapshots.pattern"],
 		SnapshotExpiry:  o["snapshots.expiry"],
 		ManualExpiry:    o["snapshots.expiry.manual"],
 	}
+	s.Modules, _ = parseModules(o[keyModules]) // Valid, or none.
 	var err error
+	if s.Credentials, err = o.credentials(); err != nil {
+		return Settings{}, err
+	}
 	if s.IDs.Raw, err = idmap.ParseRaw(o["raw.idmap"]); err != nil {
 		return Settings{}, wrap("raw.idmap", err)
 	}
@@ -170,6 +181,8 @@ func ParseBoot(opts map[string]string) Boot {
 		Kill:          o["boot.host_shutdown_action"] == "force-stop",
 		Timeout:       o.seconds("boot.host_shutdown_timeout", 30),
 	}
+	b.DependsOn, _ = parseDependencies(o[keyDependsOn]) // Valid, or none.
+	b.WaitFor, _ = parseNeeds(o[keyWaitFor])            // Likewise.
 	if strings.TrimSpace(o["boot.autostart"]) != "" {
 		b.Autostart = Never
 		if o.bool("boot.autostart") {

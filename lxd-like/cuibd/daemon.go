@@ -265,6 +265,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
+	g.Go(func() error { return d.instances.StartWaiting(ctx) })
 	g.Go(func() error { return d.clock(ctx) })
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())
 	if err := notify(ctx, "READY=1"); err != nil {

@@ -319,7 +319,10 @@ func (n *fakeNets) Create(_ context.Context, req api.NetworksPost) error {
 	return nil
 }
 
-func (n *fakeNets) Link(_ context.Context, network string) (networks.Link, error) {
+func (n *fakeNets) Link(ctx context.Context, network string) (networks.Link, error) {
+	if err := n.Exists(ctx, network); err != nil {
+		return networks.Link{}, err
+	}
 	return networks.Link{Kind: "bridged", Parent: network}, nil
 }
 

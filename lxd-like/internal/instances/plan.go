@@ -236,6 +236,9 @@ func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack)
 	if s.index.get(in.Name) == nil {
 		return s.forgetHosts(ctx, in, next, u)
 	}
+	if err := changeModules(ctx, in, next); err != nil {
+		return err
+	}
 	if err := s.changeLimits(ctx, in, next, u); err != nil {
 		return err
 	}

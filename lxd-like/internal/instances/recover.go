@@ -247,7 +247,8 @@ func (s *Service) ToStart(ctx context.Context) ([]string, error) {
 }
 
 // Autostart starts instances by name, one after the other. Requests are
-// served already: one that is deleted or started meanwhile is left alone.
+// served already: one that is deleted or started meanwhile is left alone. What
+// waits for something of the host is left to [Service.StartWaiting].
 func (s *Service) Autostart(ctx context.Context, names []string) error {
 	for _, name := range names {
 		if s.index.isShut() {
@@ -258,6 +259,11 @@ func (s *Service) Autostart(ctx context.Context, names []string) error {
 			continue
 		}
 		if err == nil {
+			if missing := s.lacks(ctx, in); missing != nil {
+				s.Logger.WarnContext(ctx, "an instance waits to be started", "instance", name, "for", missing)
+				s.waiters.add(name)
+				continue
+			}
 			err = s.startNamed(ctx, name)
 		}
 		if err != nil {

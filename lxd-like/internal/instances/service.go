@@ -46,6 +46,8 @@ type Service struct {
 	away   away
 	found  map[string]bool // What ran when the daemon came. Recover makes it.
 
+	waiters waiters // For what the host lacks.
+
 	dueOnce sync.Once
 	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].
 }

@@ -25,8 +25,27 @@ type starting struct {
 	deaths []time.Time // See active.
 }
 
-// startNamed starts an instance, or lets one that is frozen go on.
+// startNamed starts an instance, or lets one that is frozen go on. Those that
+// it depends on are started first.
 func (s *Service) startNamed(ctx context.Context, name string) error {
+	return s.startFor(ctx, name, []string{name})
+}
+
+// startFor is startNamed for what may be started for another's sake; see
+// [Service.startNeeds].
+func (s *Service) startFor(ctx context.Context, name string, path []string) error {
+	if s.index.get(name) == nil {
+		in, err := s.load(ctx, name)
+		if err == nil {
+			err = s.allowed(in, "start")
+		}
+		if err == nil {
+			err = s.startNeeds(ctx, in, path)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	in, unlock, err := s.lockedAfterEnd(ctx, name)
 	if err != nil {
 		return err
@@ -102,7 +121,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	s.snapshotAtStart(ctx, in, how)
 	l := &launch{in: in, keys: map[string]string{}}
 	for _, step := range []func(context.Context, *launch, *undo.Stack) error{
-		s.startIDs, s.startRoot, s.startDelegation, s.startDevices, s.startVolumes, s.startHosts,
+		s.startIDs, s.startKernel, s.startRoot, s.startDelegation, s.startDevices, s.startVolumes, s.startHosts,
 	} {
 		if err := step(ctx, l, &u); err != nil {
 			return err
@@ -125,6 +144,9 @@ func (s *Service) startIDs(_ context.Context, l *launch, _ *undo.Stack) error {
 	if l.set, err = settings(l.in); err != nil {
 		return err
 	}
+	if err := checkRequirements(l.in, l.set); err != nil {
+		return err
+	}
 	if l.ids, err = s.mapping(l.in); err != nil {
 		return err
 	}
@@ -140,6 +162,11 @@ func (s *Service) startIDs(_ context.Context, l *launch, _ *undo.Stack) error {
 		l.keys[keyIDBase] = strconv.FormatInt(got.First, 10)
 	}
 	return nil
+}
+
+// startKernel has the kernel ready for the instance.
+func (s *Service) startKernel(ctx context.Context, l *launch, _ *undo.Stack) error {
+	return loadModules(ctx, l.set.Modules)
 }
 
 // startRoot mounts the root, and renders the templates that are due.
@@ -231,6 +258,7 @@ func (l *launch) spec(limits runtime.Limits) runtime.Spec {
 		Name: l.in.Name, Root: filepath.Join(l.dir, "rootfs"), RootMapped: l.ids != nil, IDs: l.ids,
 		Nesting: l.set.Security.Nesting, Hostname: l.in.Name, Arch: l.in.Architecture, Env: l.set.Env,
 		Limits: limits, Rlimits: l.set.Rlimits, Sysctls: l.set.Sysctls, Raw: l.set.RawLXC, OOMScore: l.set.OOMScore,
+		AppArmor: l.set.AppArmor, Credentials: l.set.Credentials,
 	}
 	l.plan.into(&spec)
 	l.delegation(&spec)

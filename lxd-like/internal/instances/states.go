@@ -124,7 +124,13 @@ func (s *Service) SetStates(ctx context.Context, req api.InstanceStatePut) (ops.
 	return ops.Job{
 		Description: verbs[req.Action] + "s", Resources: map[string][]string{"instances": urls},
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			return each(names, bulk, func(name string) error { return s.act(ctx, name, req) })
+			return each(names, bulk, func(name string) error {
+				err := s.act(ctx, name, req)
+				if req.Action == "start" && errs.Is(err, errs.Conflict) && s.index.get(name) != nil {
+					return nil // Another one needed it, and was faster.
+				}
+				return err
+			})
 		},
 	}, nil
 }

@@ -208,6 +208,9 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
 	if err := samePool(in, next); err != nil {
 		return err
 	}
+	if err := s.checkDependencies(ctx, in, next); err != nil {
+		return err
+	}
 	return s.checkLive(ctx, in, next)
 }
 

@@ -151,6 +151,9 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 		if s.Nesting || s.IDs != nil {
 			c.add("lxc.apparmor.allow_nesting", "1")
 		}
+		for _, rule := range s.AppArmor {
+			c.add("lxc.apparmor.raw", rule)
+		}
 	}
 	key := devicesKey(h.Cgroups)
 	if key == "" {
@@ -186,6 +189,7 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 		entry("proc", "dev/.cuib/proc", "proc", "rw,nosuid,nodev,noexec,create=dir,optional")
 		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
 	}
+	renderCredentials(c, s, f)
 	for _, name := range h.LXCFS {
 		entry("/var/lib/lxcfs/"+name, name, "none", "bind,optional")
 	}
@@ -263,7 +267,7 @@ func renderLimits(c *conf, s Spec, h Cgroups) error {
 	return nil
 }
 
-func sortedKeys(m map[string]string) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)

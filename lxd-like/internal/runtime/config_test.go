@@ -97,6 +97,18 @@ func TestRender(t *testing.T) {
 				"lxc.net.1.type = macvlan", "lxc.net.1.link = en0", "lxc.net.1.macvlan.mode = vepa", "lxc.net.1.name = eth1", "lxc.net.1.flags = up",
 			},
 		},
+		"credentials and rules": {
+			func(s *runtime.Spec, h *runtime.Host, f *runtime.Files) {
+				s.Credentials, s.AppArmor = map[string][]byte{"a": nil}, []string{"deny /x r,", "deny /y r,"}
+				h.AppArmor, h.AppArmorParser, f.Dir = true, "/sbin/apparmor_parser", "/run/a b"
+			},
+			[]string{"lxc.apparmor.raw", "lxc.environment", "lxc.mount.entry = /"},
+			[]string{
+				"lxc.apparmor.raw = deny /x r,", "lxc.apparmor.raw = deny /y r,",
+				`lxc.mount.entry = /run/a\040b/credentials dev/.cuib/credentials none bind,ro,nosuid,nodev,noexec,create=dir 0 0`,
+				"lxc.environment = CREDENTIALS_DIRECTORY=/dev/.cuib/credentials",
+			},
+		},
 		"no nic": {nil, []string{"lxc.net"}, []string{"lxc.net.0.type = empty"}},
 		"devices": {
 			func(s *runtime.Spec, _ *runtime.Host, _ *runtime.Files) {

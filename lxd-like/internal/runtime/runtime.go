@@ -40,6 +40,8 @@ const (
 	mountsDir   = "mounts"
 	devicesDir  = "devices"
 	appArmorDir = "apparmor" // Of liblxc.
+
+	credentialsDir = "credentials"
 )
 
 func (r *Runtime) path(name string, elem ...string) string {

@@ -32,9 +32,11 @@ type Spec struct {
 	Mounts       []Mount
 	Nodes        []Node
 	NICs         []NIC
-	Raw          string // Lines for lxc.conf (raw.lxc), last.
-	OOMScore     int    // -1000 to 1000, of the container's init.
-	EndsAtReboot bool   // A reboot of the guest ends the container, with Exit.Reboot.
+	Raw          string            // Lines for lxc.conf (raw.lxc), last.
+	AppArmor     []string          // Rules beyond those of the generated profile.
+	Credentials  map[string][]byte // For a guest's systemd, by name.
+	OOMScore     int               // -1000 to 1000, of the container's init.
+	EndsAtReboot bool              // A reboot of the guest ends the container, with Exit.Reboot.
 }
 
 // Limits are what the kernel's cgroups enforce. The zero value limits nothing.

@@ -79,6 +79,9 @@ func (r *Runtime) prepare(c *container) error {
 	if err := r.stageRoot(c.spec); err != nil {
 		return err
 	}
+	if err := r.writeCredentials(c.spec); err != nil {
+		return err
+	}
 	if c.spec.EndsAtReboot {
 		if err := replaceFile(r.path(name, endsFile), nil); err != nil {
 			return err
