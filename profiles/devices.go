@@ -36,6 +36,7 @@ func DeviceTypes() []DeviceType {
 		diskType(),
 		nicType(),
 		noneType(),
+		proxyType(),
 		unixBlockType(),
 		unixCharType(),
 	}

@@ -16,6 +16,8 @@ static const struct mode {
 	{"unmount", unmount_inside},
 	{"device", device},
 	{"console", console},
+	{"proxy", proxy},
+	{"forget", proxy_forget},
 };
 
 int main(int argc, char **argv)

@@ -8,6 +8,8 @@
  *   unmount  takes that back
  *   device   lets it use a device, or not any more (console.c)
  *   console  hands out the controlling end of a container's console (console.c)
+ *   proxy    passes on what clients of host or container say to the other (proxy.c)
+ *   forget   removes the socket that a proxy listened on in a container
  *
  * It runs as root and meets what a guest controls, so: everything that it
  * holds is close-on-exec, nothing of the guest's is opened by path before the
@@ -52,6 +54,10 @@ int attach(int argc, char **argv);
 /* console.c */
 int console(int argc, char **argv);
 int device(int argc, char **argv);
+
+/* proxy.c */
+int proxy(int argc, char **argv);
+int proxy_forget(int argc, char **argv);
 
 /* mount.c */
 int mount_inside(int argc, char **argv);

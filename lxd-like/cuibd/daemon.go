@@ -21,6 +21,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
+	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
 	"github.com/cuib/cuib/lxd-like/internal/rest"
@@ -30,6 +31,7 @@ import (
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/macvlan"
+	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/btrfs"
@@ -60,6 +62,7 @@ type daemon struct {
 	volumes      *volumes.Service
 	backups      *backups.Service
 	instances    *instances.Service
+	proxies      *proxies.Service
 	recovery     *recovery.Service
 	repositories *repository.Service
 	log          *slog.Logger
@@ -133,11 +136,16 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.volumes = &volumes.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"),
 	}
+	containers := &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")}
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
-		Runtime: &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")},
-		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
+		Runtime: containers, Events: d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
+	d.proxies = &proxies.Service{
+		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir),
+		Guest: containers.Init, Log: log.With("component", "proxies"),
+	}
+	d.instances.Proxies = d.proxies
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
 	d.backups = &backups.Service{
 		DB: d.db, Instances: d.instances.Backed(), Volumes: d.volumes.Backed(), Events: d.events,
@@ -264,6 +272,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.nets.Run(ctx) })
 	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.recovery.Run(ctx) })
+	g.Go(func() error { return d.proxies.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.instances.StartWaiting(ctx) })
 	g.Go(func() error { return d.clock(ctx) })

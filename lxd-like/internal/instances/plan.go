@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/devices"
+	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
@@ -418,6 +419,9 @@ func (s *Service) parts(of owner, p devices.Plan) []part {
 		return []part{s.volumePart(name, of.device, p)}
 	}
 	var out []part
+	if p.Proxy != (proxies.Rule{}) {
+		out = append(out, s.proxyPart(of, p))
+	}
 	for _, m := range p.Mounts {
 		out = append(out, part{
 			func(ctx context.Context) error { return s.Runtime.AddMount(ctx, name, m) },

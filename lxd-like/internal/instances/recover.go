@@ -42,6 +42,7 @@ func (s *Service) Recover(ctx context.Context) error {
 			s.Logger.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
 		}
 	}
+	s.settleProxies(ctx)
 	return nil
 }
 
@@ -113,6 +114,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		return err
 	}
 	if s.index.get(in.Name) != nil {
+		s.recoverProxies(ctx, in)
 		// A crash between the start and its record.
 		if in.Config[keyPower] != powerOn {
 			err = s.patch(ctx, in, map[string]string{keyPower: powerOn})

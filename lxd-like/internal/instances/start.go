@@ -130,6 +130,9 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	if err := s.run(ctx, l, how, &u); err != nil {
 		return err
 	}
+	if err := s.startProxies(ctx, l, &u); err != nil {
+		return err
+	}
 	l.keys[keyPower] = powerOn
 	if err := s.writeStarted(ctx, in, l.keys); err != nil {
 		return err
