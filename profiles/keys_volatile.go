@@ -16,6 +16,7 @@ func volatileKeys() []Key {
 		{Name: "volatile.idmap.next", Doc: "The map of ids with which it starts next."},
 		{Name: "volatile.last_state.idmap", Doc: "The map of ids of the files on the disk: none, as they are stored with the ids inside."},
 		{Name: "volatile.last_state.power", Doc: "Whether the instance ran when the daemon saw it last."},
+		{Name: "volatile.last_state.ready", Doc: "Whether the guest has said that it is ready, since it started."},
 		{Name: "volatile.moved", Doc: "What is to be deleted where the instance was before a move."},
 		{Name: "volatile.moving", Doc: "Marks a move to another pool that has not ended."},
 		{Name: "volatile.rebuilding", Doc: "Marks a rebuild that has not ended."},

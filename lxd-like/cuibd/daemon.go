@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/guestapi"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
@@ -63,6 +64,7 @@ type daemon struct {
 	backups      *backups.Service
 	instances    *instances.Service
 	proxies      *proxies.Service
+	guests       *guestapi.Server
 	recovery     *recovery.Service
 	repositories *repository.Service
 	log          *slog.Logger
@@ -136,11 +138,17 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.volumes = &volumes.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"),
 	}
+	if d.guests, err = guestapi.New(filepath.Join(cfg.dir, "guests")); err != nil {
+		return nil, err
+	}
 	containers := &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")}
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
-		Runtime: containers, Events: d.events, IDs: ids, Logger: log.With("component", "instances"),
+		Runtime: containers,
+		Guests:  d.guests,
+		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
+	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
 	d.proxies = &proxies.Service{
 		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir),
 		Guest: containers.Init, Log: log.With("component", "proxies"),
@@ -273,6 +281,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.proxies.Run(ctx) })
+	g.Go(func() error { return d.guests.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.instances.StartWaiting(ctx) })
 	g.Go(func() error { return d.clock(ctx) })

@@ -234,6 +234,9 @@ func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack)
 	if err := s.changeSize(ctx, in, next, u); err != nil {
 		return err
 	}
+	if err := s.changeGuest(in, next, u); err != nil {
+		return err
+	}
 	if s.index.get(in.Name) == nil {
 		return s.forgetHosts(ctx, in, next, u)
 	}

@@ -179,6 +179,9 @@ func (s *Service) UpdateProfile(ctx context.Context, name string, put api.Profil
 	if err != nil {
 		return err
 	}
+	for i, in := range after {
+		s.tellGuest(before[i], in)
+	}
 	s.Events.Lifecycle("profile-updated", profileURL(name), nil)
 	return nil
 }

@@ -34,6 +34,7 @@ type Service struct {
 	Images  imageKeeper
 	Volumes volumeKeeper
 	Runtime containers
+	Guests  guestListener // Nil: nobody listens to guests.
 	Proxies proxyKeeper
 	Events  *events.Hub
 	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.

@@ -107,6 +107,7 @@ type launch struct {
 	plan      plan
 	disks     disks
 	delegator storage.Delegator // Nil where the guest gets nothing of it.
+	guest     string            // The directory where the guest can ask; empty for none.
 }
 
 // start starts an instance whose lock is held: each step with what takes it
@@ -121,7 +122,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	s.snapshotAtStart(ctx, in, how)
 	l := &launch{in: in, keys: map[string]string{}}
 	for _, step := range []func(context.Context, *launch, *undo.Stack) error{
-		s.startIDs, s.startKernel, s.startRoot, s.startDelegation, s.startDevices, s.startVolumes, s.startHosts,
+		s.startIDs, s.startKernel, s.startRoot, s.startDelegation, s.startDevices, s.startVolumes, s.startHosts, s.startGuest,
 	} {
 		if err := step(ctx, l, &u); err != nil {
 			return err
@@ -265,6 +266,7 @@ func (l *launch) spec(limits runtime.Limits) runtime.Spec {
 	}
 	l.plan.into(&spec)
 	l.delegation(&spec)
+	spec.Guest = l.guest
 	return spec
 }
 

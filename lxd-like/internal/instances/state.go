@@ -206,6 +206,8 @@ func (s *Service) code(name string) api.StatusCode {
 		return api.Stopped
 	case state.Frozen:
 		return api.Frozen
+	case s.index.isReady(name, state.PID):
+		return api.Ready
 	}
 	return api.Running
 }

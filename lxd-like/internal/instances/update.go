@@ -54,6 +54,7 @@ func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePu
 	if err := s.update(ctx, in, next); err != nil {
 		return fmt.Errorf("update instance %q: %w", name, err)
 	}
+	s.tellGuest(in, next)
 	s.event("instance-updated", name, nil)
 	return nil
 }

@@ -193,6 +193,11 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 	for _, name := range h.LXCFS {
 		entry("/var/lib/lxcfs/"+name, name, "none", "bind,optional")
 	}
+	if s.Guest != "" {
+		for _, target := range []string{"dev/incus", "dev/lxd"} {
+			entry(escape(s.Guest), target, "none", "bind,ro,nosuid,nodev,noexec,create=dir,optional")
+		}
+	}
 	for _, m := range f.Staged {
 		kind := "create=dir"
 		if m.File {

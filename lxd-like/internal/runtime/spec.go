@@ -32,6 +32,7 @@ type Spec struct {
 	Mounts       []Mount
 	Nodes        []Node
 	NICs         []NIC
+	Guest        string            // Directory that appears as /dev/incus and /dev/lxd; empty for none.
 	Raw          string            // Lines for lxc.conf (raw.lxc), last.
 	AppArmor     []string          // Rules beyond those of the generated profile.
 	Credentials  map[string][]byte // For a guest's systemd, by name.

@@ -78,7 +78,7 @@ func (e *env) halt(ctx context.Context, name string) (restart func(context.Conte
 	if err != nil {
 		return nil, err
 	}
-	if in.StatusCode != api.Running && in.StatusCode != api.Frozen {
+	if !up(in.StatusCode) {
 		return func(context.Context) error { return nil }, nil
 	}
 	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})

@@ -114,12 +114,12 @@ func (e *env) setStates(ctx context.Context, o stateOptions, names []string) err
 func affected(all []api.Instance, action string) []string {
 	var out []string
 	for _, in := range all {
-		running := in.StatusCode == api.Running || in.StatusCode == api.Frozen
+		running := up(in.StatusCode)
 		switch {
 		case action == "start" && !running,
 			action == "stop" && running,
 			action == "restart" && running,
-			action == "freeze" && in.StatusCode == api.Running,
+			action == "freeze" && running && in.StatusCode != api.Frozen,
 			action == "unfreeze" && in.StatusCode == api.Frozen:
 			out = append(out, in.Name)
 		}
