@@ -21,7 +21,7 @@ func diskOptions() []Option {
 		booleanOption(Key{Name: "required", Default: "true", Condition: notRoot, Doc: "Refuse to start the instance while the source is missing."}),
 		booleanOption(Key{Name: "shift", Default: "false", Condition: notRoot, Doc: "Show files of the host's users 0 and up as those of the instance's users 0 and up."}),
 		option(Key{Name: "size", Type: String, Allowed: `a size such as "10GiB"`, Condition: isRoot, Doc: "How large the root disk may get.", check: parses(ParseSize)}),
-		option(Key{Name: "source", Type: String, Allowed: `an absolute path without "..", or with a pool VOLUME or VOLUME/SNAPSHOT`, Condition: notRoot, Doc: "The directory or file of the host, or the volume of the pool."}),
+		option(Key{Name: "source", Type: String, Allowed: `an absolute path without "..", or with a pool VOLUME or VOLUME/SNAPSHOT`, Condition: notRoot, Doc: "The directory or file of the host, or the volume of the pool.", check: is(oneLine)}),
 	}
 }
 

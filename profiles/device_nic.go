@@ -14,13 +14,13 @@ func nicType() DeviceType {
 func nicOptions() []Option {
 	const toNetwork = "with network"
 	return []Option{
-		option(Key{Name: "host_name", Type: String, Allowed: "a name of up to 15 letters and digits", Condition: "bridged", Doc: "The name of the interface's end on the host.", check: checkIfname}),
-		option(Key{Name: "hwaddr", Type: String, Allowed: `an address such as "10:66:6a:01:02:03"`, Doc: "The interface's address.", check: is(isMAC)}),
+		option(Key{Name: "host_name", Type: String, Allowed: wantIfname, Condition: "bridged", Doc: "The name of the interface's end on the host.", check: checkIfname}),
+		option(Key{Name: "hwaddr", Type: String, Allowed: wantMAC, Doc: "The interface's address.", check: is(isMAC)}),
 		option(Key{Name: "ipv4.address", Type: String, Allowed: "an IPv4 address", Condition: toNetwork, Doc: "The address that the network's DHCP gives to the interface.", check: is(isIPv4)}),
 		option(Key{Name: "ipv6.address", Type: String, Allowed: "an IPv6 address", Condition: toNetwork, Doc: "The address that the network's DHCP gives to the interface.", check: is(isIPv6)}),
 		option(Key{Name: "mode", Type: String, Default: "bridge", Allowed: "bridge, vepa, passthru or private", Condition: "macvlan", Doc: "Who the interfaces on one parent can talk to.", check: oneOf("bridge", "vepa", "passthru", "private")}),
 		option(Key{Name: "mtu", Type: Integer, Allowed: "a number of bytes from 68 to 65535", Doc: "The largest packet; that of the parent where it is not set.", check: between(68, 65535)}),
-		option(Key{Name: "name", Type: String, Default: "eth0 and so on", Allowed: "a name of up to 15 letters and digits", Doc: "The interface's name inside.", check: checkIfname}),
+		option(Key{Name: "name", Type: String, Default: "eth0 and so on", Allowed: wantIfname, Doc: "The interface's name inside.", check: checkIfname}),
 		option(Key{Name: "network", Type: String, Allowed: "the name of a network", Doc: "The managed network to connect to, instead of nictype and parent.", check: CheckNetworkName}),
 		option(Key{Name: "nictype", Type: String, Allowed: "bridged or macvlan", Doc: "How to connect to the parent.", check: oneOf("bridged", "macvlan")}),
 		option(Key{Name: "parent", Type: String, Allowed: "the name of an interface of the host", Condition: "with nictype", Doc: "The bridge, or the interface below a macvlan.", check: checkIfname}),

@@ -83,9 +83,6 @@ func checkOptions(t DeviceType, dev Device) error {
 	opts := map[string]Option{}
 	for _, o := range t.Options {
 		opts[o.Name] = o
-		if o.Required && dev[o.Name] == "" {
-			return errs.Invalidf("a device of type %s needs the option %s, want %s", t.Name, o.Name, o.Allowed)
-		}
 	}
 	for name, value := range sorted(dev) {
 		if err := checkText(name, value); err != nil {
@@ -103,6 +100,11 @@ func checkOptions(t DeviceType, dev Device) error {
 		}
 		if err := o.Check(value); err != nil {
 			return wrap(name, err)
+		}
+	}
+	for _, o := range t.Options {
+		if o.Required && dev[o.Name] == "" {
+			return errs.Invalidf("a device of type %s needs the option %s, want %s", t.Name, o.Name, o.Allowed)
 		}
 	}
 	return nil

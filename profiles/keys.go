@@ -88,7 +88,7 @@ func quote(v string) string {
 // The lengths that names and values of keys and options may have.
 const (
 	maxName  = 255
-	maxValue = 1 << 20
+	maxValue = 512 << 10 // A request can be twice as long.
 )
 
 // checkText reports what no key, option or value of one may be.

@@ -25,8 +25,8 @@ func miscKeys() []Key {
 		{Name: keyModules, Type: String, Allowed: `names of kernel modules such as "ip_vs, nf_nat"`, Live: true, Doc: "Modules that the host's kernel loads before the instance starts, or at once if it runs.", Differs: "The names are of modules only: paths and options are refused.", check: parses(parseModules)},
 		{Name: keyModulesLoad, Type: String, Default: "boot", Allowed: "boot", Live: true, Doc: "When linux.kernel_modules are loaded.", check: oneOf("boot")},
 		{Name: prefixSysctl + "*", Type: String, Allowed: "text of one line, less than 4 KiB", Doc: "A sysctl of the instance's own namespaces, such as linux.sysctl.net.ipv4.ip_forward.", Differs: "Those of the whole host are refused, which unprivileged instances cannot set in any case.", check: is(sysctlValue), checkName: sysctlName},
-		{Name: prefixCredential + "*", Type: Blob, Allowed: "text, less than 1 MiB", Doc: "A credential of that name for the instance's systemd, see systemd-creds(1).", checkName: credentialName},
-		{Name: prefixBinaryCredential + "*", Type: String, Allowed: "base64, less than 1 MiB", Doc: "A credential of that name for the instance's systemd, which can be any bytes.", check: is(isBase64), checkName: credentialName},
+		{Name: prefixCredential + "*", Type: Blob, Allowed: "text, at most 512 KiB", Doc: "A credential of that name for the instance's systemd, see systemd-creds(1).", checkName: credentialName},
+		{Name: prefixBinaryCredential + "*", Type: String, Allowed: "base64, at most 512 KiB", Doc: "A credential of that name for the instance's systemd, which can be any bytes.", check: is(isBase64), checkName: credentialName},
 		{Name: "user.*", Type: String, Live: true, Doc: "Anything that users want to keep with the instance."},
 	}
 }

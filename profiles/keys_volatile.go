@@ -4,9 +4,9 @@ package profiles
 func volatileKeys() []Key {
 	all := []Key{
 		{Name: "volatile.*.apply_quota", Doc: "The size that the root disk gets at the next start."},
-		{Name: "volatile.*.host_name", Doc: "The name of the NIC's end on the host."},
-		{Name: "volatile.*.hwaddr", Doc: "The address of the NIC."},
-		{Name: "volatile.*.name", Doc: "The name of the NIC inside."},
+		{Name: "volatile.*.host_name", Allowed: wantIfname, Doc: "The name of the NIC's end on the host.", check: checkIfname},
+		{Name: "volatile.*.hwaddr", Allowed: wantMAC, Doc: "The address of the NIC.", check: is(isMAC)},
+		{Name: "volatile.*.name", Allowed: wantIfname, Doc: "The name of the NIC inside.", check: checkIfname},
 		{Name: "volatile.apply_template", Doc: "What happened since the last start that the image's templates want to know."},
 		{Name: "volatile.base_image", Doc: "The fingerprint of the image that the instance was made from."},
 		{Name: "volatile.cloud-init.instance-id", Doc: "The id by which cloud-init knows a new instance."},

@@ -7,6 +7,8 @@ const (
 	wantBool   = "true or false"
 	wantBytes  = `a size such as "512MiB"`
 	wantMemory = `a size such as "512MiB" or a percentage`
+	wantIfname = "a name of up to 15 letters and digits"
+	wantMAC    = `an address such as "10:66:6a:01:02:03"`
 	wantRlimit = `a number, "unlimited", or two of those as "soft:hard"`
 
 	unprivileged = "unprivileged"
