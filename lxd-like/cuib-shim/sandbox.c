@@ -24,10 +24,6 @@
 #error "name the audit architecture here"
 #endif
 
-#ifndef CAP_LAST_CAP
-#define CAP_LAST_CAP 63
-#endif
-
 static const int calls[] = {
 	SYS_read, SYS_write, SYS_splice, SYS_close, SYS_shutdown, SYS_pipe2, SYS_fcntl,
 	SYS_accept4, SYS_connect, SYS_getsockname, SYS_getpeername, SYS_getsockopt, SYS_setsockopt,
@@ -105,8 +101,6 @@ static void keep_only(unsigned long long caps)
 		{.effective = (unsigned)(caps >> 32), .permitted = (unsigned)(caps >> 32)},
 	};
 
-	for (int cap = 0; cap <= 63 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
-		;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 || syscall(SYS_capset, &header, data) < 0)
 		die("cannot give up capabilities: %m");
 }
@@ -118,6 +112,8 @@ void confine(const struct rule *r)
 	 * nobody's. */
 	bool others = !r->drops && r->connect.kind == UNIX && r->connect.at.path.sun_path[0] != 0;
 
+	for (int cap = 0; cap <= 63 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+		; /* Up to the last that the kernel has. */
 	if (setgroups(0, NULL) < 0)
 		die("cannot give up groups: %m");
 	if (r->drops && (setresgid(r->sgid, r->sgid, r->sgid) < 0 || setresuid(r->suid, r->suid, r->suid) < 0))

@@ -17,10 +17,10 @@ import (
 // A Forward sends what comes for ports of the host on to an address behind a
 // bridge of it.
 type Forward struct {
-	UDP    bool       // Else TCP.
-	Listen netip.Addr // An unspecified one is any of the host's of that family, but for the loopback.
-	Target netip.Addr // Of the same family.
-	Bridge string     // The target's.
+	UDP    bool         // Else TCP.
+	Listen netip.Addr   // An unspecified one is any of the host's of that family, but for the loopback.
+	Target netip.Addr   // Of the same family.
+	Subnet netip.Prefix // Those who reach the target without the host.
 	Ports  []PortPair
 }
 
@@ -190,17 +190,17 @@ func (f Forward) listens() rule {
 	)
 }
 
-// hairpin gives what was forwarded from the target's own bridge the host's
+// hairpin gives what was forwarded from the target's own subnet the host's
 // address, so that answers come back by way of the host.
 func hairpin(_ *nftables.Conn, _ *nftables.Table, f Forward) (rule, error) {
-	offset := uint32(16)
+	src, dst := uint32(12), uint32(16)
 	if f.Target.Is6() {
-		offset = 24
+		src, dst = 8, 24
 	}
 	const dnat = 1 << 5 // IPS_DST_NAT
 	return join(
-		iface(expr.MetaKeyIIFNAME, f.Bridge), iface(expr.MetaKeyOIFNAME, f.Bridge),
-		family(f.family()), proto(f.protocol()), address(offset, netip.PrefixFrom(f.Target, f.Target.BitLen()), expr.CmpOpEq),
+		family(f.family()), proto(f.protocol()),
+		address(src, f.Subnet.Masked(), expr.CmpOpEq), address(dst, netip.PrefixFrom(f.Target, f.Target.BitLen()), expr.CmpOpEq),
 		rule{
 			&expr.Ct{Register: 1, Key: expr.CtKeySTATUS},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(dnat), Xor: make([]byte, 4)},

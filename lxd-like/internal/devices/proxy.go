@@ -21,7 +21,7 @@ func proxy(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	r.Target, r.Bridge, err = natTarget(ctx, connect.Address(false), env)
+	err = natTarget(ctx, connect.Address(false), env, &r)
 	return Plan{Proxy: r}, err
 }
 
@@ -37,7 +37,7 @@ func proxyRule(dev profiles.Device) proxies.Rule {
 // natTarget finds the static address that packets are forwarded to, and the
 // bridge of the NIC that has it. An unspecified address is the first one of
 // its family.
-func natTarget(ctx context.Context, want netip.Addr, env Env) (target netip.Addr, bridge string, err error) {
+func natTarget(ctx context.Context, want netip.Addr, env Env, r *proxies.Rule) error {
 	option := "ipv4.address"
 	if want.Is6() {
 		option = "ipv6.address"
@@ -50,14 +50,15 @@ func natTarget(ctx context.Context, want netip.Addr, env Env) (target netip.Addr
 		}
 		link, err := linkOf(ctx, dev, env)
 		if err != nil {
-			return target, "", errs.Newf(errs.KindOf(err), "nat: device %q: %w", name, err)
+			return errs.Newf(errs.KindOf(err), "nat: device %q: %w", name, err)
 		}
 		if link.Kind == "bridged" {
-			return addr, link.Parent, nil
+			r.Target, r.Bridge, r.Port = addr, link.Parent, given(name, dev, env, "host_name")
+			return nil
 		}
 	}
 	if want.IsUnspecified() {
-		return target, "", errs.Invalidf("nat: the instance has no bridged nic with a static address, want one with the option %s", option)
+		return errs.Invalidf("nat: the instance has no bridged nic with a static address, want one with the option %s", option)
 	}
-	return target, "", errs.Invalidf("nat: connect is to %s, want the static address of a bridged nic of the instance: its option %s", want, option)
+	return errs.Invalidf("nat: connect is to %s, want the static address of a bridged nic of the instance: its option %s", want, option)
 }

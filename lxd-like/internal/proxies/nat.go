@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks/nft"
@@ -44,7 +48,8 @@ func forward(r Rule) (nft.Forward, error) {
 	if err != nil {
 		return nft.Forward{}, err
 	}
-	f := nft.Forward{UDP: listen.Kind == "udp", Listen: listen.Address(listening), Target: r.Target, Bridge: r.Bridge}
+	f := nft.Forward{UDP: listen.Kind == "udp", Listen: listen.Address(listening), Target: r.Target}
+	f.Subnet, err = subnet(r.Bridge, r.Target)
 	targets := connect.List()
 	for i, port := range listen.List() {
 		to := targets[0]
@@ -53,7 +58,49 @@ func forward(r Rule) (nft.Forward, error) {
 		}
 		f.Ports = append(f.Ports, nft.PortPair{From: port, To: to})
 	}
-	return f, nil
+	return f, err
+}
+
+// subnet is which addresses reach one behind a bridge without the host.
+func subnet(bridge string, target netip.Addr) (netip.Prefix, error) {
+	alone := netip.PrefixFrom(target, target.BitLen())
+	l, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return alone, fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	all, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return alone, fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	for _, a := range all {
+		addr, _ := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		if p := netip.PrefixFrom(addr.Unmap(), bits).Masked(); p.Contains(target) {
+			return p, nil
+		}
+	}
+	return alone, nil
+}
+
+// reflect has a bridge send back to an instance what comes from there and is
+// forwarded to it. The bridge does that itself where the kernel filters
+// bridges; else the host does, which is above it.
+func (s *Service) reflect(r Rule) error {
+	on, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
+	if err != nil || strings.TrimSpace(string(on)) == "0" || r.Port == "" {
+		return nil
+	}
+	l, err := netlink.LinkByName(r.Port)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return nil // It comes when the guest has booted.
+	}
+	if err == nil && l.Attrs().MasterIndex != 0 {
+		err = netlink.LinkSetHairpin(l, true)
+	}
+	if err != nil {
+		return fmt.Errorf("port %s of bridge %s: %w", r.Port, r.Bridge, err)
+	}
+	return nil
 }
 
 // applyNAT makes nftables have what an instance is to have.
@@ -64,32 +111,66 @@ func (s *Service) applyNAT(instance string) error {
 	if err != nil {
 		return err
 	}
-	return s.Forward.Apply(instance, list)
+	return errors.Join(s.Forward.Apply(instance, list), s.reflectAll(instance))
 }
 
-// Run puts the rules of nftables back when somebody removes them, until ctx
-// ends.
+func (s *Service) reflectAll(instance string) error {
+	var failed error
+	for _, p := range s.of(instance) {
+		if p.rule.NAT {
+			failed = errors.Join(failed, s.reflect(p.rule))
+		}
+	}
+	return failed
+}
+
+// Run puts the rules of nftables back when somebody removes them, and has ports
+// of bridges that come again be as they are to be, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	changed := make(chan struct{}, 1)
+	g, ctx := errgroup.WithContext(ctx)
+	for protocol, group := range map[int]int{unix.NETLINK_NETFILTER: unix.NFNLGRP_NFTABLES, unix.NETLINK_ROUTE: unix.RTNLGRP_LINK} {
+		g.Go(func() error { return announce(ctx, protocol, group, changed) })
+	}
+	g.Go(func() error {
+		for {
+			if err := s.repairNAT(); err != nil && ctx.Err() == nil {
+				s.Log.ErrorContext(ctx, "cannot keep rules of proxies", "err", err)
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// announce tells when the kernel announces something to a group of netlink,
+// until ctx ends.
+func announce(ctx context.Context, protocol, group int, changed chan<- struct{}) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
-		return fmt.Errorf("listen for changes of nftables: %w", err)
+		return os.NewSyscallError("listen for changes of the network", err)
 	}
 	f := os.NewFile(uintptr(fd), "netlink")
 	defer f.Close()
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.NFNLGRP_NFTABLES); err != nil {
-		return os.NewSyscallError("listen for changes of nftables", err)
+	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
+		return os.NewSyscallError("listen for changes of the network", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }) // It is open.
 	defer stop()
 	for {
-		if err := s.repairNAT(); err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "cannot keep rules of proxies", "err", err)
-		}
 		if err := nextChange(ctx, f); err != nil || ctx.Err() != nil {
 			return err
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -112,7 +193,7 @@ func nextChange(ctx context.Context, f *os.File) error {
 	if rerr := conn.Read(take); rerr != nil && ctx.Err() != nil {
 		return nil
 	} else if rerr != nil {
-		return fmt.Errorf("listen for changes of nftables: %w", rerr)
+		return fmt.Errorf("listen for changes of the network: %w", rerr)
 	}
 	select {
 	case <-ctx.Done():
@@ -139,7 +220,7 @@ func (s *Service) repairNAT() error {
 		if err == nil && !intact {
 			err = s.Forward.Apply(name, list)
 		}
-		failed = errors.Join(failed, err)
+		failed = errors.Join(failed, err, s.reflectAll(name))
 	}
 	return failed
 }

@@ -32,6 +32,7 @@ type Rule struct {
 	NAT    bool
 	Target netip.Addr // NAT: an address of the instance.
 	Bridge string     // NAT: the target's.
+	Port   string     // NAT: of the bridge, to which the target is connected; empty if it is not known.
 }
 
 // An Owner is the device of an instance that a proxy is for.
@@ -122,12 +123,18 @@ func clash(r Rule, other Owner, o Rule, same bool) error { //nolint:revive // No
 	}
 	port, overlaps := a.Overlaps(b)
 	switch {
-	case !overlaps:
+	case !overlaps, apart(r, o, a, b), apart(o, r, b, a):
 		return nil
 	case a.Kind == "unix":
 		return errs.Conflictf("listen: %s is taken by device %q of instance %q", r.Listen, other.Device, other.Instance)
 	}
 	return errs.Conflictf("listen: port %d of %s is taken by device %q of instance %q, which listens on %s", port, r.Listen, other.Device, other.Instance, o.Listen)
+}
+
+// apart reports whether a rule of nftables and another proxy are for addresses
+// of different families: only a process listens on those of both.
+func apart(r, o Rule, a, b profiles.ProxyAddress) bool {
+	return r.NAT && a.Address(listening).Is4() != b.Address(listening).Is4() && (o.NAT || !b.Address(listening).IsUnspecified())
 }
 
 func (s *Service) release(of Owner) {

@@ -28,7 +28,7 @@ func (s *Service) explain(r Rule, err error) error {
 	case perr != nil:
 		return perr
 	case listen.Kind == "unix":
-		return errs.Conflictf("listen: somebody listens on %s already", r.Listen)
+		return errs.Conflictf("listen: somebody listens on %s already", listen.Path)
 	case r.Inside:
 		return errs.Conflictf("listen: port %d of %s is taken by a program in the instance", busy.port, r.Listen)
 	}
@@ -39,7 +39,7 @@ func (s *Service) explain(r Rule, err error) error {
 // long as the host has processes; nobody looks who gets the port.
 func listenerOf(kind string, port uint16) string {
 	inodes := map[string]bool{}
-	for _, file := range []string{"/proc/net/" + kind, "/proc/net/" + kind + "6"} {
+	for _, file := range []string{"/proc/thread-self/net/" + kind, "/proc/thread-self/net/" + kind + "6"} {
 		inodesOf(file, kind, port, inodes)
 	}
 	pids, err := filepath.Glob("/proc/[0-9]*")

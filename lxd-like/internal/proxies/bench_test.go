@@ -1,0 +1,166 @@
+package proxies_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/proxies"
+	"github.com/cuib/cuib/shared/testenv"
+)
+
+// memory returns how much memory a process has for itself, in KiB.
+func memory(t testing.TB, pid int) (private int) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); strings.HasPrefix(line, "Private_") && len(fields) > 1 {
+			n, _ := strconv.Atoi(fields[1])
+			private += n
+		}
+	}
+	return private
+}
+
+// TestManyConnections has a thousand clients at once, each of which has sent
+// what nobody takes yet, and looks at what that costs.
+func TestManyConnections(t *testing.T) {
+	const clients, most = 1000, 2048 // KiB
+	g := newGuest(t)
+	s := newService(t, g)
+	release := make(chan struct{})
+	side{g}.serve(t, "tcp:127.0.0.1:80", func(c net.Conn) {
+		<-release
+		echo(c)
+	})
+	start(t, s, owner(g, "p"), proxies.Rule{Listen: "tcp:127.0.0.1:8000", Connect: "tcp:127.0.0.1:80"})
+	pid := processes(t, s)[0]
+	before := memory(t, pid)
+	var all []net.Conn
+	for range clients {
+		c := side{}.dial(t, "tcp:127.0.0.1:8000")
+		if _, err := io.WriteString(c, "good day"); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+	}
+	testenv.Eventually(t, "all connections", func() bool {
+		files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		return err == nil && len(files) >= 2*clients
+	})
+	after := memory(t, pid)
+	t.Logf("%d KiB without connections, %d KiB with %d", before, after, clients)
+	if after > most {
+		t.Errorf("%d connections take %d KiB", clients, after)
+	}
+	close(release)
+	var wg sync.WaitGroup
+	for _, c := range all {
+		wg.Go(func() {
+			buf := make([]byte, len("good day"))
+			if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "good day" {
+				t.Errorf("heard %q, %v", buf, err)
+			}
+			c.Close()
+		})
+	}
+	wg.Wait()
+	testenv.Eventually(t, "the end of all connections", func() bool {
+		files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		return err == nil && len(files) < 64
+	})
+}
+
+// TestManyDatagrams has more clients of UDP than a proxy remembers.
+func TestManyDatagrams(t *testing.T) {
+	g := newGuest(t)
+	s := newService(t, g)
+	side{g}.echoDatagrams(t, "udp:127.0.0.1:53")
+	start(t, s, owner(g, "p"), proxies.Rule{Listen: "udp:127.0.0.1:5300", Connect: "udp:127.0.0.1:53"})
+	pid := processes(t, s)[0]
+	for i := range 5000 {
+		c, err := (&net.Dialer{LocalAddr: &net.UDPAddr{IP: net.IPv4(127, 1, byte(i>>8), byte(i))}}).DialContext(t.Context(), "udp", "127.0.0.1:5300")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, "x")
+		c.Close()
+	}
+	talk(t, side{}.dial(t, "udp:127.0.0.1:5300"), "good day")
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil || len(files) > 4200 {
+		t.Errorf("%d files are open, %v", len(files), err)
+	}
+	t.Logf("%d KiB with %d files", memory(t, pid), len(files))
+}
+
+// BenchmarkProxy measures what a proxy costs, beside a connection without one
+// and a relay that copies, as others do it.
+func BenchmarkProxy(b *testing.B) {
+	g := newGuest(b)
+	s := newService(b, g)
+	side{g}.serve(b, "tcp:127.0.0.1:80", echo)
+	side{g}.serve(b, "tcp:127.0.0.1:81", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	for _, port := range []string{"80", "81"} {
+		start(b, s, owner(g, port), proxies.Rule{Listen: "tcp:127.0.0.1:80" + port, Connect: "tcp:127.0.0.1:" + port})
+		copied(b, g, port)
+	}
+	ways := []struct {
+		name   string
+		from   side
+		prefix string
+	}{{"none", side{g}, ""}, {"proxy", side{}, "80"}, {"copying", side{}, "90"}}
+	for _, way := range ways {
+		b.Run("latency/"+way.name, func(b *testing.B) {
+			c := way.from.dial(b, "tcp:127.0.0.1:"+way.prefix+"80")
+			took := make([]time.Duration, 0, b.N)
+			for b.Loop() {
+				began := time.Now()
+				talk(b, c, "x")
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "us/median")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "us/p99")
+		})
+		b.Run("throughput/"+way.name, func(b *testing.B) {
+			c := way.from.dial(b, "tcp:127.0.0.1:"+way.prefix+"81")
+			data := make([]byte, 1<<20)
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				if _, err := c.Write(data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	for _, pid := range processes(b, s) {
+		b.Logf("a proxy takes %d KiB", memory(b, pid))
+	}
+}
+
+// copied is a relay to a port of a guest, which reads and writes.
+func copied(b *testing.B, g *guest, port string) {
+	b.Helper()
+	type plain struct{ io.Writer }
+	side{}.serve(b, "tcp:127.0.0.1:90"+port, func(c net.Conn) {
+		var server net.Conn
+		g.in(b, func() { server, _ = (&net.Dialer{}).DialContext(b.Context(), "tcp", "127.0.0.1:"+port) })
+		if server == nil {
+			return
+		}
+		defer server.Close()
+		go func() { _, _ = io.Copy(plain{c}, struct{ io.Reader }{server}) }()
+		_, _ = io.Copy(plain{server}, struct{ io.Reader }{c})
+	})
+}
