@@ -202,9 +202,11 @@ func (r *fakeRuntime) Console(context.Context, string) (*runtime.Console, error)
 	return nil, testenv.ErrBoom
 }
 
-func (r *fakeRuntime) ConsoleLog(string) (io.ReadCloser, error) { return nil, testenv.ErrBoom }
-func (r *fakeRuntime) ClearConsoleLog(string) error             { return testenv.ErrBoom }
-func (r *fakeRuntime) Usage(string) (runtime.Usage, error)      { return runtime.Usage{}, nil }
+func (r *fakeRuntime) ConsoleLog(context.Context, string, runtime.LogOptions) (io.ReadCloser, error) {
+	return nil, testenv.ErrBoom
+}
+func (r *fakeRuntime) ClearConsoleLog(string) error        { return testenv.ErrBoom }
+func (r *fakeRuntime) Usage(string) (runtime.Usage, error) { return runtime.Usage{}, nil }
 
 func (r *fakeRuntime) Interfaces(string) (map[string]runtime.Interface, error) {
 	return map[string]runtime.Interface{}, nil

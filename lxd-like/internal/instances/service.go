@@ -99,7 +99,7 @@ type containers interface {
 
 	Exec(ctx context.Context, name string, e runtime.Exec) (*runtime.Process, error)
 	Console(ctx context.Context, name string) (*runtime.Console, error)
-	ConsoleLog(name string) (io.ReadCloser, error)
+	ConsoleLog(ctx context.Context, name string, o runtime.LogOptions) (io.ReadCloser, error)
 	ClearConsoleLog(name string) error
 	Usage(name string) (runtime.Usage, error)
 	Interfaces(name string) (map[string]runtime.Interface, error)

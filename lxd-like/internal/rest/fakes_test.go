@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -210,8 +212,8 @@ func (f *fakeInstances) Console(_ context.Context, name string, _ api.InstanceCo
 	return f.job(known(name), "console", name)
 }
 
-func (f *fakeInstances) ConsoleLog(_ context.Context, name string) (io.ReadCloser, error) {
-	return io.NopCloser(strings.NewReader("booting")), known(name)
+func (f *fakeInstances) ConsoleLog(_ context.Context, name string, o runtime.LogOptions) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(fmt.Sprintf("booting %d %t", o.Last, o.Follow))), known(name)
 }
 
 func (f *fakeInstances) ClearConsoleLog(_ context.Context, name string) error {

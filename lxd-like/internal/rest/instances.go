@@ -202,21 +202,6 @@ func (s *Server) attachConsole(r *http.Request) (response, error) {
 	return s.start(r, job, err)
 }
 
-func (s *Server) getConsoleLog(r *http.Request) (response, error) {
-	if t := r.URL.Query().Get("type"); t != "" && t != "log" {
-		return nil, errs.Invalidf("type is %q: want log", t)
-	}
-	data, err := s.Instances.ConsoleLog(r.Context(), r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	return raw{data: data, size: -1}.response(), nil
-}
-
-func (s *Server) clearConsoleLog(r *http.Request) (response, error) {
-	return done(s.Instances.ClearConsoleLog(r.Context(), r.PathValue("name")))
-}
-
 // outputs is where the recorded output of programs is among the logs.
 const outputs = "exec-output/"
 

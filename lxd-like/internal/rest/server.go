@@ -32,6 +32,7 @@ var extensions = []string{
 	"container_last_used_at",
 	"container_only_migration",
 	"cuib_backup_repositories",
+	"cuib_console_follow",
 	"cuib_image_build",
 	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",

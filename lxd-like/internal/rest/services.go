@@ -8,6 +8,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -66,7 +67,7 @@ type instanceLife interface {
 type instanceStreams interface {
 	Exec(ctx context.Context, name string, req api.InstanceExecPost) (ops.Job, error)
 	Console(ctx context.Context, name string, req api.InstanceConsolePost) (ops.Job, error)
-	ConsoleLog(ctx context.Context, name string) (io.ReadCloser, error)
+	ConsoleLog(ctx context.Context, name string, o runtime.LogOptions) (io.ReadCloser, error)
 	ClearConsoleLog(ctx context.Context, name string) error
 	// Files opens the instance's file system, which the caller closes.
 	Files(ctx context.Context, name string) (*guestfs.FS, error)

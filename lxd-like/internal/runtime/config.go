@@ -88,7 +88,6 @@ func renderBasics(c *conf, s Spec, f Files) {
 	}
 	c.add("lxc.log.file", path.Join(f.Dir, lxcLogFile))
 	c.add("lxc.log.level", "WARN")
-	c.add("lxc.console.buffer.size", "auto")
 	c.add("lxc.console.logfile", path.Join(f.Dir, consoleFile))
 	c.add("lxc.console.size", "1MB")
 	c.add("lxc.console.rotate", "1")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -139,8 +138,7 @@ func (e *env) showLog(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, url := range logs {
-		file := path.Base(url)
+	for _, file := range logs {
 		r, err := e.Client().Log(ctx, name, file)
 		if err != nil {
 			return err
