@@ -244,20 +244,32 @@ func renderNIC(c *conf, i int, n NIC) error {
 	return nil
 }
 
+// setV2 sets values in the container's cgroup of v2 before its init runs, where
+// v1 is there too: liblxc then says nothing, and does nothing.
+const setV2 = `/bin/sh -c 'while IFS=: read -r n c p; do [ "$n$c" != 0 ] || { %s; } || exit 1; done </proc/$LXC_PID/cgroup'`
+
 func renderLimits(c *conf, s Spec, h Cgroups) error {
 	settings, err := s.Limits.Settings(h)
 	if err != nil {
 		return err
 	}
+	var late []string
 	for _, l := range settings {
 		if l.Default {
+			continue
+		}
+		if l.V2 && len(h.V1) > 0 {
+			late = append(late, fmt.Sprintf(`echo %s >"%s$p/%s"`, l.text(), h.V2, l.File))
 			continue
 		}
 		key := "lxc.cgroup."
 		if l.V2 {
 			key = "lxc.cgroup2."
 		}
-		c.add(key+l.File, l.Value)
+		c.add(key+l.File, l.text())
+	}
+	if len(late) > 0 {
+		c.add("lxc.hook.start-host", fmt.Sprintf(setV2, strings.Join(late, " && ")))
 	}
 	for _, name := range sortedKeys(s.Rlimits) {
 		c.add("lxc.prlimit."+name, s.Rlimits[name])

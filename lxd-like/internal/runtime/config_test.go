@@ -16,7 +16,8 @@ import (
 var (
 	v1 = runtime.Cgroups{
 		V1: map[string]string{"cpu": "/c/cpu", "cpuset": "/c/cpuset", "memory": "/c/memory", "pids": "/c/pids", "devices": "/c/devices", "freezer": "/c/freezer"},
-		V2: "/c/unified", SwapV1: true, AllCPUs: "0-7",
+		V2: "/c/unified", SwapV1: true, AllCPUs: "0-7", AllNodes: "0",
+		HugePages: map[string]int64{"2MB": 2 << 20},
 	}
 	v2 = runtime.Cgroups{V2: "/c", V2Has: map[string]bool{"cpu": true, "cpuset": true, "memory": true, "pids": true}}
 )
@@ -213,7 +214,10 @@ func TestLimitSettings(t *testing.T) {
 			map[string]string{"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "100", "memory.swappiness": "0"},
 			map[string]string{"memory.max": "100", "memory.swap.max": "0"},
 		},
-		"soft":      {runtime.Limits{Memory: 100, Soft: true}, map[string]string{"memory.soft_limit_in_bytes": "100"}, map[string]string{"memory.high": "100"}},
+		"soft":      {runtime.Limits{Memory: 100, Soft: true}, map[string]string{"memory.soft_limit_in_bytes": "100"}, map[string]string{"memory.low": "100"}},
+		"nodes":     {runtime.Limits{Nodes: "0"}, map[string]string{"cpuset.mems": "0"}, map[string]string{"cpuset.mems": "0"}},
+		"priority":  {runtime.Limits{CPUYield: 3}, map[string]string{"cpu.shares": "1021"}, map[string]string{"cpu.weight": "97"}},
+		"least":     {runtime.Limits{CPUShare: 1, CPUYield: 10}, map[string]string{"cpu.shares": "2"}, map[string]string{"cpu.weight": "1"}},
 		"processes": {runtime.Limits{Processes: 5}, map[string]string{"pids.max": "5"}, map[string]string{"pids.max": "5"}},
 	}
 	for name, test := range tests {

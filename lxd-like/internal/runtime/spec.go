@@ -40,19 +40,6 @@ type Spec struct {
 	EndsAtReboot bool              // A reboot of the guest ends the container, with Exit.Reboot.
 }
 
-// Limits are what the kernel's cgroups enforce. The zero value limits nothing.
-type Limits struct {
-	CPUs      string        // Processors to run on, as "0-1,3"; empty for all.
-	CPUShare  int           // Percent of a full share when processors are busy, 1 to 100; 0 for 100.
-	CPUQuota  time.Duration // Run time in each CPUPeriod; 0 for no limit.
-	CPUPeriod time.Duration
-	Memory    int64 // Bytes; 0 for no limit.
-	Soft      bool  // Memory is enforced only when the host runs short.
-	NoSwap    bool  // No swap space, whatever Swap is.
-	Swap      int64 // Bytes of swap; 0 for as the kernel has it.
-	Processes int64 // 0 for no limit.
-}
-
 // Mount is a host directory or file that appears inside.
 type Mount struct {
 	Source    string

@@ -46,6 +46,9 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 	})
 
 	u.Push("remove the instance's files", func(context.Context) error { return r.clear(c) })
+	if err := r.provideFor(c.spec.Limits); err != nil {
+		return Running{}, err
+	}
 	if err := r.prepare(c); err != nil {
 		return Running{}, fmt.Errorf("prepare: %w", err)
 	}
@@ -105,6 +108,9 @@ func (r *Runtime) writeConf(c *container) error {
 	}
 	host, err := r.probe()
 	if err != nil {
+		return err
+	}
+	if host.Cgroups, err = r.hostOf(spec.Limits); err != nil {
 		return err
 	}
 	if err := r.linkPrograms(host); err != nil {
