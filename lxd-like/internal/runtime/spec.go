@@ -98,6 +98,19 @@ type Usage struct {
 	Swap       int64
 	SwapPeak   int64
 	Processes  int64
+	Pressure   map[string]Pressure // Of cpu, memory and io; nil where the kernel does not measure it.
+}
+
+// Pressure says for how much of the time programs had to wait for something:
+// some of them, and all that were not idle.
+type Pressure struct {
+	Some, Full Stall
+}
+
+// Stall is a part of the time.
+type Stall struct {
+	Avg10, Avg60, Avg300 float64       // Percent of the last 10, 60 and 300 seconds.
+	Total                time.Duration // Since the start.
 }
 
 // Exec is a program to run in a running container.

@@ -49,7 +49,7 @@ func (r *Runtime) Usage(name string) (Usage, error) {
 		return Usage{}, err
 	}
 	var u Usage
-	for _, part := range []func(map[string]string, *Usage) error{cpuUsage, memoryUsage, processUsage} {
+	for _, part := range []func(map[string]string, *Usage) error{cpuUsage, memoryUsage, processUsage, pressure} {
 		if err := part(in.dirs, &u); err != nil {
 			return u, c.orGone(err)
 		}
