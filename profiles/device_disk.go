@@ -1,6 +1,10 @@
 package profiles
 
-import "github.com/cuib/cuib/shared/errs"
+import (
+	"slices"
+
+	"github.com/cuib/cuib/shared/errs"
+)
 
 func diskType() DeviceType {
 	return DeviceType{
@@ -11,7 +15,7 @@ func diskType() DeviceType {
 
 func diskOptions() []Option {
 	const isRoot, notRoot = "root disk", "not the root disk"
-	return []Option{
+	return slices.Concat(limitOptions(), []Option{
 		booleanOption(Key{Name: "initial.zfs.delegate", Default: "volume.zfs.delegate of the pool", Condition: isRoot, Doc: "Let the guest have datasets of its own, from its next start on."}),
 		booleanOption(Key{Name: "optional", Default: "false", Condition: notRoot, Doc: "The opposite of required."}),
 		{Required: true, Key: Key{Name: "path", Type: String, Allowed: `an absolute path such as "/srv/data"`, Doc: `Where the disk is inside; "/" for the root disk.`, check: is(insidePath)}},
@@ -22,7 +26,7 @@ func diskOptions() []Option {
 		booleanOption(Key{Name: "shift", Default: "false", Condition: notRoot, Doc: "Show files of the host's users 0 and up as those of the instance's users 0 and up."}),
 		option(Key{Name: "size", Type: String, Allowed: `a size such as "10GiB"`, Condition: isRoot, Doc: "How large the root disk may get.", check: parses(ParseSize)}),
 		option(Key{Name: "source", Type: String, Allowed: `an absolute path without "..", or with a pool VOLUME or VOLUME/SNAPSHOT`, Condition: notRoot, Doc: "The directory or file of the host, or the volume of the pool.", check: is(oneLine)}),
-	}
+	})
 }
 
 func checkDisk(d Device) error {

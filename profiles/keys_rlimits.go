@@ -18,8 +18,8 @@ func rlimitKeys() []Key {
 		{"sigpending", "the number of signals that wait for them"},
 	} {
 		all = append(all, Key{
-			Name: "limits.kernel." + l[0], Type: String, Allowed: wantRlimit,
-			Doc: what + l[1] + ".", check: checkRlimit,
+			Name: "limits.kernel." + l[0], Type: String, Allowed: wantRlimit, Live: true,
+			Doc: what + l[1] + "; a change reaches those that run too, unless they have set a lower one themselves.", check: checkRlimit,
 		})
 	}
 	return all

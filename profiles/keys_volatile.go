@@ -11,6 +11,7 @@ func volatileKeys() []Key {
 		{Name: "volatile.base_image", Doc: "The fingerprint of the image that the instance was made from."},
 		{Name: "volatile.cloud-init.instance-id", Doc: "The id by which cloud-init knows a new instance."},
 		{Name: "volatile.cpu", Doc: "The processors that limits.cpu chose."},
+		{Name: "volatile.cpu.nodes", Doc: "The NUMA nodes that limits.cpu.nodes=balanced chose."},
 		{Name: "volatile.idmap.base", Doc: "The first id of the host that is the instance's."},
 		{Name: "volatile.idmap.current", Doc: "The map of ids with which the instance started last."},
 		{Name: "volatile.idmap.next", Doc: "The map of ids with which it starts next."},

@@ -26,6 +26,7 @@ const (
 	whyCeph      = "there is no storage driver for Ceph"
 	whySRIOV     = "virtual functions of network cards (SR-IOV) are not handed out"
 	whyOVN       = "there are no OVN networks"
+	whyBurst     = "the kernel's cgroups limit what goes through a disk in each second, without bursts"
 	whyPCI       = "only virtual machines take PCI devices, a container shares the host's drivers"
 	whyMediated  = "only virtual machines take parts of a graphics card"
 	whyUbuntuPro = "it hands out a subscription of Ubuntu that hosts with Debian do not have"
@@ -81,6 +82,7 @@ func refusedDevices() []Refusal {
 			{Device: "pci", Why: whyPCI},
 		},
 		refuseOptions("disk", whyVM, "attached", "boot.priority", "io.bus", "io.cache", "io.threads", "size.state", "wwn"),
+		refuseOptions("disk", whyBurst, "limits.max.burst", "limits.max.burst.length", "limits.read.burst", "limits.read.burst.length", "limits.write.burst", "limits.write.burst.length"),
 		refuseOptions("disk", whyCeph, "ceph.cluster_name", "ceph.user_name"),
 		refuseValues("disk", "source", whyCeph, "ceph:*", "cephfs:*"),
 		refuseValues("disk", "source", whyVM, "agent:config", "cloud-init:config"),
