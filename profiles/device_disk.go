@@ -15,8 +15,9 @@ func diskType() DeviceType {
 
 func diskOptions() []Option {
 	const isRoot, notRoot = "root disk", "not the root disk"
-	return slices.Concat(limitOptions(), []Option{
+	return slices.Concat([]Option{
 		booleanOption(Key{Name: "initial.zfs.delegate", Default: "volume.zfs.delegate of the pool", Condition: isRoot, Doc: "Let the guest have datasets of its own, from its next start on."}),
+	}, limitOptions(), []Option{
 		booleanOption(Key{Name: "optional", Default: "false", Condition: notRoot, Doc: "The opposite of required."}),
 		{Required: true, Key: Key{Name: "path", Type: String, Allowed: `an absolute path such as "/srv/data"`, Doc: `Where the disk is inside; "/" for the root disk.`, check: is(insidePath)}},
 		option(Key{Name: "pool", Type: String, Allowed: "the name of a storage pool", Doc: "The storage pool that the root disk, or the volume, is in.", check: CheckPoolName}),

@@ -1,9 +1,13 @@
 package profiles
 
-import "github.com/cuib/cuib/shared/errs"
+import (
+	"slices"
+
+	"github.com/cuib/cuib/shared/errs"
+)
 
 func unixBlockType() DeviceType {
-	return DeviceType{Name: "unix-block", Doc: "A block device.", Options: nodeOptions(), together: checkNode, places: pathOrSource}
+	return DeviceType{Name: "unix-block", Doc: "A block device.", Options: slices.Concat(nodeOptions(), readWriteLimits()), together: checkNode, places: pathOrSource}
 }
 
 func unixCharType() DeviceType {

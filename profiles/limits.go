@@ -28,9 +28,8 @@ type Limits struct {
 	Swappier   int              // How far below the highest limits.memory.swap.priority is, 0 to 10.
 	HugePages  map[string]int64 // Bytes, by the size of the pages as in "2MB"; nil for no limits.
 
-	Processes int64         // 0 for no limit.
-	IOWeight  int           // Of 1 to 10000, where others have 100; 0 where nothing is said.
-	IOLatency time.Duration // 0 where nothing is said.
+	Processes int64 // 0 for no limit.
+	IOWeight  int   // Of 1 to 10000, where others have 100; 0 where nothing is said.
 }
 
 const (
@@ -49,7 +48,6 @@ func (o options) limits(host Host) (Limits, error) {
 		HugePages: o.hugePages(),
 		IOWeight:  o.weight(),
 	}
-	l.IOLatency, _ = parseLatency(o["limits.io.latency"]) // Valid, or none.
 	if err := o.cpus(host, &l); err != nil {
 		return Limits{}, err
 	}
@@ -156,6 +154,12 @@ func parseLatency(v string) (time.Duration, error) {
 	return d, nil
 }
 
+// ParseLatency returns what limits.io.latency, which is valid, says.
+func ParseLatency(v string) time.Duration {
+	d, _ := parseLatency(v)
+	return d
+}
+
 // onHost reports the first processor that the host does not have, or not
 // now. It does nothing if the host's are not known.
 func onHost(set, online []int) error {
@@ -224,15 +228,20 @@ func checkThroughput(v string) error {
 	return nil
 }
 
-// limitOptions are of devices that are on a disk.
+// limitOptions are of disks.
 func limitOptions() []Option {
-	const allowed = `bytes or operations in each second such as "20MiB", "500iops" or "20MiB,500iops"`
-	row := func(name, doc string) Option {
-		return option(Key{Name: name, Type: String, Allowed: allowed, Live: true, Doc: doc, check: checkThroughput})
-	}
+	return append([]Option{throughput("limits.max", "How much is read in each second, and how much is written.")}, readWriteLimits()...)
+}
+
+// readWriteLimits are of all devices that are on a disk.
+func readWriteLimits() []Option {
 	return []Option{
-		row("limits.max", "How much is read in each second, and how much is written."),
-		row("limits.read", "How much is read in each second; it goes before limits.max."),
-		row("limits.write", "How much is written in each second; it goes before limits.max."),
+		throughput("limits.read", "How much is read in each second; it goes before limits.max."),
+		throughput("limits.write", "How much is written in each second; it goes before limits.max."),
 	}
+}
+
+func throughput(name, doc string) Option {
+	const allowed = `bytes or operations in each second such as "20MiB", "500iops" or "20MiB,500iops"`
+	return option(Key{Name: name, Type: String, Allowed: allowed, Live: true, Doc: doc, check: checkThroughput})
 }

@@ -56,7 +56,7 @@ func TestValidateDevices(t *testing.T) {
 		{"type=nic nictype=sriov parent=eth0", `device "d": nictype: got "sriov", but it cannot be set: virtual functions`},
 		{"type=none x=y", `device "d": a device of type none has no options, got "x"`},
 		{"type=disk path=/ pool=p siz=1", `device "d": unknown option "siz", did you mean "size"?`},
-		{"type=disk path=/ pool=p raw.mount.options=x", `device "d": unknown option "raw.mount.options": a device of type disk has initial.zfs.delegate, optional, path, `},
+		{"type=disk path=/ pool=p raw.mount.options=x", `device "d": unknown option "raw.mount.options": a device of type disk has initial.zfs.delegate, limits.max, limits.read, limits.write, optional, path, `},
 		{"type=disk source=/x", `device "d": a device of type disk needs the option path, want an absolute path`},
 		{"type=disk path=srv source=/x", `device "d": path: got "srv", want an absolute path such as "/srv/data"`},
 		{"type=disk path=/a/../.. source=/x", `device "d": path: got "/a/../.."`},

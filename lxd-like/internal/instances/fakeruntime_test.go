@@ -162,6 +162,16 @@ func (r *fakeRuntime) SetLimits(_ context.Context, name string, l runtime.Limits
 	return r.with(name, func(c *container) { c.spec.Limits = l })
 }
 
+func (r *fakeRuntime) CheckLimits(runtime.Limits) error { return nil }
+
+func (r *fakeRuntime) SetRlimits(_ context.Context, name string, limits map[string]string) error {
+	return r.with(name, func(c *container) { c.spec.Rlimits = limits })
+}
+
+func (r *fakeRuntime) SetOOMScore(_ context.Context, name string, score int) error {
+	return r.with(name, func(c *container) { c.spec.OOMScore = score })
+}
+
 func (r *fakeRuntime) AddMount(_ context.Context, name string, m runtime.Mount) error {
 	return r.with(name, func(c *container) { c.spec.Mounts = append(c.spec.Mounts, m) })
 }

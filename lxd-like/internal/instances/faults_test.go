@@ -321,7 +321,7 @@ func changes() map[string]change {
 				}), nil
 			},
 			done: func(w *world, dump string) bool {
-				return strings.Count(dump, " 77} /data false") == 2 && len(w.nets.hosts) == 0
+				return strings.Count(dump, " 77 0 []} /data false") == 2 && len(w.nets.hosts) == 0
 			},
 		},
 	}

@@ -246,6 +246,9 @@ func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack)
 	if err := s.changeLimits(ctx, in, next, u); err != nil {
 		return err
 	}
+	if err := s.changeProcesses(ctx, in, next, u); err != nil {
+		return err
+	}
 	if sameDevices(in, next) {
 		return nil
 	}
@@ -297,37 +300,6 @@ func (s *Service) changeSize(ctx context.Context, in, next *instance, u *undo.St
 		return fmt.Errorf("device %q: %w", before.device, err)
 	}
 	u.Push("set the size of the root disk back", func(ctx context.Context) error { return setSize(ctx, d, in.volume(), was) })
-	return nil
-}
-
-func (s *Service) changeLimits(ctx context.Context, in, next *instance, u *undo.Stack) error {
-	before, err := s.limits(in)
-	if err != nil {
-		return err
-	}
-	after, err := s.limits(next)
-	if err != nil {
-		return err
-	}
-	if in.Config[keyCPU] != "" && before.CPUs != "" {
-		before.CPUs = in.Config[keyCPU] // As they were chosen when it started.
-	}
-	sameCount := in.expanded.Options["limits.cpu"] == next.expanded.Options["limits.cpu"]
-	if sameCount {
-		after.CPUs = before.CPUs
-	}
-	if before == after {
-		return nil
-	}
-	if err := s.Runtime.SetLimits(ctx, in.Name, after); err != nil {
-		return err
-	}
-	u.Push("set the limits back", func(ctx context.Context) error {
-		s.index.bind(in.Name, before.CPUs)
-		return s.Runtime.SetLimits(ctx, in.Name, before)
-	})
-	s.index.bind(in.Name, after.CPUs)
-	next.apply(map[string]string{keyCPU: after.CPUs})
 	return nil
 }
 

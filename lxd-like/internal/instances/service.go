@@ -128,7 +128,11 @@ type runner interface {
 
 // A changer changes containers that run.
 type changer interface {
+	// CheckLimits reports limits that the host cannot hold a container to.
+	CheckLimits(l runtime.Limits) error
 	SetLimits(ctx context.Context, name string, l runtime.Limits) error
+	SetRlimits(ctx context.Context, name string, limits map[string]string) error
+	SetOOMScore(ctx context.Context, name string, score int) error
 	AddMount(ctx context.Context, name string, m runtime.Mount) error
 	RemoveMount(ctx context.Context, name, target string) error
 	AddNode(ctx context.Context, name string, n runtime.Node) error

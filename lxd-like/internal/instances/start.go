@@ -229,14 +229,14 @@ func (l *launch) render(ctx context.Context, d storage.Driver, triggers ...image
 
 // run hands the instance to the runtime.
 func (s *Service) run(ctx context.Context, l *launch, how starting, u *undo.Stack) error {
-	limits, err := s.limits(l.in)
+	limits, err := s.allLimits(ctx, l.in)
 	if err != nil {
 		return err
 	}
 	name := l.in.Name
 	a := &active{volume: l.in.volume(), pool: l.in.Pool, ids: l.ids, deaths: how.deaths, done: make(chan struct{})}
 	a.cpus, a.disks = limits.CPUs, l.disks
-	l.keys[keyCPU] = limits.CPUs
+	l.keys[keyCPU], l.keys[keyCPUNodes] = limits.CPUs, chosenNodes(l.in, limits)
 	if err := s.index.admit(name, a); err != nil {
 		return err
 	}
@@ -277,30 +277,4 @@ func settings(in *instance) (profiles.Settings, error) {
 		return profiles.Settings{}, err
 	}
 	return profiles.Parse(in.expanded.Options, host)
-}
-
-// limits are the instance's limits, with the processors chosen for it: those
-// that the fewest other instances are bound to.
-func (s *Service) limits(in *instance) (runtime.Limits, error) {
-	host, err := hostFacts()
-	if err != nil {
-		return runtime.Limits{}, err
-	}
-	set, err := profiles.Parse(in.expanded.Options, host)
-	if err != nil {
-		return runtime.Limits{}, err
-	}
-	cpus := set.Limits.CPUSet
-	if n := set.Limits.CPUCount; n > 0 {
-		cpus = profiles.ChooseCPUs(host.CPUs, s.index.load(in.Name), n)
-	}
-	l := set.Limits
-	out := runtime.Limits{
-		CPUShare: l.CPUShare, CPUQuota: l.CPUQuota, CPUPeriod: l.CPUPeriod, Memory: l.Memory,
-		Soft: l.Soft, NoSwap: l.NoSwap, Swap: l.Swap, Processes: l.Processes,
-	}
-	if len(cpus) > 0 {
-		out.CPUs = profiles.FormatCPUs(cpus)
-	}
-	return out, nil
 }
