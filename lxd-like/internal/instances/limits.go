@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 )
@@ -295,4 +296,18 @@ func (s *Service) changeProcesses(ctx context.Context, in, next *instance, u *un
 		return s.Runtime.SetOOMScore(ctx, in.Name, before.OOMScore)
 	})
 	return nil
+}
+
+func apiPressure(all map[string]runtime.Pressure) map[string]api.InstanceStatePressure {
+	if all == nil {
+		return nil
+	}
+	stall := func(s runtime.Stall) api.InstanceStateStall {
+		return api.InstanceStateStall{Avg10: s.Avg10, Avg60: s.Avg60, Avg300: s.Avg300, Total: int64(s.Total)}
+	}
+	out := make(map[string]api.InstanceStatePressure, len(all))
+	for what, p := range all {
+		out[what] = api.InstanceStatePressure{Some: stall(p.Some), Full: stall(p.Full)}
+	}
+	return out
 }

@@ -241,6 +241,7 @@ func (s *Service) fillState(st *api.InstanceState, in *instance, run runtime.Run
 		Usage: usage.Memory, UsagePeak: usage.MemoryPeak, Total: usage.MemoryMax,
 		SwapUsage: usage.Swap, SwapUsagePeak: usage.SwapPeak,
 	}
+	st.Pressure = apiPressure(usage.Pressure)
 	links, err := s.Runtime.Interfaces(in.Name)
 	if err != nil {
 		return err
