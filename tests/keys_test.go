@@ -185,12 +185,13 @@ var enumeration = regexp.MustCompile(`^[a-z-]+(, [a-z-]+)*( or [a-z-]+)?$`)
 // words for what it can have.
 func wrongValues(k profiles.Key) []string {
 	all := []string{"a\x00b", strings.Repeat("x", 5000)}
-	switch {
-	case k.Type == profiles.Bool:
+	switch k.Type {
+	case profiles.Bool:
 		return append(all, "maybe", "2", "true\n", " true", "ｔrue", "-")
-	case k.Type == profiles.Integer:
+	case profiles.Integer:
 		return append(all, "abc", "1.5", "1e3", "0x10", " 1", "1 ", "--1", "1\n2", "1;2", "٣",
 			"99999999999999999999", "-99999999999999999999")
+	case profiles.String, profiles.Blob:
 	}
 	all[1] = strings.Repeat("x", 512<<10+1)
 	if k.Type == profiles.Blob || k.Allowed == "" {
@@ -202,7 +203,7 @@ func wrongValues(k profiles.Key) []string {
 		all = append(all, "nonsense", strings.ToUpper(first[:1])+first[1:]+"x", first+" ", "1")
 	}
 	for word, values := range map[string][]string{
-		"a size":      {"12x", "-1MiB", "1 MiB MiB", "1KiBB", "1.5.5GiB", "99999999999999999999B", "MiB"},
+		"a size":      {"12x", "-1MiB", "1 Mi B", "1KiBB", "1.5.5GiB", "99999999999999999999B", "MiB"},
 		"path":        {"relative", "/a/../b", "..", "../x", "/a\n/b"},
 		"percentage":  {"101%", "0%", "-5%", "%", "1.5.5%"},
 		"an address":  {"zz:66:6a:01:02:03", "10:66:6a:01:02", "11:66:6a:01:02:03"},

@@ -23,6 +23,7 @@ type fakeRuntime struct {
 	deaf    bool                    // Guests do not hear when they are to shut down.
 	log     []string                // Which guests were told to end, in order.
 	away    map[string]runtime.Exit // What ended while no daemon ran.
+	refuses string                  // A container that cannot be limited.
 	dying   string                  // A container that ends while the next daemon looks for it.
 	exits   sync.WaitGroup
 
@@ -159,6 +160,9 @@ func (r *fakeRuntime) Thaw(_ context.Context, name string) error {
 }
 
 func (r *fakeRuntime) SetLimits(_ context.Context, name string, l runtime.Limits) error {
+	if name == r.refuses {
+		return errs.Invalidf("it uses more than that")
+	}
 	return r.with(name, func(c *container) { c.spec.Limits = l })
 }
 

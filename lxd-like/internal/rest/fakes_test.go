@@ -201,6 +201,12 @@ func (f *fakeInstances) UpdateNow(_ context.Context, name string, put api.Instan
 	return known(name)
 }
 
+func (f *fakeInstances) Preview(_ context.Context, name string, put api.InstancePut) ([]api.InstanceChange, error) {
+	f.put = put
+	f.add("preview", name)
+	return []api.InstanceChange{{Instance: name}}, known(name)
+}
+
 func (f *fakeInstances) Exec(_ context.Context, name string, req api.InstanceExecPost) (ops.Job, error) {
 	if f.exec.Run != nil {
 		return f.exec, known(name)
@@ -298,6 +304,11 @@ func (f *fakeInstances) CreateProfile(_ context.Context, req api.ProfilesPost) e
 func (f *fakeInstances) UpdateProfile(_ context.Context, name string, put api.ProfilePut) error {
 	f.add("update profile", name, put.Description, put.Config["limits.cpu"])
 	return known(name)
+}
+
+func (f *fakeInstances) PreviewProfile(_ context.Context, name string, put api.ProfilePut) ([]api.InstanceChange, error) {
+	f.add("preview profile", name, put.Description, put.Config["limits.cpu"])
+	return []api.InstanceChange{{Instance: "c1"}}, known(name)
 }
 
 func (f *fakeInstances) RenameProfile(_ context.Context, name, to string) error {

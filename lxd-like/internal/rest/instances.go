@@ -127,6 +127,9 @@ func (s *Server) putInstance(r *http.Request) (response, error) {
 	if err := checkMatch(r, func() (any, error) { return s.instancePut(r) }); err != nil {
 		return nil, err
 	}
+	if isDryRun(r) {
+		return got(s.Instances.Preview(r.Context(), r.PathValue("name"), body))
+	}
 	job, err := s.Instances.Update(r.Context(), r.PathValue("name"), body)
 	return s.start(r, job, err)
 }
@@ -143,6 +146,9 @@ func (s *Server) patchInstance(r *http.Request) (response, error) {
 	body, err := merge(in.InstancePut, r)
 	if err != nil {
 		return nil, err
+	}
+	if isDryRun(r) {
+		return got(s.Instances.Preview(r.Context(), name, body))
 	}
 	return done(s.Instances.UpdateNow(r.Context(), name, body))
 }

@@ -33,6 +33,7 @@ var extensions = []string{
 	"container_only_migration",
 	"cuib_backup_repositories",
 	"cuib_console_follow",
+	"cuib_dry_run",
 	"cuib_image_build",
 	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",

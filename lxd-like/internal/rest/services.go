@@ -101,6 +101,8 @@ type profileService interface {
 	Profiles(ctx context.Context) ([]api.Profile, error)
 	Profile(ctx context.Context, name string) (api.Profile, error)
 	CreateProfile(ctx context.Context, req api.ProfilesPost) error
+	Preview(ctx context.Context, instance string, put api.InstancePut) ([]api.InstanceChange, error)
+	PreviewProfile(ctx context.Context, name string, put api.ProfilePut) ([]api.InstanceChange, error)
 	UpdateProfile(ctx context.Context, name string, put api.ProfilePut) error
 	RenameProfile(ctx context.Context, name, to string) error
 	DeleteProfile(ctx context.Context, name string) error
