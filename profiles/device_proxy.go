@@ -72,7 +72,7 @@ func checkNAT(d Device, listen, connect ProxyAddress) error {
 		return errs.Invalidf("nat: only a proxy that listens on the host has it, got bind %q", d["bind"])
 	case listen.Kind != connect.Kind || listen.Kind == "unix":
 		return errs.Invalidf("nat: got listen %q and connect %q, want both tcp or both udp", d["listen"], d["connect"])
-	case listen.Address(true).Is4() != connect.Address(false).Is4():
+	case listen.ListenHost().Is4() != connect.ConnectHost().Is4():
 		return errs.Invalidf("nat: got listen %q and connect %q, want both IPv4 or both IPv6", d["listen"], d["connect"])
 	case listen.Host.IsLoopback():
 		return errs.Invalidf("nat: got listen %q, want no loopback address: the kernel forwards nothing from there", d["listen"])
@@ -168,14 +168,18 @@ func parsePort(v string) (uint16, bool) {
 	return uint16(n), err == nil && n > 0 && only(v, digits)
 }
 
-// Address is the address to listen on, or to connect to: where none was given
-// all of the host, or its loopback.
-func (a ProxyAddress) Address(listens bool) netip.Addr { //nolint:revive // There are two sides.
-	switch {
-	case a.Host.IsValid():
+// ListenHost is the address to listen on: where none was given all of the host.
+func (a ProxyAddress) ListenHost() netip.Addr {
+	if a.Host.IsValid() {
 		return a.Host
-	case listens:
-		return netip.IPv4Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// ConnectHost is the address to connect to: where none was given the loopback.
+func (a ProxyAddress) ConnectHost() netip.Addr {
+	if a.Host.IsValid() {
+		return a.Host
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
@@ -212,7 +216,7 @@ func (a ProxyAddress) Overlaps(b ProxyAddress) (port uint16, overlaps bool) {
 	if a.Kind == "unix" {
 		return 0, a.Path == b.Path
 	}
-	x, y := a.Address(true), b.Address(true)
+	x, y := a.ListenHost(), b.ListenHost()
 	if x != y && !x.IsUnspecified() && !y.IsUnspecified() {
 		return 0, false
 	}

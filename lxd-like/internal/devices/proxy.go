@@ -21,7 +21,7 @@ func proxy(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	err = natTarget(ctx, connect.Address(false), env, &r)
+	err = natTarget(ctx, connect.ConnectHost(), env, &r)
 	return Plan{Proxy: r}, err
 }
 

@@ -71,7 +71,7 @@ func TestManyConnections(t *testing.T) {
 			if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "good day" {
 				t.Errorf("heard %q, %v", buf, err)
 			}
-			c.Close()
+			_ = c.Close()
 		})
 	}
 	wg.Wait()
@@ -94,7 +94,7 @@ func TestManyDatagrams(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(c, "x")
-		c.Close()
+		_ = c.Close()
 	}
 	talk(t, side{}.dial(t, "udp:127.0.0.1:5300"), "good day")
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -159,7 +159,7 @@ func copied(b *testing.B, g *guest, port string) {
 		if server == nil {
 			return
 		}
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		go func() { _, _ = io.Copy(plain{c}, struct{ io.Reader }{server}) }()
 		_, _ = io.Copy(plain{server}, struct{ io.Reader }{c})
 	})

@@ -122,7 +122,7 @@ func open(t testing.TB, address string) bool {
 	if err != nil {
 		return false
 	}
-	c.Close()
+	_ = c.Close()
 	return true
 }
 
@@ -152,7 +152,7 @@ func TestKilled(t *testing.T) {
 		testenv.Eventually(t, "the proxies", func() bool {
 			c, err := (&net.Dialer{}).DialContext(t.Context(), "unix", g.root+"/run/q")
 			if err == nil {
-				c.Close()
+				_ = c.Close()
 			}
 			return err == nil && open(t, "127.0.0.1:8000")
 		})
@@ -317,7 +317,11 @@ func TestWho(t *testing.T) {
 	s := newService(t, g)
 	dir := openDir(t)
 	who := func(c net.Conn) {
-		raw, err := c.(*net.UnixConn).SyscallConn()
+		u, ok := c.(*net.UnixConn)
+		if !ok {
+			return
+		}
+		raw, err := u.SyscallConn()
 		if err != nil {
 			return
 		}
@@ -400,7 +404,7 @@ func TestHostileGuest(t *testing.T) {
 		if got, _ := io.ReadAll(c); len(got) > 0 {
 			t.Errorf("%s leads to %q", path, got)
 		}
-		c.Close()
+		_ = c.Close()
 	}
 	// What it is to listen on leads to the host's socket, or to where one
 	// could be made.

@@ -235,7 +235,7 @@ func (s side) serve(t testing.TB, address string, fn func(net.Conn)) {
 					return
 				}
 				go func() {
-					defer c.Close()
+					defer func() { _ = c.Close() }()
 					fn(c)
 				}()
 			}
@@ -256,7 +256,7 @@ func (s side) echoDatagrams(t testing.TB, address string) {
 			t.Error(err)
 			return
 		}
-		t.Cleanup(func() { c.Close() })
+		t.Cleanup(func() { _ = c.Close() })
 		go func() {
 			buf := make([]byte, 64<<10)
 			for {
@@ -283,7 +283,7 @@ func (s side) dial(t testing.TB, address string) (c net.Conn) {
 	if c == nil {
 		t.FailNow()
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	if err := c.SetDeadline(time.Now().Add(testenv.Patience)); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -48,7 +49,7 @@ func forward(r Rule) (nft.Forward, error) {
 	if err != nil {
 		return nft.Forward{}, err
 	}
-	f := nft.Forward{UDP: listen.Kind == "udp", Listen: listen.Address(listening), Target: r.Target}
+	f := nft.Forward{UDP: listen.Kind == "udp", Listen: listen.ListenHost(), Target: r.Target}
 	f.Subnet, err = subnet(r.Bridge, r.Target)
 	targets := connect.List()
 	for i, port := range listen.List() {
@@ -87,7 +88,12 @@ func subnet(bridge string, target netip.Addr) (netip.Prefix, error) {
 // bridges; else the host does, which is above it.
 func (s *Service) reflect(r Rule) error {
 	on, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
-	if err != nil || strings.TrimSpace(string(on)) == "0" || r.Port == "" {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), r.Port == "":
+		return nil
+	case err != nil:
+		return err
+	case strings.TrimSpace(string(on)) == "0":
 		return nil
 	}
 	l, err := netlink.LinkByName(r.Port)
@@ -190,9 +196,7 @@ func nextChange(ctx context.Context, f *os.File) error {
 		_, err = unix.Read(int(fd), buf)
 		return !errors.Is(err, unix.EAGAIN)
 	}
-	if rerr := conn.Read(take); rerr != nil && ctx.Err() != nil {
-		return nil
-	} else if rerr != nil {
+	if rerr := conn.Read(take); rerr != nil && ctx.Err() == nil {
 		return fmt.Errorf("listen for changes of the network: %w", rerr)
 	}
 	select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -181,7 +182,7 @@ func arguments(dir string, of Owner, r Rule, init int) ([]string, error) {
 	if r.Inside {
 		args = append(args, "bind=instance")
 	}
-	args = append(args, "listen="+canonical(listen, listening), "connect="+canonical(connect, connecting))
+	args = append(args, "listen="+canonical(listen, listen.ListenHost()), "connect="+canonical(connect, connect.ConnectHost()))
 	if r.Header {
 		args = append(args, "header=1")
 	}
@@ -203,15 +204,13 @@ func orZero(v string) string {
 	return v
 }
 
-const listening, connecting = true, false
-
 // canonical is an address as the shim reads it.
-func canonical(a profiles.ProxyAddress, listens bool) string { //nolint:revive // Not exported.
+func canonical(a profiles.ProxyAddress, addr netip.Addr) string {
 	if a.Kind == "unix" {
 		return "unix:" + a.Path
 	}
-	host := a.Address(listens).String()
-	if a.Address(listens).Is6() {
+	host := addr.String()
+	if addr.Is6() {
 		host = "[" + host + "]"
 	}
 	var ports []string

@@ -50,6 +50,8 @@ type Service struct {
 	// it waits. It returns an error of kind NotFound if there is none any more.
 	Guest func(instance string) (pid int, pidfd *os.File, err error)
 
+	files sync.Mutex // Guards Dir.
+
 	nat sync.Mutex // Held by who changes rules of nftables, before mu.
 	mu  sync.Mutex // Guards all.
 	all map[Owner]*proxy
@@ -131,10 +133,12 @@ func clash(r Rule, other Owner, o Rule, same bool) error { //nolint:revive // No
 	return errs.Conflictf("listen: port %d of %s is taken by device %q of instance %q, which listens on %s", port, r.Listen, other.Device, other.Instance, o.Listen)
 }
 
-// apart reports whether a rule of nftables and another proxy are for addresses
-// of different families: only a process listens on those of both.
+// apart reports whether a rule of nftables and another proxy are for different
+// addresses although one is for all: those of the loopback are not forwarded,
+// and only a process listens on those of both families.
 func apart(r, o Rule, a, b profiles.ProxyAddress) bool {
-	return r.NAT && a.Address(listening).Is4() != b.Address(listening).Is4() && (o.NAT || !b.Address(listening).IsUnspecified())
+	x, y := a.ListenHost(), b.ListenHost()
+	return r.NAT && (y.IsLoopback() || x.Is4() != y.Is4() && (o.NAT || !y.IsUnspecified()))
 }
 
 func (s *Service) release(of Owner) {

@@ -49,7 +49,7 @@ func TestPairs(t *testing.T) {
 						c := from.dial(t, listen)
 						talk(t, c, "good day")
 						talk(t, c, "and again")
-						c.Close()
+						_ = c.Close()
 					}
 					if err := s.Stop(t.Context(), of); err != nil {
 						t.Fatal(err)
@@ -79,7 +79,11 @@ func TestHalfClose(t *testing.T) {
 	if _, err := c.Write(big); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		t.Fatalf("got %T", c)
+	}
+	if err := tcp.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(c); err != nil || string(got) != fmt.Sprintf("%d bytes", len(big)) {

@@ -38,6 +38,8 @@ func (s *Service) remember(of Owner, r Rule, run *process) error {
 	if err != nil {
 		return err
 	}
+	s.files.Lock()
+	defer s.files.Unlock()
 	file := s.file(of)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
@@ -48,15 +50,21 @@ func (s *Service) remember(of Owner, r Rule, run *process) error {
 	return os.Rename(file+"~", file)
 }
 
+// forget removes what was written down of a proxy, and directories that have
+// nothing else.
 func (s *Service) forget(of Owner) error {
-	if err := os.Remove(s.file(of)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	s.files.Lock()
+	defer s.files.Unlock()
+	for _, file := range []string{s.file(of), filepath.Dir(s.file(of)), s.Dir} {
+		err := os.Remove(file)
+		if errors.Is(err, unix.ENOTEMPTY) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	err := os.Remove(filepath.Dir(s.file(of)))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // instances are those of which there are states.

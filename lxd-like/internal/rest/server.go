@@ -87,6 +87,13 @@ var extensions = []string{
 	"patch",
 	"profiles_all_projects",
 	"projects",
+	"proxy",
+	"proxy_haproxy_protocol",
+	"proxy_nat",
+	"proxy_tcp_udp_multi_port_handling",
+	"proxy_udp",
+	"proxy_unix",
+	"proxy_unix_dac_properties",
 	"resource_cpu_isolated",
 	"resources",
 	"resources_cpu_core_die",
@@ -118,6 +125,7 @@ var extensions = []string{
 	"storage_volumes_all_projects",
 	"storage_volumes_created_at",
 	"unix_device_rename",
+	"unix_priv_drop",
 }
 
 func (s *Server) listVersions(*http.Request) (response, error) {
