@@ -161,7 +161,7 @@ func (s *Server) connection(d *door) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: nc, s: s, d: d, uid: cred.Uid}, nil
+	return &conn{Conn: nc, s: s, d: d, root: cred.Uid == d.root}, nil
 }
 
 // arm has the epoll set look at a door, or not. The caller holds mu.
@@ -202,7 +202,7 @@ type conn struct {
 
 	s    *Server
 	d    *door
-	uid  uint32 // Of who connected, as the host has it.
+	root bool // The guest's root has connected.
 	once sync.Once
 }
 

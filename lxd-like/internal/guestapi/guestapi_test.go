@@ -532,3 +532,20 @@ func TestSlow(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// BenchmarkOpen is what a start of an instance pays, and its end.
+func BenchmarkOpen(b *testing.B) {
+	s, err := guestapi.New(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := instances.Guest{Name: "c1", Root: uint32(os.Getuid())} //nolint:gosec // Ids are not negative.
+	for b.Loop() {
+		if _, err := s.Open(g); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Shut("c1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -48,7 +48,7 @@ func (s *Server) handler() http.Handler {
 func (s *Server) guarded(h handle) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(connKey{}).(*conn)
-		if !ok || c.uid != c.d.root {
+		if !ok || !c.root {
 			http.Error(w, "not authorized: only root of the instance may ask", http.StatusUnauthorized)
 			return
 		}

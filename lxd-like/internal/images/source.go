@@ -10,10 +10,20 @@ import (
 type buildSource struct {
 	distribution string
 	suite        string
+	variant      string // Empty, or cloud.
 }
 
-// String returns the name as records have it, such as "debian:bookworm".
-func (b buildSource) String() string { return b.distribution + ":" + b.suite }
+// String returns the name as records have it, such as "debian:bookworm" or
+// "debian:bookworm/cloud".
+func (b buildSource) String() string {
+	if b.variant != "" {
+		return b.distribution + ":" + b.suite + "/" + b.variant
+	}
+	return b.distribution + ":" + b.suite
+}
+
+// cloud is the variant that has cloud-init.
+const cloud = "cloud"
 
 const debian = "debian"
 
@@ -32,20 +42,25 @@ var suites = []string{
 var suiteName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 // parseSource reads the name of something to build: "debian:bookworm",
-// "debian:12", "debian/bookworm" or "debian/12". An architecture or variant
-// after that, which the peers' image servers have, is not known here.
+// "debian:12", "debian/bookworm" or "debian/12", and all of these with
+// "/cloud" after them. An architecture or another variant there, which the
+// peers' image servers have, is not known here.
 func parseSource(name string) (buildSource, bool) {
 	distribution, suite, colon := strings.Cut(name, ":")
 	if !colon {
 		distribution, suite, _ = strings.Cut(name, "/")
 	}
+	suite, variant, more := strings.Cut(suite, "/")
 	if codename, ok := releases[suite]; ok {
 		suite = codename
 	}
 	if distribution != debian || !suiteName.MatchString(suite) || !colon && !slices.Contains(suites, suite) {
 		return buildSource{}, false
 	}
-	return buildSource{distribution, suite}, true
+	if more && variant != cloud {
+		return buildSource{}, false
+	}
+	return buildSource{distribution, suite, variant}, true
 }
 
 // Buildable reports whether alias names something that [Service.Build] can

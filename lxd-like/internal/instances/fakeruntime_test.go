@@ -92,7 +92,7 @@ func (r *fakeRuntime) Recover(_ context.Context, onExit func(string, runtime.Exi
 	var out []runtime.Running
 	for name, c := range r.running {
 		c.onExit = func(e runtime.Exit) { onExit(name, e) }
-		out = append(out, runtime.Running{Name: name})
+		out = append(out, runtime.Running{Name: name, PID: 1})
 	}
 	if c := r.running[r.dying]; c != nil {
 		delete(r.running, r.dying)

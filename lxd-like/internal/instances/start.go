@@ -223,6 +223,9 @@ func (l *launch) mount(ctx context.Context, d storage.Driver) error {
 // render renders templates for events, in the volume as it is stored.
 func (l *launch) render(ctx context.Context, d storage.Driver, triggers ...images.Trigger) error {
 	return within(ctx, d, l.in.volume(), func(dir string) error {
+		if err := newMachine(l.in, dir, triggers); err != nil {
+			return fmt.Errorf("give it a machine id: %w", err)
+		}
 		return renderTemplates(l.in, l.set, dir, triggers...)
 	})
 }

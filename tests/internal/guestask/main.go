@@ -68,7 +68,11 @@ func follow(c *http.Client, path, count string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.Get("http://lxd" + path)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://lxd"+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := c.Do(req)
 	if err != nil {
 		return err
 	}
