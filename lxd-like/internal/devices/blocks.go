@@ -17,18 +17,18 @@ import (
 // block device of the host is on, such as "8:0", in order. The kernel limits
 // what goes through these, and not through their parts.
 func Blocks(path string) ([]string, error) {
-	real, err := filepath.EvalSymlinks(path)
+	at, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, err
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(real, &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: real, Err: err}
+	if err := unix.Stat(at, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: at, Err: err}
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		return wholeDisk(real)
+		return wholeDisk(at)
 	}
-	m, err := mountOf(real)
+	m, err := mountOf(at)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,11 @@ func whole(number string) (string, error) {
 		_, err := os.Stat(dir)
 		return number, err
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	at, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return "", err
 	}
-	data, err := os.ReadFile(filepath.Join(filepath.Dir(real), "dev"))
+	data, err := os.ReadFile(filepath.Join(filepath.Dir(at), "dev"))
 	return strings.TrimSpace(string(data)), err
 }
 

@@ -96,6 +96,7 @@ type imageKeeper interface {
 type containers interface {
 	runner
 	changer
+	limiter
 
 	Exec(ctx context.Context, name string, e runtime.Exec) (*runtime.Process, error)
 	Console(ctx context.Context, name string) (*runtime.Console, error)
@@ -126,13 +127,17 @@ type runner interface {
 	Thaw(ctx context.Context, name string) error
 }
 
-// A changer changes containers that run.
-type changer interface {
+// A limiter limits containers that run.
+type limiter interface {
 	// CheckLimits reports limits that the host cannot hold a container to.
 	CheckLimits(l runtime.Limits) error
 	SetLimits(ctx context.Context, name string, l runtime.Limits) error
 	SetRlimits(ctx context.Context, name string, limits map[string]string) error
 	SetOOMScore(ctx context.Context, name string, score int) error
+}
+
+// A changer changes containers that run.
+type changer interface {
 	AddMount(ctx context.Context, name string, m runtime.Mount) error
 	RemoveMount(ctx context.Context, name, target string) error
 	AddNode(ctx context.Context, name string, n runtime.Node) error

@@ -88,26 +88,20 @@ func (s Setting) text() string {
 // A part of the limits is what one controller enforces.
 type part struct {
 	v1Name, v2Name string
+	wanted         bool
 	what           string // Names what is wanted of it, for errors.
 	v1, v2         func(Cgroups) ([]Setting, error)
 }
 
 func (l Limits) parts() []part {
 	return []part{
-		{"cpuset", "cpuset", wanted("limits.cpu or limits.cpu.nodes", l.CPUs != "" || l.Nodes != ""), l.cpusetV1, l.cpusetV2},
-		{"cpu", "cpu", wanted("limits.cpu.allowance or limits.cpu.priority", l.CPUShare != 0 || l.CPUYield != 0 || l.CPUQuota != 0), l.cpuV1, l.cpuV2},
-		{"memory", "memory", wanted("a limit of memory or swap", l.limitsMemory()), l.memoryV1, l.memoryV2},
-		{"hugetlb", "hugetlb", wanted("limits.hugepages.*", len(l.HugePages) > 0), l.hugePagesV1, l.hugePagesV2},
-		{"pids", "pids", wanted("limits.processes", l.Processes != 0), l.pids, l.pids},
-		{"blkio", "io", wanted("limits of disks", l.limitsDisks()), l.diskV1, l.diskV2},
+		{"cpuset", "cpuset", l.CPUs != "" || l.Nodes != "", "limits.cpu or limits.cpu.nodes", l.cpusetV1, l.cpusetV2},
+		{"cpu", "cpu", l.CPUShare != 0 || l.CPUYield != 0 || l.CPUQuota != 0, "limits.cpu.allowance or limits.cpu.priority", l.cpuV1, l.cpuV2},
+		{"memory", "memory", l.limitsMemory(), "a limit of memory or swap", l.memoryV1, l.memoryV2},
+		{"hugetlb", "hugetlb", len(l.HugePages) > 0, "limits.hugepages.*", l.hugePagesV1, l.hugePagesV2},
+		{"pids", "pids", l.Processes != 0, "limits.processes", l.pids, l.pids},
+		{"blkio", "io", l.limitsDisks(), "limits of disks", l.diskV1, l.diskV2},
 	}
-}
-
-func wanted(what string, is bool) string {
-	if is {
-		return what
-	}
-	return ""
 }
 
 // Settings returns what makes the kernel enforce the limits on a host, in an
@@ -118,17 +112,17 @@ func (l Limits) Settings(host Cgroups) ([]Setting, error) {
 	}
 	var list []Setting
 	for _, p := range l.parts() {
-		name, make, v2 := p.v1Name, p.v1, false
+		name, settingsOf, v2 := p.v1Name, p.v1, false
 		switch {
 		case host.V1[p.v1Name] != "":
 		case host.V2Has[p.v2Name]:
-			name, make, v2 = p.v2Name, p.v2, true
-		case p.what != "":
+			name, settingsOf, v2 = p.v2Name, p.v2, true
+		case p.wanted:
 			return nil, errs.Newf(errs.Unsupported, "%s: the host has no cgroup controller %q", p.what, p.v1Name)
 		default:
 			continue
 		}
-		settings, err := make(host)
+		settings, err := settingsOf(host)
 		if err != nil {
 			return nil, err
 		}

@@ -122,7 +122,8 @@ func TestEachLimit(t *testing.T) {
 			map[string]string{"cpuset/cpuset.mems": "0", "/cpuset.mems": "", "/cpuset.cpus": ""},
 		},
 		"cpu priority": {
-			runtime.Limits{CPUYield: 10, CPUShare: 50}, map[string]string{"cpu/cpu.shares": "502", "/cpu.weight": "40"},
+			runtime.Limits{CPUYield: 10, CPUShare: 50},
+			map[string]string{"cpu/cpu.shares": "502", "/cpu.weight": "40"},
 			map[string]string{"cpu/cpu.shares": "1024", "/cpu.weight": "100"},
 		},
 		"high":          {runtime.Limits{MemoryHigh: 64 << 20}, map[string]string{"/memory.high": "67108864"}, map[string]string{"/memory.high": "max"}},
@@ -130,7 +131,8 @@ func TestEachLimit(t *testing.T) {
 		"swap priority": {runtime.Limits{Swappier: 4}, map[string]string{"memory/memory.swappiness": "64"}, map[string]string{"memory/memory.swappiness": "60"}},
 		"huge pages":    {runtime.Limits{HugePages: map[string]int64{"2MB": 4 << 20}}, kernel, none},
 		"weight": {
-			runtime.Limits{IOWeight: 300}, map[string]string{"blkio/blkio.bfq.weight": "300", "/io.weight": "default 300"},
+			runtime.Limits{IOWeight: 300},
+			map[string]string{"blkio/blkio.bfq.weight": "300", "/io.weight": "default 300"},
 			map[string]string{"blkio/blkio.bfq.weight": "100", "/io.weight": "default 100"},
 		},
 		"disk": {

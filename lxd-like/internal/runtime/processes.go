@@ -49,18 +49,13 @@ func (r *Runtime) eachProcess(c *container, in *guestInit, change changer) error
 			return err
 		}
 		for _, pid := range pids {
-			p, err := openProcess(pid)
+			isGuests := func(p process) bool {
+				return isForeign(p, own) && host.has(c.name, controller, dir, p.pid) && !p.ended()
+			}
+			changed, err := changeProcess(pid, isGuests, func(p process) (bool, error) { return change(p, round > 0) })
 			if err != nil {
-				continue // It has ended.
+				return err
 			}
-			changed := false
-			if isGuests(p, own) && host.has(c.name, controller, dir, pid) && !p.ended() {
-				changed, err = change(p, round > 0)
-			}
-			if ended := p.ended(); err != nil && !ended {
-				return errors.Join(err, p.fd.Close())
-			}
-			p.fd.Close()
 			again = again || changed
 		}
 		if !again {
@@ -80,9 +75,27 @@ func (in *guestInit) ownGroup() (controller, dir string, err error) {
 	return "", "", errs.Newf(errs.Unsupported, "the instance has no cgroup")
 }
 
-// isGuests reports whether a process is the guest's, and no helper of ours that
-// is in its cgroups.
-func isGuests(p process, own string) bool {
+// changeProcess changes a process if it is one of those that match. It is no
+// error that it has ended.
+func changeProcess(pid int, match func(process) bool, change func(process) (bool, error)) (changed bool, err error) {
+	p, err := openProcess(pid)
+	if err != nil {
+		return false, nil //nolint:nilerr // It has ended.
+	}
+	defer p.fd.Close()
+	if !match(p) {
+		return false, nil
+	}
+	changed, err = change(p)
+	if p.ended() {
+		return false, nil
+	}
+	return changed, err
+}
+
+// isForeign reports whether a process is the guest's, and no helper of ours
+// that is in its cgroups.
+func isForeign(p process, own string) bool {
 	ns, err := os.Readlink(filepath.Join(procDir(p.pid), "ns/pid"))
 	return err == nil && ns != own
 }
