@@ -14,6 +14,7 @@ static const struct mode {
 	{"attach", attach},
 	{"mount", mount_inside},
 	{"unmount", unmount_inside},
+	{"show", show_inside},
 	{"device", device},
 	{"console", console},
 	{"proxy", proxy},

@@ -6,6 +6,7 @@
  *   attach   runs programs in a running container (attach.c, child.c)
  *   mount    mounts a directory or file of the host in one (mount.c)
  *   unmount  takes that back
+ *   show     mounts files of another lxcfs in one
  *   device   lets it use a device, or not any more (console.c)
  *   console  hands out the controlling end of a container's console (console.c)
  *   proxy    passes on what clients of host or container say to the other (proxy.c)
@@ -62,6 +63,7 @@ int proxy_forget(int argc, char **argv);
 /* mount.c */
 int mount_inside(int argc, char **argv);
 int unmount_inside(int argc, char **argv);
+int show_inside(int argc, char **argv);
 
 #define MAX_FDS 8
 

@@ -19,6 +19,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestapi"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
@@ -67,6 +68,7 @@ type daemon struct {
 	guests       *guestapi.Server
 	recovery     *recovery.Service
 	repositories *repository.Service
+	lxcfs        *lxcfs.Keeper
 	log          *slog.Logger
 }
 
@@ -141,7 +143,13 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	if d.guests, err = guestapi.New(filepath.Join(cfg.dir, "guests")); err != nil {
 		return nil, err
 	}
-	containers := &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")}
+	d.lxcfs = &lxcfs.Keeper{
+		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: lxcfs.Program, Log: log.With("component", "lxcfs"),
+	}
+	containers := &runtime.Runtime{
+		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
+	}
+	d.lxcfs.Changed = containers.ShowLXCFS
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
@@ -241,7 +249,7 @@ func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
 	if werr := waitFor(d.ops.Wait, shutdownGrace); werr != nil {
 		d.log.WarnContext(ctx, "operations are cut short", "err", werr)
 	}
-	return err
+	return errors.Join(err, d.lxcfs.Stop())
 }
 
 // serve answers requests, starts the instances that are to run, and does what
@@ -282,6 +290,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.proxies.Run(ctx) })
 	g.Go(func() error { return d.guests.Run(ctx) })
+	g.Go(func() error { return d.lxcfs.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.instances.StartWaiting(ctx) })
 	g.Go(func() error { return d.clock(ctx) })

@@ -76,8 +76,9 @@ type Keeper struct {
 	// goroutine of Run.
 	Changed func(context.Context)
 
-	mu  sync.Mutex // Guards now.
-	now Served
+	mu      sync.Mutex // Guards the fields below.
+	now     Served
+	stopped bool
 }
 
 // Served returns what serves now. It asks no lxcfs, which could hang.
@@ -102,7 +103,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	var failed time.Time
-	for {
+	for !k.isStopped() {
 		if s := k.look(); s.Dir != "" {
 			k.set(ctx, s)
 		} else if time.Since(failed) > retry {
@@ -119,6 +120,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
+	return nil
+}
+
+func (k *Keeper) isStopped() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stopped
 }
 
 // look prefers what serves already, so that guests keep what they have.
@@ -197,8 +205,11 @@ func (k *Keeper) await(ctx context.Context, ended <-chan struct{}) error {
 	return nil
 }
 
-// Stop ends an lxcfs of our own, which guests may use no more.
+// Stop ends an lxcfs of our own, which guests use no more, and Run.
 func (k *Keeper) Stop() error {
+	k.mu.Lock()
+	k.stopped = true
+	k.mu.Unlock()
 	err := unix.Unmount(k.Dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // There is none.
 		return nil

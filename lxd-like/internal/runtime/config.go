@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 )
@@ -17,7 +18,7 @@ type Host struct {
 	AppArmor bool // The kernel confines by AppArmor profiles.
 	// AppArmorParser is the program that loads profiles; empty for none.
 	AppArmorParser string
-	LXCFS          []string // Files below /proc and /sys, without the first slash, that lxcfs serves.
+	LXCFS          lxcfs.Served
 }
 
 // Files are the paths that a configuration names.
@@ -189,8 +190,8 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
 	}
 	renderCredentials(c, s, f)
-	for _, name := range h.LXCFS {
-		entry("/var/lib/lxcfs/"+name, name, "none", "bind,optional")
+	for _, name := range h.LXCFS.Files {
+		entry(escape(h.LXCFS.Dir+"/"+name), name, "none", "bind,optional")
 	}
 	if s.Guest != "" {
 		for _, target := range []string{"dev/incus", "dev/lxd"} {

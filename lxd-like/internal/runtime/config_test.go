@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
@@ -74,7 +75,7 @@ func TestRender(t *testing.T) {
 		},
 		"mounts": {
 			func(_ *runtime.Spec, h *runtime.Host, f *runtime.Files) {
-				h.LXCFS = []string{"proc/meminfo"}
+				h.LXCFS = lxcfs.Served{Dir: "/var/lib/lxcfs", Files: []string{"proc/meminfo"}}
 				f.Staged = []runtime.Staged{{Source: "/run/web/mounts/1", Target: `/a b/../c\d e`}, {Source: "/run/web/mounts/2", Target: "/etc/x", File: true}}
 			},
 			[]string{"lxc.mount.entry = /run", "lxc.mount.entry = /var"},

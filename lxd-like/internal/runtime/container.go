@@ -28,6 +28,7 @@ type container struct {
 	up      bool          // The start has succeeded; guarded by Runtime.mu.
 	gone    chan struct{} // Closed when all of it is gone.
 	kind    initKind
+	shown   string // The device of the lxcfs that it was started with; empty for none.
 
 	change sync.Mutex // Held by those who change limits or devices.
 

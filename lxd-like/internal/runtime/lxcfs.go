@@ -2,9 +2,9 @@ package runtime
 
 import (
 	"context"
-	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
@@ -81,21 +81,17 @@ func missing(pid int, served lxcfs.Served) ([]string, error) {
 		others int
 	}
 	at := map[string]place{}
-	f, err := os.Open(filepath.Join(procDir(pid), "mountinfo"))
+	all, err := mounts.ListOf(pid, func(i mounts.Info) bool { return slices.Contains(served.Files, strings.TrimPrefix(i.Point, "/")) })
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	err = mounts.Read(f, func(i mounts.Info) {
+	for _, i := range all {
 		p := at[i.Point]
 		p.device = i.Device
 		if i.Type == "fuse.lxcfs" {
 			p.others++
 		}
 		at[i.Point] = p
-	})
-	if err != nil {
-		return nil, err
 	}
 	var args []string
 	for _, name := range served.Files {

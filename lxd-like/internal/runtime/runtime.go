@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -15,6 +16,10 @@ type Runtime struct {
 	Dir  string // What belongs to running containers: Dir/NAME has their configuration, logs and status.
 	Shim string // Path of cuib-shim.
 	Log  *slog.Logger
+
+	// LXCFS says what serves guests what they see of their limits; nil for
+	// that of the host, if there is one.
+	LXCFS func() lxcfs.Served
 
 	mu      sync.Mutex            // Guards running.
 	running map[string]*container // By name; those that start too.

@@ -57,6 +57,9 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 		return Running{}, err
 	}
 	r.setUp(c)
+	if c.shown != r.served().Device { // Another one came while it started.
+		go r.showIn(context.WithoutCancel(ctx), c)
+	}
 	go r.watch(context.WithoutCancel(ctx), c, onExit)
 	return Running{Name: spec.Name, PID: pid, StartedAt: c.started}, nil
 }
@@ -113,6 +116,7 @@ func (r *Runtime) writeConf(c *container) error {
 	if host.Cgroups, err = r.hostOf(spec.Limits); err != nil {
 		return err
 	}
+	c.shown = host.LXCFS.Device
 	if err := r.linkPrograms(host); err != nil {
 		return err
 	}
