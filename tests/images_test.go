@@ -174,7 +174,10 @@ func buildImage(source, path string) (err error) {
 	if err := b.start(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.stop(syscall.SIGTERM)) }()
+	defer func() {
+		err = errors.Join(err, b.stop(syscall.SIGTERM))
+		_, _ = run("umount", "-l", filepath.Join(b.dir, "lxcfs")) // Where the host has none, the daemon leaves its own.
+	}()
 
 	cuib := filepath.Join(binDir, "cuib")
 	if _, err := b.user(cuib, "image", "build", source, "--alias", "built"); err != nil {

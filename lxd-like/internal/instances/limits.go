@@ -245,6 +245,7 @@ func (s *Service) changeLimits(ctx context.Context, in, next *instance, u *undo.
 	if same("limits.cpu") && same("limits.cpu.nodes") {
 		after.CPUs, after.Nodes = before.CPUs, before.Nodes
 	}
+	next.apply(map[string]string{keyCPU: after.CPUs, keyCPUNodes: chosenNodes(next, after)})
 	if before.Equal(after) {
 		return nil
 	}
@@ -256,7 +257,6 @@ func (s *Service) changeLimits(ctx context.Context, in, next *instance, u *undo.
 		return s.Runtime.SetLimits(ctx, in.Name, before)
 	})
 	s.index.bind(in.Name, after.CPUs)
-	next.apply(map[string]string{keyCPU: after.CPUs, keyCPUNodes: chosenNodes(next, after)})
 	return nil
 }
 
