@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -117,7 +118,7 @@ func (s *Service) has(ctx context.Context, n profiles.Need) error {
 	case profiles.NeedNetwork:
 		_, err := s.Nets.Link(ctx, n.Name)
 		if errs.Is(err, errs.NotFound) {
-			err = s.Nets.Exists(ctx, n.Name) // It can be an interface.
+			_, err = net.InterfaceByName(n.Name)
 		}
 		return err
 	case profiles.NeedPath:
