@@ -48,7 +48,7 @@ func checkAction(req api.InstanceStatePut) error {
 		return errs.Invalidf("action %q is not known: it is start, stop, restart, freeze or unfreeze", req.Action)
 	}
 	if req.Stateful {
-		return errs.Newf(errs.Unsupported, "keeping the memory of a stopped instance (stateful) is not supported")
+		return errs.Newf(errs.Unsupported, "stateful is true: the memory of an instance cannot be kept, as CRIU does not restore its mapped root file system")
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ var extensions = []string{
 	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",
 	"cuib_snapshot_volumes",
+	"cuib_state_io",
 	"cuib_state_pressure",
 	"cuib_storage_status_message",
 	"custom_volume_backup",

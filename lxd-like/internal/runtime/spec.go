@@ -99,6 +99,8 @@ type Usage struct {
 	SwapPeak   int64
 	Processes  int64
 	Pressure   map[string]Pressure // Of cpu, memory and io; nil where the kernel does not measure it.
+
+	BytesRead, BytesWritten int64 // From and to block devices.
 }
 
 // Pressure says for how much of the time programs had to wait for something:

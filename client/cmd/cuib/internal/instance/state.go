@@ -31,6 +31,7 @@ func newStart(e *env) *cobra.Command {
 		Example: "  cuib start web db\n  cuib start --all",
 	})
 	cmd.Flags().BoolVar(&o.console, "console", false, "attach to the console of the instance")
+	cmd.Flags().Bool("stateless", false, "accepted: no memory of an instance is kept")
 	return cmd
 }
 
@@ -42,6 +43,7 @@ func newStop(e *env) *cobra.Command {
 		Example: "  cuib stop web\n  cuib stop web --timeout 30\n  cuib stop --all --force",
 	})
 	o.stopFlags(cmd)
+	cmd.Flags().BoolVar(&o.Stateful, "stateful", false, "refused: the memory of an instance cannot be kept")
 	return cmd
 }
 
