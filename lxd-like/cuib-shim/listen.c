@@ -77,6 +77,15 @@ static int bind_inet(int s, struct sockaddr_storage *at, socklen_t length, bool 
 	return bind(s, (void *)at, length);
 }
 
+/* enlarge lets datagrams wait that come all at once. */
+static void enlarge(int s)
+{
+	int size = 1 << 20;
+
+	if (setsockopt(s, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0)
+		setsockopt(s, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+}
+
 static int open_inet_as(const struct address *a, size_t i, int family, bool both)
 {
 	struct sockaddr_storage at;
@@ -93,6 +102,8 @@ static int open_inet_as(const struct address *a, size_t i, int family, bool both
 	int s = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s < 0)
 		return -1;
+	if (a->kind == UDP)
+		enlarge(s);
 	if ((a->kind == TCP && setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0) ||
 	    (a->kind == UDP && family == AF_INET && setsockopt(s, IPPROTO_IP, IP_PKTINFO, &on, sizeof on) < 0) ||
 	    (a->kind == UDP && family == AF_INET6 && setsockopt(s, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on) < 0) ||
