@@ -24,6 +24,7 @@ type fakeRuntime struct {
 	log     []string                // Which guests were told to end, in order.
 	away    map[string]runtime.Exit // What ended while no daemon ran.
 	refuses string                  // A container that cannot be limited.
+	noMount string                  // One in which nothing can be mounted.
 	dying   string                  // A container that ends while the next daemon looks for it.
 	exits   sync.WaitGroup
 
@@ -177,6 +178,9 @@ func (r *fakeRuntime) SetOOMScore(_ context.Context, name string, score int) err
 }
 
 func (r *fakeRuntime) AddMount(_ context.Context, name string, m runtime.Mount) error {
+	if name == r.noMount {
+		return errs.Invalidf("nothing can be mounted")
+	}
 	return r.with(name, func(c *container) { c.spec.Mounts = append(c.spec.Mounts, m) })
 }
 

@@ -231,6 +231,14 @@ func (s *Service) checkLive(ctx context.Context, in, next *instance) error {
 // change makes what runs, and what the pool and the networks know, become
 // next; with what takes each step back.
 func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	if err := s.changeOptions(ctx, in, next, u); err != nil {
+		return err
+	}
+	return s.changeDevices(ctx, in, next, u)
+}
+
+// changeOptions is change without the devices of what runs.
+func (s *Service) changeOptions(ctx context.Context, in, next *instance, u *undo.Stack) error {
 	if err := s.changeSize(ctx, in, next, u); err != nil {
 		return err
 	}
@@ -246,13 +254,7 @@ func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack)
 	if err := s.changeLimits(ctx, in, next, u); err != nil {
 		return err
 	}
-	if err := s.changeProcesses(ctx, in, next, u); err != nil {
-		return err
-	}
-	if sameDevices(in, next) {
-		return nil
-	}
-	return s.changeDevices(ctx, in, next, u)
+	return s.changeProcesses(ctx, in, next, u)
 }
 
 // forgetHosts makes networks forget what a stopped instance is not any more.
@@ -306,6 +308,9 @@ func (s *Service) changeSize(ctx context.Context, in, next *instance, u *undo.St
 // changeDevices removes what a running instance has not any more and adds
 // what is new. A device that changed goes and comes back.
 func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	if s.index.get(in.Name) == nil || sameDevices(in, next) {
+		return nil
+	}
 	want, _, err := s.plan(ctx, next)
 	if err != nil {
 		return err

@@ -25,21 +25,26 @@ func TestProfileThatTheThirdOfFiveRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.five()
 	before := w.dump()
-	w.rt.refuses = "c3"
 	put := api.ProfilePut{
 		Config:  api.ConfigMap{"limits.processes": "99", "user.x": "y"},
 		Devices: api.DevicesMap{"data": {"type": "disk", "path": "/data", "source": "/tmp"}},
 	}
-	err := w.svc.UpdateProfile(t.Context(), "extra", put)
-	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), `profile "extra": instance "c3": it uses more than that`) {
-		t.Errorf("got %v", err)
+	for _, tt := range []struct{ refuses, noMount, want string }{
+		{"c3", "", `profile "extra": instance "c3": it uses more than that`},
+		{"", "c3", `profile "extra": instance "c3": add device "data": nothing can be mounted`},
+	} {
+		w.rt.refuses, w.rt.noMount = tt.refuses, tt.noMount
+		err := w.svc.UpdateProfile(t.Context(), "extra", put)
+		if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("got %v, want %s", err, tt.want)
+		}
+		if after := w.dump(); after != before {
+			t.Errorf("it left something:\n%s\nbefore:\n%s", after, before)
+		}
 	}
-	if after := w.dump(); after != before {
-		t.Errorf("it left something:\n%s\nbefore:\n%s", after, before)
-	}
-	w.rt.refuses = ""
+	w.rt.refuses, w.rt.noMount = "", ""
 	must(t, w.svc.UpdateProfile(t.Context(), "extra", put))
-	if got := strings.Count(w.dump(), " 99} /data"); got != 5 {
+	if got := strings.Count(w.dump(), "} /data "); got != 5 || !strings.Contains(w.dump(), " 99") {
 		t.Errorf("%d of 5 have it:\n%s", got, w.dump())
 	}
 }
