@@ -14,7 +14,7 @@
  *
  * Sockets belong to the network namespace that they are made in, whoever has
  * them. So a process of its own makes those to listen on in the instance, as
- * the instance's root, and those for the host are made before this process
+ * the instance's root, and stays to look after one with a path; and those for the host are made before this process
  * enters the instance for good: it only ever connects from where it is, and
  * needs no capability for that. Paths are those of where it is, too: none of an
  * instance is looked up in the host's mounts.
@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -141,8 +142,47 @@ static void listen_here(const struct rule *r, int **fds, size_t *n)
 	exit(1);
 }
 
-/* listen_inside has a process in the instance make the sockets. */
-static void listen_inside(const struct rule *r, int **fds, size_t *n)
+/* keep makes the socket anew when it is not where it is to be, as guests mount
+ * file systems over their directories when they boot, and clean them up. It
+ * passes the new one on to the proxy and ends with that, or with the guest. */
+static void keep(const struct rule *r, int proxy) __attribute__((noreturn));
+static void keep(const struct rule *r, int proxy)
+{
+	const char *path = r->listen.at.path.sun_path;
+	struct pollfd p[] = {{.fd = proxy, .events = POLLIN}, {.fd = FD_INIT, .events = POLLIN}};
+	struct stat ours, there;
+	int rounds = 0;
+
+	close(FD_CONTROL);
+	confine_keeper();
+	if (lstat(path, &ours) < 0)
+		memset(&ours, 0, sizeof ours);
+	for (;;) {
+		int wait = rounds < 40 ? 250 : rounds < 160 ? 1000 : 10000;
+		int ready = poll(p, 2, wait);
+		if (ready < 0 && errno == EINTR)
+			continue;
+		if (ready != 0)
+			_exit(0);
+		rounds++;
+		if (lstat(path, &there) == 0 && there.st_ino == ours.st_ino && there.st_dev == ours.st_dev)
+			continue;
+		int *fds;
+		size_t n;
+		char *error = NULL;
+		if (open_listeners(r, &fds, &n, &error) == 0) {
+			if (lstat(path, &ours) < 0 || !send_fds(proxy, "", 1, fds, 1))
+				_exit(1);
+			close(fds[0]);
+		}
+		free(fds);
+		free(error);
+	}
+}
+
+/* listen_inside has a process in the instance make the sockets. It returns a
+ * socket on which others come that are to take their place, or -1. */
+static int listen_inside(const struct rule *r, int **fds, size_t *n)
 {
 	int pair[2], status;
 
@@ -152,12 +192,17 @@ static void listen_inside(const struct rule *r, int **fds, size_t *n)
 	if (pid < 0)
 		failed("fork");
 	if (pid == 0) {
+		prctl(PR_SET_NAME, "cuib-keeper", 0, 0, 0);
+		close(pair[0]);
 		root_of(r, has_path(&r->listen));
 		listen_here(r, fds, n);
 		for (size_t i = 0; i < *n; i++)
 			if (!send_fds(pair[1], "", 1, *fds + i, 1))
 				failed("pass a socket on");
-		_exit(0);
+		if (!has_path(&r->listen))
+			_exit(0);
+		close(**fds);
+		keep(r, pair[1]);
 	}
 	close(pair[1]);
 	*fds = calloc(r->listen.nports, sizeof **fds);
@@ -170,18 +215,21 @@ static void listen_inside(const struct rule *r, int **fds, size_t *n)
 			break;
 		(*fds)[*n] = got[0];
 	}
+	if (*n < r->listen.nports)
+		exit(1); /* The other has said why. */
+	if (has_path(&r->listen))
+		return pair[0];
 	close(pair[0]);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			failed("wait");
-	if (*n < r->listen.nports)
-		exit(1); /* The other has said why. */
+	return -1;
 }
 
 int proxy(int argc, char **argv)
 {
 	size_t n;
-	int *listeners;
+	int *listeners, others = -1;
 	char word;
 
 	if (argc < 5)
@@ -192,14 +240,14 @@ int proxy(int argc, char **argv)
 	read_rule(&rule, argc, argv);
 	allow_files();
 	if (rule.in_instance) {
-		listen_inside(&rule, &listeners, &n);
+		others = listen_inside(&rule, &listeners, &n);
 	} else {
 		listen_here(&rule, &listeners, &n);
 		root_of(&rule, has_path(&rule.connect));
 	}
 	if (chdir("/") < 0)
 		failed("enter /");
-	prepare_relay(listeners, n);
+	prepare_relay(listeners, n, others);
 	if (!send_fds(FD_CONTROL, "R", 1, NULL, 0) || read(FD_CONTROL, &word, 1) != 1 || word != 'G')
 		return 1;
 	close(FD_CONTROL);

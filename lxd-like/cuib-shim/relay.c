@@ -150,14 +150,38 @@ static void set_clock(void)
 	now = t.tv_sec;
 }
 
+/* replaced takes a socket in the place of the one that is listened on. */
+static void replaced(struct source *s, uint32_t events)
+{
+	int fds[MAX_FDS], n;
+	char nothing;
+
+	(void)events;
+	if (receive_fds(s->fd, &nothing, 1, fds, &n) <= 0) {
+		silence(s);
+		close(s->fd); /* Nobody looks after the socket any more. */
+		return;
+	}
+	for (int i = 1; i < n; i++)
+		close(fds[i]);
+	if (n < 1)
+		return;
+	close(all[0].source.fd);
+	all[0].source.fd = fds[0];
+	if (!watch(&all[0].source, paused ? 0 : EPOLLIN))
+		exit(1);
+}
+
 /* prepare_relay does all that takes more than what confine leaves. */
-void prepare_relay(const int *listeners, size_t n)
+void prepare_relay(const int *listeners, size_t n, int others)
 {
 	static struct source init = {ended, FD_INIT};
+	static struct source keeper = {replaced, -1};
 
 	poller = epoll_create1(EPOLL_CLOEXEC);
 	all = calloc(n, sizeof *all);
-	if (poller < 0 || all == NULL || !watch(&init, EPOLLIN))
+	if (poller < 0 || all == NULL || !watch(&init, EPOLLIN) ||
+	    ((keeper.fd = others) >= 0 && !watch(&keeper, EPOLLIN)))
 		die("cannot wait for events: %m");
 	set_most(n);
 	for (count = 0; count < n; count++) {

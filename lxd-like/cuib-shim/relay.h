@@ -73,6 +73,7 @@ bool remove_socket(const char *path);
 
 /* sandbox.c */
 void confine(const struct rule *r);
+void confine_keeper(void);
 
 /* header.c */
 size_t proxy_header(char *out, size_t size, int client);
@@ -81,7 +82,7 @@ size_t proxy_header(char *out, size_t size, int client);
 extern struct rule rule;
 extern int64_t now;             /* Seconds, of a clock that does not jump. */
 extern size_t connections;
-void prepare_relay(const int *listeners, size_t n);
+void prepare_relay(const int *listeners, size_t n, int others);
 void relay(void) __attribute__((noreturn));
 bool watch(struct source *s, uint32_t events);
 void rewatch(struct source *s, uint32_t events);

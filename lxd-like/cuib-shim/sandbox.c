@@ -105,6 +105,25 @@ static void keep_only(unsigned long long caps)
 		die("cannot give up capabilities: %m");
 }
 
+/* drop_bounds gives up groups, and what programs could be given. */
+static void drop_bounds(void)
+{
+	for (int cap = 0; cap <= 63 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+		; /* Up to the last that the kernel has. */
+	if (setgroups(0, NULL) < 0)
+		die("cannot give up groups: %m");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		die("cannot give up new privileges: %m");
+}
+
+/* confine_keeper leaves what it takes to make a socket in any directory of the
+ * guest, and give it to any of its users. */
+void confine_keeper(void)
+{
+	drop_bounds();
+	keep_only(1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER);
+}
+
 void confine(const struct rule *r)
 {
 	/* As root it may connect to the sockets of others, as the peers' proxies
@@ -112,15 +131,10 @@ void confine(const struct rule *r)
 	 * nobody's. */
 	bool others = !r->drops && r->connect.kind == UNIX && r->connect.at.path.sun_path[0] != 0;
 
-	for (int cap = 0; cap <= 63 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
-		; /* Up to the last that the kernel has. */
-	if (setgroups(0, NULL) < 0)
-		die("cannot give up groups: %m");
+	drop_bounds();
 	if (r->drops && (setresgid(r->sgid, r->sgid, r->sgid) < 0 || setresuid(r->suid, r->suid, r->suid) < 0))
 		die("cannot become user %u and group %u: %m", r->suid, r->sgid);
 	hide_from_guests();
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		die("cannot give up new privileges: %m");
 	close_files();
 	keep_only(others ? 1ULL << CAP_DAC_OVERRIDE : 0);
 	filter();

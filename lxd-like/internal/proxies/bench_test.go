@@ -81,6 +81,36 @@ func TestManyConnections(t *testing.T) {
 	})
 }
 
+// TestBackpressure has a server that takes nothing: neither does the proxy then.
+func TestBackpressure(t *testing.T) {
+	g := newGuest(t)
+	s := newService(t, g)
+	wait := make(chan struct{})
+	defer close(wait)
+	side{g}.serve(t, "tcp:127.0.0.1:80", func(net.Conn) { <-wait })
+	start(t, s, owner(g, "p"), proxies.Rule{Listen: "tcp:127.0.0.1:8000", Connect: "tcp:127.0.0.1:80"})
+	pid := processes(t, s)[0]
+	c := side{}.dial(t, "tcp:127.0.0.1:8000")
+	data, total := make([]byte, 1<<20), 0
+	for {
+		if err := c.SetWriteDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Write(data)
+		total += n
+		if err != nil {
+			break
+		}
+		if total > 64<<20 {
+			t.Fatal("it takes all")
+		}
+	}
+	t.Logf("it takes %d KiB, and has %d KiB of memory", total>>10, memory(t, pid))
+	if m := memory(t, pid); m > 1024 {
+		t.Errorf("it has %d KiB of memory", m)
+	}
+}
+
 // TestManyDatagrams has more clients of UDP than a proxy remembers.
 func TestManyDatagrams(t *testing.T) {
 	g := newGuest(t)

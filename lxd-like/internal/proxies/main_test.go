@@ -312,7 +312,8 @@ func processes(t testing.TB, s *proxies.Service) []int {
 	var out []int
 	for _, file := range files {
 		data, err := os.ReadFile(file)
-		if err == nil && strings.HasPrefix(string(data), "cuib-shim\x00proxy\x00"+s.Dir+"\x00") {
+		comm, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
+		if err == nil && strings.HasPrefix(string(data), "cuib-shim\x00proxy\x00"+s.Dir+"\x00") && string(comm) == "cuib-proxy\n" {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 			out = append(out, pid)
 		}
