@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,7 @@ func TestEachLimit(t *testing.T) {
 		"latency": {runtime.Limits{Disks: []runtime.Disk{{Device: disk, Latency: 50 * time.Millisecond}}}, map[string]string{"/io.latency": disk + " target=50000"}, nil},
 	}
 	start(t, r, s)
+	all, kept := runtime.Limits{}, map[string]string{}
 	for name, c := range cases {
 		err := r.CheckLimits(c.limits)
 		if lerr := r.SetLimits(t.Context(), s.Name, c.limits); fmt.Sprint(err) != fmt.Sprint(lerr) {
@@ -166,14 +168,26 @@ func TestEachLimit(t *testing.T) {
 		if c.unset != nil {
 			checkLimits(t, r, s.Name, c.unset)
 		}
-		again := newSpec(t)
-		again.Root, again.IDs, again.Limits = s.Root, s.IDs, c.limits
-		start(t, r, again)
-		checkLimits(t, r, again.Name, c.set)
-		reboot(t, r, again.Name)
-		checkLimits(t, r, again.Name, c.set)
-		kill(t, r, again.Name)
+		all = both(all, c.limits)
+		maps.Copy(kept, c.set)
 	}
+	again := newSpec(t)
+	again.Root, again.IDs, again.Limits = s.Root, s.IDs, all
+	start(t, r, again)
+	checkLimits(t, r, again.Name, kept)
+	reboot(t, r, again.Name)
+	checkLimits(t, r, again.Name, kept)
+}
+
+// both returns limits that have what a has, and what b has.
+func both(a, b runtime.Limits) runtime.Limits {
+	to, from := reflect.ValueOf(&a).Elem(), reflect.ValueOf(b)
+	for i := range from.NumField() {
+		if !from.Field(i).IsZero() {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+	return a
 }
 
 // aDisk returns the number of a block device that is a whole disk.

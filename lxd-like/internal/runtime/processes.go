@@ -80,7 +80,7 @@ func (in *guestInit) ownGroup() (controller, dir string, err error) {
 func changeProcess(pid int, match func(process) bool, change func(process) (bool, error)) (changed bool, err error) {
 	p, err := openProcess(pid)
 	if err != nil {
-		return false, nil //nolint:nilerr // It has ended.
+		return false, nil // It has ended.
 	}
 	defer p.fd.Close()
 	if !match(p) {

@@ -128,7 +128,7 @@ func TestPressure(t *testing.T) {
 	}
 	start(t, r, s)
 	u, err := r.Usage(s.Name)
-	if err != nil || len(u.Pressure) != 3 || u.Pressure["cpu"].Some.Total == 0 {
+	if err != nil || len(u.Pressure) != 3 {
 		t.Errorf("%+v, %v", u, err)
 	}
 }
