@@ -243,13 +243,14 @@ func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
 	d.log.InfoContext(ctx, "shutting down", "force", req.Force)
 	d.ops.Close()
 	err := d.instances.Shutdown(ctx, instances.ShutdownOptions(req))
+	err = errors.Join(err, d.lxcfs.Stop())
 	if req.Force {
 		return err
 	}
 	if werr := waitFor(d.ops.Wait, shutdownGrace); werr != nil {
 		d.log.WarnContext(ctx, "operations are cut short", "err", werr)
 	}
-	return errors.Join(err, d.lxcfs.Stop())
+	return err
 }
 
 // serve answers requests, starts the instances that are to run, and does what
