@@ -191,11 +191,14 @@ func (s *Service) validate(ctx context.Context, in *instance) error {
 	if err := s.validateOptions(ctx, in); err != nil {
 		return err
 	}
+	if err := s.checkLimits(ctx, in); err != nil {
+		return err
+	}
 	return s.checkPlan(ctx, in)
 }
 
 // validateOptions is validate for an instance whose devices are as before.
-func (s *Service) validateOptions(ctx context.Context, in *instance) error {
+func (s *Service) validateOptions(_ context.Context, in *instance) error {
 	if err := noDuplicates("profile", in.Profiles); err != nil {
 		return err
 	}
@@ -210,9 +213,6 @@ func (s *Service) validateOptions(ctx context.Context, in *instance) error {
 	}
 	set, err := settings(in)
 	if err != nil {
-		return err
-	}
-	if err := s.checkLimits(ctx, in); err != nil {
 		return err
 	}
 	return s.checkIDs(in, set)

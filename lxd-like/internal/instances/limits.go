@@ -219,6 +219,19 @@ func (s *Service) checkLimits(ctx context.Context, in *instance) error {
 	return s.Runtime.CheckLimits(l)
 }
 
+// sameLimits reports whether a change leaves all limits as they are. Then nothing
+// is asked of the host: what it cannot enforce any more is in the way of a start,
+// and of nothing else.
+func sameLimits(in, next *instance) bool {
+	return sameDevices(in, next) && maps.Equal(limitsOf(in), limitsOf(next))
+}
+
+func limitsOf(in *instance) map[string]string {
+	out := maps.Clone(in.expanded.Options)
+	maps.DeleteFunc(out, func(key, _ string) bool { return !strings.HasPrefix(key, "limits.") })
+	return out
+}
+
 // kept are the limits that an instance runs with, whose processors were chosen
 // when it started.
 func (s *Service) kept(ctx context.Context, in *instance) (runtime.Limits, error) {
@@ -233,6 +246,9 @@ func (s *Service) kept(ctx context.Context, in *instance) (runtime.Limits, error
 }
 
 func (s *Service) changeLimits(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	if sameLimits(in, next) {
+		return nil
+	}
 	before, err := s.kept(ctx, in)
 	if err != nil {
 		before = runtime.Limits{} // What the host has lost is not to be kept.
@@ -270,6 +286,9 @@ func chosenNodes(in *instance, l runtime.Limits) string {
 
 // changeProcesses changes the limits of the processes themselves.
 func (s *Service) changeProcesses(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	if sameLimits(in, next) {
+		return nil
+	}
 	before, err := settings(in)
 	if err != nil {
 		return err

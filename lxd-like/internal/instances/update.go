@@ -217,10 +217,13 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
 
 // checkNext is validate for what an instance is to become.
 func (s *Service) checkNext(ctx context.Context, in, next *instance) error {
-	if sameDevices(in, next) {
-		return s.validateOptions(ctx, next)
+	if !sameDevices(in, next) {
+		return s.validate(ctx, next)
 	}
-	return s.validate(ctx, next)
+	if err := s.validateOptions(ctx, next); err != nil || sameLimits(in, next) {
+		return err
+	}
+	return s.checkLimits(ctx, next)
 }
 
 func samePool(in, next *instance) error {

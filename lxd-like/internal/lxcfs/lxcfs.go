@@ -104,11 +104,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer t.Stop()
 	var failed time.Time
 	for !k.isStopped() {
-		if s := k.look(); s.Dir != "" {
+		s, err := k.patientLook(ctx)
+		switch {
+		case err != nil: // It hangs, and guests with it, until somebody ends it.
+		case s.Dir != "":
 			k.set(ctx, s)
-		} else if time.Since(failed) > retry {
-			err := k.start(ctx)
-			if err != nil && ctx.Err() == nil {
+		case time.Since(failed) > retry:
+			if err := k.start(ctx); err != nil && ctx.Err() == nil {
 				k.Log.WarnContext(ctx, "guests see the host's memory and processors: lxcfs does not run", "err", err)
 				failed = time.Now()
 			}
@@ -127,6 +129,19 @@ func (k *Keeper) isStopped() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.stopped
+}
+
+// patientLook is look, for which nobody waits longer than ctx lives: an lxcfs that
+// is stopped does not answer.
+func (k *Keeper) patientLook(ctx context.Context) (Served, error) {
+	found := make(chan Served, 1)
+	go func() { found <- k.look() }()
+	select {
+	case s := <-found:
+		return s, nil
+	case <-ctx.Done():
+		return Served{}, context.Cause(ctx)
+	}
 }
 
 // look prefers what serves already, so that guests keep what they have.
