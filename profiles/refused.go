@@ -100,7 +100,25 @@ func refusedDevices() []Refusal {
 // pattern itself.
 func (r Refusal) Of(name string) bool { return matches(r.Name, name) }
 
-var refusals = sync.OnceValue(Refusals)
+// refusals are the refusals by what they are about. Each key of each
+// configuration is looked up among them.
+type refusals struct {
+	named    map[[2]string][]Refusal // By device and name.
+	patterns map[string][]Refusal    // By device, those with a * in the name.
+}
+
+var allRefusals = sync.OnceValue(func() refusals {
+	all := refusals{named: map[[2]string][]Refusal{}, patterns: map[string][]Refusal{}}
+	for _, r := range Refusals() {
+		if strings.Contains(r.Name, "*") {
+			all.patterns[r.Device] = append(all.patterns[r.Device], r)
+		} else {
+			id := [2]string{r.Device, r.Name}
+			all.named[id] = append(all.named[id], r)
+		}
+	}
+	return all
+})
 
 // refusedKey returns why an instance cannot have a key, or that value of it.
 func refusedKey(name, value string) (why string, refused bool) {
@@ -113,8 +131,17 @@ func refusedType(device string) (why string, refused bool) { return refusedOptio
 // refusedOption returns why a device cannot have an option, or that value of
 // it.
 func refusedOption(device, name, value string) (why string, refused bool) {
-	for _, r := range refusals() {
-		if r.Device == device && matches(r.Name, name) && (r.Value == "" || value != "" && matches(r.Value, value)) {
+	all := allRefusals()
+	for _, r := range all.named[[2]string{device, name}] {
+		if r.Value == "" || value != "" && matches(r.Value, value) {
+			return r.Why, true
+		}
+	}
+	if _, served := byName()[name]; device == "" && served {
+		return "", false
+	}
+	for _, r := range all.patterns[device] {
+		if r.Of(name) {
 			return r.Why, true
 		}
 	}
@@ -129,7 +156,13 @@ func matches(pattern, name string) bool {
 		return name == pattern
 	}
 	rest, ok := strings.CutPrefix(name, prefix)
-	for i := 1; ok && i <= len(rest); i++ {
+	if !ok {
+		return false
+	}
+	if !strings.Contains(suffix, "*") {
+		return len(rest) > len(suffix) && strings.HasSuffix(rest, suffix)
+	}
+	for i := 1; i <= len(rest); i++ {
 		if matches(suffix, rest[i:]) {
 			return true
 		}

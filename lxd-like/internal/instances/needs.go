@@ -230,15 +230,15 @@ func loadModules(ctx context.Context, names []string) error {
 // changeModules loads what the configuration of a running instance has in
 // addition. What is loaded stays.
 func changeModules(ctx context.Context, in, next *instance) error {
-	before, err := settings(in)
+	const key = "linux.kernel_modules"
+	if in.expanded.Options[key] == next.expanded.Options[key] {
+		return nil
+	}
+	set, err := settings(next)
 	if err != nil {
 		return err
 	}
-	after, err := settings(next)
-	if err != nil || slices.Equal(before.Modules, after.Modules) {
-		return err
-	}
-	return loadModules(ctx, after.Modules)
+	return loadModules(ctx, set.Modules)
 }
 
 // checkRequirements reports what the instance's image requires and is not.
