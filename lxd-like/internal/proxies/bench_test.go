@@ -1,16 +1,21 @@
 package proxies_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/shared/testenv"
@@ -150,22 +155,25 @@ func BenchmarkProxy(b *testing.B) {
 	side{g}.serve(b, "tcp:127.0.0.1:81", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	for _, port := range []string{"80", "81"} {
 		start(b, s, owner(g, port), proxies.Rule{Listen: "tcp:127.0.0.1:80" + port, Connect: "tcp:127.0.0.1:" + port})
-		copied(b, g, port)
 	}
+	ours := processes(b, s)
+	theirs := []int{copied(b, g, "80"), copied(b, g, "81")}
 	ways := []struct {
 		name   string
 		from   side
 		prefix string
-	}{{"none", side{g}, ""}, {"proxy", side{}, "80"}, {"copying", side{}, "90"}}
+		pids   []int
+	}{{"none", side{g}, "", nil}, {"proxy", side{}, "80", ours}, {"copying", side{}, "90", theirs}}
 	for _, way := range ways {
 		b.Run("latency/"+way.name, func(b *testing.B) {
 			c := way.from.dial(b, "tcp:127.0.0.1:"+way.prefix+"80")
-			took := make([]time.Duration, 0, b.N)
+			took, used := make([]time.Duration, 0, b.N), processor(b, way.pids)
 			for b.Loop() {
 				began := time.Now()
 				talk(b, c, "x")
 				took = append(took, time.Since(began))
 			}
+			b.ReportMetric(float64((processor(b, way.pids)-used).Microseconds())/float64(len(took)), "cpu-us/op")
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "us/median")
 			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "us/p99")
@@ -174,30 +182,90 @@ func BenchmarkProxy(b *testing.B) {
 			c := way.from.dial(b, "tcp:127.0.0.1:"+way.prefix+"81")
 			data := make([]byte, 1<<20)
 			b.SetBytes(int64(len(data)))
+			used := processor(b, way.pids)
 			for b.Loop() {
 				if _, err := c.Write(data); err != nil {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64((processor(b, way.pids)-used).Milliseconds())/float64(b.N)*1024, "cpu-ms/GiB")
 		})
 	}
-	for _, pid := range processes(b, s) {
+	for _, pid := range ours {
 		b.Logf("a proxy takes %d KiB", memory(b, pid))
 	}
 }
 
-// copied is a relay to a port of a guest, which reads and writes.
-func copied(b *testing.B, g *guest, port string) {
+// processor is how much processor time processes have had.
+func processor(b *testing.B, pids []int) (used time.Duration) {
 	b.Helper()
-	type plain struct{ io.Writer }
-	side{}.serve(b, "tcp:127.0.0.1:90"+port, func(c net.Conn) {
-		var server net.Conn
-		g.in(b, func() { server, _ = (&net.Dialer{}).DialContext(b.Context(), "tcp", "127.0.0.1:"+port) })
-		if server == nil {
-			return
+	for _, pid := range pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			b.Fatal(err)
 		}
-		defer func() { _ = server.Close() }()
-		go func() { _, _ = io.Copy(plain{c}, struct{ io.Reader }{server}) }()
-		_, _ = io.Copy(plain{server}, struct{ io.Reader }{c})
+		const user, system, tick = 11, 12, 10 * time.Millisecond // Of the fields after the name, see proc(5).
+		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+		for _, field := range []int{user, system} {
+			n, _ := strconv.Atoi(fields[field])
+			used += time.Duration(n) * tick
+		}
+	}
+	return used
+}
+
+// copied is a relay to a port of a guest, as a process that reads and writes.
+func copied(b *testing.B, g *guest, port string) (pid int) {
+	b.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", relayVariable, g.cmd.Process.Pid, port))
+	cmd.Stderr = b.Output()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		b.Logf("a process that copies takes %d KiB", memory(b, cmd.Process.Pid))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	})
+	testenv.Eventually(b, "the relay", func() bool { return open(b, "127.0.0.1:90"+port) })
+	return cmd.Process.Pid
+}
+
+const relayVariable = "CUIB_TEST_RELAY"
+
+// relay is the process of copied.
+func relay(ctx context.Context, what string) error {
+	type plain struct{ io.Writer }
+	pid, port, _ := strings.Cut(what, " ")
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:90"+port)
+	if err != nil {
+		return err
+	}
+	ns, err := os.Open("/proc/" + pid + "/ns/net")
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			runtime.LockOSThread() // For good.
+			if unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) != nil {
+				return
+			}
+			server, err := (&net.Dialer{}).DialContext(ctx, "tcp", "127.0.0.1:"+port)
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(plain{c}, struct{ io.Reader }{server}) }()
+			go func() { _, _ = io.Copy(plain{server}, struct{ io.Reader }{c}) }()
+		}()
+	}
 }

@@ -30,6 +30,10 @@ const ownNamespace = "CUIB_TEST_OWN_NETWORK"
 // TestMain runs the tests in a network namespace of their own, where no port
 // is taken.
 func TestMain(m *testing.M) {
+	if what := os.Getenv(relayVariable); what != "" {
+		fmt.Fprintln(os.Stderr, relay(context.Background(), what))
+		os.Exit(1)
+	}
 	if os.Getenv("CUIB_TEST_KERNEL") != "" && os.Getenv(ownNamespace) == "" {
 		args := append([]string{"--net", "sh", "-ec", `ip link set lo up; exec "$0" "$@"`}, os.Args...)
 		cmd := exec.Command("unshare", args...)
