@@ -74,7 +74,7 @@ func TestScheduledSnapshots(t *testing.T) {
 	if got := w.snapshots("c2"); got != "auto" {
 		t.Errorf("c2 has %q", got)
 	}
-	must(t, w.svc.Tick(ctx, tomorrow(15, 1).AddDate(0, 0, 2)))
+	must(t, w.svc.Tick(ctx, tomorrow(15, 1).AddDate(0, 0, 3)))
 	if got := w.snapshots("c1"); strings.Contains(got, "auto-0") {
 		t.Errorf("c1 has %q: they have expired", got)
 	}
