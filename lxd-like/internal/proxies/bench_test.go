@@ -191,6 +191,12 @@ func BenchmarkProxy(b *testing.B) {
 			b.ReportMetric(float64((processor(b, way.pids)-used).Milliseconds())/float64(b.N)*1024, "cpu-ms/GiB")
 		})
 	}
+	b.Run("start and stop", func(b *testing.B) {
+		for b.Loop() {
+			start(b, s, owner(g, "p"), proxies.Rule{Listen: "tcp:127.0.0.1:8100", Connect: "tcp:127.0.0.1:80"})
+			must(b, s.Stop(b.Context(), owner(g, "p")))
+		}
+	})
 	for _, pid := range ours {
 		b.Logf("a proxy takes %d KiB", memory(b, pid))
 	}

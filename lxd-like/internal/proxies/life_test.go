@@ -26,6 +26,13 @@ func owner(g *guest, device string) proxies.Owner {
 	return proxies.Owner{Instance: g.name, Device: device}
 }
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func start(t testing.TB, s *proxies.Service, of proxies.Owner, r proxies.Rule) {
 	t.Helper()
 	if err := s.Start(t.Context(), of, r); err != nil {
@@ -224,6 +231,24 @@ func TestGuestEnds(t *testing.T) {
 	}
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("the socket on the host is left")
+	}
+	// The next daemon removes what is left when there was none; but not what
+	// another has made there since.
+	for _, others := range []bool{false, true} {
+		g.start(t)
+		last := later(t, s)
+		start(t, last, owner(g, "p"), proxies.Rule{Listen: "unix:" + path, Connect: "tcp:127.0.0.1:80"})
+		g.kill()
+		testenv.Eventually(t, "the end of the proxies", func() bool { return len(processes(t, s)) == 0 })
+		if others {
+			must(t, os.Remove(path))
+			side{}.serve(t, "unix:"+path, echo)
+		}
+		must(t, later(t, s).Settle(func(string) bool { return false }))
+		if _, err := os.Lstat(path); (err == nil) != others {
+			t.Errorf("another listens there: %t, and the socket: %v", others, err)
+		}
+		must(t, last.End(t.Context(), g.name))
 	}
 }
 

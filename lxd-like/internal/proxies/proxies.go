@@ -182,10 +182,7 @@ func (s *Service) End(_ context.Context, instance string) error {
 	for _, p := range s.of(instance) {
 		s.quit(p)
 		forwards = forwards || p.rule.NAT
-		failed = errors.Join(failed, s.forget(p.owner))
-		if a, err := profiles.ParseProxyAddress(p.rule.Listen); err == nil && !p.rule.Inside && !p.rule.NAT {
-			failed = errors.Join(failed, removeHostSocket(a.Path))
-		}
+		failed = errors.Join(failed, s.forget(p.owner), removeListen(p.rule))
 	}
 	if forwards {
 		failed = errors.Join(failed, s.applyNAT(instance))

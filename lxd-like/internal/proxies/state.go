@@ -129,7 +129,7 @@ func (s *Service) discard(of Owner, st state) error {
 		run.wait()
 		run.close()
 	}
-	return s.forget(of)
+	return errors.Join(s.forget(of), removeListen(st.Rule))
 }
 
 // startOf returns when a process began, in the kernel's own unit.

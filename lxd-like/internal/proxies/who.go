@@ -120,8 +120,18 @@ func (s *Service) removeSocket(ctx context.Context, p *proxy) error {
 	return nil
 }
 
-// removeHostSocket removes a socket, and nothing else, if path is one of the
-// file system.
+// removeListen removes the socket of the host that a proxy which has ended
+// listened on.
+func removeListen(r Rule) error {
+	a, err := profiles.ParseProxyAddress(r.Listen)
+	if err != nil || r.Inside || r.NAT {
+		return nil //nolint:nilerr // One that cannot be read never ran.
+	}
+	return removeHostSocket(a.Path)
+}
+
+// removeHostSocket removes a socket on which nobody listens, and nothing else,
+// if path is one of the file system.
 func removeHostSocket(path string) error {
 	if !strings.HasPrefix(path, "/") {
 		return nil
@@ -130,11 +140,22 @@ func removeHostSocket(path string) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
-	if err != nil || info.Mode().Type() != fs.ModeSocket {
+	if err != nil || info.Mode().Type() != fs.ModeSocket || !abandoned(path) {
 		return err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// abandoned reports whether nobody listens on a socket.
+func abandoned(path string) bool {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	_ = unix.Close(fd) // It is open.
+	return errors.Is(err, unix.ECONNREFUSED)
 }
