@@ -41,6 +41,7 @@ func TestValidateOptions(t *testing.T) {
 		{"raw.qemu", "-x", `raw.qemu: got "-x", but it cannot be set: only virtual machines have it, and instances are containers`},
 		{"raw.qemu.qmp.early", "x", "raw.qemu.qmp.early: got"},
 		{"security.secureboot", "false", "security.secureboot: got"},
+		{"linux.kernel_modules.load", "ondemand", `linux.kernel_modules.load: got "ondemand", but it cannot be set: modules are loaded before`},
 		{"nvidia.runtime", "true", "nvidia.runtime: got"},
 		{strings.Repeat("x", 1<<20), "1", `unknown key "xxx`},
 		{"user.a\nb", "1", "unknown key \"user.a\\nb\", want a name without control characters"},

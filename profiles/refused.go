@@ -42,6 +42,7 @@ func Refusals() []Refusal {
 			"security.sev", "security.sev.*", "smbios11.*", "volatile.apply_nvram", "volatile.bus.mode",
 			"volatile.last_state.agent", "volatile.*.last_state.usb.*", "volatile.vm.*", "volatile.vsock_id", "volatile.*.bus", "volatile.*.io.bus"),
 		refuseValues("", "boot.host_shutdown_action", whyCRIU, "stateful-stop"),
+		refuseValues("", keyModulesLoad, "modules are loaded before the instance starts, not when it asks for one", "ondemand"),
 		refuseKeys(whyCRIU, "migration.incremental.memory", "migration.incremental.memory.*", "migration.stateful"),
 		refuseKeys(whyOCI, "oci.*", "volatile.container.oci"),
 		refuseKeys(whySELinux, "security.selinux.*", "volatile.selinux.context"),
