@@ -1,7 +1,8 @@
 /* Connections between two streams: TCP and sockets of the file system.
  *
- * What comes is spliced into a pipe and on, so that it is never copied here. A
- * pipe is only had while something is in it: one that is idle costs two
+ * What comes is spliced into a pipe and on, so that it is never copied here, but
+ * for a little, of which a copy costs less. A pipe is only had while something
+ * is in it: one that is idle costs two
  * sockets and a struct. Nothing more is taken from a side while the other does
  * not take what is there, and the end of what one side says is passed on while
  * the other goes on. */
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 enum {
+	LITTLE = 4096,          /* It fits into any pipe. */
 	PIPE_SIZE = 256 << 10,
 	SPARE_PIPES = 16,
 	ROUNDS = 16,            /* Then it is another connection's turn. */
@@ -28,6 +30,7 @@ struct flow {
 	size_t held;            /* Bytes in it. */
 	bool ended;             /* Nothing more comes. */
 	bool told;              /* The other side was told so. */
+	bool much;              /* There was more than a little at once. */
 };
 
 struct end {
@@ -140,14 +143,59 @@ static bool fill(struct connection *c, struct flow *f, struct end *from)
 	else if (n == 0)
 		f->ended = true;
 	else if (errno == EAGAIN)
-		from->readable = false; /* The pipe is empty, so it is not for want of room. */
+		from->readable = f->much = false; /* The pipe is empty, so it is not for want of room. */
 	else if (errno != EINTR)
 		end_connection(c, true);
 	return n >= 0;
 }
 
-/* drain gives the other side what it takes. One that takes nothing more can
- * still have something to say, as a server that refuses an upload. */
+/* stop has a way end at a side that takes nothing more. It can still have
+ * something to say, as a server that refuses an upload. */
+static void stop(struct flow *f)
+{
+	put_pipe(f);
+	f->ended = f->told = true;
+}
+
+/* hand passes a little on from one side to the other. It returns whether there
+ * can be more. */
+static bool hand(struct connection *c, struct flow *f, struct end *from, struct end *to)
+{
+	static char data[LITTLE];
+	ssize_t n = recv(from->source.fd, data, sizeof data, MSG_DONTWAIT), sent;
+
+	if (n < 0) {
+		if (errno == EAGAIN)
+			from->readable = false;
+		else if (errno != EINTR)
+			end_connection(c, true);
+		return false;
+	}
+	f->ended = n == 0;
+	f->much = n == sizeof data;
+	if (n == 0)
+		return true;
+	/* There can be more even if that was less than there was room for: reading
+	 * ends at descriptors that are passed, and at urgent data. */
+	sent = send(to->source.fd, data, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+		stop(f);
+		return true;
+	}
+	if (sent < 0)
+		sent = 0;
+	if (sent == n)
+		return true;
+	to->writable = false;
+	if (!get_pipe(f->pipe) || write(f->pipe[1], data + sent, (size_t)(n - sent)) != n - sent) {
+		end_connection(c, true);
+		return false;
+	}
+	f->held = (size_t)(n - sent);
+	return true;
+}
+
+/* drain gives the other side what it takes. */
 static bool drain(struct connection *c, struct flow *f, struct end *to)
 {
 	if (c->dead)
@@ -158,10 +206,8 @@ static bool drain(struct connection *c, struct flow *f, struct end *to)
 			f->held -= (size_t)n;
 		else if (n < 0 && errno == EAGAIN)
 			to->writable = false;
-		else if (n < 0 && errno != EINTR) {
-			put_pipe(f);
-			f->ended = f->told = true;
-		}
+		else if (n < 0 && errno != EINTR)
+			stop(f);
 		return n > 0;
 	}
 	if (f->held == 0 && f->ended && !f->told) {
@@ -173,7 +219,8 @@ static bool drain(struct connection *c, struct flow *f, struct end *to)
 
 static bool move(struct connection *c, struct flow *f, struct end *from, struct end *to)
 {
-	bool more = fill(c, f, from);
+	bool little = f->held == 0 && !f->ended && !f->much && from->readable && to->writable;
+	bool more = little ? hand(c, f, from, to) : fill(c, f, from);
 
 	if (drain(c, f, to))
 		more = true;
