@@ -144,7 +144,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		return nil, err
 	}
 	d.lxcfs = &lxcfs.Keeper{
-		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: lxcfs.Program, Log: log.With("component", "lxcfs"),
+		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: cfg.lxcfs, Log: log.With("component", "lxcfs"),
 	}
 	containers := &runtime.Runtime{
 		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime"), LXCFS: d.lxcfs.Served,

@@ -69,7 +69,7 @@ func Look(dir string) Served {
 type Keeper struct {
 	Host    string // Where the host's own would serve.
 	Dir     string // Where one of ours does, in the daemon's directory.
-	Program string
+	Program string // Empty to start none.
 	Log     *slog.Logger
 
 	// Changed is called when another lxcfs serves than before, on the
@@ -107,7 +107,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		s, err := k.patientLook(ctx)
 		switch {
 		case err != nil: // It hangs, and guests with it, until somebody ends it.
-		case s.Dir != "":
+		case s.Dir != "" || k.Program == "":
 			k.set(ctx, s)
 		case time.Since(failed) > retry:
 			if err := k.start(ctx); err != nil && ctx.Err() == nil {
