@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"maps"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -16,6 +17,7 @@ func cloudInitKeys() []Key {
 	)
 	return []Key{
 		{Name: "cloud-init.network-config", Type: Blob, Allowed: wantYAML, Live: true, Doc: "The configuration of the network" + reads + ".", check: checkYAML},
+		{Name: sshKeys + "*", Type: String, Allowed: `USER:KEY, where KEY is a public key, or gh:NAME or lp:NAME for those of an account`, Live: true, Doc: "An SSH key of a user of the guest, whom cloud-init makes if there is none of that name; a change makes the guest a new instance to it, at its next start.", check: is(isSSHKey)},
 		{Name: "cloud-init.user-data", Type: Blob, Allowed: wantData, Live: true, Doc: "The user data" + reads + ".", check: checkCloudData},
 		{Name: "cloud-init.vendor-data", Type: Blob, Allowed: wantData, Live: true, Doc: "The vendor data" + reads + ".", check: checkCloudData},
 	}
@@ -36,6 +38,9 @@ func NewToCloudInit(before, after Config) bool {
 			return true
 		}
 	}
+	if !maps.Equal(sshKeysOf(before.Options), sshKeysOf(after.Options)) {
+		return true
+	}
 	was, is := nicNames(before.Devices), nicNames(after.Devices)
 	if len(was) != len(is) {
 		return true
@@ -46,6 +51,16 @@ func NewToCloudInit(before, after Config) bool {
 		}
 	}
 	return false
+}
+
+func sshKeysOf(opts map[string]string) map[string]string {
+	keys := map[string]string{}
+	for name, v := range opts {
+		if strings.HasPrefix(name, sshKeys) {
+			keys[name] = v
+		}
+	}
+	return keys
 }
 
 func nicNames(devices map[string]Device) map[string]bool {
@@ -70,7 +85,7 @@ func checkYAML(v string) error {
 // of addresses and more; only what says that it is a configuration is one.
 func checkCloudData(v string) error {
 	first, rest, _ := strings.Cut(v, "\n")
-	if strings.TrimSpace(first) != "#cloud-config" {
+	if strings.TrimSpace(first) != cloudConfig {
 		return nil
 	}
 	return checkYAML(rest)

@@ -21,4 +21,8 @@ cuib config set web limits.memory=768MiB
 want "memory, live" "$(cat "$(group web)/memory.max")" 805306368
 cuib exec web -- sh -c 'echo x >/etc/hidden'
 want "what raw.apparmor denies" "$(cuib exec web -- cat /etc/hidden 2>&1 || true)" "cat: /etc/hidden: Permission denied"
+# The socket of the guest API is there, for its root.
+cuib file push "$(command -v guestask)" web/usr/local/bin/guestask
+want "guest API" "$(cuib exec web -- guestask -s /dev/lxd/sock GET /)" "200
+[\"/1.0\"]"
 cuib stop web

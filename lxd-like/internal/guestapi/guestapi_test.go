@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -530,6 +531,25 @@ func TestSlow(t *testing.T) {
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil && !errors.Is(err, unix.ECONNRESET) {
 		t.Error(err)
+	}
+}
+
+// TestManyDoors shows that instances whose guests say nothing cost no
+// goroutine.
+func TestManyDoors(t *testing.T) { //nolint:paralleltest // It counts.
+	w := &world{tb: t, dir: t.TempDir(), views: map[string]instances.GuestView{"c1": {}}}
+	w.boot()
+	w.open(instances.Guest{Name: "c1", Root: uint32(os.Getuid())}) //nolint:gosec // Ids are not negative.
+	testenv.Eventually(t, "it answers", func() bool { code, _ := w.ask("c1", "GET", "/", ""); return code == 200 })
+	before := runtime.NumGoroutine()
+	for i := range 500 {
+		w.open(instances.Guest{Name: fmt.Sprint("c", i), Root: uint32(os.Getuid())}) //nolint:gosec // Ids are not negative.
+	}
+	if after := runtime.NumGoroutine(); after > before+20 {
+		t.Errorf("%d goroutines, %d with 500 instances more", before, after)
+	}
+	if code, _ := w.ask("c1", "GET", "/", ""); code != 200 {
+		t.Errorf("got %d", code)
 	}
 }
 

@@ -20,6 +20,7 @@ var extensions = []string{
 	"backup_override_config",
 	"backup_override_name",
 	"cloud_init",
+	"cloud_init_ssh_keys",
 	"console",
 	"container_backup",
 	"container_backup_override_pool",
