@@ -186,7 +186,7 @@ var refusedLXC = [][2]string{
 	{"lxc.pty", "the daemon keeps the terminals"},
 	{"lxc.rebootsignal", "the daemon knows the init's signals"},
 	{"lxc.rootfs", "the daemon mounts the root"},
-	{"lxc.signal", "the daemon knows the init's signals"},
+	{"lxc.signal.stop", "an instance is killed by SIGKILL"},
 	{"lxc.start", "the daemon decides what starts"},
 	{"lxc.sysctl", "set linux.sysctl.* instead"},
 	{"lxc.syslog", "the daemon keeps the log"},
@@ -203,8 +203,13 @@ func checkRawLXC(v string) error {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		key, _, ok := strings.Cut(line, "=")
+		key, value, ok := strings.Cut(line, "=")
 		key = strings.ToLower(strings.TrimSpace(key))
+		if key == "lxc.signal.halt" || key == "lxc.signal.reboot" {
+			if _, err := units.ParseSignal(strings.TrimSpace(value)); err != nil {
+				return errs.Invalidf("line %d: %s: %w", i+1, key, err)
+			}
+		}
 		if !ok || !strings.HasPrefix(key, "lxc.") {
 			return errs.Invalidf(`line %d: %s is not a setting, want lines such as "lxc.cap.drop = sys_time"`, i+1, quote(line))
 		}

@@ -28,12 +28,16 @@ import (
 	"github.com/cuib/cuib/shared/run"
 )
 
-// exclude, cloudSetup and customize are scripts that mmdebstrap runs.
+// exclude and the others are scripts that mmdebstrap runs.
 var (
 	//go:embed exclude.sh
 	exclude []byte
 	//go:embed cloud.sh
 	cloudSetup []byte
+	//go:embed systemd.sh
+	systemdSetup []byte
+	//go:embed init.sh
+	initSetup []byte
 	//go:embed customize.sh
 	customize []byte
 )
@@ -49,8 +53,12 @@ var packages = []string{
 	"netbase", "procps", "less", "vim-tiny", "login", "passwd",
 }
 
-// cloudPackages are what the variant cloud has beyond that.
-var cloudPackages = []string{"cloud-init", "sudo"}
+// systemdPackages are those of them that images with another init lack, and
+// otherPackages what they have instead.
+var (
+	systemdPackages = []string{"systemd", "systemd-sysv", "systemd-resolved", "dbus"}
+	otherPackages   = []string{"ifupdown", "udhcpc", "logrotate"}
+)
 
 // olderSuites have resolved in the package systemd.
 var olderSuites = []string{"buster", "bullseye", "oldoldstable"}
@@ -87,7 +95,7 @@ func (s *Service) makeBuild(ctx context.Context, req api.ImagesPost) (ops.Job, e
 	}
 	source, ok := parseSource(name)
 	if !ok {
-		return ops.Job{}, errs.Invalidf("source.name is %q: want debian:SUITE or debian:SUITE/cloud, such as debian:bookworm", name)
+		return ops.Job{}, errs.Invalidf("source.name is %q: want debian:SUITE or debian:SUITE/VARIANT, such as debian:bookworm, where VARIANT is %s", name, Variants)
 	}
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := checkPut(ctx, tx, &req.ImagePut); err != nil {
@@ -426,7 +434,8 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 	}
 	for name, text := range map[string]string{
 		"build.sources": formatSources(sources), "debian.sources": formatSources(inside),
-		"apt.conf": strings.Join(options.image, ""), "exclude.sh": string(exclude), "cloud.sh": string(cloudSetup), "customize.sh": string(customize),
+		"apt.conf": strings.Join(options.image, ""), "exclude.sh": string(exclude), "cloud.sh": string(cloudSetup), "init.sh": string(initSetup), "systemd.sh": string(systemdSetup),
+		"customize.sh": string(customize),
 	} {
 		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil { //nolint:gosec // Some are scripts, none has secrets.
 			return nil, err
@@ -439,6 +448,11 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 	if _, err := os.Stat(mergedHooks); err == nil {
 		args = append(args, "--hook-dir="+mergedHooks)
 	}
+	setup := "systemd.sh"
+	if b.source.otherInit() {
+		setup = "init.sh"
+	}
+	args = append(args, "--customize-hook="+filepath.Join(work, setup))
 	if b.source.variant == cloud {
 		args = append(args, "--customize-hook="+filepath.Join(work, "cloud.sh"))
 	}
@@ -454,14 +468,16 @@ func Recipe() string {
 	h := sha256.New()
 	fmt.Fprintln(h, packages)
 	h.Write(exclude)
+	h.Write(systemdSetup)
 	h.Write(customize)
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
 func packagesOf(source buildSource) []string {
-	all := slices.Clone(packages)
-	if source.variant == cloud {
-		all = append(all, cloudPackages...)
+	all := append(slices.Clone(packages), variants[source.variant]...)
+	if source.otherInit() {
+		all = slices.DeleteFunc(all, func(p string) bool { return slices.Contains(systemdPackages, p) })
+		return append(all, otherPackages...)
 	}
 	if !slices.Contains(olderSuites, source.suite) {
 		return all

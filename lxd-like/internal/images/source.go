@@ -10,7 +10,7 @@ import (
 type buildSource struct {
 	distribution string
 	suite        string
-	variant      string // Empty, or cloud.
+	variant      string // Empty, or one of variants.
 }
 
 // String returns the name as records have it, such as "debian:bookworm" or
@@ -24,6 +24,22 @@ func (b buildSource) String() string {
 
 // cloud is the variant that has cloud-init.
 const cloud = "cloud"
+
+// variants are those that can be built, with the packages that they have
+// beyond those of the default. Those that are named after an init have that
+// in place of systemd.
+var variants = map[string][]string{
+	cloud:      {"cloud-init", "sudo"},
+	"sysvinit": {"sysvinit-core"},
+	"openrc":   {"sysvinit-core", "openrc"},
+	"runit":    {"runit-init", "runit"},
+}
+
+// Variants are the names of variants, for messages.
+const Variants = "cloud, openrc, runit or sysvinit"
+
+// otherInit tells whether the variant has another init than systemd.
+func (b buildSource) otherInit() bool { return b.variant != "" && b.variant != cloud }
 
 const debian = "debian"
 
@@ -43,8 +59,8 @@ var suiteName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 // parseSource reads the name of something to build: "debian:bookworm",
 // "debian:12", "debian/bookworm" or "debian/12", and all of these with
-// "/cloud" after them. An architecture or another variant there, which the
-// peers' image servers have, is not known here.
+// one of variants after another slash. An architecture or another variant
+// there, which the peers' image servers have, is not known here.
 func parseSource(name string) (buildSource, bool) {
 	distribution, suite, colon := strings.Cut(name, ":")
 	if !colon {
@@ -57,7 +73,7 @@ func parseSource(name string) (buildSource, bool) {
 	if distribution != debian || !suiteName.MatchString(suite) || !colon && !slices.Contains(suites, suite) {
 		return buildSource{}, false
 	}
-	if more && variant != cloud {
+	if _, known := variants[variant]; more && !known {
 		return buildSource{}, false
 	}
 	return buildSource{distribution, suite, variant}, true

@@ -299,7 +299,7 @@ var refusedKeys = []string{
 	"lxc.arch", "lxc.cgroup.dir", "lxc.cgroup.relative", "lxc.console", "lxc.ephemeral", "lxc.execute", "lxc.group",
 	"lxc.hook.post-stop", "lxc.hook.version", "lxc.idmap", "lxc.id_map", "lxc.include", "lxc.init", "lxc.log",
 	"lxc.logfile", "lxc.loglevel", "lxc.monitor", "lxc.namespace", "lxc.network", "lxc.pty", "lxc.rebootsignal",
-	"lxc.rootfs", "lxc.signal", "lxc.start", "lxc.syslog", "lxc.tty", "lxc.uts",
+	"lxc.rootfs", "lxc.signal.stop", "lxc.start", "lxc.syslog", "lxc.tty", "lxc.uts",
 }
 
 // checkRaw checks lines that a user adds to lxc.conf.

@@ -15,6 +15,8 @@ type publishOptions struct {
 	public, force bool
 	reuse         bool
 	compression   string
+	format        string
+	expire        string
 }
 
 func newPublish(e *env) *cobra.Command {
@@ -31,6 +33,9 @@ func newPublish(e *env) *cobra.Command {
 	f.BoolVar(&o.public, "public", false, "let everybody use the image")
 	f.BoolVarP(&o.force, "force", "f", false, "stop a running instance for it, and start it again")
 	f.BoolVar(&o.reuse, "reuse", false, "take aliases away from images that have them")
+	f.StringVar(&o.expire, "expire", "", "day or time after which nobody needs the image, such as 2030-01-31")
+	f.StringVar(&o.format, "format", "unified", "unified, or split for a file of its own for the root file system")
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"unified", "split"}, cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
 	f.StringVar(&o.compression, "compression", "", "program that compresses it, such as zstd, gzip, xz or none")
 	return cmd
 }
@@ -45,6 +50,14 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 		Aliases: kit.ImageAliases(o.aliases),
 	}
 	req.Public, req.Properties = o.public, properties
+	if o.format != "unified" {
+		req.Format = o.format
+	}
+	if o.expire != "" {
+		if req.ExpiresAt, err = kit.ParseTime(o.expire); err != nil {
+			return err
+		}
+	}
 	if strings.Contains(args[0], "/") {
 		req.Source.Type = "snapshot"
 	} else if o.force {
