@@ -17,7 +17,7 @@ func cloudInitKeys() []Key {
 	)
 	return []Key{
 		{Name: "cloud-init.network-config", Type: Blob, Allowed: wantYAML, Live: true, Doc: "The configuration of the network" + reads + ".", check: checkYAML},
-		{Name: sshKeys + "*", Type: String, Allowed: `USER:KEY, where KEY is a public key, or gh:NAME or lp:NAME for those of an account`, Live: true, Doc: "An SSH key of a user of the guest, whom cloud-init makes if there is none of that name; a change makes the guest a new instance to it, at its next start.", check: is(isSSHKey)},
+		{Name: sshKeys + "*", Type: String, Allowed: `USER:KEY, where KEY is a public key, or gh:NAME or lp:NAME for those of an account`, Live: true, Doc: "An SSH key of a user of the guest, whom cloud-init makes where the guest has no such user; a change makes the guest a new instance to it, at its next start.", check: is(isSSHKey)},
 		{Name: "cloud-init.user-data", Type: Blob, Allowed: wantData, Live: true, Doc: "The user data" + reads + ".", check: checkCloudData},
 		{Name: "cloud-init.vendor-data", Type: Blob, Allowed: wantData, Live: true, Doc: "The vendor data" + reads + ".", check: checkCloudData},
 	}
