@@ -20,7 +20,7 @@ import (
 // initKind says how a guest's init is spoken to. What it is was found out by
 // its program; nothing but how it is asked to end depends on it.
 type initKind struct {
-	Name    string // systemd, busybox, runit, sysvinit, or empty for others, as openrc-init.
+	Name    string // systemd, busybox, runit, sysvinit, or empty for others.
 	Version int    // Of systemd; 0 for unknown.
 
 	Halt, Reboot unix.Signal // What raw.lxc says; 0 for nothing.
