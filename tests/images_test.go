@@ -40,12 +40,12 @@ func locked(name string, fn func() error) error {
 }
 
 // cmdImage imports a test image under an alias: "image tiny", "image debian
-// [ALIAS]" or "image cloud". The first is a busybox with an init of its own,
-// the others a real Debian, without and with cloud-init, which Cuib itself
-// builds once.
+// [ALIAS]", "image cloud", "image sysvinit" or "image runit". The first is a
+// busybox with an init of its own, the others a real Debian, with systemd
+// alone, with cloud-init, or with another init, which Cuib itself builds once.
 func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: image tiny|debian|cloud [ALIAS]")
+		ts.Fatalf("usage: image tiny|debian|cloud|sysvinit|runit [ALIAS]")
 	}
 	ts.Check(hostOf(ts).image(args[0], args[len(args)-1]))
 }
@@ -66,6 +66,7 @@ func (h *host) image(kind, alias string) error {
 func imageFiles(kind string) ([]string, error) {
 	build := map[string]func(path string) error{
 		"tiny": makeTiny, "debian": makeDebian("debian:bookworm"), "cloud": makeDebian("debian:bookworm/cloud"),
+		"sysvinit": makeDebian("debian:bookworm/sysvinit"), "runit": makeDebian("debian:bookworm/runit"),
 	}[kind]
 	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz") // Whatever its compression is.
 	err := locked("e2e-"+kind, func() error {

@@ -32,7 +32,7 @@ if [ -d "$root/etc/runit/runsvdir/default" ]; then
 fi
 
 # What cannot work without the host's privileges, or is the host's affair.
-ln -sf /dev/null "$root/etc/sysctl.d/protect-links.conf"
+ln -sf /dev/null "$root/etc/sysctl.d/99-protect-links.conf"
 for unit in bootlogs brightness checkfs.sh checkroot-bootclean.sh checkroot.sh hwclock.sh mount-configfs umountfs umountroot udev eudev; do
 	if [ -e "$root/etc/init.d/$unit" ]; then
 		# One that only stops something cannot be disabled in this way.
