@@ -88,8 +88,13 @@ func (b *bench) besideRunning(ctx context.Context) error {
 		}
 	}
 	what := fmt.Sprintf("beside %d running", b.running)
-	if err := b.steps(ctx, append(b.changes(),
-		step{name: "list, " + what, measured: func(int) []string { return []string{"list"} }})); err != nil {
+	all := append(b.changes(), step{name: "list, " + what, measured: func(int) []string { return []string{"list"} }})
+	if b.client != "lxc" { // It cannot ask for it in one request.
+		all = append(all, step{name: "state with usage, " + what, measured: func(int) []string {
+			return []string{"query", "/1.0/instances?recursion=2"}
+		}})
+	}
+	if err := b.steps(ctx, all); err != nil {
 		return err
 	}
 	b.resident()

@@ -18,7 +18,7 @@ func TestSetMachineID(t *testing.T) {
 		"uninitialized":  {"echo uninitialized > etc/machine-id", "uninitialized\n"},
 		"no id":          {"printf '%s\\n' 0123456789abcdef0123456789abcdeX > etc/machine-id", "0123456789abcdef0123456789abcdeX\n"},
 		"a link to it":   {"echo " + old + " > etc/other; ln -s other etc/machine-id", old + "\n"},
-		"a link outside": {"ln -s ../../../secret etc/machine-id", "none"},
+		"a link outside": {"ln -s ../../../secret etc/machine-id", old + "\n"},
 		"a fifo":         {"mkfifo etc/machine-id", "none"},
 		"a directory":    {"mkdir etc/machine-id", "none"},
 	}
