@@ -221,27 +221,6 @@ func (c *Client) Console(ctx context.Context, instance string, con Console) erro
 	return err
 }
 
-// ConsoleLog returns what the instance wrote to its console. The caller
-// closes it.
-func (c *Client) ConsoleLog(ctx context.Context, instance string) (io.ReadCloser, error) {
-	return c.download(ctx, path("instances", instance, "console"))
-}
-
-// ClearConsoleLog empties the console's log.
-func (c *Client) ClearConsoleLog(ctx context.Context, instance string) error {
-	return c.send(ctx, call{method: http.MethodDelete, path: path("instances", instance, "console")})
-}
-
-// Logs returns the URLs of an instance's log files.
-func (c *Client) Logs(ctx context.Context, instance string) ([]string, error) {
-	return list[[]string](ctx, c, path("instances", instance, "logs"))
-}
-
-// Log returns a log file of an instance. The caller closes it.
-func (c *Client) Log(ctx context.Context, instance, file string) (io.ReadCloser, error) {
-	return c.download(ctx, path("instances", instance, "logs", file))
-}
-
 // download returns the body of an answer that has no envelope.
 func (c *Client) download(ctx context.Context, path string) (io.ReadCloser, error) {
 	resp, err := c.do(ctx, call{method: http.MethodGet, path: path})

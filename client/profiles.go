@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -32,6 +34,28 @@ func (c *Client) CreateProfile(ctx context.Context, req api.ProfilesPost) error 
 // UpdateProfile replaces the writable part of a profile.
 func (c *Client) UpdateProfile(ctx context.Context, name string, put api.ProfilePut, etag string) error {
 	return c.send(ctx, call{method: http.MethodPut, path: path("profiles", name), body: put, etag: etag})
+}
+
+// PreviewProfile returns what UpdateProfile would change, by instance.
+func (c *Client) PreviewProfile(ctx context.Context, name string, put api.ProfilePut, etag string) ([]api.InstanceChange, error) {
+	return c.preview(ctx, call{method: http.MethodPut, path: path("profiles", name) + "?dry-run=true", body: put, etag: etag})
+}
+
+// PreviewInstance returns what UpdateInstance would change.
+func (c *Client) PreviewInstance(ctx context.Context, name string, put api.InstancePut, etag string) ([]api.InstanceChange, error) {
+	return c.preview(ctx, call{method: http.MethodPut, path: path("instances", name) + "?dry-run=true", body: put, etag: etag})
+}
+
+func (c *Client) preview(ctx context.Context, q call) ([]api.InstanceChange, error) {
+	env, err := c.call(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	var all []api.InstanceChange
+	if err := json.Unmarshal(env.Metadata, &all); err != nil {
+		return nil, fmt.Errorf("decode the answer to %s %s: %w", q.method, q.path, err)
+	}
+	return all, nil
 }
 
 // RenameProfile renames a profile.

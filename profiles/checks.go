@@ -158,39 +158,64 @@ func checkRawIdmap(v string) error {
 	return err
 }
 
-// refused are the settings of liblxc that belong to the daemon: without them
-// it does not find what it starts.
-var refused = map[string]string{
-	"lxc.rootfs.":     "the daemon mounts the root",
-	"lxc.log.":        "the daemon keeps the log",
-	"lxc.idmap":       "set raw.idmap or security.idmap.* instead",
-	"lxc.net.":        "add a nic device instead",
-	"lxc.console.":    "the daemon keeps the console",
-	"lxc.monitor.":    "the daemon watches the container",
-	"lxc.cgroup.dir":  "the daemon makes the cgroup",
-	"lxc.prlimit.":    "set limits.kernel.* instead",
-	"lxc.sysctl.":     "set linux.sysctl.* instead",
-	"lxc.environment": "set environment.* instead",
-	"lxc.uts.name":    "rename the instance instead",
-	"lxc.ephemeral":   "the daemon removes ephemeral instances",
-	"lxc.execute.cmd": "the container runs init",
-	"lxc.include":     "write the lines themselves",
+// refusedLXC are the settings of liblxc that belong to the daemon, each with all
+// below it: without them it does not find, watch and end what it starts.
+var refusedLXC = [][2]string{
+	{"lxc.arch", "the instance's architecture says it"},
+	{"lxc.cgroup.dir", "the daemon makes the cgroup"},
+	{"lxc.cgroup.relative", "the daemon makes the cgroup"},
+	{"lxc.console", "the daemon keeps the console"},
+	{"lxc.environment", "set environment.* instead"},
+	{"lxc.ephemeral", "the daemon removes ephemeral instances"},
+	{"lxc.execute", "the container runs init"},
+	{"lxc.group", "the daemon decides what starts"},
+	{"lxc.hook.post-stop", "the daemon cleans up"},
+	{"lxc.hook.version", "the daemon's own hooks need theirs"},
+	{"lxc.id_map", "set raw.idmap or security.idmap.* instead"},
+	{"lxc.idmap", "set raw.idmap or security.idmap.* instead"},
+	{"lxc.include", "write the lines themselves"},
+	{"lxc.init", "the container runs its own init"},
+	{"lxc.log", "the daemon keeps the log"},
+	{"lxc.logfile", "the daemon keeps the log"},
+	{"lxc.loglevel", "the daemon keeps the log"},
+	{"lxc.monitor", "the daemon watches the container"},
+	{"lxc.namespace", "the container has all namespaces"},
+	{"lxc.net", "add a nic device instead"},
+	{"lxc.network", "add a nic device instead"},
+	{"lxc.prlimit", "set limits.kernel.* instead"},
+	{"lxc.pty", "the daemon keeps the terminals"},
+	{"lxc.rebootsignal", "the daemon knows the init's signals"},
+	{"lxc.rootfs", "the daemon mounts the root"},
+	{"lxc.signal.stop", "an instance is killed by SIGKILL"},
+	{"lxc.start", "the daemon decides what starts"},
+	{"lxc.sysctl", "set linux.sysctl.* instead"},
+	{"lxc.syslog", "the daemon keeps the log"},
+	{"lxc.tty", "the daemon keeps the terminals"},
+	{"lxc.uts", "rename the instance instead"},
 }
 
 func checkRawLXC(v string) error {
+	if strings.ContainsAny(v, "\r\x00") {
+		return errs.Invalidf("it has a carriage return or a NUL byte")
+	}
 	for i, line := range strings.Split(v, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		key, _, ok := strings.Cut(line, "=")
-		key = strings.TrimSpace(key)
-		if !ok || !strings.HasPrefix(key, "lxc.") {
-			return errs.Invalidf("line %d: %q is not a setting", i+1, line)
+		key, value, ok := strings.Cut(line, "=")
+		key = strings.ToLower(strings.TrimSpace(key))
+		if key == "lxc.signal.halt" || key == "lxc.signal.reboot" {
+			if _, err := units.ParseSignal(strings.TrimSpace(value)); err != nil {
+				return errs.Invalidf("line %d: %s: %w", i+1, key, err)
+			}
 		}
-		for prefix, why := range refused {
-			if key == prefix || strings.HasPrefix(key, prefix) {
-				return errs.Invalidf("line %d: %s cannot be set here: %s", i+1, key, why)
+		if !ok || !strings.HasPrefix(key, "lxc.") {
+			return errs.Invalidf(`line %d: %s is not a setting, want lines such as "lxc.cap.drop = sys_time"`, i+1, quote(line))
+		}
+		for _, r := range refusedLXC {
+			if key == r[0] || strings.HasPrefix(key, r[0]+".") {
+				return errs.Invalidf("line %d: %s cannot be set here: %s", i+1, quote(key), r[1])
 			}
 		}
 	}

@@ -2,11 +2,14 @@ package profiles
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -33,8 +36,13 @@ type Key struct {
 	Condition string // When the key is of use; empty for always.
 	OwnOnly   bool   // An instance has it and no profile.
 	Doc       string // One sentence.
+	Differs   string // How it differs from what LXD and Incus make of it, if it does.
 
 	check func(value string) error
+
+	// checkName reports what is wrong with the text in place of the *; nil for
+	// nothing.
+	checkName func(text string) error
 }
 
 // Check reports what is wrong with a value. An empty one unsets the key and
@@ -52,11 +60,54 @@ func refusal(err error, value, allowed string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, errNo):
-		return errs.Invalidf("got %q, want %s", value, allowed)
+		return errs.Invalidf("got %s, want %s", quote(value), allowed)
 	default:
 		return errs.Invalidf("%w", err)
 	}
 }
+
+// refuse is the error for what nothing can have here. If other values can be
+// had, allowed says which.
+func refuse(value, why, allowed string) error {
+	err := errs.Invalidf("got %s, but it cannot be set: %s", quote(value), why)
+	if allowed == "" {
+		return err
+	}
+	return errs.Invalidf("%w; want %s", err, allowed)
+}
+
+// quote quotes what a user gave, if it is long only its beginning.
+func quote(v string) string {
+	const most = 200
+	if len(v) <= most {
+		return strconv.Quote(v)
+	}
+	return fmt.Sprintf("%q and so on (%d bytes)", v[:most], len(v))
+}
+
+// The lengths that names and values of keys and options may have.
+const (
+	maxName  = 255
+	maxValue = 512 << 10 // A request can be twice as long.
+)
+
+// checkText reports what no key, option or value of one may be.
+func checkText(name, value string) error {
+	switch {
+	case len(name) > maxName:
+		return errs.Invalidf("unknown key %s, want a name of at most %d bytes", quote(name), maxName)
+	case !printable(name):
+		return errs.Invalidf("unknown key %s, want a name without control characters", quote(name))
+	case len(value) > maxValue:
+		return errs.Invalidf("%s: got %s, want at most %d bytes", name, quote(value), maxValue)
+	case strings.ContainsRune(value, 0):
+		return errs.Invalidf("%s: got %s, want a text without NUL bytes", name, quote(value))
+	}
+	return nil
+}
+
+// printable reports whether a text is of one line without control characters.
+func printable(v string) bool { return strings.IndexFunc(v, unicode.IsControl) < 0 }
 
 // byName has the rows whose names have no *.
 var byName = sync.OnceValue(func() map[string]Key {
@@ -96,7 +147,13 @@ func Lookup(name string) (Key, bool) {
 // bad value.
 func ValidateOptions(opts map[string]string) error {
 	for name, value := range sorted(opts) {
+		if err := checkText(name, value); err != nil {
+			return err
+		}
 		k, ok := Lookup(name)
+		if why, no := refusedKey(name, value); no {
+			return wrap(name, refuse(value, why, k.Allowed))
+		}
 		if !ok {
 			return unknown("configuration key", name, slices.Collect(maps.Keys(byName())))
 		}
@@ -112,17 +169,13 @@ func ValidateOptions(opts map[string]string) error {
 
 // checkSuffix reports what is wrong with the text in place of a *.
 func checkSuffix(k Key, name string) error {
-	switch k.Name {
-	case "environment.*":
-		v := strings.TrimPrefix(name, "environment.")
-		if strings.ContainsAny(v, "=\x00\n") {
-			return errs.Invalidf(`unknown configuration key %q: a variable's name has no "="`, name)
-		}
-	case "linux.sysctl.*":
-		v := strings.TrimPrefix(name, "linux.sysctl.")
-		if strings.ContainsAny(v, " \t\n=#") || strings.Contains(v, "..") {
-			return errs.Invalidf(`unknown configuration key %q: a sysctl's name is as in linux.sysctl.net.ipv4.ip_forward`, name)
-		}
+	if k.checkName == nil {
+		return nil
+	}
+	prefix, suffix, _ := strings.Cut(k.Name, "*")
+	text := strings.TrimSuffix(strings.TrimPrefix(name, prefix), suffix)
+	if err := k.checkName(text); err != nil {
+		return errs.Invalidf("unknown configuration key %s: %w", quote(name), err)
 	}
 	return nil
 }
@@ -131,9 +184,9 @@ func checkSuffix(k Key, name string) error {
 // that is near.
 func unknown(what, name string, known []string) error {
 	if near, ok := nearest(name, known); ok {
-		return errs.Invalidf("unknown %s %q, did you mean %q?", what, name, near)
+		return errs.Invalidf("unknown %s %s, did you mean %q?", what, quote(name), near)
 	}
-	return errs.Invalidf("unknown %s %q", what, name)
+	return errs.Invalidf("unknown %s %s", what, quote(name))
 }
 
 // nearest returns the name with the fewest changed letters, if they are few.

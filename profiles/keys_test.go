@@ -38,12 +38,22 @@ func TestTable(t *testing.T) {
 func TestValidateOptions(t *testing.T) {
 	for _, tt := range []struct{ key, value, want string }{ // want: empty if it is valid
 		{"limits.cpuu", "1", `unknown configuration key "limits.cpuu", did you mean "limits.cpu"?`},
+		{"raw.qemu", "-x", `raw.qemu: got "-x", but it cannot be set: only virtual machines have it, and instances are containers`},
+		{"raw.qemu.qmp.early", "x", "raw.qemu.qmp.early: got"},
+		{"security.secureboot", "false", "security.secureboot: got"},
+		{"linux.kernel_modules.load", "ondemand", `linux.kernel_modules.load: got "ondemand", but it cannot be set: modules are loaded before`},
+		{"nvidia.runtime", "true", "nvidia.runtime: got"},
+		{strings.Repeat("x", 1<<20), "1", `unknown key "xxx`},
+		{"user.a\nb", "1", "unknown key \"user.a\\nb\", want a name without control characters"},
+		{"user.a", "b\x00c", "user.a: got \"b\\x00c\", want a text without NUL bytes"},
+		{"user.a", strings.Repeat("x", 512<<10+1), `user.a: got "xxx`},
 		{"nothing.like.it", "1", `unknown configuration key "nothing.like.it"`},
 		{"user.", "1", `unknown configuration key "user."`},
 		{"user.anything", "a\nb", ""},
 		{"image.os", "debian", ""},
-		{"volatile.eth0.hwaddr", "x", ""},
-		{"volatile.a.b.hwaddr", "x", ""},
+		{"volatile.eth0.hwaddr", "x", `volatile.eth0.hwaddr: got "x", want an address`},
+		{"volatile.a.b.hwaddr", "10:66:6a:01:02:03", ""},
+		{"volatile.eth0.host_name", "a b", `volatile.eth0.host_name: got "a b", want a name`},
 		{"volatile.other", "x", `unknown configuration key "volatile.other"`},
 		{"limits.memory", "", ""},
 		{"limits.memory", "512MiB", ""},
@@ -86,7 +96,7 @@ func TestValidateOptions(t *testing.T) {
 		{"boot.autostart", "yes", ""},
 		{"boot.autostart", "2", `boot.autostart: got "2", want true or false`},
 		{"boot.autostart.delay", "-1", "boot.autostart.delay: got"},
-		{"boot.host_shutdown_action", "stateful-stop", `boot.host_shutdown_action: got "stateful-stop", want stop or force-stop`},
+		{"boot.host_shutdown_action", "stateful-stop", `boot.host_shutdown_action: got "stateful-stop", but it cannot be set: running`},
 		{"environment.PATH", "/bin", ""},
 		{"environment.A", "a\nb", "environment.A: got"},
 		{"environment.A=B", "x", "unknown configuration key"},
@@ -98,7 +108,7 @@ func TestValidateOptions(t *testing.T) {
 		{"raw.idmap", "both 1000", `raw.idmap: line 1: got "both 1000", want three words`},
 		{"raw.idmap", "both 0 1000", "raw.idmap: line 1: id 0 of the host cannot be given to an instance"},
 		{"raw.lxc", "# a comment\nlxc.cap.drop = sys_time\n\n", ""},
-		{"raw.lxc", "lxc.net.0.type = veth", "raw.lxc: line 1: lxc.net.0.type cannot be set here: add a nic device instead"},
+		{"raw.lxc", "lxc.net.0.type = veth", `raw.lxc: line 1: "lxc.net.0.type" cannot be set here: add a nic device instead`},
 		{"raw.lxc", "a\n", `raw.lxc: line 1: "a" is not a setting`},
 		{"snapshots.pattern", "daily-%d", ""},
 		{"snapshots.pattern", "{{ creation_date|date:'2006-01-02_15-04' }}", ""},
@@ -117,6 +127,31 @@ func TestValidateOptions(t *testing.T) {
 		}
 		if !errs.Is(err, errs.Invalid) || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%s=%q: got %v, want %s", tt.key, tt.value, err, tt.want)
+		}
+	}
+}
+
+// TestRefusals fails if something is refused that the tables have.
+func TestRefusals(t *testing.T) {
+	options := map[string]map[string]bool{"": {}}
+	for _, k := range profiles.Keys() {
+		options[""][k.Name] = true
+	}
+	for _, dt := range profiles.DeviceTypes() {
+		options[dt.Name] = map[string]bool{"": true}
+		for _, o := range dt.Options {
+			options[dt.Name][o.Name] = true
+		}
+	}
+	seen := map[[3]string]bool{}
+	for _, r := range profiles.Refusals() {
+		id := [3]string{r.Device, r.Name, r.Value}
+		if r.Why == "" || seen[id] {
+			t.Errorf("%v is there twice, or without a reason", id)
+		}
+		seen[id] = true
+		if r.Value == "" && options[r.Device][r.Name] {
+			t.Errorf("%s %s is served and refused", r.Device, r.Name)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func checkName(what, name, want string, ok func() bool) error {
 		return errs.Invalidf("%s name: it is empty, want %s", what, want)
 	}
 	if !ok() {
-		return errs.Invalidf("%s name: got %q, want %s", what, name, want)
+		return errs.Invalidf("%s name: got %s, want %s", what, quote(name), want)
 	}
 	return nil
 }
@@ -81,4 +81,4 @@ func only(s, chars string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(chars, r) })
 }
 
-func oneLine(v string) bool { return !strings.ContainsAny(v, "\n\x00") }
+func oneLine(v string) bool { return !strings.ContainsAny(v, "\n\r\x00") }

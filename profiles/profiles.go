@@ -10,7 +10,6 @@ package profiles
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -103,27 +102,8 @@ func distinct(devices map[string]Device) error {
 
 // places says what only one device can have.
 func places(d Device) []string {
-	var all []string
-	switch d["type"] {
-	case "disk":
-		all = append(all, "the path "+cleanPath(d["path"]))
-	case "unix-char", "unix-block":
-		path := d["path"]
-		if path == "" {
-			path = d["source"]
-		}
-		all = append(all, "the path "+cleanPath(path))
-	case "nic":
-		for opt, v := range sorted(map[string]string{"name": d["name"], "host_name": d["host_name"], "hwaddr": strings.ToLower(d["hwaddr"])}) {
-			if v != "" {
-				all = append(all, "the "+opt+" "+v)
-			}
-		}
-		for _, opt := range []string{"ipv4.address", "ipv6.address"} {
-			if v := d[opt]; v != "" {
-				all = append(all, "the address "+v+" on "+d["network"])
-			}
-		}
+	if t := typeByName()[d["type"]]; t.places != nil {
+		return t.places(d)
 	}
-	return all
+	return nil
 }

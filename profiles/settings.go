@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/units"
 )
@@ -30,24 +29,14 @@ type Settings struct {
 	Sysctls  map[string]string
 	Env      map[string]string
 	RawLXC   string
+	AppArmor []string // Rules beyond those of the profile.
+
+	Modules     []string          // Of the kernel, to be loaded.
+	Credentials map[string][]byte // Of systemd, by name.
 
 	SnapshotPattern string // Empty for the default; see [SnapshotName].
 	SnapshotExpiry  string // See [Expiry].
 	ManualExpiry    string // Likewise, of snapshots that a user makes; empty for SnapshotExpiry.
-}
-
-// Limits are the limits of resources. The zero value limits nothing.
-type Limits struct {
-	CPUCount  int           // How many processors to choose (see [ChooseCPUs]); 0 for CPUSet.
-	CPUSet    []int         // Processors to run on, in order; nil for all.
-	CPUShare  int           // Percent, from 1 to 100; 0 where nothing is said.
-	CPUQuota  time.Duration // Run time in each CPUPeriod; 0 for no limit.
-	CPUPeriod time.Duration
-	Memory    int64 // Bytes; 0 for no limit.
-	Soft      bool  // Memory is limited only while the host is short of it.
-	NoSwap    bool
-	Swap      int64 // Bytes; 0 where nothing is said.
-	Processes int64 // 0 for no limit.
 }
 
 // Autostart says whether an instance starts when the daemon does.
@@ -69,6 +58,8 @@ type Boot struct {
 	StopPriority  int
 	Kill          bool          // At once when the host shuts down.
 	Timeout       time.Duration // For a clean stop when the host shuts down.
+	DependsOn     []string      // Instances that run before it.
+	WaitFor       []Need        // What the host has before it starts.
 }
 
 // Security says what an instance may do, and what may be done to it.
@@ -107,11 +98,16 @@ func Parse(opts map[string]string, host Host) (Settings, error) {
 		Sysctls:         o.below("linux.sysctl."),
 		Env:             o.below("environment."),
 		RawLXC:          o["raw.lxc"],
+		AppArmor:        rules(o["raw.apparmor"]),
 		SnapshotPattern: o["snapshots.pattern"],
 		SnapshotExpiry:  o["snapshots.expiry"],
 		ManualExpiry:    o["snapshots.expiry.manual"],
 	}
+	s.Modules, _ = parseModules(o[keyModules]) // Valid, or none.
 	var err error
+	if s.Credentials, err = o.credentials(); err != nil {
+		return Settings{}, err
+	}
 	if s.IDs.Raw, err = idmap.ParseRaw(o["raw.idmap"]); err != nil {
 		return Settings{}, wrap("raw.idmap", err)
 	}
@@ -170,6 +166,8 @@ func ParseBoot(opts map[string]string) Boot {
 		Kill:          o["boot.host_shutdown_action"] == "force-stop",
 		Timeout:       o.seconds("boot.host_shutdown_timeout", 30),
 	}
+	b.DependsOn, _ = parseDependencies(o[keyDependsOn]) // Valid, or none.
+	b.WaitFor, _ = parseNeeds(o[keyWaitFor])            // Likewise.
 	if strings.TrimSpace(o["boot.autostart"]) != "" {
 		b.Autostart = Never
 		if o.bool("boot.autostart") {
@@ -177,64 +175,6 @@ func ParseBoot(opts map[string]string) Boot {
 		}
 	}
 	return b
-}
-
-func (o options) limits(host Host) (Limits, error) {
-	l := Limits{
-		Soft:      o["limits.memory.enforce"] == "soft",
-		Processes: o.int("limits.processes", 0),
-	}
-	var err error
-	if v := o["limits.cpu"]; v != "" {
-		if l.CPUCount, l.CPUSet, err = parseCPULimit(v); err != nil {
-			return Limits{}, wrap("limits.cpu", err)
-		}
-		if err := onHost(l.CPUSet, host.CPUs); err != nil {
-			return Limits{}, wrap("limits.cpu", err)
-		}
-	}
-	if v := o["limits.cpu.allowance"]; v != "" {
-		a, err := parseAllowance(v)
-		if err != nil {
-			return Limits{}, wrap("limits.cpu.allowance", err)
-		}
-		l.CPUShare, l.CPUQuota, l.CPUPeriod = a.share, a.quota, a.period
-	}
-	if v := o["limits.memory"]; v != "" {
-		if l.Memory, err = parseMemory(v, host.Memory); err != nil {
-			return Limits{}, wrap("limits.memory", err)
-		}
-	}
-	if v := o["limits.memory.swap"]; v != "" {
-		allow, size, err := parseSwap(v)
-		if err != nil {
-			return Limits{}, wrap("limits.memory.swap", err)
-		}
-		l.NoSwap, l.Swap = !allow, size
-		// A size of nothing is not the zero value, which limits nothing.
-		if _, asBool := ParseBool(v); asBool != nil && size == 0 {
-			l.NoSwap = true
-		}
-	}
-	return l, nil
-}
-
-// onHost reports the first processor that the host does not have, or not
-// now. It does nothing if the host's are not known.
-func onHost(set, online []int) error {
-	if len(online) == 0 {
-		return nil
-	}
-	have := map[int]bool{}
-	for _, n := range online {
-		have[n] = true
-	}
-	for _, n := range set {
-		if !have[n] {
-			return errs.Invalidf("processor %d is not online: this host has %s", n, FormatCPUs(online))
-		}
-	}
-	return nil
 }
 
 // ParseSize reads the size option of a root disk; 0 is for no limit.

@@ -153,3 +153,64 @@ func TestExpiry(t *testing.T) {
 		}
 	}
 }
+
+func TestParseMoreLimits(t *testing.T) {
+	for _, tt := range []struct {
+		key, value string
+		want       profiles.Limits
+	}{
+		{"limits.cpu.nodes", "2,0-1", profiles.Limits{Nodes: []int{0, 1, 2}}},
+		{"limits.cpu.nodes", "balanced", profiles.Limits{Balanced: true}},
+		{"limits.cpu.priority", "3", profiles.Limits{CPUYield: 7}},
+		{"limits.disk.priority", "0", profiles.Limits{IOWeight: 10}},
+		{"limits.disk.priority", "10", profiles.Limits{IOWeight: 200}},
+		{"limits.io.weight", "10000", profiles.Limits{IOWeight: 10000}},
+		{"limits.hugepages.2MB", "1GiB", profiles.Limits{HugePages: map[string]int64{"2MB": 1 << 30}}},
+		{"limits.hugepages.1GB", "0", profiles.Limits{HugePages: map[string]int64{"1GB": 0}}},
+		{"limits.memory.high", "25%", profiles.Limits{MemoryHigh: 2 << 30}},
+		{"limits.memory.swap.priority", "0", profiles.Limits{Swappier: 10}},
+	} {
+		got, err := profiles.Parse(map[string]string{tt.key: tt.value}, host)
+		if err != nil || !reflect.DeepEqual(got.Limits, tt.want) {
+			t.Errorf("%s=%s: got %+v, %v, want %+v", tt.key, tt.value, got.Limits, err, tt.want)
+		}
+	}
+	for key, values := range map[string][]string{
+		"limits.cpu.nodes": {"-1", "x", "0-", "Balanced"}, "limits.cpu.priority": {"11", "-1", "1.5"}, "limits.disk.priority": {"11", "high"},
+		"limits.io.weight": {"0", "10001", "x"}, "limits.io.latency": {"0", "20", "-1ms", "11s", "x"}, "limits.hugepages.2MB": {"x", "-1", "10%"},
+		"limits.hugepages.4MB": {"1MB"}, "limits.memory.high": {"0", "0%", "x"}, "limits.memory.swap.priority": {"11"},
+	} {
+		for _, v := range values {
+			err := profiles.ValidateOptions(map[string]string{key: v})
+			if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), key) {
+				t.Errorf("%s=%s: %v", key, v, err)
+			}
+		}
+	}
+}
+
+func TestParseDiskLimit(t *testing.T) {
+	for _, tt := range []struct {
+		dev  profiles.Device
+		want profiles.DiskLimit
+	}{
+		{profiles.Device{}, profiles.DiskLimit{}},
+		{profiles.Device{"limits.max": "1MiB"}, profiles.DiskLimit{ReadBytes: 1 << 20, WriteBytes: 1 << 20}},
+		{profiles.Device{"limits.max": "20iops", "limits.read": "1kB,30iops"}, profiles.DiskLimit{ReadBytes: 1000, ReadOps: 30, WriteOps: 20}},
+		{profiles.Device{"limits.write": "5iops,2kB"}, profiles.DiskLimit{WriteBytes: 2000, WriteOps: 5}},
+	} {
+		if got := profiles.ParseDiskLimit(tt.dev); got != tt.want {
+			t.Errorf("%v: got %+v, want %+v", tt.dev, got, tt.want)
+		}
+	}
+	for _, v := range []string{"0", "iops", "5MBiops", "1MB,2MB", "1iops,2iops", "x", "-1", "1MB,"} {
+		err := profiles.ValidateDevices(map[string]profiles.Device{"d": {"type": "disk", "path": "/", "pool": "p", "limits.read": v}})
+		if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "limits.read") {
+			t.Errorf("%s: %v", v, err)
+		}
+	}
+	err := profiles.ValidateDevices(map[string]profiles.Device{"d": {"type": "disk", "path": "/", "pool": "p", "limits.max.burst": "1MB"}})
+	if err == nil || !strings.Contains(err.Error(), "without bursts") {
+		t.Error(err)
+	}
+}

@@ -39,12 +39,13 @@ func locked(name string, fn func() error) error {
 	return fn()
 }
 
-// cmdImage imports a test image under an alias: "image tiny" or "image debian
-// [ALIAS]". The first is a busybox with an init of its own, the second a real
-// Debian, which Cuib itself builds once.
+// cmdImage imports a test image under an alias: "image tiny", "image debian
+// [ALIAS]", "image cloud", "image sysvinit" or "image runit". The first is a
+// busybox with an init of its own, the others a real Debian, with systemd
+// alone, with cloud-init, or with another init, which Cuib itself builds once.
 func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: image tiny|debian [ALIAS]")
+		ts.Fatalf("usage: image tiny|debian|cloud|sysvinit|runit [ALIAS]")
 	}
 	ts.Check(hostOf(ts).image(args[0], args[len(args)-1]))
 }
@@ -63,7 +64,10 @@ func (h *host) image(kind, alias string) error {
 // imageFiles returns the one or two files of a test image, and makes them
 // where there are none.
 func imageFiles(kind string) ([]string, error) {
-	build := map[string]func(path string) error{"tiny": makeTiny, "debian": makeDebian}[kind]
+	build := map[string]func(path string) error{
+		"tiny": makeTiny, "debian": makeDebian("debian:bookworm"), "cloud": makeDebian("debian:bookworm/cloud"),
+		"sysvinit": makeDebian("debian:bookworm/sysvinit"), "runit": makeDebian("debian:bookworm/runit"),
+	}[kind]
 	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz") // Whatever its compression is.
 	err := locked("e2e-"+kind, func() error {
 		if _, err := os.Stat(path); err == nil {
@@ -149,7 +153,11 @@ func makeTiny(path string) error {
 
 // makeDebian has Cuib build a Debian and exports it. The daemon that builds
 // is in the host's network, where the mirror is.
-func makeDebian(path string) (err error) {
+func makeDebian(source string) func(path string) error {
+	return func(path string) error { return buildImage(source, path) }
+}
+
+func buildImage(source, path string) (err error) {
 	work, err := os.MkdirTemp("", "cuib-build-")
 	if err != nil {
 		return err
@@ -167,13 +175,16 @@ func makeDebian(path string) (err error) {
 	if err := b.start(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.stop(syscall.SIGTERM)) }()
+	defer func() {
+		err = errors.Join(err, b.stop(syscall.SIGTERM))
+		_, _ = run("umount", "-l", filepath.Join(b.dir, "lxcfs")) // Where the host has none, the daemon leaves its own.
+	}()
 
 	cuib := filepath.Join(binDir, "cuib")
-	if _, err := b.user(cuib, "image", "build", "debian:bookworm", "--alias", "debian/12"); err != nil {
+	if _, err := b.user(cuib, "image", "build", source, "--alias", "built"); err != nil {
 		return err
 	}
-	if _, err := b.user(cuib, "image", "export", "debian/12", filepath.Join(work, "image")); err != nil {
+	if _, err := b.user(cuib, "image", "export", "built", filepath.Join(work, "image")); err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(work, "image.*"))

@@ -118,7 +118,10 @@ func labKit(t *testing.T) string {
 		}
 		files = append(files, image...)
 	}
-	files = append(files, filepath.Join(binDir, "cuib"), filepath.Join(binDir, "cuib-shim"), "/bin/busybox")
+	for _, program := range []string{"cuib", "cuib-shim", "guestask"} {
+		files = append(files, filepath.Join(binDir, program))
+	}
+	files = append(files, "/bin/busybox")
 	const runtime = "../lxd-like/internal/runtime"
 	commands := [][]string{
 		slices.Concat([]string{"cp"}, files, []string{kit}),

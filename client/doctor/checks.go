@@ -198,14 +198,43 @@ func (h Host) liblxc() Result {
 	return Result{Name: "liblxc", Status: Missing, Found: "not installed", Remedy: "apt install liblxc1"}
 }
 
+// lxcfs looks for one that serves: the host's own, or that of a daemon.
 func (h Host) lxcfs() Result {
-	if h.exists("var/lib/lxcfs/proc/meminfo") {
+	mounts, _ := h.read("proc/self/mounts")
+	if strings.Contains(mounts, " fuse.lxcfs ") || h.exists("var/lib/lxcfs/proc/meminfo") {
 		return ok("lxcfs", "it runs")
 	}
-	return Result{
+	r := Result{
 		Name: "lxcfs", Status: Advice, Found: "it does not run: programs in instances see the memory and the uptime of the host",
-		Remedy: "apt install lxcfs",
+		Remedy: "apt install lxcfs; the daemon starts it",
 	}
+	switch {
+	case !h.exists("dev/fuse"):
+		r.Remedy = "modprobe fuse; the daemon starts it"
+	case h.Program("lxcfs"):
+		r.Remedy = "start the daemon, which starts it, or see its log"
+	}
+	return r
+}
+
+// versionTwo says what version 1 of control groups cannot do.
+func (h Host) versionTwo() Result {
+	const name = "cgroup version"
+	if h.exists("sys/fs/cgroup/cgroup.controllers") {
+		return ok(name, "2")
+	}
+	return Result{
+		Name: name, Status: Advice, Found: "1: no limits.memory.high and no limits.io.latency, and disk limits spare what is written through the cache",
+		Remedy: "boot with systemd.unified_cgroup_hierarchy=1",
+	}
+}
+
+// pressure looks whether the kernel measures how long programs wait.
+func (h Host) pressure() Result {
+	if h.exists("proc/pressure/cpu") {
+		return ok("pressure", "the kernel measures it")
+	}
+	return Result{Name: "pressure", Status: Advice, Found: "the kernel does not measure it: the state of instances is without it", Remedy: "boot with psi=1"}
 }
 
 // minIDs is how many ids an instance has.

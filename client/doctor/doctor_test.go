@@ -23,6 +23,7 @@ func healthy() doctor.Host {
 		"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n", "usr/lib/x86_64-linux-gnu/liblxc.so.1": "",
 		"var/lib/lxcfs/proc/meminfo": "", "etc/subuid": "root:1000000:65536000\n", "proc/sys/net/ipv4/ip_forward": "1\n",
 		"proc/sys/fs/inotify/max_user_instances": "1024\n", "proc/sys/kernel/keys/maxkeys": "2000\n",
+		"proc/pressure/cpu": "",
 	} {
 		files[name] = &fstest.MapFile{Data: []byte(text)}
 	}
@@ -63,22 +64,30 @@ func TestExamine(t *testing.T) {
 		"no overlay":     {set("proc/filesystems", "\text4"), []string{"advice overlay"}, doctor.Advice},
 		"no seccomp":     {unset("proc/sys/kernel/seccomp/actions_avail"), []string{"missing seccomp"}, doctor.Missing},
 		"no fuse":        {unset("dev/fuse"), []string{"advice fuse"}, doctor.Advice},
-		"no lxcfs":       {unset("var/lib/lxcfs/proc/meminfo"), []string{"advice lxcfs: it does not run"}, doctor.Advice},
-		"no liblxc":      {unset("usr/lib/x86_64-linux-gnu/liblxc.so.1"), []string{"missing liblxc: not installed -> apt install liblxc1"}, doctor.Missing},
-		"no group":       {set("etc/group", "root:x:0:\n"), []string{"advice group"}, doctor.Advice},
-		"no dnsmasq":     {func(h *doctor.Host) { h.Program = func(p string) bool { return p != "dnsmasq" } }, []string{"missing dnsmasq: not installed: bridges have no DHCP and no DNS -> apt install dnsmasq-base"}, doctor.Missing},
-		"no memory":      {set("sys/fs/cgroup/cgroup.controllers", "cpuset cpu pids"), []string{"advice cgroup memory"}, doctor.Advice},
-		"few ids":        {set("etc/subgid", "root:100000:1000"), []string{"missing ids: root has 1000 ids in /etc/subgid"}, doctor.Missing},
-		"ids of others":  {set("etc/subgid", "ann:100000:1000"), nil, doctor.OK},
-		"no forwarding":  {set("proc/sys/net/ipv4/ip_forward", "0"), []string{"advice forwarding"}, doctor.Advice},
-		"docker":         {set("sys/class/net/docker0", ""), []string{"advice firewall: Docker"}, doctor.Advice},
-		"few watches":    {set("proc/sys/fs/inotify/max_user_instances", "128"), []string{"advice fs.inotify.max_user_instances: 128"}, doctor.Advice},
-		"no daemon":      {func(h *doctor.Host) { h.Daemon = func(context.Context) error { return errors.New("no daemon at x") } }, []string{"missing daemon: no daemon at x -> systemctl"}, doctor.Missing},
-		"no membership":  {func(h *doctor.Host) { h.Daemon = func(context.Context) error { return errs.Newf(errs.Denied, "no") } }, []string{"missing daemon: no access -> usermod -aG cuib ann"}, doctor.Missing},
+		"no pressure":    {unset("proc/pressure/cpu"), []string{"advice pressure"}, doctor.Advice},
+		"no lxcfs": {func(h *doctor.Host) {
+			unset("var/lib/lxcfs/proc/meminfo")(h)
+			h.Program = func(p string) bool { return p != "lxcfs" }
+		}, []string{"advice lxcfs: it does not run: programs in instances see the memory and the uptime of the host -> apt install lxcfs"}, doctor.Advice},
+		"lxcfs of the daemon": {func(h *doctor.Host) {
+			unset("var/lib/lxcfs/proc/meminfo")(h)
+			set("proc/self/mounts", "lxcfs /var/lib/cuib/lxcfs fuse.lxcfs rw 0 0\n")(h)
+		}, nil, doctor.OK},
+		"no liblxc":     {unset("usr/lib/x86_64-linux-gnu/liblxc.so.1"), []string{"missing liblxc: not installed -> apt install liblxc1"}, doctor.Missing},
+		"no group":      {set("etc/group", "root:x:0:\n"), []string{"advice group"}, doctor.Advice},
+		"no dnsmasq":    {func(h *doctor.Host) { h.Program = func(p string) bool { return p != "dnsmasq" } }, []string{"missing dnsmasq: not installed: bridges have no DHCP and no DNS -> apt install dnsmasq-base"}, doctor.Missing},
+		"no memory":     {set("sys/fs/cgroup/cgroup.controllers", "cpuset cpu pids"), []string{"advice cgroup memory"}, doctor.Advice},
+		"few ids":       {set("etc/subgid", "root:100000:1000"), []string{"missing ids: root has 1000 ids in /etc/subgid"}, doctor.Missing},
+		"ids of others": {set("etc/subgid", "ann:100000:1000"), nil, doctor.OK},
+		"no forwarding": {set("proc/sys/net/ipv4/ip_forward", "0"), []string{"advice forwarding"}, doctor.Advice},
+		"docker":        {set("sys/class/net/docker0", ""), []string{"advice firewall: Docker"}, doctor.Advice},
+		"few watches":   {set("proc/sys/fs/inotify/max_user_instances", "128"), []string{"advice fs.inotify.max_user_instances: 128"}, doctor.Advice},
+		"no daemon":     {func(h *doctor.Host) { h.Daemon = func(context.Context) error { return errors.New("no daemon at x") } }, []string{"missing daemon: no daemon at x -> systemctl"}, doctor.Missing},
+		"no membership": {func(h *doctor.Host) { h.Daemon = func(context.Context) error { return errs.Newf(errs.Denied, "no") } }, []string{"missing daemon: no access -> usermod -aG cuib ann"}, doctor.Missing},
 		"version 1": {func(h *doctor.Host) {
 			unset("sys/fs/cgroup/cgroup.controllers")(h)
 			set("proc/self/mounts", "cgroup /a cgroup rw,cpu,cpuacct 0 0\ncgroup /b cgroup rw,memory 0 0\ncgroup /c cgroup rw,pids 0 0\ncgroup2 /d cgroup2 rw 0 0\n")(h)
-		}, []string{"advice cgroup cpuset"}, doctor.Advice},
+		}, []string{"advice cgroup cpuset", "advice cgroup version: 1: no limits.memory.high"}, doctor.Advice},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

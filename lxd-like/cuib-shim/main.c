@@ -14,8 +14,11 @@ static const struct mode {
 	{"attach", attach},
 	{"mount", mount_inside},
 	{"unmount", unmount_inside},
+	{"show", show_inside},
 	{"device", device},
 	{"console", console},
+	{"proxy", proxy},
+	{"forget", proxy_forget},
 };
 
 int main(int argc, char **argv)

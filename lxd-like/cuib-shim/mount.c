@@ -3,6 +3,8 @@
  *
  *   cuib-shim mount DIR NAME TARGET     mounts DIR/NAME of the host on TARGET
  *   cuib-shim unmount TARGET            takes it back
+ *   cuib-shim show DIR N FILE...        mounts each DIR/FILE on /FILE, in place
+ *                                       of the N mounts that are there
  *
  * They act as the container's root. So whatever the guest has put in the way
  * of TARGET is its own affair, and, as with mounts that the container was
@@ -137,5 +139,40 @@ int unmount_inside(int argc, char **argv)
 	/* What was made for a file to be mounted on. */
 	if (lstat(name, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0)
 		unlink(name);
+	return 0;
+}
+
+int show_inside(int argc, char **argv)
+{
+	int trees[32];
+	const int first = 3;
+	int n = (argc - first) / 2;
+
+	if (argc < first || (argc - first) % 2 != 0 || n > (int)(sizeof trees / sizeof *trees))
+		die("usage: show DIR N FILE...");
+	if (chdir(argv[2]) < 0)
+		die("cannot enter %s: %m", argv[2]);
+	become_root();
+	if (unshare(CLONE_NEWNS) < 0)
+		die("cannot copy the mounts: %m");
+	for (int i = 0; i < n; i++) {
+		const char *file = argv[first + 2 * i + 1];
+		trees[i] = (int)syscall(SYS_open_tree, AT_FDCWD, file, OPEN_TREE_CLONE | O_CLOEXEC);
+		if (trees[i] < 0)
+			die("cannot copy the mount of %s: %m", file);
+	}
+	enter_mounts();
+	for (int i = 0; i < n; i++) {
+		char *name = parent_of(formatted("/%s", argv[first + 2 * i + 1]));
+		for (int others = atoi(argv[first + 2 * i]); others > 0; others--)
+			if (umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+				break;
+		int target = open_beneath(AT_FDCWD, name, O_PATH | O_NOFOLLOW);
+		if (target < 0)
+			continue; /* The kernel does not have it, or the guest has hidden it. */
+		if (syscall(SYS_move_mount, trees[i], "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+			die("cannot mount on /%s: %m", argv[first + 2 * i + 1]);
+		close(target);
+	}
 	return 0;
 }

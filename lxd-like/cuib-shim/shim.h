@@ -6,8 +6,11 @@
  *   attach   runs programs in a running container (attach.c, child.c)
  *   mount    mounts a directory or file of the host in one (mount.c)
  *   unmount  takes that back
+ *   show     mounts files of another lxcfs in one
  *   device   lets it use a device, or not any more (console.c)
  *   console  hands out the controlling end of a container's console (console.c)
+ *   proxy    passes on what clients of host or container say to the other (proxy.c)
+ *   forget   removes the socket that a proxy listened on in a container
  *
  * It runs as root and meets what a guest controls, so: everything that it
  * holds is close-on-exec, nothing of the guest's is opened by path before the
@@ -53,9 +56,14 @@ int attach(int argc, char **argv);
 int console(int argc, char **argv);
 int device(int argc, char **argv);
 
+/* proxy.c */
+int proxy(int argc, char **argv);
+int proxy_forget(int argc, char **argv);
+
 /* mount.c */
 int mount_inside(int argc, char **argv);
 int unmount_inside(int argc, char **argv);
+int show_inside(int argc, char **argv);
 
 #define MAX_FDS 8
 

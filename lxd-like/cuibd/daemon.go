@@ -16,11 +16,14 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/guestapi"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
+	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
 	"github.com/cuib/cuib/lxd-like/internal/rest"
@@ -30,6 +33,7 @@ import (
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/macvlan"
+	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/btrfs"
@@ -60,8 +64,11 @@ type daemon struct {
 	volumes      *volumes.Service
 	backups      *backups.Service
 	instances    *instances.Service
+	proxies      *proxies.Service
+	guests       *guestapi.Server
 	recovery     *recovery.Service
 	repositories *repository.Service
+	lxcfs        *lxcfs.Keeper
 	log          *slog.Logger
 }
 
@@ -133,11 +140,28 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.volumes = &volumes.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"),
 	}
+	if d.guests, err = guestapi.New(filepath.Join(cfg.dir, "guests")); err != nil {
+		return nil, err
+	}
+	d.lxcfs = &lxcfs.Keeper{
+		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: cfg.lxcfs, Log: log.With("component", "lxcfs"),
+	}
+	containers := &runtime.Runtime{
+		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
+	}
+	d.lxcfs.Changed = containers.ShowLXCFS
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
-		Runtime: &runtime.Runtime{Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime")},
+		Runtime: containers,
+		Guests:  d.guests,
 		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
+	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
+	d.proxies = &proxies.Service{
+		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir),
+		Guest: containers.Init, Log: log.With("component", "proxies"),
+	}
+	d.instances.Proxies = d.proxies
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
 	d.backups = &backups.Service{
 		DB: d.db, Instances: d.instances.Backed(), Volumes: d.volumes.Backed(), Events: d.events,
@@ -219,6 +243,7 @@ func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
 	d.log.InfoContext(ctx, "shutting down", "force", req.Force)
 	d.ops.Close()
 	err := d.instances.Shutdown(ctx, instances.ShutdownOptions(req))
+	err = errors.Join(err, d.lxcfs.Stop())
 	if req.Force {
 		return err
 	}
@@ -264,7 +289,11 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.nets.Run(ctx) })
 	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.recovery.Run(ctx) })
+	g.Go(func() error { return d.proxies.Run(ctx) })
+	g.Go(func() error { return d.guests.Run(ctx) })
+	g.Go(func() error { return d.lxcfs.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
+	g.Go(func() error { return d.instances.StartWaiting(ctx) })
 	g.Go(func() error { return d.clock(ctx) })
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())
 	if err := notify(ctx, "READY=1"); err != nil {

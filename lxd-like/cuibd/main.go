@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	release "github.com/cuib/cuib/shared/version"
 	"github.com/cuib/cuib/storage"
 )
@@ -26,6 +27,7 @@ type config struct {
 	dir   string
 	group string
 	shim  string
+	lxcfs string // Empty for none of our own.
 	level slog.Level
 	owner storage.Owner // What other daemons are told of this one.
 }
@@ -59,6 +61,7 @@ func parse(args []string, stdout, stderr io.Writer) (config, error) {
 	fs.SetOutput(stderr)
 	fs.StringVar(&cfg.dir, "dir", cfg.dir, "keep all state below `DIRECTORY`; also $CUIB_DIR")
 	fs.StringVar(&cfg.group, "group", "cuib", "let members of `GROUP` use the socket")
+	fs.StringVar(&cfg.lxcfs, "lxcfs", lxcfs.Program, "show guests their limits with `PROGRAM`, unless the host runs one; empty for no other")
 	fs.StringVar(&cfg.shim, "shim", "", "run containers with `PROGRAM`; by default cuib-shim beside cuibd, or in ../lib/cuib")
 	debug := fs.Bool("debug", false, "log more")
 	show := fs.Bool("version", false, "print the version and exit")

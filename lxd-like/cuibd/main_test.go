@@ -23,9 +23,9 @@ func TestParse(t *testing.T) {
 		want config
 		err  string
 	}{
-		"defaults":         {[]string{"--shim", shim}, "", config{dir: "/var/lib/cuib", group: "cuib", shim: shim}, ""},
-		"environment":      {[]string{"--shim", shim}, "/srv/cuib", config{dir: "/srv/cuib", group: "cuib", shim: shim}, ""},
-		"flags":            {[]string{"--shim", shim, "--dir", "/a", "--group", "g", "--debug"}, "/srv/cuib", config{dir: "/a", group: "g", shim: shim, level: slog.LevelDebug}, ""},
+		"defaults":         {[]string{"--shim", shim}, "", config{dir: "/var/lib/cuib", group: "cuib", shim: shim, lxcfs: "/usr/bin/lxcfs"}, ""},
+		"environment":      {[]string{"--shim", shim}, "/srv/cuib", config{dir: "/srv/cuib", group: "cuib", shim: shim, lxcfs: "/usr/bin/lxcfs"}, ""},
+		"flags":            {[]string{"--shim", shim, "--dir", "/a", "--group", "g", "--lxcfs", "", "--debug"}, "/srv/cuib", config{dir: "/a", group: "g", shim: shim, level: slog.LevelDebug}, ""},
 		"too many":         {[]string{"--shim", shim, "start"}, "", config{}, `"start"`},
 		"unknown":          {[]string{"--nope"}, "", config{}, "nope"},
 		"no shim anywhere": {nil, "", config{}, "--shim"},

@@ -14,7 +14,7 @@ import (
 )
 
 // pages are what it writes, by file name.
-var pages = map[string]func(io.Writer){"config-keys.md": configKeys}
+var pages = map[string]func(io.Writer){"config-keys.md": configKeys, "compatibility.md": compatibility}
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {

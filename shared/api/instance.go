@@ -125,6 +125,34 @@ type InstanceState struct {
 	CPU        InstanceStateCPU                `json:"cpu"`
 	StartedAt  time.Time                       `json:"started_at"`
 	OSInfo     *InstanceStateOSInfo            `json:"os_info"`
+	IO         *InstanceStateIO                `json:"io,omitempty"` // Ours: extension cuib_state_io.
+
+	// Pressure is by what programs waited for: cpu, memory and io. It is
+	// missing where the kernel does not measure it. It is of the extension
+	// cuib_state_pressure.
+	Pressure map[string]InstanceStatePressure `json:"pressure,omitempty"`
+}
+
+// InstanceStatePressure says for how much of the time programs had to wait for
+// something: some of them, and all that were not idle.
+type InstanceStatePressure struct {
+	Some InstanceStateStall `json:"some"`
+	Full InstanceStateStall `json:"full"`
+}
+
+// InstanceStateStall is a part of the time.
+type InstanceStateStall struct {
+	Avg10  float64 `json:"avg10"` // Percent of the last 10 seconds, and so on.
+	Avg60  float64 `json:"avg60"`
+	Avg300 float64 `json:"avg300"`
+	Total  int64   `json:"total"` // Nanoseconds since the start.
+}
+
+// InstanceStateIO is what an instance has read from and written to block
+// devices since it was started, in bytes.
+type InstanceStateIO struct {
+	BytesRead    int64 `json:"bytes_read"`
+	BytesWritten int64 `json:"bytes_written"`
 }
 
 // InstanceStateOSInfo is what the guest says of its system.

@@ -113,8 +113,13 @@ func Find(path string) (Info, error) {
 // List returns the mounts for which match holds, in the order in which they
 // were made.
 func List(match func(Info) bool) ([]Info, error) {
+	return ListOf(os.Getpid(), match)
+}
+
+// ListOf is [List] for the mounts that a process has.
+func ListOf(pid int, match func(Info) bool) ([]Info, error) {
 	var found []Info
-	err := infos("/proc/self/mountinfo", func(i Info) bool {
+	err := infos(fmt.Sprintf("/proc/%d/mountinfo", pid), func(i Info) bool {
 		if match(i) {
 			found = append(found, i)
 		}

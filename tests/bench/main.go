@@ -92,6 +92,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 var budgets = map[string]float64{
 	"version": 5, "launch, command to running": 80, "start": 60, "exec true": 12, "stop --force": 60,
 	"snapshot (running)": 12, "snapshot (stopped)": 12, "copy from snapshot": 16, "delete --force, running": 80,
+	"config set (running)": 20, "profile set, 100 running": 1000,
 	"create without start": 15, "list, 5 stopped": 10, "list, 60 stopped": 12, "list, 1000 stopped": 60,
 }
 

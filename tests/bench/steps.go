@@ -88,12 +88,48 @@ func (b *bench) besideRunning(ctx context.Context) error {
 		}
 	}
 	what := fmt.Sprintf("beside %d running", b.running)
-	list := step{name: "list, " + what, measured: func(int) []string { return []string{"list"} }}
-	if err := b.steps(ctx, []step{list}); err != nil {
+	all := append(b.changes(), step{name: "list, " + what, measured: func(int) []string { return []string{"list"} }})
+	if b.client != "lxc" { // It cannot ask for it in one request.
+		all = append(all, step{name: "state with usage, " + what, measured: func(int) []string {
+			return []string{"query", "/1.0/instances?recursion=2"}
+		}})
+	}
+	if err := b.steps(ctx, all); err != nil {
 		return err
 	}
 	b.resident()
 	return b.beside(ctx, what)
+}
+
+// changes are those of configuration that reach what runs.
+func (b *bench) changes() []step {
+	limit := func(i int) string { return "limits.processes=" + strconv.Itoa(500+i) }
+	disk := []string{"profile", "device", "remove", "default", "shared"}
+	return []step{
+		{
+			name:     "config set (running)",
+			measured: func(i int) []string { return []string{"config", "set", "r0", limit(i)} },
+			after:    []string{"config", "unset", "r0", "limits.processes"},
+		},
+		{
+			name:     fmt.Sprintf("profile set, %d running", b.running),
+			measured: func(i int) []string { return []string{"profile", "set", "default", limit(i)} },
+			after:    []string{"profile", "unset", "default", "limits.processes"},
+		},
+		{
+			name: fmt.Sprintf("profile device add, %d running", b.running),
+			measured: func(int) []string {
+				return []string{"profile", "device", "add", "default", "shared", "disk", "source=/srv", "path=/mnt/shared"}
+			},
+			prepare: func(i int) []string {
+				if i == 0 {
+					return nil
+				}
+				return disk
+			},
+			after: disk,
+		},
+	}
 }
 
 // beside measures what must not grow with the number of other instances.

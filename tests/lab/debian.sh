@@ -5,7 +5,7 @@ mkfs.ext4 -q -E lazy_itable_init=1 /dev/ubda
 DISK_OPTS=-onoatime DISK=/dev/ubda
 . ./lib
 cuib image import e2e-debian.tar.gz e2e-debian.tar.gz.rootfs --alias debian
-cuib launch debian web -c limits.memory=512MiB -c limits.cpu=1
+cuib launch debian web -c limits.memory=512MiB -c limits.cpu=1 -c raw.apparmor='deny /etc/hidden r,'
 state=
 for _ in $(seq 1200); do
 	state=$(cuib exec web -- systemctl is-system-running || true)
@@ -19,4 +19,10 @@ want processors "$(cuib exec web -- nproc)" 1
 cuib wait web --for ipv4
 cuib config set web limits.memory=768MiB
 want "memory, live" "$(cat "$(group web)/memory.max")" 805306368
+cuib exec web -- sh -c 'echo x >/etc/hidden'
+want "what raw.apparmor denies" "$(cuib exec web -- cat /etc/hidden 2>&1 || true)" "cat: /etc/hidden: Permission denied"
+# The socket of the guest API is there, for its root.
+cuib file push "$(command -v guestask)" web/usr/local/bin/guestask
+want "guest API" "$(cuib exec web -- guestask -s /dev/lxd/sock GET /)" "200
+[\"/1.0\"]"
 cuib stop web

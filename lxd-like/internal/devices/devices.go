@@ -9,6 +9,7 @@ package devices
 import (
 	"context"
 
+	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
@@ -39,6 +40,7 @@ type Plan struct {
 	Volume   Volume // That the mount is of. Until it is attached the mount has no source.
 	Nodes    []runtime.Node
 	NICs     []runtime.NIC
+	Proxy    proxies.Rule      // A zero one is none.
 	Hosts    []NetHost         // What managed networks are to know of the instance.
 	Volatile map[string]string // Options that the instance must keep from now on.
 }
@@ -71,6 +73,8 @@ func Make(ctx context.Context, name string, dev profiles.Device, env Env) (Plan,
 		return node(dev)
 	case "nic":
 		return nic(ctx, name, dev, env)
+	case "proxy":
+		return proxy(ctx, dev, env)
 	case "none":
 		return Plan{}, nil
 	}
@@ -101,6 +105,8 @@ func Recall(ctx context.Context, name string, dev profiles.Device, env Env) Plan
 			HostName: given(name, dev, env, "host_name"), MAC: given(name, dev, env, "hwaddr"),
 		}
 		return Plan{NICs: []runtime.NIC{n}, Hosts: Hosts(name, dev, env.Instance, env.Volatile)}
+	case "proxy":
+		return Plan{Proxy: proxyRule(dev)}
 	}
 	return Plan{}
 }

@@ -84,5 +84,5 @@ func (p Plan) target() string {
 
 // same reports whether two plans are the same to the container.
 func same(a, b Plan) bool {
-	return a.Volume == b.Volume && slices.Equal(a.Mounts, b.Mounts) && slices.Equal(a.Nodes, b.Nodes) && slices.Equal(a.NICs, b.NICs)
+	return a.Volume == b.Volume && a.Proxy == b.Proxy && slices.Equal(a.Mounts, b.Mounts) && slices.Equal(a.Nodes, b.Nodes) && slices.Equal(a.NICs, b.NICs)
 }

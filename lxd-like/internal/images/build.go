@@ -28,10 +28,16 @@ import (
 	"github.com/cuib/cuib/shared/run"
 )
 
-// exclude and customize are scripts that mmdebstrap runs.
+// exclude and the others are scripts that mmdebstrap runs.
 var (
 	//go:embed exclude.sh
 	exclude []byte
+	//go:embed cloud.sh
+	cloudSetup []byte
+	//go:embed systemd.sh
+	systemdSetup []byte
+	//go:embed init.sh
+	initSetup []byte
 	//go:embed customize.sh
 	customize []byte
 )
@@ -46,6 +52,13 @@ var packages = []string{
 	"systemd", "systemd-sysv", "systemd-resolved", "dbus", "iproute2", "iputils-ping", "ca-certificates",
 	"netbase", "procps", "less", "vim-tiny", "login", "passwd",
 }
+
+// systemdPackages are those of them that images with another init lack, and
+// otherPackages what they have instead.
+var (
+	systemdPackages = []string{"systemd", "systemd-sysv", "systemd-resolved", "dbus"}
+	otherPackages   = []string{"ifupdown", "udhcpc", "logrotate"}
+)
 
 // olderSuites have resolved in the package systemd.
 var olderSuites = []string{"buster", "bullseye", "oldoldstable"}
@@ -77,9 +90,12 @@ func (s *Service) makeBuild(ctx context.Context, req api.ImagesPost) (ops.Job, e
 	if name == "" {
 		name = req.Source.Alias
 	}
+	if v := req.Source.Variant; v != "" && v != "default" {
+		name += "/" + v
+	}
 	source, ok := parseSource(name)
 	if !ok {
-		return ops.Job{}, errs.Invalidf("source.name is %q: want debian:SUITE, such as debian:bookworm", name)
+		return ops.Job{}, errs.Invalidf("source.name is %q: want debian:SUITE or debian:SUITE/VARIANT, such as debian:bookworm, where VARIANT is %s", name, Variants)
 	}
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := checkPut(ctx, tx, &req.ImagePut); err != nil {
@@ -182,12 +198,12 @@ func (b *build) make(ctx context.Context) (_ db.Image, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(in.dir)) }()
 
-	meta := debianMetadata(b.source.suite, time.Now().UTC())
+	meta := debianMetadata(b.source, time.Now().UTC())
 	packed, err := packMetadata(meta)
 	if err != nil {
 		return db.Image{}, err
 	}
-	in.image.Filename = fmt.Sprintf("%s-%s-%s.tar.zst", b.source.distribution, b.source.suite, meta.Properties["serial"])
+	in.image.Filename = fmt.Sprintf("%s-%s-%s.tar.zst", b.source.distribution, strings.Trim(b.source.suite+"-"+b.source.variant, "-"), meta.Properties["serial"])
 	if err := in.add(ctx, "image", bytes.NewReader(packed)); err != nil {
 		return db.Image{}, err
 	}
@@ -217,16 +233,22 @@ func debArch() string {
 	return runtime.GOARCH
 }
 
-func debianMetadata(suite string, now time.Time) api.ImageMetadata {
+func debianMetadata(of buildSource, now time.Time) api.ImageMetadata {
+	suite, variant, more := of.suite, of.variant, ""
+	if variant == "" {
+		variant = "default"
+	} else {
+		more = " " + variant
+	}
 	serial := now.Format("20060102_1504")
 	arch := debArch()
 	return api.ImageMetadata{
 		Architecture: architectures[arch],
 		CreationDate: now.Unix(),
 		Properties: map[string]string{
-			"os": "Debian", "release": suite, "architecture": arch, "variant": "default", "serial": serial,
-			"name":        fmt.Sprintf("debian-%s-%s-default-%s", suite, arch, serial),
-			"description": fmt.Sprintf("Debian %s %s (%s)", suite, arch, serial),
+			"os": "Debian", "release": suite, "architecture": arch, "variant": variant, "serial": serial,
+			"name":        fmt.Sprintf("debian-%s-%s-%s-%s", suite, arch, variant, serial),
+			"description": fmt.Sprintf("Debian %s%s %s (%s)", suite, more, arch, serial),
 		},
 		Templates: map[string]*api.ImageMetadataTemplate{
 			"/etc/hostname": {When: []string{"create", "copy", "rename"}, Template: "hostname.tpl", Properties: map[string]string{}},
@@ -412,18 +434,27 @@ func (b *build) arguments(ctx context.Context, work string) ([]string, error) {
 	}
 	for name, text := range map[string]string{
 		"build.sources": formatSources(sources), "debian.sources": formatSources(inside),
-		"apt.conf": strings.Join(options.image, ""), "exclude.sh": string(exclude), "customize.sh": string(customize),
+		"apt.conf": strings.Join(options.image, ""), "exclude.sh": string(exclude), "cloud.sh": string(cloudSetup), "init.sh": string(initSetup), "systemd.sh": string(systemdSetup),
+		"customize.sh": string(customize),
 	} {
 		if err := os.WriteFile(filepath.Join(work, name), []byte(text), 0o755); err != nil { //nolint:gosec // Some are scripts, none has secrets.
 			return nil, err
 		}
 	}
-	args := []string{"--mode=root", "--variant=minbase", "--format=tar", "--include=" + strings.Join(packagesOf(b.source.suite), ",")}
+	args := []string{"--mode=root", "--variant=minbase", "--format=tar", "--include=" + strings.Join(packagesOf(b.source), ",")}
 	for _, o := range append(options.host, `Acquire::Languages "none";`) {
 		args = append(args, "--aptopt="+strings.TrimSpace(o))
 	}
 	if _, err := os.Stat(mergedHooks); err == nil {
 		args = append(args, "--hook-dir="+mergedHooks)
+	}
+	setup := "systemd.sh"
+	if b.source.otherInit() {
+		setup = "init.sh"
+	}
+	args = append(args, "--customize-hook="+filepath.Join(work, setup))
+	if b.source.variant == cloud {
+		args = append(args, "--customize-hook="+filepath.Join(work, "cloud.sh"))
 	}
 	return append(args,
 		"--dpkgopt=force-unsafe-io",
@@ -437,13 +468,19 @@ func Recipe() string {
 	h := sha256.New()
 	fmt.Fprintln(h, packages)
 	h.Write(exclude)
+	h.Write(systemdSetup)
 	h.Write(customize)
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
-func packagesOf(suite string) []string {
-	if !slices.Contains(olderSuites, suite) {
-		return packages
+func packagesOf(source buildSource) []string {
+	all := append(slices.Clone(packages), variants[source.variant]...)
+	if source.otherInit() {
+		all = slices.DeleteFunc(all, func(p string) bool { return slices.Contains(systemdPackages, p) })
+		return append(all, otherPackages...)
 	}
-	return slices.DeleteFunc(slices.Clone(packages), func(p string) bool { return p == "systemd-resolved" })
+	if !slices.Contains(olderSuites, source.suite) {
+		return all
+	}
+	return slices.DeleteFunc(all, func(p string) bool { return p == "systemd-resolved" })
 }

@@ -12,7 +12,8 @@ func TestParseSource(t *testing.T) {
 	for name, want := range map[string]string{
 		"debian:bookworm": "debian:bookworm", "debian:12": "debian:bookworm", "debian/12": "debian:bookworm", "debian/trixie": "debian:trixie",
 		"debian:13": "debian:trixie", "debian:sid": "debian:sid", "debian/stable": "debian:stable", "debian:some-new": "debian:some-new",
-		"debian": "", "debian:": "", "debian/": "", "debian/nosuch": "", "debian/12/cloud": "", "ubuntu:noble": "", "debian:99": "",
+		"debian": "", "debian:": "", "debian/": "", "debian/nosuch": "", "debian/12/cloud": "debian:bookworm/cloud", "debian:sid/cloud": "debian:sid/cloud",
+		"debian:sid/default": "", "debian:12/sysvinit": "debian:bookworm/sysvinit", "debian/sid/runit": "debian:sid/runit", "debian:sid/upstart": "", "debian:sid/": "", "debian/12/cloud/amd64": "", "ubuntu:noble": "", "debian:99": "",
 		"debian:../x": "", "debian:--help": "", "debian:a b": "", "": "", "Debian:sid": "",
 	} {
 		got, ok := parseSource(name)

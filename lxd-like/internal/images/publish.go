@@ -93,6 +93,7 @@ type publication struct {
 	s        *Service
 	source   string // "c1" or "c1/snap0".
 	format   archive.Format
+	split    bool // The root file system has a file of its own.
 	filename string
 	put      api.ImagePut
 	aliases  []api.ImageAlias
@@ -109,8 +110,8 @@ func (s *Service) publication(req api.ImagesPost) (*publication, error) {
 		return nil, errs.Invalidf("source.name is %q: want INSTANCE/SNAPSHOT", src.Name)
 	case src.Project != "" && src.Project != "default":
 		return nil, errs.NotFoundf("project %q not found", src.Project)
-	case req.Format != "" && req.Format != "unified":
-		return nil, errs.Newf(errs.Unsupported, "format is %q: images of instances are unified", req.Format)
+	case !slices.Contains([]string{"", "unified", "split"}, req.Format):
+		return nil, errs.Invalidf("format is %q: want unified or split", req.Format)
 	}
 	algorithm := req.CompressionAlgorithm
 	if algorithm == "" {
@@ -120,7 +121,9 @@ func (s *Service) publication(req api.ImagesPost) (*publication, error) {
 	if !ok {
 		return nil, errs.Invalidf("compression_algorithm is %q: want one of %s", algorithm, strings.Join(slices.Sorted(maps.Keys(algorithms)), ", "))
 	}
-	p := &publication{s: s, source: src.Name, format: format, put: req.ImagePut, aliases: req.Aliases}
+	p := &publication{
+		s: s, source: src.Name, format: format, split: req.Format == "split", put: req.ImagePut, aliases: req.Aliases,
+	}
 	p.filename = req.Filename
 	if p.filename == "" {
 		p.filename = strings.ReplaceAll(src.Name, "/", "-") + string(format)
@@ -133,7 +136,7 @@ func (s *Service) publication(req api.ImagesPost) (*publication, error) {
 
 // run makes the image in a directory of its own and keeps it.
 func (p *publication) run(ctx context.Context, op *ops.Op) (_ db.Image, err error) {
-	in := &incoming{s: p.s, aliases: p.aliases, hash: sha256.New()}
+	in := &incoming{s: p.s, aliases: p.aliases, split: p.split, hash: sha256.New()}
 	in.image.Filename = p.filename
 	if err := in.begin(ctx, p.put); err != nil {
 		return db.Image{}, err
@@ -163,25 +166,44 @@ func (p *publication) pack(ctx context.Context, in *incoming, op *ops.Op) (api.I
 	if err != nil {
 		return meta, err
 	}
+	head := packing{file: "image", dir: stored.Dir, parts: []string{templatesDir, rootfsDir}, meta: &meta}
+	if p.split {
+		head.parts = []string{templatesDir}
+		root := packing{file: "rootfs", dir: filepath.Join(stored.Dir, rootfsDir), parts: []string{"."}}
+		return meta, errors.Join(p.packFile(ctx, in, op, head), p.packFile(ctx, in, op, root))
+	}
+	return meta, p.packFile(ctx, in, op, head)
+}
+
+// A packing is what goes into one file of an image.
+type packing struct {
+	file  string
+	dir   string             // That parts are in.
+	parts []string           // Directories. That of templates need not be there.
+	meta  *api.ImageMetadata // Nil for none.
+}
+
+// packFile packs and compresses one file of the image.
+func (p *publication) packFile(ctx context.Context, in *incoming, op *ops.Op, what packing) error {
 	plain, w := io.Pipe()
 	packed, err := archive.Compress(ctx, plain, p.format)
 	if err != nil {
-		return meta, err
+		return err
 	}
 	failed := make(chan error, 1)
 	go func() {
-		err := packStored(ctx, &packMeter{w: w, op: op}, stored.Dir, meta)
+		err := what.write(ctx, &packMeter{w: w, op: op})
 		_ = w.CloseWithError(err) // It never fails.
 		failed <- err
 	}()
-	err = in.add(ctx, "image", packed)
+	err = in.add(ctx, what.file, packed)
 	_ = plain.CloseWithError(err) // So that who packs does not wait for a reader. It never fails.
 	err = errors.Join(err, packed.Close())
 	// One of the two failed first, and made the other fail.
 	if cause := <-failed; cause != nil && (err == nil || errors.Is(err, cause)) {
-		return meta, cause
+		return cause
 	}
-	return meta, err
+	return err
 }
 
 // metadata returns what the image is to say of itself: what the one that the
@@ -212,23 +234,24 @@ func (p *publication) metadata(stored Stored) (api.ImageMetadata, error) {
 	return ParseMetadata(text)
 }
 
-// packStored writes the tar of a unified image.
-func packStored(ctx context.Context, w io.Writer, dir string, meta api.ImageMetadata) error {
-	text, err := formatMetadata(meta)
-	if err != nil {
-		return err
+// write writes the tar.
+func (w packing) write(ctx context.Context, to io.Writer) error {
+	t := archive.NewPacker(ctx, to)
+	if w.meta != nil {
+		text, err := formatMetadata(*w.meta)
+		if err != nil {
+			return err
+		}
+		// Two images of the same instance differ, in this if in nothing else.
+		if err := t.File(metadataFile, text, time.Now()); err != nil {
+			return err
+		}
 	}
-	t := archive.NewPacker(ctx, w)
-	// Two images of the same instance differ, in this if in nothing else.
-	if err := t.File(metadataFile, text, time.Now()); err != nil {
-		return err
-	}
-	err = t.Tree(filepath.Join(dir, templatesDir), templatesDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := t.Tree(filepath.Join(dir, rootfsDir), rootfsDir); err != nil {
-		return err
+	for _, part := range w.parts {
+		err := t.Tree(filepath.Join(w.dir, part), part)
+		if err != nil && (part != templatesDir || !errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
 	}
 	return t.Close()
 }

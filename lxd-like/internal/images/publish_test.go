@@ -140,7 +140,7 @@ func TestPublishRefuses(t *testing.T) {
 		"a snapshot":     {func(r *api.ImagesPost) { r.Source.Name = "c1/s" }, errs.Invalid, "c1/s"},
 		"no snapshot":    {func(r *api.ImagesPost) { r.Source.Type = "snapshot" }, errs.Invalid, "INSTANCE/SNAPSHOT"},
 		"project":        {func(r *api.ImagesPost) { r.Source.Project = "other" }, errs.NotFound, "other"},
-		"format":         {func(r *api.ImagesPost) { r.Format = "split" }, errs.Unsupported, "split"},
+		"format":         {func(r *api.ImagesPost) { r.Format = "flat" }, errs.Invalid, "flat"},
 		"algorithm":      {func(r *api.ImagesPost) { r.CompressionAlgorithm = "sh -c x" }, errs.Invalid, "bzip2, gzip, none, xz, zstd"},
 		"file name":      {func(r *api.ImagesPost) { r.Filename = "a/b" }, errs.Invalid, "a/b"},
 		"alias is taken": {func(r *api.ImagesPost) { r.Aliases = []api.ImageAlias{{Name: "taken"}} }, errs.Conflict, "taken"},

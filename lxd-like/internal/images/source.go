@@ -10,10 +10,36 @@ import (
 type buildSource struct {
 	distribution string
 	suite        string
+	variant      string // Empty, or one of variants.
 }
 
-// String returns the name as records have it, such as "debian:bookworm".
-func (b buildSource) String() string { return b.distribution + ":" + b.suite }
+// String returns the name as records have it, such as "debian:bookworm" or
+// "debian:bookworm/cloud".
+func (b buildSource) String() string {
+	if b.variant != "" {
+		return b.distribution + ":" + b.suite + "/" + b.variant
+	}
+	return b.distribution + ":" + b.suite
+}
+
+// cloud is the variant that has cloud-init.
+const cloud = "cloud"
+
+// variants are those that can be built, with the packages that they have
+// beyond those of the default. Those that are named after an init have that
+// in place of systemd.
+var variants = map[string][]string{
+	cloud:      {"cloud-init", "sudo"},
+	"sysvinit": {"sysvinit-core"},
+	"openrc":   {"sysvinit-core", "openrc"},
+	"runit":    {"runit-init", "runit"},
+}
+
+// Variants are the names of variants, for messages.
+const Variants = "cloud, openrc, runit or sysvinit"
+
+// otherInit tells whether the variant has another init than systemd.
+func (b buildSource) otherInit() bool { return b.variant != "" && b.variant != cloud }
 
 const debian = "debian"
 
@@ -32,20 +58,25 @@ var suites = []string{
 var suiteName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 // parseSource reads the name of something to build: "debian:bookworm",
-// "debian:12", "debian/bookworm" or "debian/12". An architecture or variant
-// after that, which the peers' image servers have, is not known here.
+// "debian:12", "debian/bookworm" or "debian/12", and all of these with
+// one of variants after another slash. An architecture or another variant
+// there, which the peers' image servers have, is not known here.
 func parseSource(name string) (buildSource, bool) {
 	distribution, suite, colon := strings.Cut(name, ":")
 	if !colon {
 		distribution, suite, _ = strings.Cut(name, "/")
 	}
+	suite, variant, more := strings.Cut(suite, "/")
 	if codename, ok := releases[suite]; ok {
 		suite = codename
 	}
 	if distribution != debian || !suiteName.MatchString(suite) || !colon && !slices.Contains(suites, suite) {
 		return buildSource{}, false
 	}
-	return buildSource{distribution, suite}, true
+	if _, known := variants[variant]; more && !known {
+		return buildSource{}, false
+	}
+	return buildSource{distribution, suite, variant}, true
 }
 
 // Buildable reports whether alias names something that [Service.Build] can

@@ -83,6 +83,69 @@ func TestRenderTemplates(t *testing.T) {
 	}
 }
 
+// TestRealTemplates renders what images of the peers' servers have.
+func TestRealTemplates(t *testing.T) {
+	const userData = `{%- if config_get("cloud-init.user-data", properties.default) == properties.default -%}
+{{ config_get("user.user-data", properties.default) }}
+{%- else -%}
+{{- config_get("cloud-init.user-data", properties.default) }}
+{%- endif %}
+`
+	const network = `{% if config_get("user.network-config", "") == "" %}version: 1
+config:
+  - type: physical
+    name: {% if instance.type == "virtual-machine" %}enp5s0{% else %}eth0{% endif %}
+    subnets:
+      - type: {% if config_get("user.network_mode", "") == "link-local" %}manual{% else %}dhcp{% endif %}
+        control: auto{% else %}{{ config_get("user.network-config", "") }}{% endif %}
+`
+	const chosen = `{%- if config_get("cloud-init.network-config", "") == "" -%}
+{%- if config_get("user.network-config", "") == "" -%}
+version: 1
+{%- else -%}
+{{- config_get("user.network-config", "") -}}
+{%- endif -%}
+{%- else -%}
+{{- config_get("cloud-init.network-config", "") -}}
+{%- endif %}
+`
+	tests := map[string]struct {
+		template string
+		config   map[string]string
+		want     string
+	}{
+		"meta-data": {
+			"instance-id: {{ container.name }}\nlocal-hostname: {{ container.name }}\n{{ config_get(\"user.meta-data\", \"\") }}\n",
+			map[string]string{"user.meta-data": "a: '<b>'"},
+			"instance-id: web\nlocal-hostname: web\na: '<b>'\n",
+		},
+		"user-data":             {userData, nil, "#cloud-config\n{}\n"},
+		"user-data, older name": {userData, map[string]string{"user.user-data": "#!/bin/sh\nx && y"}, "#!/bin/sh\nx && y\n"},
+		"user-data, newer name": {userData, map[string]string{"cloud-init.user-data": "new", "user.user-data": "old"}, "new\n"},
+		"network":               {network, nil, "version: 1\nconfig:\n  - type: physical\n    name: eth0\n    subnets:\n      - type: dhcp\n        control: auto\n"},
+		"network, link-local":   {network, map[string]string{"user.network_mode": "link-local"}, "version: 1\nconfig:\n  - type: physical\n    name: eth0\n    subnets:\n      - type: manual\n        control: auto\n"},
+		"network, given":        {network, map[string]string{"user.network-config": "version: 2"}, "version: 2\n"},
+		"network, both names":   {chosen, map[string]string{"user.network-config": "old", "cloud-init.network-config": "new"}, "new\n"},
+		"network, older name":   {chosen, map[string]string{"user.network-config": "old"}, "old\n"},
+		"network, neither name": {chosen, nil, "version: 1\n"},
+		"key by index":          {`{{ config["user.motd"] }}{% if "user.x" in config %}!{% endif %}`, map[string]string{"user.motd": "hi"}, "hi"},
+		"filters":               {`{{ instance.name|upper }} {{ config_get("user.x", "")|default:"none" }} {{ "a,b"|split:","|length }}`, nil, "WEB none 2"},
+		"comment, loop":         {`{# note #}{% for name, device in devices sorted %}{{ name }}:{{ device.type }} {% endfor %}`, nil, "eth0:nic "},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := volume(t, tt.template)
+			v := images.Vars{Name: "web", Config: tt.config, Devices: map[string]map[string]string{"eth0": {"type": "nic"}}}
+			template := api.ImageMetadataTemplate{Properties: map[string]string{"default": "#cloud-config\n{}"}}
+			must(t, images.RenderTemplates(dir, meta("/etc/f", template), images.OnCreate, v))
+			got, err := os.ReadFile(filepath.Join(dir, "rootfs/etc/f"))
+			if err != nil || string(got) != tt.want {
+				t.Errorf("got %q, %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
 func TestRenderTemplatesWhere(t *testing.T) {
 	host := t.TempDir()
 	secret := filepath.Join(host, "secret")

@@ -3,6 +3,8 @@ package instances
 import (
 	"context"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -21,16 +23,24 @@ func (s *Service) Briefs(ctx context.Context) ([]api.InstanceBrief, error) {
 	if err != nil {
 		return nil, err
 	}
+	var g errgroup.Group
+	g.SetLimit(statesAtOnce)
 	for i := range out {
 		in := &out[i]
 		for _, name := range snapshots[in.Name] {
 			in.Snapshots = append(in.Snapshots, api.InstanceBriefSnapshot{Name: name})
 		}
-		if in.State, err = s.briefState(in.Name); err != nil {
-			return nil, err
+		if s.index.get(in.Name) == nil {
+			in.State = &api.InstanceBriefState{Network: map[string]api.InstanceBriefNetwork{}}
+			continue
 		}
+		g.Go(func() error {
+			var err error
+			in.State, err = s.briefState(in.Name)
+			return err
+		})
 	}
-	return out, nil
+	return out, g.Wait()
 }
 
 func (s *Service) heads(ctx context.Context) (out []api.InstanceBrief, snapshots map[string][]string, err error) {
@@ -110,9 +120,6 @@ func summaries(snaps []db.Snapshot) []api.SnapshotSummary {
 // it is asked has none.
 func (s *Service) briefState(name string) (*api.InstanceBriefState, error) {
 	st := &api.InstanceBriefState{Network: map[string]api.InstanceBriefNetwork{}}
-	if s.index.get(name) == nil {
-		return st, nil
-	}
 	links, err := s.Runtime.Interfaces(name)
 	if errs.Is(err, errs.NotFound) {
 		return st, nil

@@ -36,12 +36,13 @@ func (s *Service) Console(ctx context.Context, name string, req api.InstanceCons
 	}, nil
 }
 
-// ConsoleLog opens what the instance has written to its console.
-func (s *Service) ConsoleLog(ctx context.Context, name string) (io.ReadCloser, error) {
+// ConsoleLog opens what the instance has written to its console. One that is
+// followed ends with ctx too.
+func (s *Service) ConsoleLog(ctx context.Context, name string, o runtime.LogOptions) (io.ReadCloser, error) {
 	if _, err := s.load(ctx, name); err != nil {
 		return nil, err
 	}
-	return s.Runtime.ConsoleLog(name)
+	return s.Runtime.ConsoleLog(ctx, name, o)
 }
 
 // ClearConsoleLog empties the log of the console.

@@ -42,6 +42,9 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 	if err := src.check(in); err != nil {
 		return ops.Job{}, err
 	}
+	if err := s.checkDependencies(ctx, nil, in); err != nil {
+		return ops.Job{}, err
+	}
 	start := req.Start
 	return ops.Job{
 		Description: "Creating instance",
@@ -49,6 +52,11 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 		Resources:   resources(name),
 		Cancelable:  true,
 		Run: func(ctx context.Context, op *ops.Op) error {
+			if start {
+				if err := s.startNeeds(ctx, in, []string{name}); err != nil {
+					return fmt.Errorf("create instance %q: %w", name, err)
+				}
+			}
 			unlock := s.locks.Lock(name)
 			defer unlock()
 			if err := s.create(ctx, in, creation{src, start, op}); err != nil {
@@ -181,6 +189,9 @@ func (s *Service) refresh(ctx context.Context, in *instance) error {
 // of it.
 func (s *Service) validate(ctx context.Context, in *instance) error {
 	if err := s.validateOptions(ctx, in); err != nil {
+		return err
+	}
+	if err := s.checkLimits(ctx, in); err != nil {
 		return err
 	}
 	return s.checkPlan(ctx, in)

@@ -6,8 +6,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -314,34 +312,4 @@ func record(ctx context.Context, p waiter, from, to stdio) (status int, err erro
 		err = context.Cause(ctx)
 	}
 	return status, err
-}
-
-// maxRecording is how much of a program's output, and of its errors, is kept:
-// what it is, the guest decides, and the disk is the host's.
-const maxRecording = 64 << 20
-
-// outputDir is where recorded output is, among an instance's logs.
-const outputDir = "exec-output"
-
-// outputs makes the files that the output of an operation's program goes to.
-func (s *Service) outputs(name, id string) (stdio, map[string]string, error) {
-	dir := filepath.Join(s.logDir(name), outputDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return stdio{}, nil, err
-	}
-	var files stdio
-	urls := map[string]string{}
-	for fd, f := range map[string]struct {
-		suffix string
-		to     **os.File
-	}{streamOut: {"stdout", &files.out}, streamErr: {"stderr", &files.err}} {
-		file := "exec_" + id + "." + f.suffix
-		var err error
-		if *f.to, err = os.OpenFile(filepath.Join(dir, file), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
-			files.close()
-			return stdio{}, nil, err
-		}
-		urls[fd] = path.Join(instanceURL(name), "logs", outputDir, file)
-	}
-	return files, urls, nil
 }

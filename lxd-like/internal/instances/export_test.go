@@ -3,6 +3,7 @@ package instances
 import (
 	"context"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,3 +25,14 @@ func (w writer) Wait(context.Context) (int, error) {
 	<-w.done
 	return 0, nil
 }
+
+// Recorded is a file with what a program wrote.
+type Recorded = recorded
+
+// NewRecorded returns one that was written at a time.
+func NewRecorded(name string, size int64, written time.Time) Recorded {
+	return recorded{name, size, written}
+}
+
+// Surplus is what of them goes.
+var Surplus = surplus

@@ -23,6 +23,8 @@ type fakeRuntime struct {
 	deaf    bool                    // Guests do not hear when they are to shut down.
 	log     []string                // Which guests were told to end, in order.
 	away    map[string]runtime.Exit // What ended while no daemon ran.
+	refuses string                  // A container that cannot be limited.
+	noMount string                  // One in which nothing can be mounted.
 	dying   string                  // A container that ends while the next daemon looks for it.
 	exits   sync.WaitGroup
 
@@ -96,7 +98,7 @@ func (r *fakeRuntime) Recover(_ context.Context, onExit func(string, runtime.Exi
 	var out []runtime.Running
 	for name, c := range r.running {
 		c.onExit = func(e runtime.Exit) { onExit(name, e) }
-		out = append(out, runtime.Running{Name: name})
+		out = append(out, runtime.Running{Name: name, PID: 1})
 	}
 	if c := r.running[r.dying]; c != nil {
 		delete(r.running, r.dying)
@@ -164,10 +166,26 @@ func (r *fakeRuntime) Thaw(_ context.Context, name string) error {
 }
 
 func (r *fakeRuntime) SetLimits(_ context.Context, name string, l runtime.Limits) error {
+	if name == r.refuses {
+		return errs.Invalidf("it uses more than that")
+	}
 	return r.with(name, func(c *container) { c.spec.Limits = l })
 }
 
+func (r *fakeRuntime) CheckLimits(runtime.Limits) error { return nil }
+
+func (r *fakeRuntime) SetRlimits(_ context.Context, name string, limits map[string]string) error {
+	return r.with(name, func(c *container) { c.spec.Rlimits = limits })
+}
+
+func (r *fakeRuntime) SetOOMScore(_ context.Context, name string, score int) error {
+	return r.with(name, func(c *container) { c.spec.OOMScore = score })
+}
+
 func (r *fakeRuntime) AddMount(_ context.Context, name string, m runtime.Mount) error {
+	if name == r.noMount {
+		return errs.Invalidf("nothing can be mounted")
+	}
 	return r.with(name, func(c *container) { c.spec.Mounts = append(c.spec.Mounts, m) })
 }
 
@@ -207,9 +225,11 @@ func (r *fakeRuntime) Console(context.Context, string) (*runtime.Console, error)
 	return nil, testenv.ErrBoom
 }
 
-func (r *fakeRuntime) ConsoleLog(string) (io.ReadCloser, error) { return nil, testenv.ErrBoom }
-func (r *fakeRuntime) ClearConsoleLog(string) error             { return testenv.ErrBoom }
-func (r *fakeRuntime) Usage(string) (runtime.Usage, error)      { return runtime.Usage{}, nil }
+func (r *fakeRuntime) ConsoleLog(context.Context, string, runtime.LogOptions) (io.ReadCloser, error) {
+	return nil, testenv.ErrBoom
+}
+func (r *fakeRuntime) ClearConsoleLog(string) error        { return testenv.ErrBoom }
+func (r *fakeRuntime) Usage(string) (runtime.Usage, error) { return runtime.Usage{}, nil }
 
 func (r *fakeRuntime) Interfaces(string) (map[string]runtime.Interface, error) {
 	return map[string]runtime.Interface{}, nil

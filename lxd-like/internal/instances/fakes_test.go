@@ -41,6 +41,7 @@ type world struct {
 	images *fakeImages
 	disks  *fakeDisks
 	rt     *fakeRuntime
+	guests *fakeGuests
 	svc    *instances.Service
 	doc    api.Document // Of an instance that is gone.
 }
@@ -63,6 +64,7 @@ func newWorld(tb testing.TB) *world {
 	w.images = &fakeImages{w: w}
 	w.disks = &fakeDisks{fakeVolumes: fakeVolumes{w: w}, attached: map[string]bool{}}
 	w.rt = &fakeRuntime{w: w, running: map[string]*container{}}
+	w.guests = &fakeGuests{w: w, dirs: map[string]instances.Guest{}}
 	must(tb, w.db.Do(tb.Context(), func(ctx context.Context, tx *db.Tx) error {
 		return errors.Join(
 			db.AddPool(ctx, tx, &db.Pool{Name: "p", Driver: "fake", Status: db.Ready, Config: map[string]string{}}),
@@ -79,8 +81,10 @@ func newWorld(tb testing.TB) *world {
 // boot makes a new service, as a daemon that has started.
 func (w *world) boot() {
 	w.tb.Helper()
+	w.guests.open = map[string]bool{}
 	w.svc = &instances.Service{
-		DB: w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Volumes: w.disks, Runtime: w.rt,
+		Guests: w.guests,
+		DB:     w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Volumes: w.disks, Runtime: w.rt,
 		Events: &events.Hub{}, Logger: slog.New(slog.NewTextHandler(testWriter{w.tb}, nil)),
 		IDs: idmap.NewAllocator([]idmap.Range{{First: 1000000, Size: 100 * 65536}}, nil),
 	}
@@ -178,6 +182,7 @@ func (w *world) dump() string {
 			}
 		}
 	}
+	b.WriteString(w.guests.dump())
 	w.rt.mu.Lock()
 	defer w.rt.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(w.rt.running)) {
@@ -319,7 +324,10 @@ func (n *fakeNets) Create(_ context.Context, req api.NetworksPost) error {
 	return nil
 }
 
-func (n *fakeNets) Link(_ context.Context, network string) (networks.Link, error) {
+func (n *fakeNets) Link(ctx context.Context, network string) (networks.Link, error) {
+	if err := n.Exists(ctx, network); err != nil {
+		return networks.Link{}, err
+	}
 	return networks.Link{Kind: "bridged", Parent: network}, nil
 }
 

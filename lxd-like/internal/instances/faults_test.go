@@ -312,7 +312,7 @@ func changes() map[string]change {
 			act: func(w *world) (ops.Job, error) {
 				return job(func() error {
 					return w.svc.UpdateProfile(w.tb.Context(), "default", api.ProfilePut{
-						Config: api.ConfigMap{"limits.processes": "77"},
+						Config: api.ConfigMap{"limits.processes": "77", "security.guestapi": "false"},
 						Devices: api.DevicesMap{
 							"root": {"type": "disk", "path": "/", "pool": "p"},
 							"data": {"type": "disk", "path": "/data", "source": w.dir},
@@ -321,7 +321,7 @@ func changes() map[string]change {
 				}), nil
 			},
 			done: func(w *world, dump string) bool {
-				return strings.Count(dump, " 77} /data false") == 2 && len(w.nets.hosts) == 0
+				return strings.Count(dump, " 77 0 []} /data false") == 2 && len(w.nets.hosts) == 0
 			},
 		},
 	}

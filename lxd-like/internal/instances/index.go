@@ -28,6 +28,7 @@ type active struct {
 	cpus   string    // That it is bound to; empty for all.
 	disks  disks
 	wish   wish
+	ready  int           // Its init that said that it is ready; guarded by the index.
 	deaths []time.Time   // When it died lately, and was started again.
 	done   chan struct{} // Closed when it has ended and all of it is cleaned up.
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -112,7 +113,7 @@ func renderTemplates(in *instance, set profiles.Settings, dir string, triggers .
 	}
 	vars := images.Vars{
 		Name: in.Name, Architecture: in.Architecture, Ephemeral: in.Ephemeral, Privileged: set.Security.Privileged,
-		Config: in.expanded.Options, Devices: in.expanded.Devices,
+		Config: profiles.CloudInit(in.expanded.Options), Devices: in.expanded.Devices,
 	}
 	for _, trigger := range triggers {
 		if err := images.RenderTemplates(dir, meta, trigger, vars); err != nil {
@@ -120,6 +121,19 @@ func renderTemplates(in *instance, set profiles.Settings, dir string, triggers .
 		}
 	}
 	return nil
+}
+
+// newMachine gives a guest that has booted elsewhere, or as another instance,
+// an id of its own: its instance's.
+func newMachine(in *instance, dir string, triggers []images.Trigger) error {
+	if !slices.Contains(triggers, images.OnCreate) && !slices.Contains(triggers, images.OnCopy) {
+		return nil
+	}
+	id := in.Config[keyUUID]
+	if id == "" {
+		id = newUUID() // It is older than the key.
+	}
+	return images.SetMachineID(dir, strings.ReplaceAll(id, "-", ""))
 }
 
 // rendersAtStart reports whether an image has templates for every start.

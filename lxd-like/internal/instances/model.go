@@ -35,6 +35,7 @@ const (
 	keyIDNext        = "volatile.idmap.next"
 	keyIDLast        = "volatile.last_state.idmap"
 	keyCPU           = "volatile.cpu"
+	keyCPUNodes      = "volatile.cpu.nodes"
 	keyRootSize      = "volatile.root.size" // Of a root whose device has no size.
 )
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/devices"
+	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
@@ -230,19 +231,30 @@ func (s *Service) checkLive(ctx context.Context, in, next *instance) error {
 // change makes what runs, and what the pool and the networks know, become
 // next; with what takes each step back.
 func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	if err := s.changeOptions(ctx, in, next, u); err != nil {
+		return err
+	}
+	return s.changeDevices(ctx, in, next, u)
+}
+
+// changeOptions is change without the devices of what runs.
+func (s *Service) changeOptions(ctx context.Context, in, next *instance, u *undo.Stack) error {
 	if err := s.changeSize(ctx, in, next, u); err != nil {
+		return err
+	}
+	if err := s.changeGuest(in, next, u); err != nil {
 		return err
 	}
 	if s.index.get(in.Name) == nil {
 		return s.forgetHosts(ctx, in, next, u)
 	}
+	if err := changeModules(ctx, in, next); err != nil {
+		return err
+	}
 	if err := s.changeLimits(ctx, in, next, u); err != nil {
 		return err
 	}
-	if sameDevices(in, next) {
-		return nil
-	}
-	return s.changeDevices(ctx, in, next, u)
+	return s.changeProcesses(ctx, in, next, u)
 }
 
 // forgetHosts makes networks forget what a stopped instance is not any more.
@@ -293,40 +305,12 @@ func (s *Service) changeSize(ctx context.Context, in, next *instance, u *undo.St
 	return nil
 }
 
-func (s *Service) changeLimits(ctx context.Context, in, next *instance, u *undo.Stack) error {
-	before, err := s.limits(in)
-	if err != nil {
-		return err
-	}
-	after, err := s.limits(next)
-	if err != nil {
-		return err
-	}
-	if in.Config[keyCPU] != "" && before.CPUs != "" {
-		before.CPUs = in.Config[keyCPU] // As they were chosen when it started.
-	}
-	sameCount := in.expanded.Options["limits.cpu"] == next.expanded.Options["limits.cpu"]
-	if sameCount {
-		after.CPUs = before.CPUs
-	}
-	if before == after {
-		return nil
-	}
-	if err := s.Runtime.SetLimits(ctx, in.Name, after); err != nil {
-		return err
-	}
-	u.Push("set the limits back", func(ctx context.Context) error {
-		s.index.bind(in.Name, before.CPUs)
-		return s.Runtime.SetLimits(ctx, in.Name, before)
-	})
-	s.index.bind(in.Name, after.CPUs)
-	next.apply(map[string]string{keyCPU: after.CPUs})
-	return nil
-}
-
 // changeDevices removes what a running instance has not any more and adds
 // what is new. A device that changed goes and comes back.
 func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo.Stack) error {
+	if s.index.get(in.Name) == nil || sameDevices(in, next) {
+		return nil
+	}
 	want, _, err := s.plan(ctx, next)
 	if err != nil {
 		return err
@@ -415,6 +399,9 @@ func (s *Service) parts(of owner, p devices.Plan) []part {
 		return []part{s.volumePart(name, of.device, p)}
 	}
 	var out []part
+	if p.Proxy != (proxies.Rule{}) {
+		out = append(out, s.proxyPart(of, p))
+	}
 	for _, m := range p.Mounts {
 		out = append(out, part{
 			func(ctx context.Context) error { return s.Runtime.AddMount(ctx, name, m) },

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
@@ -165,10 +167,8 @@ func (s *Service) UpdateProfile(ctx context.Context, name string, put api.Profil
 			return fmt.Errorf("profile %q: instance %q: %w", name, in.Name, err)
 		}
 	}
-	for i, in := range after {
-		if err := s.change(ctx, before[i], in, &u); err != nil {
-			return fmt.Errorf("profile %q: instance %q: %w", name, in.Name, err)
-		}
+	if err := s.changeAll(ctx, before, after, &u); err != nil {
+		return fmt.Errorf("profile %q: %w", name, err)
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.UpdateProfile(ctx, tx, next); err != nil {
@@ -179,8 +179,60 @@ func (s *Service) UpdateProfile(ctx context.Context, name string, put api.Profil
 	if err != nil {
 		return err
 	}
+	for i, in := range after {
+		s.tellGuest(before[i], in)
+	}
 	s.Events.Lifecycle("profile-updated", profileURL(name), nil)
 	return nil
+}
+
+const (
+	// profileBulk is how many instances get the devices of a profile at once:
+	// most of the time programs are waited for that run beside the guests.
+	profileBulk = 8
+
+	// profileFew is how many are not worth that.
+	profileFew = 4
+)
+
+// changeAll is change for many instances, whose options change one after the
+// other, as that takes no time and they share the host's processors. What
+// takes it back is on u, also if it fails.
+func (s *Service) changeAll(ctx context.Context, before, after []*instance, u *undo.Stack) error {
+	for i, in := range after {
+		if err := s.changeOptions(ctx, before[i], in, u); err != nil {
+			return fmt.Errorf("instance %q: %w", in.Name, err)
+		}
+	}
+	stacks := make([]undo.Stack, len(after))
+	defer func() {
+		for i := range stacks {
+			u.Take(&stacks[i])
+		}
+	}()
+	one := func(i int) error {
+		if err := s.changeDevices(ctx, before[i], after[i], &stacks[i]); err != nil {
+			return fmt.Errorf("instance %q: %w", after[i].Name, err)
+		}
+		return nil
+	}
+	if len(after) <= profileFew {
+		for i := range after {
+			if err := one(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	g, stopped := errgroup.WithContext(ctx)
+	g.SetLimit(profileBulk)
+	for i := range after {
+		if stopped.Err() != nil {
+			break // One has failed.
+		}
+		g.Go(func() error { return one(i) })
+	}
+	return g.Wait()
 }
 
 // writeVolatile writes down what the daemon must remember of the instances

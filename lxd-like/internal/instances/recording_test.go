@@ -3,7 +3,9 @@ package instances_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 )
@@ -38,5 +40,22 @@ func TestARecordingHasAnEnd(t *testing.T) {
 	}
 	if st, err := to.Stat(); err != nil || st.Size() != instances.MaxRecording {
 		t.Errorf("%v, %v are kept, want %d", st.Size(), err, instances.MaxRecording)
+	}
+}
+
+func TestSurplusIsWhatIsOldest(t *testing.T) {
+	at := time.Unix(1000, 0)
+	var all []instances.Recorded
+	for i, size := range []int64{5, 1, 1, 7, 2} { // e is the newest.
+		all = append(all, instances.NewRecorded(string(rune('a'+i)), size, at.Add(time.Duration(i)*time.Second)))
+	}
+	for _, c := range []struct {
+		files int
+		bytes int64
+		want  string
+	}{{5, 16, ""}, {3, 100, "b a"}, {5, 10, "b a"}, {5, 9, "c b a"}, {0, 100, "e d c b a"}, {5, 1, "e d c b a"}} {
+		if got := strings.Join(instances.Surplus(all, c.files, c.bytes), " "); got != c.want {
+			t.Errorf("%d files, %d bytes: got %q, want %q", c.files, c.bytes, got, c.want)
+		}
 	}
 }

@@ -31,6 +31,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the running instances: %w", err)
 	}
+	s.keepGuests(ctx)
 	have := s.lookIntoPools(ctx, rows)
 	for _, row := range rows {
 		if have[row.Pool] == nil {
@@ -42,6 +43,7 @@ func (s *Service) Recover(ctx context.Context) error {
 			s.Logger.ErrorContext(ctx, "cannot recover an instance", "instance", row.Name, "err", err)
 		}
 	}
+	s.settleProxies(ctx)
 	return nil
 }
 
@@ -56,8 +58,9 @@ type remains struct {
 // others ended while no daemon ran. A container that no instance belongs to
 // is ended.
 func (s *Service) adopt(ctx context.Context, rows []db.Instance) (map[string]*runtime.Exit, error) {
-	byName := make(map[string]*active, len(rows))
+	byName, ready := make(map[string]*active, len(rows)), map[string]bool{}
 	for _, row := range rows {
+		ready[row.Name] = row.Config[keyReady] == "true"
 		in := newInstance(row, nil)
 		a := &active{volume: in.volume(), pool: row.Pool, cpus: row.Config[keyCPU], done: make(chan struct{})}
 		if err := json.Unmarshal([]byte(row.Config[keyIDCurrent]), &a.ids); err != nil || len(a.ids) == 0 {
@@ -90,6 +93,9 @@ func (s *Service) adopt(ctx context.Context, rows []db.Instance) (map[string]*ru
 			}
 		}
 		up[r.Name] = true
+		if a := byName[r.Name]; a != nil && ready[r.Name] {
+			s.index.setReady(r.Name, r.PID)
+		}
 	}
 	for name := range byName {
 		if !up[name] {
@@ -113,6 +119,10 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		return err
 	}
 	if s.index.get(in.Name) != nil {
+		s.recoverProxies(ctx, in)
+		if gerr := s.recoverGuest(in); gerr != nil {
+			s.Logger.ErrorContext(ctx, "a guest cannot ask", "instance", in.Name, "err", gerr)
+		}
 		// A crash between the start and its record.
 		if in.Config[keyPower] != powerOn {
 			err = s.patch(ctx, in, map[string]string{keyPower: powerOn})
@@ -247,7 +257,8 @@ func (s *Service) ToStart(ctx context.Context) ([]string, error) {
 }
 
 // Autostart starts instances by name, one after the other. Requests are
-// served already: one that is deleted or started meanwhile is left alone.
+// served already: one that is deleted or started meanwhile is left alone. What
+// waits for something of the host is left to [Service.StartWaiting].
 func (s *Service) Autostart(ctx context.Context, names []string) error {
 	for _, name := range names {
 		if s.index.isShut() {
@@ -258,6 +269,11 @@ func (s *Service) Autostart(ctx context.Context, names []string) error {
 			continue
 		}
 		if err == nil {
+			if missing := s.lacks(ctx, in); missing != nil {
+				s.Logger.WarnContext(ctx, "an instance waits to be started", "instance", name, "for", missing)
+				s.waiters.add(name)
+				continue
+			}
 			err = s.startNamed(ctx, name)
 		}
 		if err != nil {

@@ -133,7 +133,8 @@ func renamedKeys(in *instance) map[string]string {
 	if pending := in.Config[keyApplyTemplate]; pending == "create" || pending == "copy" {
 		return map[string]string{} // It was never started: that is still to come, with the new name.
 	}
-	return map[string]string{keyApplyTemplate: "rename"}
+	// To cloud-init it is another instance, for it has another name.
+	return map[string]string{keyApplyTemplate: "rename", keyCloudInitID: newUUID()}
 }
 
 // moveLogs moves what is kept of an instance's past.

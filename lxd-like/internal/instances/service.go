@@ -34,6 +34,8 @@ type Service struct {
 	Images  imageKeeper
 	Volumes volumeKeeper
 	Runtime containers
+	Guests  guestListener // Nil: nobody listens to guests.
+	Proxies proxyKeeper
 	Events  *events.Hub
 	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.
 	Logger  *slog.Logger
@@ -45,6 +47,8 @@ type Service struct {
 	copies locks.Keyed // Which instances are being copied.
 	away   away
 	found  map[string]bool // What ran when the daemon came. Recover makes it.
+
+	waiters waiters // For what the host lacks.
 
 	dueOnce sync.Once
 	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].
@@ -92,10 +96,11 @@ type imageKeeper interface {
 type containers interface {
 	runner
 	changer
+	limiter
 
 	Exec(ctx context.Context, name string, e runtime.Exec) (*runtime.Process, error)
 	Console(ctx context.Context, name string) (*runtime.Console, error)
-	ConsoleLog(name string) (io.ReadCloser, error)
+	ConsoleLog(ctx context.Context, name string, o runtime.LogOptions) (io.ReadCloser, error)
 	ClearConsoleLog(name string) error
 	Usage(name string) (runtime.Usage, error)
 	Interfaces(name string) (map[string]runtime.Interface, error)
@@ -122,9 +127,17 @@ type runner interface {
 	Thaw(ctx context.Context, name string) error
 }
 
+// A limiter limits containers that run.
+type limiter interface {
+	// CheckLimits reports limits that the host cannot hold a container to.
+	CheckLimits(l runtime.Limits) error
+	SetLimits(ctx context.Context, name string, l runtime.Limits) error
+	SetRlimits(ctx context.Context, name string, limits map[string]string) error
+	SetOOMScore(ctx context.Context, name string, score int) error
+}
+
 // A changer changes containers that run.
 type changer interface {
-	SetLimits(ctx context.Context, name string, l runtime.Limits) error
 	AddMount(ctx context.Context, name string, m runtime.Mount) error
 	RemoveMount(ctx context.Context, name, target string) error
 	AddNode(ctx context.Context, name string, n runtime.Node) error

@@ -36,9 +36,11 @@ const (
 func (s *Service) Shutdown(ctx context.Context, opts ShutdownOptions) error {
 	all := []error{}
 	for _, group := range s.stopOrder(ctx, s.index.shutDoor()) {
-		all = append(all, each(group.names, shutdownBulk, func(name string) error {
-			return s.endWithHost(ctx, name, group.boot[name], opts)
-		}))
+		for _, names := range dependentsFirst(group.names, group.boot) {
+			all = append(all, each(names, shutdownBulk, func(name string) error {
+				return s.endWithHost(ctx, name, group.boot[name], opts)
+			}))
+		}
 	}
 	return errors.Join(all...)
 }

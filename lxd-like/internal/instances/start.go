@@ -25,8 +25,27 @@ type starting struct {
 	deaths []time.Time // See active.
 }
 
-// startNamed starts an instance, or lets one that is frozen go on.
+// startNamed starts an instance, or lets one that is frozen go on. Those that
+// it depends on are started first.
 func (s *Service) startNamed(ctx context.Context, name string) error {
+	return s.startFor(ctx, name, []string{name})
+}
+
+// startFor is startNamed for what may be started for another's sake; see
+// [Service.startNeeds].
+func (s *Service) startFor(ctx context.Context, name string, path []string) error {
+	if s.index.get(name) == nil {
+		in, err := s.load(ctx, name)
+		if err == nil {
+			err = s.allowed(in, "start")
+		}
+		if err == nil {
+			err = s.startNeeds(ctx, in, path)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	in, unlock, err := s.lockedAfterEnd(ctx, name)
 	if err != nil {
 		return err
@@ -88,6 +107,7 @@ type launch struct {
 	plan      plan
 	disks     disks
 	delegator storage.Delegator // Nil where the guest gets nothing of it.
+	guest     string            // The directory where the guest can ask; empty for none.
 }
 
 // start starts an instance whose lock is held: each step with what takes it
@@ -102,13 +122,16 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	s.snapshotAtStart(ctx, in, how)
 	l := &launch{in: in, keys: map[string]string{}}
 	for _, step := range []func(context.Context, *launch, *undo.Stack) error{
-		s.startIDs, s.startRoot, s.startDelegation, s.startDevices, s.startVolumes, s.startHosts,
+		s.startIDs, s.startKernel, s.startRoot, s.startDelegation, s.startDevices, s.startVolumes, s.startHosts, s.startGuest,
 	} {
 		if err := step(ctx, l, &u); err != nil {
 			return err
 		}
 	}
 	if err := s.run(ctx, l, how, &u); err != nil {
+		return err
+	}
+	if err := s.startProxies(ctx, l, &u); err != nil {
 		return err
 	}
 	l.keys[keyPower] = powerOn
@@ -123,6 +146,9 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 func (s *Service) startIDs(_ context.Context, l *launch, _ *undo.Stack) error {
 	var err error
 	if l.set, err = settings(l.in); err != nil {
+		return err
+	}
+	if err := checkRequirements(l.in, l.set); err != nil {
 		return err
 	}
 	if l.ids, err = s.mapping(l.in); err != nil {
@@ -140,6 +166,11 @@ func (s *Service) startIDs(_ context.Context, l *launch, _ *undo.Stack) error {
 		l.keys[keyIDBase] = strconv.FormatInt(got.First, 10)
 	}
 	return nil
+}
+
+// startKernel has the kernel ready for the instance.
+func (s *Service) startKernel(ctx context.Context, l *launch, _ *undo.Stack) error {
+	return loadModules(ctx, l.set.Modules)
 }
 
 // startRoot mounts the root, and renders the templates that are due.
@@ -192,20 +223,23 @@ func (l *launch) mount(ctx context.Context, d storage.Driver) error {
 // render renders templates for events, in the volume as it is stored.
 func (l *launch) render(ctx context.Context, d storage.Driver, triggers ...images.Trigger) error {
 	return within(ctx, d, l.in.volume(), func(dir string) error {
+		if err := newMachine(l.in, dir, triggers); err != nil {
+			return fmt.Errorf("give it a machine id: %w", err)
+		}
 		return renderTemplates(l.in, l.set, dir, triggers...)
 	})
 }
 
 // run hands the instance to the runtime.
 func (s *Service) run(ctx context.Context, l *launch, how starting, u *undo.Stack) error {
-	limits, err := s.limits(l.in)
+	limits, err := s.allLimits(ctx, l.in)
 	if err != nil {
 		return err
 	}
 	name := l.in.Name
 	a := &active{volume: l.in.volume(), pool: l.in.Pool, ids: l.ids, deaths: how.deaths, done: make(chan struct{})}
 	a.cpus, a.disks = limits.CPUs, l.disks
-	l.keys[keyCPU] = limits.CPUs
+	l.keys[keyCPU], l.keys[keyCPUNodes] = limits.CPUs, chosenNodes(l.in, limits)
 	if err := s.index.admit(name, a); err != nil {
 		return err
 	}
@@ -231,9 +265,11 @@ func (l *launch) spec(limits runtime.Limits) runtime.Spec {
 		Name: l.in.Name, Root: filepath.Join(l.dir, "rootfs"), RootMapped: l.ids != nil, IDs: l.ids,
 		Nesting: l.set.Security.Nesting, Hostname: l.in.Name, Arch: l.in.Architecture, Env: l.set.Env,
 		Limits: limits, Rlimits: l.set.Rlimits, Sysctls: l.set.Sysctls, Raw: l.set.RawLXC, OOMScore: l.set.OOMScore,
+		AppArmor: l.set.AppArmor, Credentials: l.set.Credentials,
 	}
 	l.plan.into(&spec)
 	l.delegation(&spec)
+	spec.Guest = l.guest
 	return spec
 }
 
@@ -244,30 +280,4 @@ func settings(in *instance) (profiles.Settings, error) {
 		return profiles.Settings{}, err
 	}
 	return profiles.Parse(in.expanded.Options, host)
-}
-
-// limits are the instance's limits, with the processors chosen for it: those
-// that the fewest other instances are bound to.
-func (s *Service) limits(in *instance) (runtime.Limits, error) {
-	host, err := hostFacts()
-	if err != nil {
-		return runtime.Limits{}, err
-	}
-	set, err := profiles.Parse(in.expanded.Options, host)
-	if err != nil {
-		return runtime.Limits{}, err
-	}
-	cpus := set.Limits.CPUSet
-	if n := set.Limits.CPUCount; n > 0 {
-		cpus = profiles.ChooseCPUs(host.CPUs, s.index.load(in.Name), n)
-	}
-	l := set.Limits
-	out := runtime.Limits{
-		CPUShare: l.CPUShare, CPUQuota: l.CPUQuota, CPUPeriod: l.CPUPeriod, Memory: l.Memory,
-		Soft: l.Soft, NoSwap: l.NoSwap, Swap: l.Swap, Processes: l.Processes,
-	}
-	if len(cpus) > 0 {
-		out.CPUs = profiles.FormatCPUs(cpus)
-	}
-	return out, nil
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/api"
@@ -45,21 +47,31 @@ func (s *Service) List(ctx context.Context) ([]api.Instance, error) {
 	return out, nil
 }
 
+// statesAtOnce bounds how many instances a list looks at together.
+// The kernel does most of the work, on the processor that asks.
+var statesAtOnce = max(2, hostCPUs())
+
 // ListFull returns all instances with their state and snapshots.
 func (s *Service) ListFull(ctx context.Context) ([]api.InstanceFull, error) {
 	all, snaps, err := s.all(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]api.InstanceFull, 0, len(all))
-	for _, in := range all {
-		full, err := s.full(in, snaps)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, full)
+	out := make([]api.InstanceFull, len(all))
+	var used map[place]int64
+	var g errgroup.Group
+	g.SetLimit(statesAtOnce)
+	g.Go(func() error { used = s.measure(ctx, all); return nil })
+	for i, in := range all {
+		g.Go(func() error {
+			var err error
+			out[i], err = s.full(in, snaps)
+			return err
+		})
 	}
-	used := s.measure(ctx, all)
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
 	for i, in := range all {
 		out[i].State.Disk = rootUsage(in, used)
 	}
@@ -206,6 +218,8 @@ func (s *Service) code(name string) api.StatusCode {
 		return api.Stopped
 	case state.Frozen:
 		return api.Frozen
+	case s.index.isReady(name, state.PID):
+		return api.Ready
 	}
 	return api.Running
 }
@@ -239,6 +253,8 @@ func (s *Service) fillState(st *api.InstanceState, in *instance, run runtime.Run
 		Usage: usage.Memory, UsagePeak: usage.MemoryPeak, Total: usage.MemoryMax,
 		SwapUsage: usage.Swap, SwapUsagePeak: usage.SwapPeak,
 	}
+	st.Pressure = apiPressure(usage.Pressure)
+	st.IO = &api.InstanceStateIO{BytesRead: usage.BytesRead, BytesWritten: usage.BytesWritten}
 	links, err := s.Runtime.Interfaces(in.Name)
 	if err != nil {
 		return err

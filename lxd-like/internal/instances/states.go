@@ -48,7 +48,7 @@ func checkAction(req api.InstanceStatePut) error {
 		return errs.Invalidf("action %q is not known: it is start, stop, restart, freeze or unfreeze", req.Action)
 	}
 	if req.Stateful {
-		return errs.Newf(errs.Unsupported, "keeping the memory of a stopped instance (stateful) is not supported")
+		return errs.Newf(errs.Unsupported, "stateful is true: the memory of an instance cannot be kept, as CRIU does not restore its mapped root file system")
 	}
 	return nil
 }
@@ -126,7 +126,13 @@ func (s *Service) SetStates(ctx context.Context, req api.InstanceStatePut) (ops.
 	return ops.Job{
 		Description: verbs[req.Action] + "s", Resources: map[string][]string{"instances": urls},
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			return each(names, bulk, func(name string) error { return s.act(ctx, name, req) })
+			return each(names, bulk, func(name string) error {
+				err := s.act(ctx, name, req)
+				if req.Action == "start" && errs.Is(err, errs.Conflict) && s.index.get(name) != nil {
+					return nil // Another one needed it, and was faster.
+				}
+				return err
+			})
 		},
 	}, nil
 }

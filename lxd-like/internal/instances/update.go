@@ -54,6 +54,7 @@ func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePu
 	if err := s.update(ctx, in, next); err != nil {
 		return fmt.Errorf("update instance %q: %w", name, err)
 	}
+	s.tellGuest(in, next)
 	s.event("instance-updated", name, nil)
 	return nil
 }
@@ -208,15 +209,21 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
 	if err := samePool(in, next); err != nil {
 		return err
 	}
+	if err := s.checkDependencies(ctx, in, next); err != nil {
+		return err
+	}
 	return s.checkLive(ctx, in, next)
 }
 
 // checkNext is validate for what an instance is to become.
 func (s *Service) checkNext(ctx context.Context, in, next *instance) error {
-	if sameDevices(in, next) {
-		return s.validateOptions(ctx, next)
+	if !sameDevices(in, next) {
+		return s.validate(ctx, next)
 	}
-	return s.validate(ctx, next)
+	if err := s.validateOptions(ctx, next); err != nil || sameLimits(in, next) {
+		return err
+	}
+	return s.checkLimits(ctx, next)
 }
 
 func samePool(in, next *instance) error {

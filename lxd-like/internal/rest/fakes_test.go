@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -200,6 +202,12 @@ func (f *fakeInstances) UpdateNow(_ context.Context, name string, put api.Instan
 	return known(name)
 }
 
+func (f *fakeInstances) Preview(_ context.Context, name string, put api.InstancePut) ([]api.InstanceChange, error) {
+	f.put = put
+	f.add("preview", name)
+	return []api.InstanceChange{{Instance: name}}, known(name)
+}
+
 func (f *fakeInstances) Exec(_ context.Context, name string, req api.InstanceExecPost) (ops.Job, error) {
 	if f.exec.Run != nil {
 		return f.exec, known(name)
@@ -211,8 +219,8 @@ func (f *fakeInstances) Console(_ context.Context, name string, _ api.InstanceCo
 	return f.job(known(name), "console", name)
 }
 
-func (f *fakeInstances) ConsoleLog(_ context.Context, name string) (io.ReadCloser, error) {
-	return io.NopCloser(strings.NewReader("booting")), known(name)
+func (f *fakeInstances) ConsoleLog(_ context.Context, name string, o runtime.LogOptions) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(fmt.Sprintf("booting %d %t", o.Last, o.Follow))), known(name)
 }
 
 func (f *fakeInstances) ClearConsoleLog(_ context.Context, name string) error {
@@ -297,6 +305,11 @@ func (f *fakeInstances) CreateProfile(_ context.Context, req api.ProfilesPost) e
 func (f *fakeInstances) UpdateProfile(_ context.Context, name string, put api.ProfilePut) error {
 	f.add("update profile", name, put.Description, put.Config["limits.cpu"])
 	return known(name)
+}
+
+func (f *fakeInstances) PreviewProfile(_ context.Context, name string, put api.ProfilePut) ([]api.InstanceChange, error) {
+	f.add("preview profile", name, put.Description, put.Config["limits.cpu"])
+	return []api.InstanceChange{{Instance: "c1"}}, known(name)
 }
 
 func (f *fakeInstances) RenameProfile(_ context.Context, name, to string) error {

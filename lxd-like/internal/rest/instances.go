@@ -127,6 +127,9 @@ func (s *Server) putInstance(r *http.Request) (response, error) {
 	if err := checkMatch(r, func() (any, error) { return s.instancePut(r) }); err != nil {
 		return nil, err
 	}
+	if isDryRun(r) {
+		return got(s.Instances.Preview(r.Context(), r.PathValue("name"), body))
+	}
 	job, err := s.Instances.Update(r.Context(), r.PathValue("name"), body)
 	return s.start(r, job, err)
 }
@@ -143,6 +146,9 @@ func (s *Server) patchInstance(r *http.Request) (response, error) {
 	body, err := merge(in.InstancePut, r)
 	if err != nil {
 		return nil, err
+	}
+	if isDryRun(r) {
+		return got(s.Instances.Preview(r.Context(), name, body))
 	}
 	return done(s.Instances.UpdateNow(r.Context(), name, body))
 }
@@ -200,21 +206,6 @@ func (s *Server) attachConsole(r *http.Request) (response, error) {
 	}
 	job, err := s.Instances.Console(r.Context(), r.PathValue("name"), body)
 	return s.start(r, job, err)
-}
-
-func (s *Server) getConsoleLog(r *http.Request) (response, error) {
-	if t := r.URL.Query().Get("type"); t != "" && t != "log" {
-		return nil, errs.Invalidf("type is %q: want log", t)
-	}
-	data, err := s.Instances.ConsoleLog(r.Context(), r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	return raw{data: data, size: -1}.response(), nil
-}
-
-func (s *Server) clearConsoleLog(r *http.Request) (response, error) {
-	return done(s.Instances.ClearConsoleLog(r.Context(), r.PathValue("name")))
 }
 
 // outputs is where the recorded output of programs is among the logs.

@@ -31,11 +31,15 @@ func (s *Server) profile(r *http.Request) (whole, writable any, err error) {
 func (s *Server) getProfile(r *http.Request) (response, error) { return read(r, s.profile) }
 
 func (s *Server) putProfile(r *http.Request) (response, error) {
-	return replace(r, s.profile, s.Instances.UpdateProfile)
+	return previewed(r, s.Instances.UpdateProfile, s.Instances.PreviewProfile, func(u updater[api.ProfilePut]) (response, error) {
+		return replace(r, s.profile, u)
+	})
 }
 
 func (s *Server) patchProfile(r *http.Request) (response, error) {
-	return change(r, s.profile, s.Instances.UpdateProfile)
+	return previewed(r, s.Instances.UpdateProfile, s.Instances.PreviewProfile, func(u updater[api.ProfilePut]) (response, error) {
+		return change(r, s.profile, u)
+	})
 }
 
 func (s *Server) renameProfile(r *http.Request) (response, error) {

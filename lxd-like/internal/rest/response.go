@@ -3,6 +3,7 @@ package rest
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -109,6 +110,7 @@ type raw struct {
 	typ      string // Content type; empty for application/octet-stream.
 	size     int64  // Negative for unknown.
 	modified time.Time
+	live     bool // What is read goes to the client at once.
 }
 
 func (f raw) response() response {
@@ -127,10 +129,31 @@ func (f raw) response() response {
 		}
 		w.WriteHeader(http.StatusOK)
 		if r.Method != http.MethodHead {
-			_, _ = io.Copy(w, f.data) // The client may be gone.
+			_, _ = io.Copy(f.to(w), f.data) // The client may be gone.
 		}
 		return nil
 	}
+}
+
+// to returns where the data goes.
+func (f raw) to(w http.ResponseWriter) io.Writer {
+	if !f.live {
+		return w
+	}
+	c := http.NewResponseController(w)
+	_ = c.Flush() // The client has the header, however long nothing comes.
+	return flusher{w, c}
+}
+
+// A flusher keeps nothing back.
+type flusher struct {
+	w io.Writer
+	c *http.ResponseController
+}
+
+func (f flusher) Write(b []byte) (int, error) {
+	n, err := f.w.Write(b)
+	return n, errors.Join(err, f.c.Flush())
 }
 
 func orDefault(s, def string) string {

@@ -8,6 +8,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 )
@@ -67,7 +68,7 @@ type instanceLife interface {
 type instanceStreams interface {
 	Exec(ctx context.Context, name string, req api.InstanceExecPost) (ops.Job, error)
 	Console(ctx context.Context, name string, req api.InstanceConsolePost) (ops.Job, error)
-	ConsoleLog(ctx context.Context, name string) (io.ReadCloser, error)
+	ConsoleLog(ctx context.Context, name string, o runtime.LogOptions) (io.ReadCloser, error)
 	ClearConsoleLog(ctx context.Context, name string) error
 	// Files opens the instance's file system, which the caller closes.
 	Files(ctx context.Context, name string) (*guestfs.FS, error)
@@ -101,6 +102,8 @@ type profileService interface {
 	Profiles(ctx context.Context) ([]api.Profile, error)
 	Profile(ctx context.Context, name string) (api.Profile, error)
 	CreateProfile(ctx context.Context, req api.ProfilesPost) error
+	Preview(ctx context.Context, instance string, put api.InstancePut) ([]api.InstanceChange, error)
+	PreviewProfile(ctx context.Context, name string, put api.ProfilePut) ([]api.InstanceChange, error)
 	UpdateProfile(ctx context.Context, name string, put api.ProfilePut) error
 	RenameProfile(ctx context.Context, name, to string) error
 	DeleteProfile(ctx context.Context, name string) error

@@ -24,12 +24,19 @@ type Cgroups struct {
 	V2Has   map[string]bool   // Controllers there.
 	SwapV1  bool              // v1 memory limits cover swap too.
 	AllCPUs string            // As cpuset.cpus has them.
+
+	AllNodes  string           // As cpuset.mems has them.
+	HugePages map[string]int64 // Sizes of huge pages in bytes, by their names.
+	DiskFiles map[string]bool  // Files of disks that cgroups have; nil if that is not known.
 }
 
 type hostFacts struct {
 	once    sync.Once
 	cgroups Cgroups
 	err     error
+
+	disks     sync.Once
+	diskFiles map[string]bool
 }
 
 func (r *Runtime) cgroups() (Cgroups, error) {
@@ -60,6 +67,7 @@ func probeCgroups() (Cgroups, error) {
 		_, err := os.Stat(filepath.Join(dir, memSwapV1))
 		c.SwapV1 = err == nil
 	}
+	c.AllNodes, c.HugePages = onlineNodes(), hugePageSizes()
 	c.AllCPUs, err = readValue("/sys/devices/system/cpu", "online")
 	return c, err
 }

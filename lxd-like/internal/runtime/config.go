@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 )
@@ -17,7 +18,7 @@ type Host struct {
 	AppArmor bool // The kernel confines by AppArmor profiles.
 	// AppArmorParser is the program that loads profiles; empty for none.
 	AppArmorParser string
-	LXCFS          []string // Files below /proc and /sys, without the first slash, that lxcfs serves.
+	LXCFS          lxcfs.Served
 }
 
 // Files are the paths that a configuration names.
@@ -88,7 +89,6 @@ func renderBasics(c *conf, s Spec, f Files) {
 	}
 	c.add("lxc.log.file", path.Join(f.Dir, lxcLogFile))
 	c.add("lxc.log.level", "WARN")
-	c.add("lxc.console.buffer.size", "auto")
 	c.add("lxc.console.logfile", path.Join(f.Dir, consoleFile))
 	c.add("lxc.console.size", "1MB")
 	c.add("lxc.console.rotate", "1")
@@ -151,6 +151,9 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 		if s.Nesting || s.IDs != nil {
 			c.add("lxc.apparmor.allow_nesting", "1")
 		}
+		for _, rule := range s.AppArmor {
+			c.add("lxc.apparmor.raw", rule)
+		}
 	}
 	key := devicesKey(h.Cgroups)
 	if key == "" {
@@ -186,8 +189,14 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 		entry("proc", "dev/.cuib/proc", "proc", "rw,nosuid,nodev,noexec,create=dir,optional")
 		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
 	}
-	for _, name := range h.LXCFS {
-		entry("/var/lib/lxcfs/"+name, name, "none", "bind,optional")
+	renderCredentials(c, s, f)
+	for _, name := range h.LXCFS.Files {
+		entry(escape(h.LXCFS.Dir+"/"+name), name, "none", "bind,optional")
+	}
+	if s.Guest != "" {
+		for _, target := range []string{"dev/incus", "dev/lxd"} {
+			entry(escape(s.Guest), target, "none", "bind,ro,nosuid,nodev,noexec,create=dir,optional")
+		}
 	}
 	for _, m := range f.Staged {
 		kind := "create=dir"
@@ -236,20 +245,32 @@ func renderNIC(c *conf, i int, n NIC) error {
 	return nil
 }
 
+// setV2 sets values in the container's cgroup of v2 before its init runs, where
+// v1 is there too: liblxc then says nothing, and does nothing.
+const setV2 = `/bin/sh -c 'while IFS=: read -r n c p; do [ "$n$c" != 0 ] || { %s; } || exit 1; done </proc/$LXC_PID/cgroup'`
+
 func renderLimits(c *conf, s Spec, h Cgroups) error {
 	settings, err := s.Limits.Settings(h)
 	if err != nil {
 		return err
 	}
+	var late []string
 	for _, l := range settings {
 		if l.Default {
+			continue
+		}
+		if l.V2 && len(h.V1) > 0 {
+			late = append(late, fmt.Sprintf(`echo %s >"%s$p/%s"`, l.text(), h.V2, l.File))
 			continue
 		}
 		key := "lxc.cgroup."
 		if l.V2 {
 			key = "lxc.cgroup2."
 		}
-		c.add(key+l.File, l.Value)
+		c.add(key+l.File, l.text())
+	}
+	if len(late) > 0 {
+		c.add("lxc.hook.start-host", fmt.Sprintf(setV2, strings.Join(late, " && ")))
 	}
 	for _, name := range sortedKeys(s.Rlimits) {
 		c.add("lxc.prlimit."+name, s.Rlimits[name])
@@ -263,7 +284,7 @@ func renderLimits(c *conf, s Spec, h Cgroups) error {
 	return nil
 }
 
-func sortedKeys(m map[string]string) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
@@ -278,7 +299,7 @@ var refusedKeys = []string{
 	"lxc.arch", "lxc.cgroup.dir", "lxc.cgroup.relative", "lxc.console", "lxc.ephemeral", "lxc.execute", "lxc.group",
 	"lxc.hook.post-stop", "lxc.hook.version", "lxc.idmap", "lxc.id_map", "lxc.include", "lxc.init", "lxc.log",
 	"lxc.logfile", "lxc.loglevel", "lxc.monitor", "lxc.namespace", "lxc.network", "lxc.pty", "lxc.rebootsignal",
-	"lxc.rootfs", "lxc.signal", "lxc.start", "lxc.syslog", "lxc.tty", "lxc.uts",
+	"lxc.rootfs", "lxc.signal.stop", "lxc.start", "lxc.syslog", "lxc.tty", "lxc.uts",
 }
 
 // checkRaw checks lines that a user adds to lxc.conf.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
@@ -16,7 +17,8 @@ import (
 var (
 	v1 = runtime.Cgroups{
 		V1: map[string]string{"cpu": "/c/cpu", "cpuset": "/c/cpuset", "memory": "/c/memory", "pids": "/c/pids", "devices": "/c/devices", "freezer": "/c/freezer"},
-		V2: "/c/unified", SwapV1: true, AllCPUs: "0-7",
+		V2: "/c/unified", SwapV1: true, AllCPUs: "0-7", AllNodes: "0",
+		HugePages: map[string]int64{"2MB": 2 << 20},
 	}
 	v2 = runtime.Cgroups{V2: "/c", V2Has: map[string]bool{"cpu": true, "cpuset": true, "memory": true, "pids": true}}
 )
@@ -73,7 +75,7 @@ func TestRender(t *testing.T) {
 		},
 		"mounts": {
 			func(_ *runtime.Spec, h *runtime.Host, f *runtime.Files) {
-				h.LXCFS = []string{"proc/meminfo"}
+				h.LXCFS = lxcfs.Served{Dir: "/var/lib/lxcfs", Files: []string{"proc/meminfo"}}
 				f.Staged = []runtime.Staged{{Source: "/run/web/mounts/1", Target: `/a b/../c\d e`}, {Source: "/run/web/mounts/2", Target: "/etc/x", File: true}}
 			},
 			[]string{"lxc.mount.entry = /run", "lxc.mount.entry = /var"},
@@ -95,6 +97,18 @@ func TestRender(t *testing.T) {
 				"lxc.net.0.type = veth", "lxc.net.0.link = br0", "lxc.net.0.veth.pair = veth1", "lxc.net.0.name = eth0",
 				"lxc.net.0.flags = up", "lxc.net.0.hwaddr = 10:66:6a:00:00:01", "lxc.net.0.mtu = 1400",
 				"lxc.net.1.type = macvlan", "lxc.net.1.link = en0", "lxc.net.1.macvlan.mode = vepa", "lxc.net.1.name = eth1", "lxc.net.1.flags = up",
+			},
+		},
+		"credentials and rules": {
+			func(s *runtime.Spec, h *runtime.Host, f *runtime.Files) {
+				s.Credentials, s.AppArmor = map[string][]byte{"a": nil}, []string{"deny /x r,", "deny /y r,"}
+				h.AppArmor, h.AppArmorParser, f.Dir = true, "/sbin/apparmor_parser", "/run/a b"
+			},
+			[]string{"lxc.apparmor.raw", "lxc.environment", "lxc.mount.entry = /"},
+			[]string{
+				"lxc.apparmor.raw = deny /x r,", "lxc.apparmor.raw = deny /y r,",
+				`lxc.mount.entry = /run/a\040b/credentials dev/.cuib/credentials none bind,ro,nosuid,nodev,noexec,create=dir 0 0`,
+				"lxc.environment = CREDENTIALS_DIRECTORY=/dev/.cuib/credentials",
 			},
 		},
 		"no nic": {nil, []string{"lxc.net"}, []string{"lxc.net.0.type = empty"}},
@@ -201,7 +215,10 @@ func TestLimitSettings(t *testing.T) {
 			map[string]string{"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "100", "memory.swappiness": "0"},
 			map[string]string{"memory.max": "100", "memory.swap.max": "0"},
 		},
-		"soft":      {runtime.Limits{Memory: 100, Soft: true}, map[string]string{"memory.soft_limit_in_bytes": "100"}, map[string]string{"memory.high": "100"}},
+		"soft":      {runtime.Limits{Memory: 100, Soft: true}, map[string]string{"memory.soft_limit_in_bytes": "100"}, map[string]string{"memory.low": "100"}},
+		"nodes":     {runtime.Limits{Nodes: "0"}, map[string]string{"cpuset.mems": "0"}, map[string]string{"cpuset.mems": "0"}},
+		"priority":  {runtime.Limits{CPUYield: 3}, map[string]string{"cpu.shares": "1021"}, map[string]string{"cpu.weight": "97"}},
+		"least":     {runtime.Limits{CPUShare: 1, CPUYield: 10}, map[string]string{"cpu.shares": "2"}, map[string]string{"cpu.weight": "1"}},
 		"processes": {runtime.Limits{Processes: 5}, map[string]string{"pids.max": "5"}, map[string]string{"pids.max": "5"}},
 	}
 	for name, test := range tests {

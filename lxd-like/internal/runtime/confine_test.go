@@ -49,7 +49,7 @@ func giveKey(t *testing.T) {
 
 func TestLXCFS(t *testing.T) {
 	r, s := newRuntime(t), newSpec(t)
-	if !lxcfs(t) {
+	if !hostLXCFS(t) {
 		return
 	}
 	s.Limits = runtime.Limits{Memory: 64 << 20, CPUs: "0"}
@@ -64,9 +64,9 @@ func TestLXCFS(t *testing.T) {
 	}
 }
 
-// lxcfs runs the test again where lxcfs serves its files, in a mount
+// hostLXCFS runs the test again where lxcfs serves its files, in a mount
 // namespace of its own, and reports whether it is there.
-func lxcfs(t *testing.T) bool {
+func hostLXCFS(t *testing.T) bool {
 	t.Helper()
 	testenv.Kernel(t, "lxcfs", "unshare")
 	const dir = "/var/lib/lxcfs"

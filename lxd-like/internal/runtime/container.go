@@ -28,6 +28,7 @@ type container struct {
 	up      bool          // The start has succeeded; guarded by Runtime.mu.
 	gone    chan struct{} // Closed when all of it is gone.
 	kind    initKind
+	shown   string // The device of the lxcfs that it was started with; empty for none.
 
 	change sync.Mutex // Held by those who change limits or devices.
 
@@ -244,7 +245,7 @@ func (r *Runtime) clear(c *container) error {
 // clearFiles removes what is in Dir/NAME but for the logs.
 func (r *Runtime) clearFiles(name string) error {
 	errList := []error{r.unstage(name)}
-	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, endsFile, devicesDir, appArmorDir} {
+	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, endsFile, devicesDir, appArmorDir, credentialsDir} {
 		errList = append(errList, os.RemoveAll(r.path(name, file)))
 	}
 	errList = append(errList, ignoreGone(os.Remove("/run/lxc/lock"+r.path("."+name))))

@@ -15,15 +15,15 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-// Shutdown asks init to end, with the signal that its kind of init takes for
-// that, and returns at once.
+// Shutdown asks init to end, in the way that its kind of init takes, and
+// returns at once.
 func (r *Runtime) Shutdown(ctx context.Context, name string) error {
-	return r.signalInit(ctx, name, initKind.halt)
+	return r.signalInit(ctx, name, func(k initKind) (unix.Signal, []string) { return k.halt(), k.asks("0", k.Halt) })
 }
 
 // Reboot asks init to reboot, likewise.
 func (r *Runtime) Reboot(ctx context.Context, name string) error {
-	return r.signalInit(ctx, name, initKind.reboot)
+	return r.signalInit(ctx, name, func(k initKind) (unix.Signal, []string) { return k.reboot(), k.asks("6", k.Reboot) })
 }
 
 // The kernel drops signals to an init that does not handle them (yet): how
@@ -35,12 +35,16 @@ const (
 	handlerLooks = 500
 )
 
-func (r *Runtime) signalInit(ctx context.Context, name string, choose func(initKind) unix.Signal) error {
+func (r *Runtime) signalInit(ctx context.Context, name string, choose func(initKind) (unix.Signal, []string)) error {
 	c, in, err := r.findInit(name)
 	if err != nil {
 		return err
 	}
-	sig := choose(c.kind)
+	sig, program := choose(c.kind)
+	if len(program) > 0 {
+		go r.ask(context.WithoutCancel(ctx), c, in, program, sig)
+		return nil
+	}
 	handled, err := in.awaitHandler(ctx, sig, handlerWait)
 	if err != nil {
 		return err

@@ -253,7 +253,10 @@ func (r *Runtime) serverOf(c *container) (*attachServer, error) {
 		return nil, errors.Join(err, control.Close())
 	}
 	c.server = &attachServer{shim, control, in.pid}
-	return c.server, nil
+	if c.spec.OOMScore != 0 { // What it starts has it from it.
+		err = ignoreGone(setScore(shim.proc.Pid, c.spec.OOMScore))
+	}
+	return c.server, err
 }
 
 func (r *Runtime) attachArgs(in *guestInit) []string {

@@ -3,14 +3,30 @@ package runtime
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
 )
 
 func handleAt(ns *os.File) (*netlink.Handle, error) {
 	return netlink.NewHandleAt(netns.NsHandle(int(ns.Fd())), unix.NETLINK_ROUTE)
+}
+
+// netlink opens a socket in the network namespace of init.
+func (in *guestInit) netlink() (*netlink.Handle, error) {
+	file, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if in.ended() { // The number may be another process's by now.
+		return nil, errs.Newf(errs.Unavailable, "the instance has ended or reboots")
+	}
+	return handleAt(file)
 }
 
 // Interfaces returns a running container's network interfaces by their names
@@ -20,16 +36,16 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	ns, err := openNetNS(in)
+	guest, err := in.netlink()
 	if err != nil {
 		return nil, c.orGone(err)
 	}
-	defer ns.close()
-	links, err := ns.guest.LinkList()
+	defer guest.Close()
+	links, err := guest.LinkList()
 	if err != nil {
 		return nil, c.orGone(err)
 	}
-	addresses, err := ns.guest.AddrList(nil, netlink.FAMILY_ALL)
+	addresses, err := guest.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, c.orGone(err)
 	}

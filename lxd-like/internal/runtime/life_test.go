@@ -224,7 +224,7 @@ func TestConsole(t *testing.T) {
 	})
 	log := func() string {
 		t.Helper()
-		f, err := r.ConsoleLog(s.Name)
+		f, err := r.ConsoleLog(t.Context(), s.Name, runtime.LogOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

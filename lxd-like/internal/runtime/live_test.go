@@ -357,9 +357,9 @@ func TestLimits(t *testing.T) {
 		}},
 		{runtime.Limits{Memory: 16 << 20, Soft: true}, map[string]string{
 			"memory/memory.soft_limit_in_bytes": "16777216", "memory/memory.limit_in_bytes": "9223372036854771712",
-			"/memory.high": "16777216", "/memory.max": "max",
+			"/memory.low": "16777216", "/memory.max": "max",
 		}},
-		{runtime.Limits{}, map[string]string{"memory/memory.soft_limit_in_bytes": "9223372036854771712", "/memory.high": "max"}},
+		{runtime.Limits{}, map[string]string{"memory/memory.soft_limit_in_bytes": "9223372036854771712", "/memory.low": "0"}},
 	}
 	for _, step := range steps {
 		if err := r.SetLimits(t.Context(), s.Name, step.limits); err != nil {

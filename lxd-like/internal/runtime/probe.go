@@ -2,13 +2,10 @@ package runtime
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/cuib/cuib/shared/mounts"
 )
 
 func procDir(pid int) string { return fmt.Sprintf("/proc/%d", pid) }
@@ -23,14 +20,6 @@ func containsLine(text, want string) bool {
 	return false
 }
 
-const lxcfsDir = "/var/lib/lxcfs"
-
-// lxcfsFiles are what a container gets of lxcfs, where it serves them.
-var lxcfsFiles = []string{
-	"proc/cpuinfo", "proc/diskstats", "proc/loadavg", "proc/meminfo", "proc/slabinfo", "proc/stat", "proc/swaps",
-	"proc/uptime", "sys/devices/system/cpu",
-}
-
 // probe finds out what the configuration of containers depends on and what
 // can change while we run.
 func (r *Runtime) probe() (Host, error) {
@@ -42,15 +31,7 @@ func (r *Runtime) probe() (Host, error) {
 	if h.AppArmor = hasAppArmor(); h.AppArmor {
 		h.AppArmorParser = findProgram(appArmorParser)
 	}
-	served, err := mounts.Mounted(lxcfsDir)
-	if err != nil || !served {
-		return h, nil //nolint:nilerr // An lxcfs that has crashed serves nothing.
-	}
-	for _, name := range lxcfsFiles {
-		if _, err := os.Stat(lxcfsDir + "/" + name); err == nil {
-			h.LXCFS = append(h.LXCFS, name)
-		}
-	}
+	h.LXCFS = r.served()
 	return h, nil
 }
 

@@ -2,15 +2,12 @@ package runtime
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -19,6 +16,10 @@ type Runtime struct {
 	Dir  string // What belongs to running containers: Dir/NAME has their configuration, logs and status.
 	Shim string // Path of cuib-shim.
 	Log  *slog.Logger
+
+	// LXCFS says what serves guests what they see of their limits; nil for
+	// that of the host, if there is one.
+	LXCFS func() lxcfs.Served
 
 	mu      sync.Mutex            // Guards running.
 	running map[string]*container // By name; those that start too.
@@ -40,6 +41,8 @@ const (
 	mountsDir   = "mounts"
 	devicesDir  = "devices"
 	appArmorDir = "apparmor" // Of liblxc.
+
+	credentialsDir = "credentials"
 )
 
 func (r *Runtime) path(name string, elem ...string) string {
@@ -124,50 +127,6 @@ func (r *Runtime) Wait(ctx context.Context, name string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// ConsoleLog opens what the container has written to its console, also after
-// its end. It is empty if there is none.
-func (r *Runtime) ConsoleLog(name string) (io.ReadCloser, error) {
-	var parts []io.Reader
-	var files closers
-	for _, suffix := range []string{".1", ""} { // liblxc moves a log that is full to .1
-		f, err := os.Open(r.path(name, consoleFile+suffix))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, errors.Join(err, files.Close())
-		}
-		parts, files = append(parts, f), append(files, f)
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(parts...), files}, nil
-}
-
-type closers []io.Closer
-
-func (c closers) Close() error {
-	var errList []error
-	for _, one := range c {
-		errList = append(errList, one.Close())
-	}
-	return errors.Join(errList...)
-}
-
-// ClearConsoleLog empties the console's log.
-func (r *Runtime) ClearConsoleLog(name string) error {
-	err := os.Remove(r.path(name, consoleFile+".1"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	err = os.Truncate(r.path(name, consoleFile), 0)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("clear the console log of %q: %w", name, err)
-	}
-	return nil
 }
 
 // Forget removes what is left of a container that does not run: its logs.

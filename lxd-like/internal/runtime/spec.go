@@ -32,22 +32,12 @@ type Spec struct {
 	Mounts       []Mount
 	Nodes        []Node
 	NICs         []NIC
-	Raw          string // Lines for lxc.conf (raw.lxc), last.
-	OOMScore     int    // -1000 to 1000, of the container's init.
-	EndsAtReboot bool   // A reboot of the guest ends the container, with Exit.Reboot.
-}
-
-// Limits are what the kernel's cgroups enforce. The zero value limits nothing.
-type Limits struct {
-	CPUs      string        // Processors to run on, as "0-1,3"; empty for all.
-	CPUShare  int           // Percent of a full share when processors are busy, 1 to 100; 0 for 100.
-	CPUQuota  time.Duration // Run time in each CPUPeriod; 0 for no limit.
-	CPUPeriod time.Duration
-	Memory    int64 // Bytes; 0 for no limit.
-	Soft      bool  // Memory is enforced only when the host runs short.
-	NoSwap    bool  // No swap space, whatever Swap is.
-	Swap      int64 // Bytes of swap; 0 for as the kernel has it.
-	Processes int64 // 0 for no limit.
+	Guest        string            // Directory that appears as /dev/incus and /dev/lxd; empty for none.
+	Raw          string            // Lines for lxc.conf (raw.lxc), last.
+	AppArmor     []string          // Rules beyond those of the generated profile.
+	Credentials  map[string][]byte // For a guest's systemd, by name.
+	OOMScore     int               // -1000 to 1000, of the container's init.
+	EndsAtReboot bool              // A reboot of the guest ends the container, with Exit.Reboot.
 }
 
 // Mount is a host directory or file that appears inside.
@@ -108,6 +98,21 @@ type Usage struct {
 	Swap       int64
 	SwapPeak   int64
 	Processes  int64
+	Pressure   map[string]Pressure // Of cpu, memory and io; nil where the kernel does not measure it.
+
+	BytesRead, BytesWritten int64 // From and to block devices.
+}
+
+// Pressure says for how much of the time programs had to wait for something:
+// some of them, and all that were not idle.
+type Pressure struct {
+	Some, Full Stall
+}
+
+// Stall is a part of the time.
+type Stall struct {
+	Avg10, Avg60, Avg300 float64       // Percent of the last 10, 60 and 300 seconds.
+	Total                time.Duration // Since the start.
 }
 
 // Exec is a program to run in a running container.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
-	"github.com/cuib/cuib/shared/inroot"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -46,6 +43,9 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 	})
 
 	u.Push("remove the instance's files", func(context.Context) error { return r.clear(c) })
+	if err := r.provideFor(c.spec.Limits); err != nil {
+		return Running{}, err
+	}
 	if err := r.prepare(c); err != nil {
 		return Running{}, fmt.Errorf("prepare: %w", err)
 	}
@@ -54,6 +54,9 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 		return Running{}, err
 	}
 	r.setUp(c)
+	if c.shown != r.served().Device { // Another one came while it started.
+		go r.showIn(context.WithoutCancel(ctx), c)
+	}
 	go r.watch(context.WithoutCancel(ctx), c, onExit)
 	return Running{Name: spec.Name, PID: pid, StartedAt: c.started}, nil
 }
@@ -77,6 +80,9 @@ func (r *Runtime) prepare(c *container) error {
 		return err
 	}
 	if err := r.stageRoot(c.spec); err != nil {
+		return err
+	}
+	if err := r.writeCredentials(c.spec); err != nil {
 		return err
 	}
 	if c.spec.EndsAtReboot {
@@ -104,6 +110,10 @@ func (r *Runtime) writeConf(c *container) error {
 	if err != nil {
 		return err
 	}
+	if host.Cgroups, err = r.hostOf(spec.Limits); err != nil {
+		return err
+	}
+	c.shown = host.LXCFS.Device
 	if err := r.linkPrograms(host); err != nil {
 		return err
 	}
@@ -271,93 +281,4 @@ func (r *Runtime) resetLogs(name string) error {
 		}
 	}
 	return nil
-}
-
-// initKind says how a guest's init is spoken to.
-type initKind struct {
-	Name    string // systemd, busybox, or empty.
-	Version int    // Of systemd; 0 for unknown.
-}
-
-// onlyV2Version is the first systemd that does without v1 cgroups altogether.
-const onlyV2Version = 256
-
-// halt and reboot are the signals on which the init ends and reboots.
-func (k initKind) halt() unix.Signal {
-	switch k.Name {
-	case "systemd":
-		return rtmin + 3
-	case "busybox":
-		return unix.SIGUSR2
-	}
-	return unix.SIGPWR
-}
-
-func (k initKind) reboot() unix.Signal {
-	switch k.Name {
-	case "systemd":
-		return rtmin + 5
-	case "busybox":
-		return unix.SIGTERM
-	}
-	return unix.SIGINT
-}
-
-const rtmin = unix.Signal(34) // As glibc and systemd count.
-
-// detectInit looks at the program that is to be init.
-func detectInit(s Spec) (initKind, error) {
-	root, err := os.OpenFile(s.Root, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return initKind{}, fmt.Errorf("root file system: %w", err)
-	}
-	defer root.Close()
-	f, err := inroot.Open(root, s.Init[0], unix.O_PATH, 0)
-	if err != nil {
-		return initKind{}, errs.Invalidf("init %s of the instance cannot be run: %w", s.Init[0], err)
-	}
-	defer f.Close()
-	target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	if err != nil {
-		return initKind{}, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return initKind{}, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
-		return initKind{}, errs.Invalidf("init %s of the instance is no program", s.Init[0])
-	}
-	switch name := filepath.Base(target); {
-	case strings.Contains(name, "systemd"):
-		return initKind{"systemd", systemdVersion(root)}, nil
-	case strings.Contains(name, "busybox"):
-		return initKind{Name: "busybox"}, nil
-	}
-	return initKind{}, nil
-}
-
-// systemdVersion returns the version of the guest's systemd, which the name of
-// its library has.
-func systemdVersion(root *os.File) int {
-	for _, dir := range []string{"usr/lib/systemd", "lib/systemd", "usr/lib/x86_64-linux-gnu/systemd", "usr/lib/aarch64-linux-gnu/systemd", "usr/lib64/systemd"} {
-		d, err := inroot.Open(root, dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		if err != nil {
-			continue
-		}
-		names, err := d.Readdirnames(-1)
-		d.Close()
-		if err != nil {
-			continue
-		}
-		var version int
-		i := slices.IndexFunc(names, func(name string) bool {
-			n, err := fmt.Sscanf(name, "libsystemd-shared-%d", &version)
-			return err == nil && n == 1
-		})
-		if i >= 0 {
-			return version
-		}
-	}
-	return 0
 }

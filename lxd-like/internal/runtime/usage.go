@@ -1,11 +1,15 @@
 package runtime
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func readNumber(dir, file string) (int64, error) {
@@ -49,7 +53,7 @@ func (r *Runtime) Usage(name string) (Usage, error) {
 		return Usage{}, err
 	}
 	var u Usage
-	for _, part := range []func(map[string]string, *Usage) error{cpuUsage, memoryUsage, processUsage} {
+	for _, part := range []func(map[string]string, *Usage) error{cpuUsage, memoryUsage, processUsage, pressure, ioUsage} {
 		if err := part(in.dirs, &u); err != nil {
 			return u, c.orGone(err)
 		}
@@ -125,16 +129,54 @@ func processUsage(dirs map[string]string, u *Usage) error {
 	return nil
 }
 
-func hostMemory() (int64, error) {
-	stat, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
+// ioUsage adds up what was read from and written to block devices. Hosts that
+// do not count it have none.
+func ioUsage(dirs map[string]string, u *Usage) error {
+	dir, file := dirs["blkio"], "blkio.throttle.io_service_bytes_recursive"
+	if dir == "" {
+		dir, file = dirs[""], "io.stat"
 	}
-	for line := range strings.Lines(string(stat)) {
-		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			return kb << 10, err
+	if dir == "" {
+		return nil
+	}
+	data, err := os.ReadFile(filepath.Join(dir, file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	u.BytesRead, u.BytesWritten = ParseIO(string(data))
+	return nil
+}
+
+// ParseIO adds up what a cgroup's io.stat or blkio.throttle.io_service_bytes
+// has of each device.
+func ParseIO(stat string) (read, written int64) {
+	for line := range strings.Lines(stat) {
+		words := strings.Fields(line)
+		for i, word := range words {
+			key, value, v2 := strings.Cut(word, "=")
+			if !v2 && i == 1 && len(words) == 3 { // DEVICE Read 4096
+				value = words[2]
+			}
+			n, err := strconv.ParseInt(value, 10, 64)
+			switch {
+			case err != nil:
+			case key == "rbytes" || key == "Read":
+				read += n
+			case key == "wbytes" || key == "Write":
+				written += n
+			}
 		}
 	}
-	return 0, nil
+	return read, written
+}
+
+func hostMemory() (int64, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, err
+	}
+	return int64(info.Totalram) * int64(info.Unit), nil //nolint:gosec // No machine has that much.
 }

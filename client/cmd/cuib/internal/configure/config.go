@@ -16,7 +16,7 @@ import (
 func newConfig(e *env) *cobra.Command {
 	return kit.Group("config", "Configure instances and the daemon",
 		"  cuib config set web limits.memory=1GiB\n  cuib config device add web data disk source=/srv/web path=/srv",
-		newConfigEdit(e), newConfigGet(e), newConfigMetadata(e), newConfigSet(e), newConfigShow(e), newConfigUnset(e),
+		newConfigEdit(e), newConfigGet(e), newConfigMetadata(e), newConfigSet(e), newConfigShow(e), newConfigTemplate(e), newConfigUnset(e),
 		newDevice(e, instanceDeviceOwner(e)),
 	)
 }

@@ -264,8 +264,8 @@ func newImageBuild(e *env) *cobra.Command {
 	var refresh bool
 	cmd := &cobra.Command{
 		Use: "build DISTRIBUTION:SUITE", Short: "Build an image from a distribution's packages",
-		Long:    "Build a system image from the packages of a distribution, such as\ndebian:bookworm, on the mirror that this host itself uses. An image that was\nbuilt before is used again unless you say --refresh.",
-		Example: "  cuib image build debian:bookworm --alias debian/12",
+		Long:    "Build a system image from the packages of a distribution, such as\ndebian:bookworm, on the mirror that this host itself uses. An image that was\nbuilt before is used again unless you say --refresh.\n\nThe variant cloud has cloud-init, which does what the keys cloud-init.* of an\ninstance say; debian:bookworm/cloud names it too. The variants\nsysvinit, openrc and runit have that init instead of systemd.",
+		Example: "  cuib image build debian:bookworm --alias debian/12\n  cuib image build debian:bookworm --variant cloud --alias debian/12/cloud",
 		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.None),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := api.ImagesPost{
@@ -282,7 +282,8 @@ func newImageBuild(e *env) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&aliases, "alias", nil, "alias for the image; again for more")
-	f.StringVar(&variant, "variant", "", "variant of the image")
+	f.StringVar(&variant, "variant", "", "variant of the image: default, cloud, sysvinit, openrc or runit")
+	_ = cmd.RegisterFlagCompletionFunc("variant", cobra.FixedCompletions([]string{"default", "cloud", "sysvinit", "openrc", "runit"}, cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
 	f.BoolVar(&refresh, "refresh", false, "build even if there is such an image")
 	return cmd
 }

@@ -32,7 +32,7 @@ func newProfile(e *env) *cobra.Command {
 func profileKind(e *env) kit.Kind[api.Profile, api.ProfilePut] {
 	return kit.Kind[api.Profile, api.ProfilePut]{
 		Command: "profile", Arg: "PROFILE", Pair: "default limits.memory=1GiB", Names: kit.Profiles, Keys: kit.ProfileKeys, All: kit.InstanceSettings,
-		Read: e.Client().Profile, Update: e.Client().UpdateProfile,
+		Read: e.Client().Profile, Update: e.Client().UpdateProfile, Preview: e.Client().PreviewProfile,
 		Put:    func(p *api.Profile) *api.ProfilePut { return &p.ProfilePut },
 		Config: func(p *api.ProfilePut) *api.ConfigMap { return &p.Config },
 	}
@@ -104,18 +104,38 @@ func newProfileList(e *env) *cobra.Command {
 }
 
 func newProfileAssign(e *env) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "assign INSTANCE PROFILE,...", Aliases: []string{"apply"}, Short: "Give an instance these profiles and no others",
-		Example: "  cuib profile assign web default,small\n  cuib profile assign web ''",
+		Long:    "Give an instance these profiles and no others.\n\n" + kit.PreviewHelp,
+		Example: "  cuib profile assign web default,small\n  cuib profile assign web '' --dry-run",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.Profiles, kit.None),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			list := []string{}
-			if args[1] != "" {
-				list = strings.Split(args[1], ",")
-			}
-			return e.changeProfiles(cmd.Context(), args[0], func([]string) ([]string, error) { return list, nil })
-		}),
 	}
+	dry := kit.DryRunFlag(cmd)
+	cmd.RunE = kit.Named(1, func(cmd *cobra.Command, args []string) error {
+		list := []string{}
+		if args[1] != "" {
+			list = strings.Split(args[1], ",")
+		}
+		if *dry {
+			return e.previewProfiles(cmd.Context(), args[0], list)
+		}
+		return e.changeProfiles(cmd.Context(), args[0], func([]string) ([]string, error) { return list, nil })
+	})
+	return cmd
+}
+
+// previewProfiles shows what an instance would be with other profiles.
+func (e *env) previewProfiles(ctx context.Context, instance string, list []string) error {
+	in, etag, err := e.Client().Instance(ctx, instance)
+	if err != nil {
+		return err
+	}
+	in.Profiles = list
+	all, err := e.Client().PreviewInstance(ctx, instance, in.InstancePut, etag)
+	if err != nil {
+		return err
+	}
+	return kit.ShowPreview(e.Env, all)
 }
 
 func newProfileAdd(e *env) *cobra.Command {

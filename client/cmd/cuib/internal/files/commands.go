@@ -397,12 +397,24 @@ func (e *commands) createFile(ctx context.Context, o fileOptions, args []string)
 	})
 }
 
+// mountOptions are the flags of mount.
+type mountOptions struct {
+	listen, user string
+	noAuth       bool
+}
+
 func newFileMount(e *commands) *cobra.Command {
-	return &cobra.Command{
-		Use: "mount " + e.at.Arg + "[/PATH] TARGET", Short: "Mount files of " + e.at.What + " on this host",
-		Long:    "Mount a directory of " + e.at.What + " on an empty directory of this host, until you\ninterrupt the command or unmount the directory.",
-		Example: e.examples("cuib mount @/srv ~/web"),
-		Args:    kit.Needs(1+e.parts(), 1+e.parts()), ValidArgsFunction: e.complete(kit.LocalFiles),
+	var o mountOptions
+	cmd := &cobra.Command{
+		Use: "mount " + e.at.Arg + "[/PATH] [TARGET]", Short: "Mount files of " + e.at.What + " on this host, or serve them",
+		Long: "Mount a directory of " + e.at.What + ` on an empty directory of this host, until you
+interrupt the command or unmount the directory.
+
+With --listen and no TARGET all files are served to programs that speak SFTP over
+SSH, such as sshfs, until you interrupt the command. They log in with a password
+that is new each time and is shown.`,
+		Example: e.examples("cuib mount @/srv ~/web", "cuib mount @ --listen 127.0.0.1:2222"),
+		Args:    kit.Needs(e.parts(), 1+e.parts()), ValidArgsFunction: e.complete(kit.LocalFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name := &args[e.parts()-1]; !strings.Contains(*name, "/") {
 				*name += "/"
@@ -411,9 +423,65 @@ func newFileMount(e *commands) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := o.check(p, args[e.parts():]); err != nil {
+				return err
+			}
+			if o.listen != "" {
+				return e.serve(cmd.Context(), p, o)
+			}
 			return e.mount(cmd.Context(), p, args[e.parts()])
 		},
 	}
+	f := cmd.Flags()
+	f.StringVar(&o.listen, "listen", "", "address and port to serve SFTP over SSH on, instead of a mount")
+	f.StringVar(&o.user, "auth-user", "cuib", "user that logs in, with --listen")
+	f.BoolVar(&o.noAuth, "no-auth", false, "let everybody in who can connect, with --listen")
+	return cmd
+}
+
+func (o mountOptions) check(p Path, target []string) error {
+	switch {
+	case o.listen == "" && len(target) == 0:
+		return errs.Invalidf("no directory given to mount on, nor --listen")
+	case o.listen != "" && len(target) > 0:
+		return errs.Invalidf("give either a directory to mount on, or --listen")
+	case o.listen != "" && p.File != "/":
+		return errs.Invalidf("%s: --listen serves all files: leave out the path", p)
+	case o.listen == "" && o.noAuth:
+		return errs.Invalidf("--no-auth is for --listen")
+	}
+	return nil
+}
+
+// serve serves files by SFTP over SSH until the user interrupts.
+func (e *commands) serve(ctx context.Context, p Path, o mountOptions) error {
+	ctx, stop := kit.Interruptible(ctx)
+	defer stop()
+	l := Listener{
+		Open: func(ctx context.Context) (net.Conn, error) { return e.at.Open(ctx, p.Within, p.Instance) },
+		Warn: e.Warn,
+	}
+	first, err := l.Open(ctx) // That it is there is seen at once.
+	if err != nil {
+		return err
+	}
+	if err := first.Close(); err != nil {
+		return err
+	}
+	var config net.ListenConfig
+	on, err := config.Listen(ctx, "tcp", o.listen)
+	if err != nil {
+		return errs.Invalidf("--listen is %q: %w", o.listen, err)
+	}
+	e.Say("SFTP over SSH on %s: press ctrl+c to end it", on.Addr())
+	if !o.noAuth {
+		if l.Password, err = Password(); err != nil {
+			return errors.Join(err, on.Close())
+		}
+		l.User = o.user
+		fmt.Fprintf(e.Out, "User: %s\nPassword: %s\n", l.User, l.Password)
+	}
+	return l.Serve(ctx, on)
 }
 
 func (e *commands) mount(ctx context.Context, p Path, target string) error {

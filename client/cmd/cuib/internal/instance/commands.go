@@ -16,7 +16,7 @@ import (
 func Commands(k *kit.Env) []*cobra.Command {
 	e := &env{k}
 	return []*cobra.Command{
-		newConsole(e), newCopy(e), newCreate(e), newDelete(e), newExec(e), newExport(e), files.Group(e.Env, place(e)), newImport(e), newInfo(e), newLaunch(e), newList(e), newMove(e), newPause(e), newPublish(e), newRebuild(e), newRename(e), newRestart(e), newResume(e), newShell(e), newSnapshot(e), newStart(e), newStop(e), newWait(e),
+		newConsole(e), newCopy(e), newCreate(e), newDelete(e), newExec(e), newExport(e), files.Group(e.Env, place(e)), newImport(e), newInfo(e), newLaunch(e), newList(e), newLogs(e), newMove(e), newPause(e), newPublish(e), newRebuild(e), newRename(e), newRestart(e), newResume(e), newShell(e), newSnapshot(e), newStart(e), newStop(e), newTop(e), newWait(e),
 	}
 }
 

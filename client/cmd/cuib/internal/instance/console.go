@@ -3,7 +3,6 @@ package instance
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -40,13 +39,7 @@ func newConsole(e *env) *cobra.Command {
 }
 
 func (e *env) consoleLog(ctx context.Context, name string) error {
-	r, err := e.Client().ConsoleLog(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, err = io.Copy(e.Out, r)
-	return err
+	return e.copyLog(e.Client().ConsoleLog(ctx, name, client.ConsoleLog{}))
 }
 
 func (e *env) console(ctx context.Context, name string, req api.InstanceConsolePost) error {

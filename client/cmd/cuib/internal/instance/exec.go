@@ -24,6 +24,7 @@ type execOptions struct {
 	user, group      uint32
 	cwd              string
 	noStdin, isShell bool
+	record           bool
 }
 
 func (o *execOptions) flags(cmd *cobra.Command) {
@@ -46,7 +47,11 @@ func newExec(e *env) *cobra.Command {
 		Short: "Run a program in an instance",
 		Long: `Run a program in an instance, with the streams, the signals and the exit status
 of this command. There is no shell in between: run "sh -c" for one. The program
-gets a terminal if standard input and output are terminals.`,
+gets a terminal if standard input and output are terminals.
+
+With --record-output the program has no streams: the daemon keeps what it writes,
+the first 64 MiB of each stream, among the instance's logs, which "cuib logs"
+shows and deletes. The oldest go when there are more than 100 files or 256 MiB.`,
 		Example: "  cuib exec web -- apt-get update\n  cuib exec web -- sh -c 'cd /tmp && ls'\n  tar c . | cuib exec web --cwd /srv -- tar x",
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		DisableFlagsInUseLine: true,
@@ -55,11 +60,40 @@ gets a terminal if standard input and output are terminals.`,
 			if err != nil {
 				return err
 			}
+			if o.record {
+				return e.record(cmd.Context(), o, args[0], rest)
+			}
 			return e.exec(cmd.Context(), o, args[0], rest)
 		}),
 	}
 	o.flags(cmd)
+	cmd.Flags().BoolVar(&o.record, "record-output", false, "let the daemon keep what the program writes, as logs of the instance")
 	return cmd
+}
+
+// record runs a program whose output the daemon keeps.
+func (e *env) record(ctx context.Context, o execOptions, instance string, command []string) error {
+	if o.tty || o.mode == "interactive" {
+		return errs.Invalidf("--record-output is not possible with a terminal: leave out --force-interactive and --mode interactive")
+	}
+	o.noTTY = true
+	req, err := o.request(e, command)
+	if err != nil {
+		return err
+	}
+	op, err := e.Client().Record(ctx, instance, req)
+	if err := e.Wait(ctx, op, err); err != nil {
+		return err
+	}
+	done, err := op.Recorded(instance)
+	if err != nil {
+		return err
+	}
+	e.Say("%s\n%s", done.Stdout, done.Stderr)
+	if done.Status != 0 {
+		return kit.StatusError(done.Status)
+	}
+	return nil
 }
 
 // parseRest parses the flags between the instance and the program, and

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -89,6 +88,7 @@ func writeResources(w io.Writer, s api.InstanceState) {
 	if s.Pid > 0 && s.Memory.Total > 0 {
 		fmt.Fprintf(w, "  Memory limit: %s\n", kit.Size(s.Memory.Total))
 	}
+	writePressure(w, s.Pressure)
 	if len(s.Disk) > 0 {
 		fmt.Fprint(w, "\nDisk usage:\n")
 	}
@@ -104,6 +104,18 @@ func writeResources(w io.Writer, s api.InstanceState) {
 	}
 	for _, name := range kit.KeysOf(s.Network) {
 		writeInterface(w, name, s.Network[name])
+	}
+}
+
+// writePressure says how long programs waited lately, some and all of them.
+func writePressure(w io.Writer, all map[string]api.InstanceStatePressure) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nPressure (some and all programs waited, in percent of the last 10s, 60s, 300s):\n")
+	for _, what := range kit.KeysOf(all) {
+		s, f := all[what].Some, all[what].Full
+		fmt.Fprintf(w, "  %s: some %.2f %.2f %.2f, all %.2f %.2f %.2f\n", output.Plain(what), s.Avg10, s.Avg60, s.Avg300, f.Avg10, f.Avg60, f.Avg300)
 	}
 }
 
@@ -139,8 +151,7 @@ func (e *env) showLog(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, url := range logs {
-		file := path.Base(url)
+	for _, file := range logs {
 		r, err := e.Client().Log(ctx, name, file)
 		if err != nil {
 			return err

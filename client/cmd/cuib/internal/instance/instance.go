@@ -14,14 +14,19 @@ import (
 )
 
 func newDelete(e *env) *cobra.Command {
-	var force, interactive bool
+	var force, interactive, all bool
 	cmd := &cobra.Command{
-		Use:     "delete INSTANCE...",
-		Aliases: []string{"rm"},
-		Short:   "Delete instances and their snapshots",
-		Example: "  cuib delete web\n  cuib delete --force web db",
-		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances),
+		Use:               "delete INSTANCE...",
+		Aliases:           []string{"rm"},
+		Short:             "Delete instances and their snapshots",
+		Long:              "Delete instances and their snapshots, some at a time. That one cannot be deleted\ndoes not keep the others.",
+		Example:           "  cuib delete web\n  cuib delete --force web db\n  cuib delete --all --interactive",
+		ValidArgsFunction: e.Complete(kit.Instances),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
+			args, err := e.chosen(cmd.Context(), args, all)
+			if err != nil || len(args) == 0 {
+				return err
+			}
 			if interactive && !e.Confirm("Delete "+strings.Join(args, ", ")+"?") {
 				return errs.Newf(errs.Canceled, "nothing deleted")
 			}
@@ -34,7 +39,21 @@ func newDelete(e *env) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop running instances first")
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "ask before")
+	cmd.Flags().BoolVar(&all, "all", false, "all instances")
 	return cmd
+}
+
+// chosen returns the names that were given, or those of all instances.
+func (e *env) chosen(ctx context.Context, names []string, all bool) ([]string, error) {
+	switch {
+	case all && len(names) > 0:
+		return nil, errs.Invalidf("give either names or --all")
+	case all:
+		return e.Client().InstanceNames(ctx)
+	case len(names) == 0:
+		return nil, errs.Invalidf("no instance given: name some, or say --all")
+	}
+	return names, nil
 }
 
 // deleteInstance deletes an instance or, for INSTANCE/SNAPSHOT, a snapshot.

@@ -44,10 +44,13 @@ var instanceColumns = []output.Column[api.InstanceFull]{
 	{Key: 'F', Name: "BASE IMAGE", Value: func(in api.InstanceFull) string { return in.Config["volatile.base_image"] }},
 }
 
+// up reports whether an instance with this state runs, be it frozen or not.
+func up(c api.StatusCode) bool { return c == api.Running || c == api.Ready || c == api.Frozen }
+
 // addresses returns the addresses of a family that reach beyond the instance,
 // one a line.
 func addresses(in api.InstanceFull, family string) string {
-	if in.State == nil || in.StatusCode != api.Running && in.StatusCode != api.Frozen {
+	if in.State == nil || !up(in.StatusCode) {
 		return ""
 	}
 	var out []string

@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,8 @@ type publishOptions struct {
 	public, force bool
 	reuse         bool
 	compression   string
+	format        string
+	expire        string
 }
 
 func newPublish(e *env) *cobra.Command {
@@ -31,6 +34,9 @@ func newPublish(e *env) *cobra.Command {
 	f.BoolVar(&o.public, "public", false, "let everybody use the image")
 	f.BoolVarP(&o.force, "force", "f", false, "stop a running instance for it, and start it again")
 	f.BoolVar(&o.reuse, "reuse", false, "take aliases away from images that have them")
+	f.StringVar(&o.expire, "expire", "", "when nobody needs the image any more: in a time, as 4w, or on a day, as 2030-01-31")
+	f.StringVar(&o.format, "format", "unified", "unified, or split for a file of its own for the root file system")
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"unified", "split"}, cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
 	f.StringVar(&o.compression, "compression", "", "program that compresses it, such as zstd, gzip, xz or none")
 	e.CompleteFlag(cmd, "compression", kit.Compressions)
 	return cmd
@@ -46,6 +52,14 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 		Aliases: kit.ImageAliases(o.aliases),
 	}
 	req.Public, req.Properties = o.public, properties
+	if o.format != "unified" {
+		req.Format = o.format
+	}
+	if o.expire != "" {
+		if req.ExpiresAt, err = kit.ParseExpiry(o.expire, time.Now()); err != nil {
+			return err
+		}
+	}
 	if strings.Contains(args[0], "/") {
 		req.Source.Type = "snapshot"
 	} else if o.force {
@@ -79,7 +93,7 @@ func (e *env) halt(ctx context.Context, name string) (restart func(context.Conte
 	if err != nil {
 		return nil, err
 	}
-	if in.StatusCode != api.Running && in.StatusCode != api.Frozen {
+	if !up(in.StatusCode) {
 		return func(context.Context) error { return nil }, nil
 	}
 	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})

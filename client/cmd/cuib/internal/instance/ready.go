@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/client"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -26,12 +27,39 @@ func (e *env) isReady(ctx context.Context, name string) (bool, error) {
 	if s.StatusCode == api.Ready {
 		return true, nil
 	}
-	var out bytes.Buffer
-	_, err = e.Client().Exec(ctx, name, client.Exec{
-		InstanceExecPost: api.InstanceExecPost{Command: []string{"sh", "-c", askInit}}, Stdout: &out,
-	})
-	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Denied) {
-		return false, err
+	out, _, err := e.probe(ctx, name, askInit, "")
+	return slices.Contains(readyStates, out), err
+}
+
+// askFailed prints the state of systemd, and the names of the units that have
+// failed.
+const askFailed = `[ -d /run/systemd/system ] || exit 0
+systemctl is-system-running --wait
+systemctl list-units --failed --plain --no-legend | cut -d " " -f 1`
+
+// isHealthy tells whether an instance's systemd has started all. That a unit
+// has failed is an error.
+func (e *env) isHealthy(ctx context.Context, name string) (bool, error) {
+	out, _, err := e.probe(ctx, name, askFailed, "")
+	state, failed, _ := strings.Cut(out, "\n")
+	if err == nil && state == "degraded" {
+		return false, errs.Conflictf("units of instance %q have failed: %s", name, strings.ReplaceAll(failed, "\n", ", "))
 	}
-	return err == nil && slices.Contains(readyStates, strings.TrimSpace(out.String())), nil
+	return state == "running", err
+}
+
+// probe runs a script in an instance and returns what it printed and its
+// status. It is no error that the instance does not run, or cannot now.
+func (e *env) probe(ctx context.Context, name, script, value string) (out string, status int, err error) {
+	var b bytes.Buffer
+	status, err = e.Client().Exec(ctx, name, client.Exec{
+		InstanceExecPost: api.InstanceExecPost{Command: []string{"sh", "-c", script, "sh", value}}, Stdout: &b,
+	})
+	switch {
+	case errs.Is(err, errs.NotFound), errs.Is(err, errs.Denied), errs.Is(err, errs.Unavailable):
+		return "", -1, err
+	case err != nil:
+		return "", -1, nil //nolint:nilerr // As the comment says.
+	}
+	return output.Plain(strings.TrimSpace(b.String())), status, nil
 }

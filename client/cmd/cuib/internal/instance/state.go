@@ -31,6 +31,7 @@ func newStart(e *env) *cobra.Command {
 		Example: "  cuib start web db\n  cuib start --all",
 	})
 	cmd.Flags().BoolVar(&o.console, "console", false, "attach to the console of the instance")
+	cmd.Flags().Bool("stateless", false, "accepted: no memory of an instance is kept")
 	return cmd
 }
 
@@ -42,6 +43,7 @@ func newStop(e *env) *cobra.Command {
 		Example: "  cuib stop web\n  cuib stop web --timeout 30\n  cuib stop --all --force",
 	})
 	o.stopFlags(cmd)
+	cmd.Flags().BoolVar(&o.Stateful, "stateful", false, "refused: the memory of an instance cannot be kept")
 	return cmd
 }
 
@@ -114,12 +116,12 @@ func (e *env) setStates(ctx context.Context, o stateOptions, names []string) err
 func affected(all []api.Instance, action string) []string {
 	var out []string
 	for _, in := range all {
-		running := in.StatusCode == api.Running || in.StatusCode == api.Frozen
+		running := up(in.StatusCode)
 		switch {
 		case action == "start" && !running,
 			action == "stop" && running,
 			action == "restart" && running,
-			action == "freeze" && in.StatusCode == api.Running,
+			action == "freeze" && running && in.StatusCode != api.Frozen,
 			action == "unfreeze" && in.StatusCode == api.Frozen:
 			out = append(out, in.Name)
 		}

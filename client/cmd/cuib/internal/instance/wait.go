@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,60 +27,120 @@ var conditions = map[string]condition{
 	"ipv6":    func(s api.InstanceState) bool { return hasAddress(s, "inet6") },
 }
 
+// probes are scripts that succeed in an instance that fulfils a condition with
+// the value $1.
+var probes = map[string]string{
+	"unit": `systemctl is-active --quiet -- "$1"`,
+	"file": `test -e "$1"`,
+	"port": `cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ":$(printf %04X "$1") [0-9A-F]*:0000 0A"`,
+}
+
 // readyStates are the states of systemd after which nothing more is started.
 var readyStates = []string{"running", "degraded"}
 
 // lookEvery is how often a condition is looked for without an event.
 const lookEvery = 200 * time.Millisecond
 
+const waitLong = `Wait until instances fulfil a condition:
+
+  running, stopped, frozen   its state
+  ip, ipv4, ipv6             it has an address that is not of its own link
+  ready                      its init has started all that starts with it, or
+                             it has said by the guest API that it is ready
+  systemd                    its systemd has started all, and no unit failed
+  unit=NAME                  a unit of its systemd is active
+  file=PATH                  there is such a file
+  port=NUMBER                a program listens on the TCP port
+
+Of several instances all are waited for at the same time. The exit status is 4 if
+the time is over, or if systemd has failed units.`
+
 func newWait(e *env) *cobra.Command {
 	var what string
 	var timeout, interval int
 	cmd := &cobra.Command{
-		Use:   "wait INSTANCE",
-		Short: "Wait until an instance is ready, or as you want it",
-		Long: `Wait until an instance fulfils a condition:
-
-  running, stopped, frozen   its state
-  ip, ipv4, ipv6             it has an address that is not of its own link
-  ready                      its init has started all that starts with it`,
-		Example: "  cuib wait web\n  cuib wait web --for ip --timeout 30",
-		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.Instances),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			if timeout >= 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(timeout)*time.Second,
-					errs.Newf(errs.Unavailable, "instance %q was not %s after %d s", args[0], what, timeout))
-				defer cancel()
+		Use: "wait INSTANCE...", Short: "Wait until instances are ready, or as you want them", Long: waitLong,
+		Example: "  cuib wait web\n  cuib wait web db --for ip --timeout 30\n  cuib wait web --for port=80",
+		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances),
+		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
+			if timeout < -1 || interval < 0 {
+				return errs.Invalidf("--timeout is %d, --interval %d: want seconds, or --timeout -1 for as long as it takes", timeout, interval)
 			}
-			return e.waitUntil(ctx, args[0], what, max(lookEvery, time.Duration(interval)*time.Second))
+			ctx, stop := kit.Interruptible(cmd.Context())
+			defer stop()
+			return e.each(args, func(name string) error {
+				w := waiting{name: name, what: what, every: max(lookEvery, time.Duration(interval)*time.Second)}
+				return e.waitFor(ctx, w, time.Duration(timeout)*time.Second)
+			})
 		}),
 	}
 	cmd.Flags().StringVar(&what, "for", "ready", "condition to wait for")
 	cmd.Flags().IntVar(&timeout, "timeout", -1, "seconds to wait at most; -1 for as long as it takes")
 	cmd.Flags().IntVar(&interval, "interval", 0, "seconds between looks at what no event tells")
-	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(append(kit.KeysOf(conditions), "ready"), cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
+	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(conditionNames(), cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
 	return cmd
 }
 
-func (e *env) waitUntil(ctx context.Context, name, what string, every time.Duration) error {
-	is, known := conditions[what]
-	if !known && what != "ready" {
-		return errs.Invalidf("condition %q is none of ready, %s", what, strings.Join(kit.KeysOf(conditions), ", "))
+// waiting is what is waited for.
+type waiting struct {
+	name, what string
+	every      time.Duration
+}
+
+// conditionNames are all conditions; those with a value end in "=".
+func conditionNames() []string {
+	out := append(kit.KeysOf(conditions), "ready", "systemd")
+	for _, name := range kit.KeysOf(probes) {
+		out = append(out, name+"=")
 	}
-	look := func() (bool, error) {
-		if what == "ready" {
-			return e.isReady(ctx, name)
-		}
-		s, err := e.Client().InstanceState(ctx, name)
-		return err == nil && is(s), err
+	return out
+}
+
+// waitFor waits for so long, or if that is negative for as long as it takes.
+func (e *env) waitFor(ctx context.Context, w waiting, limit time.Duration) error {
+	if limit >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit,
+			errs.Conflictf("instance %q does not fulfil %q after %.0f s", w.name, w.what, limit.Seconds()))
+		defer cancel()
 	}
-	err := e.poll(ctx, look, every)
+	look, err := e.looker(ctx, w)
+	if err != nil {
+		return err
+	}
+	err = e.poll(ctx, look, w.every)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// looker returns what tells whether the condition is fulfilled.
+func (e *env) looker(ctx context.Context, w waiting) (func() (bool, error), error) {
+	switch w.what {
+	case "ready":
+		return func() (bool, error) { return e.isReady(ctx, w.name) }, nil
+	case "systemd":
+		return func() (bool, error) { return e.isHealthy(ctx, w.name) }, nil
+	}
+	if is, ok := conditions[w.what]; ok {
+		return func() (bool, error) {
+			s, err := e.Client().InstanceState(ctx, w.name)
+			return err == nil && is(s), err
+		}, nil
+	}
+	key, value, _ := strings.Cut(w.what, "=")
+	script, ok := probes[key]
+	if !ok || value == "" {
+		return nil, errs.Invalidf("condition %q is none of %s", w.what, strings.Join(conditionNames(), ", "))
+	}
+	if n, err := strconv.ParseUint(value, 10, 16); key == "port" && (err != nil || n == 0) {
+		return nil, errs.Invalidf("condition %q: want a number from 1 to 65535", w.what)
+	}
+	return func() (bool, error) {
+		_, status, err := e.probe(ctx, w.name, script, value)
+		return err == nil && status == 0, err
+	}, nil
 }
 
 // poll calls look when something happened in the daemon, and now and then,

@@ -41,7 +41,7 @@ func ParseExpiry(s string, now time.Time) (time.Time, error) {
 }
 
 func badExpiry(s string) error {
-	return errs.Invalidf("--expires: got %q, want a time such as \"2w\" or \"3d 12H\" (S seconds, M minutes, H hours, d days, w weeks, m months, y years), "+
+	return errs.Invalidf("time of expiry: got %q, want a time such as \"2w\" or \"3d 12H\" (S seconds, M minutes, H hours, d days, w weeks, m months, y years), "+
 		"or a day such as 2030-01-31 or 2030-01-31T12:00:00Z", s)
 }
 

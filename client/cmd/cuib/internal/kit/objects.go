@@ -29,6 +29,10 @@ type Kind[T, P any] struct {
 	Update func(ctx context.Context, name string, put P, etag string) error
 	Put    func(object *T) *P
 	Config func(put *P) *api.ConfigMap
+
+	// Preview says what Update would change of instances; nil where that
+	// changes none.
+	Preview func(ctx context.Context, name string, put P, etag string) ([]api.InstanceChange, error)
 }
 
 // parts returns how many arguments name an object.
@@ -55,6 +59,11 @@ func (k Kind[T, P]) complete(e *Env, after ...Completer) cobra.CompletionFunc {
 
 // Change reads an object, changes it, and writes it back.
 func (k Kind[T, P]) Change(ctx context.Context, name string, change func(put *P) error) error {
+	return k.changeBy(ctx, name, change, k.Update)
+}
+
+// changeBy is Change with another way to write it back.
+func (k Kind[T, P]) changeBy(ctx context.Context, name string, change func(put *P) error, update updater[P]) error {
 	object, etag, err := k.Read(ctx, name)
 	if err != nil {
 		return err
@@ -66,16 +75,27 @@ func (k Kind[T, P]) Change(ctx context.Context, name string, change func(put *P)
 	if err := change(put); err != nil {
 		return err
 	}
-	return k.Update(ctx, name, *put, etag)
+	return update(ctx, name, *put, etag)
 }
 
-func (k Kind[T, P]) set(ctx context.Context, name string, values api.ConfigMap, isProperty *bool) error {
-	return k.Change(ctx, name, func(put *P) error {
-		if *isProperty {
+// setter is what the commands that set and unset keys have in common.
+type setter[T, P any] struct {
+	kind       Kind[T, P]
+	isProperty *bool
+	update     updater[P]
+}
+
+func newSetter[T, P any](e *Env, k Kind[T, P], cmd *cobra.Command) setter[T, P] {
+	return setter[T, P]{k, propertyFlag(cmd), k.updater(e, cmd)}
+}
+
+func (s setter[T, P]) set(ctx context.Context, name string, values api.ConfigMap) error {
+	return s.kind.changeBy(ctx, name, func(put *P) error {
+		if *s.isProperty {
 			return SetProperties(put, values)
 		}
-		return SetKeys(*k.Config(put), values)
-	})
+		return SetKeys(*s.kind.Config(put), values)
+	}, s.update)
 }
 
 func propertyFlag(cmd *cobra.Command) *bool {
@@ -93,14 +113,14 @@ func NewKeySet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 		Example: fmt.Sprintf("  cuib %s set %s", k.Command, k.Pair),
 		Args:    Needs(k.parts()+1, -1), ValidArgsFunction: k.complete(e, keys),
 	}
-	isProperty := propertyFlag(cmd)
+	s := newSetter(e, k, cmd)
 	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
 		name, rest := k.split(args)
 		values, err := e.Settings(rest)
 		if err != nil {
 			return err
 		}
-		return k.set(cmd.Context(), name, values, isProperty)
+		return s.set(cmd.Context(), name, values)
 	})
 	return cmd
 }
@@ -112,10 +132,10 @@ func NewKeyUnset[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 		Example: fmt.Sprintf("  cuib %s unset %s", k.Command, keyOf(k.Pair)),
 		Args:    Needs(k.parts()+1, k.parts()+1), ValidArgsFunction: k.complete(e, k.Keys, None),
 	}
-	isProperty := propertyFlag(cmd)
+	s := newSetter(e, k, cmd)
 	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
 		name, rest := k.split(args)
-		return k.set(cmd.Context(), name, api.ConfigMap{rest[0]: ""}, isProperty)
+		return s.set(cmd.Context(), name, api.ConfigMap{rest[0]: ""})
 	})
 	return cmd
 }
@@ -149,30 +169,32 @@ func NewKeyGet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 // NewEdit returns the command that edits an object as YAML.
 func NewEdit[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	one := objectOf(k.Pair)
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "edit " + k.Arg, Short: "Edit as YAML",
 		Long:    "Edit as YAML in $EDITOR. YAML on the standard input is taken instead.",
 		Example: fmt.Sprintf("  cuib %[1]s edit %[2]s\n  cuib %[1]s edit %[2]s < %[3]s.yaml", k.Command, one, one[strings.LastIndex(one, " ")+1:]),
 		Args:    Needs(k.parts(), k.parts()), ValidArgsFunction: k.complete(e, None),
-		RunE: Named(1, func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			name, _ := k.split(args)
-			return e.Edit(ctx, Edit{
-				Help: EditHelp,
-				Read: func() (any, string, error) {
-					object, etag, err := k.Read(ctx, name)
-					return object, etag, err
-				},
-				Write: func(text []byte, etag string) error {
-					var put P
-					if err := output.ParseYAMLPart(text, &put); err != nil {
-						return err
-					}
-					return k.Update(ctx, name, put, etag)
-				},
-			})
-		}),
 	}
+	update := k.updater(e, cmd)
+	cmd.RunE = Named(1, func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		name, _ := k.split(args)
+		return e.Edit(ctx, Edit{
+			Help: EditHelp,
+			Read: func() (any, string, error) {
+				object, etag, err := k.Read(ctx, name)
+				return object, etag, err
+			},
+			Write: func(text []byte, etag string) error {
+				var put P
+				if err := output.ParseYAMLPart(text, &put); err != nil {
+					return err
+				}
+				return update(ctx, name, put, etag)
+			},
+		})
+	})
+	return cmd
 }
 
 // NewShow returns the command that shows all of an object.

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Sets an init other than systemd up in the root $1: sysvinit, alone or with
+# OpenRC, or runit.
+set -eu
+umask 022
+root=$1
+
+# Addresses by DHCP and router advertisements.
+cat >"$root/etc/network/interfaces" <<'END'
+auto lo
+iface lo inet loopback
+
+auto eth0
+iface eth0 inet dhcp
+END
+
+# runit starts programs without PATH, in which that of DHCP is looked for.
+echo 'export PATH' >>"$root/etc/default/networking"
+
+# There is one terminal, the console.
+getty='/sbin/getty --noclear --keep-baud console 115200,38400,9600 linux'
+if [ -e "$root/etc/inittab" ]; then
+	sed -i '/^[1-6]:.*getty/d' "$root/etc/inittab"
+	echo "1:2345:respawn:$getty" >>"$root/etc/inittab"
+fi
+if [ -d "$root/etc/runit/runsvdir/default" ]; then
+	rm -f "$root"/etc/runit/runsvdir/default/getty-*
+	mkdir -p "$root/etc/sv/getty-console"
+	printf '#!/bin/sh\nexec %s\n' "$getty" >"$root/etc/sv/getty-console/run"
+	chmod 755 "$root/etc/sv/getty-console/run"
+	ln -s /etc/sv/getty-console "$root/etc/runit/runsvdir/default/getty-console"
+fi
+
+# What cannot work without the host's privileges, or is the host's affair.
+ln -sf /dev/null "$root/etc/sysctl.d/99-protect-links.conf"
+for unit in bootlogs brightness checkfs.sh checkroot-bootclean.sh checkroot.sh hwclock.sh mount-configfs umountfs umountroot udev eudev; do
+	if [ -e "$root/etc/init.d/$unit" ]; then
+		# One that only stops something cannot be disabled in this way.
+		chroot "$root" update-rc.d "$unit" disable 2>/dev/null || :
+		rm -f "$root"/etc/rc?.d/S??"$unit" "$root"/etc/rc[06].d/K??"$unit" "$root"/etc/runlevels/*/"$unit"
+	fi
+done

@@ -1,0 +1,243 @@
+package proxies
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/networks/nft"
+	"github.com/cuib/cuib/profiles"
+)
+
+// forwards are what nftables is to have for an instance.
+func (s *Service) forwards(instance string) ([]nft.Forward, error) {
+	var all []*proxy
+	for _, p := range s.of(instance) {
+		if p.rule.NAT {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b *proxy) int { return cmp.Compare(a.owner.Device, b.owner.Device) })
+	var out []nft.Forward
+	for _, p := range all {
+		f, err := forward(p.rule)
+		if err != nil {
+			return nil, fmt.Errorf("device %q: %w", p.owner.Device, err)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+func forward(r Rule) (nft.Forward, error) {
+	listen, err := profiles.ParseProxyAddress(r.Listen)
+	if err != nil {
+		return nft.Forward{}, err
+	}
+	connect, err := profiles.ParseProxyAddress(r.Connect)
+	if err != nil {
+		return nft.Forward{}, err
+	}
+	f := nft.Forward{UDP: listen.Kind == "udp", Listen: listen.ListenHost(), Target: r.Target}
+	f.Subnet, err = subnet(r.Bridge, r.Target)
+	targets := connect.List()
+	for i, port := range listen.List() {
+		to := targets[0]
+		if len(targets) > 1 {
+			to = targets[i]
+		}
+		f.Ports = append(f.Ports, nft.PortPair{From: port, To: to})
+	}
+	return f, err
+}
+
+// subnet is which addresses reach one behind a bridge without the host.
+func subnet(bridge string, target netip.Addr) (netip.Prefix, error) {
+	alone := netip.PrefixFrom(target, target.BitLen())
+	l, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return alone, fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	all, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return alone, fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	for _, a := range all {
+		addr, _ := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		if p := netip.PrefixFrom(addr.Unmap(), bits).Masked(); p.Contains(target) {
+			return p, nil
+		}
+	}
+	return alone, nil
+}
+
+// reflect has a bridge send back to an instance what comes from there and is
+// forwarded to it. The bridge does that itself where the kernel filters
+// bridges; else the host does, which is above it.
+func (s *Service) reflect(r Rule) error {
+	on, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
+	switch {
+	case errors.Is(err, fs.ErrNotExist), r.Port == "":
+		return nil
+	case err != nil:
+		return err
+	case strings.TrimSpace(string(on)) == "0":
+		return nil
+	}
+	l, err := netlink.LinkByName(r.Port)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return nil // It comes when the guest has booted.
+	}
+	if err == nil && l.Attrs().MasterIndex != 0 {
+		err = netlink.LinkSetHairpin(l, true)
+	}
+	if err != nil {
+		return fmt.Errorf("port %s of bridge %s: %w", r.Port, r.Bridge, err)
+	}
+	return nil
+}
+
+// applyNAT makes nftables have what an instance is to have.
+func (s *Service) applyNAT(instance string) error {
+	s.nat.Lock()
+	defer s.nat.Unlock()
+	list, err := s.forwards(instance)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Forward.Apply(instance, list), s.reflectAll(instance))
+}
+
+func (s *Service) reflectAll(instance string) error {
+	var failed error
+	for _, p := range s.of(instance) {
+		if p.rule.NAT {
+			failed = errors.Join(failed, s.reflect(p.rule))
+		}
+	}
+	return failed
+}
+
+// Run puts the rules of nftables back when somebody removes them, and has ports
+// of bridges that come again be as they are to be, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	g, ctx := errgroup.WithContext(ctx)
+	for protocol, group := range map[int]int{unix.NETLINK_NETFILTER: unix.NFNLGRP_NFTABLES, unix.NETLINK_ROUTE: unix.RTNLGRP_LINK} {
+		g.Go(func() error { return announce(ctx, protocol, group, changed) })
+	}
+	g.Go(func() error {
+		for {
+			if err := s.repairNAT(); err != nil && ctx.Err() == nil {
+				s.Log.ErrorContext(ctx, "cannot keep rules of proxies", "err", err)
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// announce tells when the kernel announces something to a group of netlink,
+// until ctx ends.
+func announce(ctx context.Context, protocol, group int, changed chan<- struct{}) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return os.NewSyscallError("listen for changes of the network", err)
+	}
+	f := os.NewFile(uintptr(fd), "netlink")
+	defer f.Close()
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
+		return os.NewSyscallError("listen for changes of the network", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }) // It is open.
+	defer stop()
+	for {
+		if err := nextChange(ctx, f); err != nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// quiet is how long announcements are collected: they come in bursts.
+const quiet = 50 * time.Millisecond
+
+// nextChange waits until something has been announced.
+func nextChange(ctx context.Context, f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	// ENOBUFS says that announcements were lost, which is one too.
+	take := func(fd uintptr) bool {
+		_, err = unix.Read(int(fd), buf)
+		return !errors.Is(err, unix.EAGAIN)
+	}
+	if rerr := conn.Read(take); rerr != nil && ctx.Err() == nil {
+		return fmt.Errorf("listen for changes of the network: %w", rerr)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(quiet):
+	}
+	return conn.Control(func(fd uintptr) {
+		for take(fd) && (err == nil || errors.Is(err, unix.ENOBUFS)) {
+		}
+	})
+}
+
+// repairNAT applies again what is not as it was applied.
+func (s *Service) repairNAT() error {
+	s.nat.Lock()
+	defer s.nat.Unlock()
+	var failed error
+	for _, name := range s.forwarding() {
+		list, err := s.forwards(name)
+		intact := false
+		if err == nil && len(list) > 0 {
+			intact, err = s.Forward.Intact(name, list)
+		}
+		if err == nil && !intact {
+			err = s.Forward.Apply(name, list)
+		}
+		failed = errors.Join(failed, err, s.reflectAll(name))
+	}
+	return failed
+}
+
+// forwarding are the instances that have rules.
+func (s *Service) forwarding() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for of, p := range s.all {
+		if p.rule.NAT && !slices.Contains(out, of.Instance) {
+			out = append(out, of.Instance)
+		}
+	}
+	return out
+}

@@ -1,0 +1,99 @@
+package runtime_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/shared/testenv"
+)
+
+// An lxcfs of ours comes, is killed and comes back, and each time guests that
+// run get its files, and have them after a reboot too.
+func TestLXCFSComesBack(t *testing.T) {
+	testenv.Kernel(t, "lxcfs", "unshare")
+	if os.Getenv("CUIB_TEST_AGAIN") == "" {
+		again(t, `"$2" -test.v -test.run "^$3\$"`)
+		return
+	}
+	r, s := newRuntime(t), newSpec(t)
+	dir := filepath.Join(reachable(t), "lxcfs")
+	k := &lxcfs.Keeper{
+		Host: "/nonexistent", Dir: dir, Program: lxcfs.Program, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Changed: r.ShowLXCFS,
+	}
+	r.LXCFS = k.Served
+	s.Limits = runtime.Limits{Memory: 64 << 20, CPUs: "0"}
+	start(t, r, s)
+	if got := memory(t, r, s.Name); got == 65536 {
+		t.Errorf("without lxcfs it has %d kB", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- k.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := k.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	shown := func(what string) {
+		t.Helper()
+		testenv.Eventually(t, "the limit inside "+what, func() bool { return memory(t, r, s.Name) == 65536 })
+		if got := sh(t, r, s.Name, "grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; grep -c meminfo /proc/mounts"); got != "1\n1\n1" {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	shown("of a guest that ran before")
+	for range 2 {
+		pid, err := os.ReadFile(dir + ".pid")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(n, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		shown("after lxcfs was killed")
+	}
+	reboot(t, r, s.Name)
+	shown("after a reboot")
+	if err := r.SetLimits(t.Context(), s.Name, runtime.Limits{Memory: 96 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, "the new limit inside", func() bool { return memory(t, r, s.Name) == 98304 })
+}
+
+// memory returns how much memory a guest believes to have, in kB; 0 if it
+// cannot be read now.
+func memory(t *testing.T, r *runtime.Runtime, name string) int {
+	t.Helper()
+	res, err := tryRun(t.Context(), r, name, "", runtime.Exec{Args: []string{"grep", "MemTotal", "/proc/meminfo"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(res.out)
+	if len(fields) < 2 {
+		time.Sleep(time.Millisecond)
+		return 0
+	}
+	n, err := strconv.Atoi(fields[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
