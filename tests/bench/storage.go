@@ -71,39 +71,46 @@ func (b *bench) transfers(ctx context.Context) error {
 	return b.plain(ctx, dir)
 }
 
-// plain does the same with tar, zstd and cp, on the copy in the dir pool. The
-// copies are made in turn, as what one leaves to be written delays the next; a
-// copy of ours is on the disk when it is answered.
+// plain copies an instance of the dir pool there, and does the same with tar,
+// zstd and cp. What one leaves to be written, and the inodes that a deletion
+// freed, delay the next: each goes first in its turn. A copy of ours is on the
+// disk when it is answered.
 func (b *bench) plain(ctx context.Context, dir string) error {
-	tree := filepath.Join(b.host.dir, "pools", "plain", "data", "volumes", "instance", "k0", "cur")
-	names := []string{"copy to a dir pool", "cp -a --reflink=auto of the same", "cp -a --reflink=auto; sync -f", "tar | zstd of the same"}
+	if _, err := b.do(ctx, "copy", "b0", "plain", "--storage", "plain"); err != nil {
+		return err
+	}
+	tree := filepath.Join(b.host.dir, "pools", "plain", "data", "volumes", "instance", "plain", "cur")
+	names := []string{"copy within a dir pool", "cp -a --reflink=auto of the same", "cp -a --reflink=auto; sync -f", "tar | zstd of the same"}
 	took := make([][]time.Duration, len(names))
+	to := filepath.Join(dir, "copy")
+	each := []func() (time.Duration, error){
+		func() (time.Duration, error) {
+			return b.do(ctx, "copy", "plain", "plain-copy")
+		},
+		func() (time.Duration, error) {
+			return b.host.shell(ctx, fmt.Sprintf("cp -a --reflink=auto %s %s", tree, to))
+		},
+		func() (time.Duration, error) {
+			return b.host.shell(ctx, fmt.Sprintf("cp -a --reflink=auto %s %s-s && sync -f %s-s", tree, to, to))
+		},
+		func() (time.Duration, error) {
+			return b.host.shell(ctx, fmt.Sprintf("tar -C %s -c --xattrs --acls . | zstd -q -f -o %s/plain.tar.zst", tree, dir))
+		},
+	}
 	for i := range b.n {
-		to := filepath.Join(dir, fmt.Sprint("copy", i))
-		for j, fn := range []func() (time.Duration, error){
-			func() (time.Duration, error) {
-				return b.do(ctx, "copy", "b0", "k"+strconv.Itoa(i), "--storage", "plain")
-			},
-			func() (time.Duration, error) {
-				return b.host.shell(ctx, fmt.Sprintf("cp -a --reflink=auto %s %s", tree, to))
-			},
-			func() (time.Duration, error) {
-				return b.host.shell(ctx, fmt.Sprintf("cp -a --reflink=auto %s %s-s && sync -f %s-s", tree, to, to))
-			},
-			func() (time.Duration, error) {
-				return b.host.shell(ctx, fmt.Sprintf("tar -C %s -c --xattrs --acls . | zstd -q -f -o %s/plain.tar.zst", tree, dir))
-			},
-		} {
+		for k := range each {
+			j := (i + k) % len(each)
 			if _, err := b.host.shell(ctx, "sync -f "+dir); err != nil {
 				return err
 			}
-			one, err := fn()
+			one, err := each[j]()
 			if err != nil {
 				return err
 			}
 			took[j] = append(took[j], one)
 		}
-		if err := errors.Join(os.RemoveAll(to), os.RemoveAll(to+"-s")); err != nil {
+		_, err := b.do(ctx, "delete", "plain-copy")
+		if err := errors.Join(err, os.RemoveAll(to), os.RemoveAll(to+"-s")); err != nil {
 			return err
 		}
 	}
