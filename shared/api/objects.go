@@ -202,17 +202,3 @@ type NetworkStateBridge struct {
 	UpperDevices  []string `json:"upper_devices"`
 }
 
-// Warning is something that an administrator should know.
-type Warning struct {
-	UUID        string    `json:"uuid"`
-	Location    string    `json:"location"`
-	Project     string    `json:"project"`
-	Type        string    `json:"type"`
-	Count       int       `json:"count"`
-	FirstSeenAt time.Time `json:"first_seen_at"`
-	LastSeenAt  time.Time `json:"last_seen_at"`
-	LastMessage string    `json:"last_message"`
-	Severity    string    `json:"severity"`
-	EntityURL   string    `json:"entity_url"`
-	Status      string    `json:"status"`
-}

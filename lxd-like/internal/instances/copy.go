@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/units"
+	"github.com/cuib/cuib/shared/uuid"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/transfer"
 )
@@ -400,7 +401,7 @@ func (s *Service) refreshCopy(ctx context.Context, in *instance, r refreshed, op
 		}
 		return err
 	}
-	return s.endRefresh(ctx, d, in, map[string]string{keyGeneration: newUUID()})
+	return s.endRefresh(ctx, d, in, map[string]string{keyGeneration: uuid.New()})
 }
 
 // missing returns the snapshots of the source that the target does not have,

@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/shared/uuid"
 )
 
 // keyReady says whether the guest said that it is ready.
@@ -188,7 +189,7 @@ func (s *Service) keepGuests(ctx context.Context) {
 // by, what next says.
 func (s *Service) changeGuest(in, next *instance, u *undo.Stack) error {
 	if profiles.NewToCloudInit(in.expanded, next.expanded) {
-		next.apply(map[string]string{keyCloudInitID: newUUID()})
+		next.apply(map[string]string{keyCloudInitID: uuid.New()})
 	}
 	a := s.index.get(in.Name)
 	if a == nil || profiles.ParseGuestAPI(in.expanded.Options).Off == profiles.ParseGuestAPI(next.expanded.Options).Off {

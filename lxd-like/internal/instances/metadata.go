@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/uuid"
 )
 
 // metadataFile is what an image says of itself, in the volume beside rootfs.
@@ -131,7 +132,7 @@ func newMachine(in *instance, dir string, triggers []images.Trigger) error {
 	}
 	id := in.Config[keyUUID]
 	if id == "" {
-		id = newUUID() // It is older than the key.
+		id = uuid.New() // It is older than the key.
 	}
 	return images.SetMachineID(dir, strings.ReplaceAll(id, "-", ""))
 }

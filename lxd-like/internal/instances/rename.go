@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/shared/uuid"
 )
 
 // Rename checks a request for another name of an instance, for its move to
@@ -134,7 +135,7 @@ func renamedKeys(in *instance) map[string]string {
 		return map[string]string{} // It was never started: that is still to come, with the new name.
 	}
 	// To cloud-init it is another instance, for it has another name.
-	return map[string]string{keyApplyTemplate: "rename", keyCloudInitID: newUUID()}
+	return map[string]string{keyApplyTemplate: "rename", keyCloudInitID: uuid.New()}
 }
 
 // moveLogs moves what is kept of an instance's past.

@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/shared/uuid"
 )
 
 // restoreJob checks a request to put a snapshot back.
@@ -133,7 +134,7 @@ func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snap
 		}
 	}
 	config[keyRestoring] = snap.Name
-	config[keyGeneration] = newUUID()
+	config[keyGeneration] = uuid.New()
 	next := &instance{Instance: in.Instance}
 	next.Config, next.Devices, next.Profiles = config, snap.Devices, snap.Profiles
 	next.Architecture, next.Ephemeral = snap.Architecture, snap.Ephemeral

@@ -2,8 +2,6 @@ package instances
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/units"
+	"github.com/cuib/cuib/shared/uuid"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -129,8 +128,8 @@ func imageKeys(image db.Image) map[string]string {
 
 // newIdentity are the keys that tell an instance from all others.
 func newIdentity() map[string]string {
-	id := newUUID()
-	return map[string]string{keyUUID: id, keyGeneration: id, keyCloudInitID: newUUID()}
+	id := uuid.New()
+	return map[string]string{keyUUID: id, keyGeneration: id, keyCloudInitID: uuid.New()}
 }
 
 // emptySource makes instances without anything in them.
@@ -301,13 +300,4 @@ func setSize(ctx context.Context, d storage.Driver, v storage.Volume, size int64
 		return fmt.Errorf("limit the size of the root disk: %w", err)
 	}
 	return nil
-}
-
-// newUUID returns a random UUID, of version 4.
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // It never fails.
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }

@@ -6,8 +6,6 @@ package ops
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"maps"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/uuid"
 	"github.com/cuib/cuib/shared/ws"
 )
 
@@ -140,7 +139,7 @@ func (m *Manager) newOp(job Job, cancel context.CancelCauseFunc) *Op {
 	if job.Class == "" {
 		job.Class = Task
 	}
-	op := &Op{ID: newID(), job: job, m: m, done: make(chan struct{}), cancel: cancel}
+	op := &Op{ID: uuid.New(), job: job, m: m, done: make(chan struct{}), cancel: cancel}
 	op.desc = api.Operation{
 		ID: op.ID, Class: job.Class, Description: job.Description, CreatedAt: now, UpdatedAt: now,
 		Status: api.Running.String(), StatusCode: api.Running,
@@ -322,12 +321,3 @@ func (o *Op) end(err error) {
 }
 
 func (o *Op) changed() { o.m.publish("operation", o.Describe()) }
-
-// newID returns a random UUID, of version 4.
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // It never fails.
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
-}

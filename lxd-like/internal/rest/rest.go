@@ -25,6 +25,7 @@ type Server struct {
 	Backups      backupService
 	Nets         netService
 	Repositories repositoryService
+	Warnings     warningService
 	Recovery     recoveryService
 	Config       serverConfig
 

@@ -54,7 +54,7 @@ func serve(tb testing.TB) *server {
 	manager := ops.NewManager(tb.Context(), hub.Publish)
 	s.Server = &rest.Server{
 		Instances: s.instances, Images: s.images, Pools: s.pools, Volumes: s.volumes, Nets: s.nets, Config: s.config, Ops: manager, Events: hub,
-		Backups: &fakeBackups{}, Repositories: &fakeRepositories{}, Recovery: fakeRecovery{},
+		Backups: &fakeBackups{}, Repositories: &fakeRepositories{}, Recovery: fakeRecovery{}, Warnings: &fakeWarnings{},
 		Environment: func(context.Context) (api.ServerEnvironment, error) {
 			return api.ServerEnvironment{Server: "cuib"}, nil
 		},
@@ -252,7 +252,7 @@ func TestEveryRouteAnswersJSON(t *testing.T) {
 		"{snapshot}", "s0", "{type}", "container", "{volume}", "c1", "{$}", "")
 	for _, rt := range rest.Routes() {
 		p := fill.Replace(rt[1])
-		for prefix, name := range map[string]string{"/1.0/profiles/": "p1", "/1.0/networks/": "n1", "/1.0/storage-pools/": "p1", "/1.0/projects/": "default", "/1.0/backup-repositories/": "r0"} {
+		for prefix, name := range map[string]string{"/1.0/profiles/": "p1", "/1.0/networks/": "n1", "/1.0/storage-pools/": "p1", "/1.0/projects/": "default", "/1.0/backup-repositories/": "r0", "/1.0/warnings/": "w1"} {
 			if strings.HasPrefix(p, prefix) {
 				p = strings.Replace(p, "{name}", name, 1)
 			}

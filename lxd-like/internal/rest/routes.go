@@ -49,6 +49,7 @@ func (s *Server) routes() []route {
 	out = append(out, s.volumeRoutes()...)
 	out = append(out, s.backupRoutes()...)
 	out = append(out, s.repositoryRoutes()...)
+	out = append(out, s.warningRoutes()...)
 	return append(out, s.hostRoutes()...)
 }
 

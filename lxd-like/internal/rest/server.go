@@ -128,6 +128,7 @@ var extensions = []string{
 	"storage_volumes_created_at",
 	"unix_device_rename",
 	"unix_priv_drop",
+	"warnings",
 }
 
 func (s *Server) listVersions(*http.Request) (response, error) {

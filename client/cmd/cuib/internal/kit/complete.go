@@ -75,6 +75,16 @@ func Images(ctx context.Context, e *Env, args []string) ([]string, error) {
 	return out, nil
 }
 
+// Warnings completes UUIDs of warnings.
+func Warnings(ctx context.Context, e *Env, _ []string) ([]string, error) {
+	all, err := e.Client().Warnings(ctx)
+	ids := make([]string, len(all))
+	for i, w := range all {
+		ids[i] = w.UUID
+	}
+	return ids, err
+}
+
 // Operations completes ids of operations.
 func Operations(ctx context.Context, e *Env, _ []string) ([]string, error) {
 	all, err := e.Client().Operations(ctx)

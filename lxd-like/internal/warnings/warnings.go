@@ -1,0 +1,248 @@
+// Package warnings keeps what administrators ought to know: what is wrong with
+// the host or with an object, since when, and whether it still is. One that is
+// no more so is resolved by those who raised it, and forgotten after a day.
+package warnings
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/uuid"
+)
+
+// keep is how long a warning that is resolved can still be read.
+const keep = 24 * time.Hour
+
+// A Kind is something that can be wrong.
+type Kind struct {
+	Name     string
+	Severity string
+}
+
+// What can be wrong.
+var (
+	PoolAway       = Kind{"Storage pool unavailable", api.SeverityHigh}
+	PoolFull       = Kind{"Storage pool filling up", api.SeverityHigh}
+	NetworkDown    = Kind{"Network unavailable", api.SeverityHigh}
+	NotStarted     = Kind{"Instance autostart failure", api.SeverityHigh}
+	Dying          = Kind{"Instance dies again and again", api.SeverityHigh}
+	ProxyDown      = Kind{"Proxy unavailable", api.SeverityModerate}
+	LXCFSDown      = Kind{"LXCFS unavailable", api.SeverityModerate}
+	ScheduleFailed = Kind{"Scheduled work failed", api.SeverityModerate}
+)
+
+// Service keeps the warnings. It is safe for concurrent use. A nil one keeps
+// none.
+type Service struct {
+	DB     *db.DB
+	Events *events.Hub
+	Log    *slog.Logger
+
+	mu   sync.Mutex
+	open map[subject]bool // What is not resolved; nil when it is to be read. Guarded by mu.
+}
+
+// A subject is what there is at most one warning about.
+type subject struct{ kind, entity string }
+
+// Raise says that something is wrong with the object that has the path in the
+// API, or with the server if that is empty. It may be said again and again; a
+// warning that somebody has acknowledged stays so until it was resolved. What
+// fails is logged: nobody's work fails for a warning.
+func (s *Service) Raise(ctx context.Context, kind Kind, entity, message string) {
+	if s == nil {
+		return
+	}
+	err := s.change(context.WithoutCancel(ctx), func(ctx context.Context, tx *db.Tx) error {
+		w, err := db.FindWarning(ctx, tx, kind.Name, entity)
+		if err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+		if err != nil {
+			w = db.Warning{UUID: uuid.New(), Type: kind.Name, Entity: entity}
+		}
+		if w.Status != api.WarningAcknowledged {
+			w.Status = api.WarningNew
+		}
+		w.Severity, w.Message = kind.Severity, message
+		w.Count++
+		return db.PutWarning(ctx, tx, w)
+	})
+	if err != nil {
+		s.Log.ErrorContext(ctx, "cannot keep a warning", "type", kind.Name, "entity", entity, "message", message, "err", err)
+	}
+}
+
+// Resolve says that something is not wrong, or no more. That costs nothing if
+// it was never in doubt.
+func (s *Service) Resolve(ctx context.Context, kind Kind, entity string) {
+	if s == nil {
+		return
+	}
+	doubt, err := s.isOpen(ctx, subject{kind.Name, entity})
+	if err == nil && doubt {
+		err = s.change(context.WithoutCancel(ctx), func(ctx context.Context, tx *db.Tx) error {
+			w, err := db.FindWarning(ctx, tx, kind.Name, entity)
+			if err != nil {
+				return err
+			}
+			return db.SetWarningStatus(ctx, tx, w.UUID, api.WarningResolved)
+		})
+	}
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		s.Log.ErrorContext(ctx, "cannot resolve a warning", "type", kind.Name, "entity", entity, "err", err)
+	}
+}
+
+func (s *Service) isOpen(ctx context.Context, about subject) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		all, err := s.rows(context.WithoutCancel(ctx))
+		if err != nil {
+			return false, err
+		}
+		s.open = map[subject]bool{}
+		for _, w := range all {
+			if w.Status != api.WarningResolved {
+				s.open[subject{w.Type, w.Entity}] = true
+			}
+		}
+	}
+	return s.open[about], nil
+}
+
+// change changes warnings in the database.
+func (s *Service) change(ctx context.Context, fn func(context.Context, *db.Tx) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = nil
+	return s.DB.Do(ctx, fn)
+}
+
+func (s *Service) rows(ctx context.Context) (rows []db.Warning, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		rows, err = db.Warnings(ctx, tx)
+		return err
+	})
+	return rows, err
+}
+
+// List returns all warnings, the first that was seen first.
+func (s *Service) List(ctx context.Context) ([]api.Warning, error) {
+	rows, err := s.rows(ctx)
+	out := make([]api.Warning, len(rows))
+	for i, w := range rows {
+		out[i] = shown(w)
+	}
+	return out, err
+}
+
+// Get returns one warning.
+func (s *Service) Get(ctx context.Context, id string) (api.Warning, error) {
+	var w db.Warning
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		w, err = db.GetWarning(ctx, tx, id)
+		return err
+	})
+	return shown(w), err
+}
+
+// Update says that somebody has seen a warning, or takes that back.
+func (s *Service) Update(ctx context.Context, id string, put api.WarningPut) error {
+	action := "warning-acknowledged"
+	switch put.Status {
+	case api.WarningAcknowledged:
+	case api.WarningNew:
+		action = "warning-reset"
+	default:
+		return errs.Invalidf("status: got %q, want %q or %q", put.Status, api.WarningNew, api.WarningAcknowledged)
+	}
+	err := s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.SetWarningStatus(ctx, tx, id, put.Status) })
+	if err == nil {
+		s.Events.Lifecycle(action, URL(id), nil)
+	}
+	return err
+}
+
+// Delete forgets a warning. One that is still so comes again.
+func (s *Service) Delete(ctx context.Context, id string) error {
+	err := s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarning(ctx, tx, id) })
+	if err == nil {
+		s.Events.Lifecycle("warning-deleted", URL(id), nil)
+	}
+	return err
+}
+
+// Tick forgets what was resolved a day ago.
+func (s *Service) Tick(ctx context.Context, now time.Time) error {
+	all, err := s.rows(ctx)
+	old := slices.ContainsFunc(all, func(w db.Warning) bool { return w.Status == api.WarningResolved && w.Last.Before(now.Add(-keep)) })
+	if err != nil || !old {
+		return err
+	}
+	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return db.DeleteWarnings(ctx, tx, api.WarningResolved, now.Add(-keep))
+	})
+}
+
+// Run forgets the warnings about objects that go, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	heard := s.Events.Listen("lifecycle")
+	defer func() { heard.Close() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-heard.C:
+			if !ok { // Too many at once.
+				heard = s.Events.Listen("lifecycle")
+				continue
+			}
+			if err := s.follow(ctx, e); err != nil && ctx.Err() == nil {
+				s.Log.ErrorContext(ctx, "cannot forget warnings about what is gone", "err", err)
+			}
+		}
+	}
+}
+
+// follow forgets the warnings about an object that an event says is gone.
+func (s *Service) follow(ctx context.Context, e api.Event) error {
+	var is api.EventLifecycle
+	if err := json.Unmarshal(e.Metadata, &is); err != nil {
+		return err
+	}
+	if !strings.HasSuffix(is.Action, "-deleted") {
+		return nil
+	}
+	all, err := s.rows(ctx)
+	about := slices.ContainsFunc(all, func(w db.Warning) bool { return w.Entity == is.Source })
+	if err != nil || !about {
+		return err
+	}
+	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarningsOf(ctx, tx, is.Source) })
+}
+
+// URL is the path of a warning in the API.
+func URL(id string) string { return "/1.0/warnings/" + id }
+
+func shown(w db.Warning) api.Warning {
+	out := api.Warning{
+		WarningPut: api.WarningPut{Status: w.Status},
+		UUID:       w.UUID, Location: "none", Type: w.Type, Count: w.Count, FirstSeenAt: w.First, LastSeenAt: w.Last,
+		LastMessage: w.Message, Severity: w.Severity, EntityURL: w.Entity,
+	}
+	if strings.HasPrefix(w.Entity, "/1.0/instances/") || strings.HasPrefix(w.Entity, "/1.0/networks/") {
+		out.Project = "default"
+	}
+	return out
+}
