@@ -201,4 +201,3 @@ type NetworkStateBridge struct {
 	VLANFiltering bool     `json:"vlan_filtering"`
 	UpperDevices  []string `json:"upper_devices"`
 }
-
