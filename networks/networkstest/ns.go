@@ -47,6 +47,9 @@ func New(tb testing.TB) *NS {
 	return &NS{r.f}
 }
 
+// File is the namespace, for those who put something into it.
+func (n *NS) File() *os.File { return n.file }
+
 // Do runs fn on a thread in the namespace.
 func (n *NS) Do(fn func() error) error {
 	done := make(chan error)
