@@ -62,7 +62,7 @@ type copier struct {
 	root     *os.File // Of the copy.
 	progress func(int64)
 	noClone  atomic.Bool   // Blocks cannot be shared.
-	others   chan struct{} // Has room for each goroutine that may help.
+	workers  chan struct{} // Has room for each goroutine that may work at once.
 
 	mu     sync.Mutex // Guards firsts.
 	firsts map[inode]*firstName
@@ -75,24 +75,40 @@ type firstName struct {
 }
 
 func newCopier(root *os.File, progress func(int64)) *copier {
-	return &copier{
+	c := &copier{
 		root: root, progress: progress, firsts: map[inode]*firstName{},
-		others: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		workers: make(chan struct{}, max(2, runtime.GOMAXPROCS(0))),
 	}
+	c.workers <- struct{}{} // The caller.
+	return c
+}
+
+// helpers copy directories of one directory beside whoever reads that.
+type helpers struct {
+	*errgroup.Group
+
+	some bool // There are any.
 }
 
 // fill copies what is in the directory from. at is its path in the tree.
 func (c *copier) fill(ctx context.Context, to, from *os.File, at string) error {
 	group, ctx := errgroup.WithContext(ctx)
-	err := c.fillBy(ctx, group, to, from, at)
-	if gerr := group.Wait(); gerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+	h := &helpers{Group: group}
+	err := c.fillBy(ctx, h, to, from, at)
+	if !h.some {
+		return err
+	}
+	<-c.workers // While it waits, another may work.
+	gerr := group.Wait()
+	c.workers <- struct{}{}
+	if gerr != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		return gerr
 	}
 	return err
 }
 
-// fillBy is fill that leaves directories to the group when a core is free.
-func (c *copier) fillBy(ctx context.Context, group *errgroup.Group, to, from *os.File, at string) error {
+// fillBy is fill that leaves directories to helpers when a core is free.
+func (c *copier) fillBy(ctx context.Context, h *helpers, to, from *os.File, at string) error {
 	for {
 		names, err := from.Readdirnames(1024)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -105,14 +121,14 @@ func (c *copier) fillBy(ctx context.Context, group *errgroup.Group, to, from *os
 			return err
 		}
 		for _, name := range names {
-			if err := c.entry(ctx, group, to, from, path.Join(at, name)); err != nil {
+			if err := c.entry(ctx, h, to, from, path.Join(at, name)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (c *copier) entry(ctx context.Context, group *errgroup.Group, to, from *os.File, at string) error {
+func (c *copier) entry(ctx context.Context, h *helpers, to, from *os.File, at string) error {
 	crash.Within("a tree is copied")
 	name := path.Base(at)
 	var st unix.Stat_t
@@ -125,21 +141,16 @@ func (c *copier) entry(ctx context.Context, group *errgroup.Group, to, from *os.
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return pathError("copy", at, c.leaf(to, from, names{name, name}, &st))
 	}
-	sub := func() error {
-		if err := c.dir(ctx, to, from, at); err != nil {
-			return err
-		}
-		return pathError("copy attributes of", at, copyAttrs(procPath(to, name), procPath(from, name), &st))
-	}
 	select {
-	case c.others <- struct{}{}:
-		group.Go(func() error {
-			defer func() { <-c.others }()
-			return sub()
+	case c.workers <- struct{}{}:
+		h.some = true
+		h.Go(func() error {
+			defer func() { <-c.workers }()
+			return c.dir(ctx, to, from, at, &st)
 		})
 		return nil
 	default:
-		return sub()
+		return c.dir(ctx, to, from, at, &st)
 	}
 }
 
@@ -196,7 +207,8 @@ func checkPath(at string) error {
 	return nil
 }
 
-func (c *copier) dir(ctx context.Context, to, from *os.File, at string) error {
+// dir copies a directory.
+func (c *copier) dir(ctx context.Context, to, from *os.File, at string, st *unix.Stat_t) error {
 	if err := checkPath(at); err != nil {
 		return err
 	}
@@ -214,7 +226,12 @@ func (c *copier) dir(ctx context.Context, to, from *os.File, at string) error {
 		return err
 	}
 	defer subTo.Close()
-	return c.fill(ctx, subTo, subFrom, at)
+	if err := c.fill(ctx, subTo, subFrom, at); err != nil {
+		return err
+	}
+	buf := getChunk()
+	defer chunks.Put(buf)
+	return pathError("copy attributes of", at, dress(int(subTo.Fd()), int(subFrom.Fd()), st, buf))
 }
 
 func symlink(to, from *os.File, name names) error {

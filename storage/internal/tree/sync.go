@@ -3,6 +3,7 @@ package tree
 import (
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,15 +28,19 @@ type Flusher struct {
 	wanted atomic.Int64 // Calls that no Sync has begun for yet.
 }
 
-// Flush begins to write the file system of path, which is always the same, to
-// the disk. What fails is tried again by the kernel, and told in its log.
+// flushAfter is how long a flush waits: what its caller has still to write down
+// before it answers would be held up by it.
+const flushAfter = 50 * time.Millisecond
+
+// Flush writes the file system of path, which is always the same, to the disk
+// in a moment. What fails is tried again by the kernel, and told in its log.
 func (f *Flusher) Flush(path string) {
 	if f.wanted.Add(1) > 1 {
 		return // One is at it, and looks again when it is done.
 	}
-	go func() {
+	time.AfterFunc(flushAfter, func() {
 		for n := f.wanted.Load(); n > 0; n = f.wanted.Add(-n) {
 			_ = Sync(path)
 		}
-	}()
+	})
 }

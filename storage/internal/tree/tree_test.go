@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/testenv"
+	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/tree"
 )
 
@@ -85,6 +87,53 @@ func TestCopyHoles(t *testing.T) {
 	if st.Blocks > 100 {
 		t.Errorf("the copy has %d blocks", st.Blocks)
 	}
+}
+
+// TestCopyWide copies more directories than there are processors, each in and
+// beside others, with files that have names in all of them.
+func TestCopyWide(t *testing.T) {
+	testenv.Kernel(t)
+	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	for i := range 300 {
+		dir := filepath.Join(src, fmt.Sprint(i%7), fmt.Sprint(i%5), fmt.Sprint(i))
+		ok(t, os.MkdirAll(dir, 0o755))
+		ok(t, os.WriteFile(filepath.Join(dir, "own"), []byte(dir), 0o640))
+		first := filepath.Join(src, fmt.Sprint(i%7), "first")
+		if i < 7 {
+			ok(t, os.WriteFile(first, []byte(first), 0o600))
+		}
+		ok(t, os.Link(first, filepath.Join(dir, "shared")))
+		ok(t, unix.Lsetxattr(dir, "trusted.number", fmt.Append(nil, i), 0))
+		ok(t, unix.Lchown(dir, i, 2*i))
+		ok(t, os.Chmod(dir, os.FileMode(0o500+i%8)))
+		ok(t, os.Chtimes(dir, time.Time{}, time.Unix(int64(i), 5)))
+	}
+	ok(t, tree.Copy(t.Context(), dst, src))
+	ok(t, tree.Diff(t.Context(), src, dst, func(c storage.Change) error {
+		t.Errorf("%s %s", c.Op, c.Path)
+		return nil
+	}))
+	for i := range 300 {
+		at := filepath.Join(dst, fmt.Sprint(i%7), fmt.Sprint(i%5), fmt.Sprint(i))
+		st, err := os.Stat(at)
+		ok(t, err)
+		if !st.ModTime().Equal(time.Unix(int64(i), 5)) {
+			t.Errorf("%s is of %v", at, st.ModTime())
+		}
+		if same(t, filepath.Join(at, "shared"), filepath.Join(dst, fmt.Sprint((i+1)%7), "first")) ||
+			!same(t, filepath.Join(at, "shared"), filepath.Join(dst, fmt.Sprint(i%7), "first")) {
+			t.Errorf("%s has the wrong file", at)
+		}
+	}
+}
+
+func same(t *testing.T, a, b string) bool {
+	t.Helper()
+	sa, err := os.Lstat(a)
+	ok(t, err)
+	sb, err := os.Lstat(b)
+	ok(t, err)
+	return os.SameFile(sa, sb)
 }
 
 // TestCopyZeros copies what was written as zeros, between what was not.
