@@ -44,6 +44,7 @@ func main() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.level}))
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
+	makeRoom(ctx, log, sysctls)
 	if err := run(ctx, log, cfg); err != nil {
 		log.ErrorContext(ctx, "cuibd ends", "err", err)
 		os.Exit(1)
