@@ -64,6 +64,7 @@ type daemon struct {
 	volumes      *volumes.Service
 	backups      *backups.Service
 	instances    *instances.Service
+	containers   *runtime.Runtime
 	proxies      *proxies.Service
 	guests       *guestapi.Server
 	recovery     *recovery.Service
@@ -149,7 +150,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	containers := &runtime.Runtime{
 		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
 	}
-	d.lxcfs.Changed = containers.ShowLXCFS
+	d.lxcfs.Changed, d.containers = containers.ShowLXCFS, containers
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
@@ -290,6 +291,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.proxies.Run(ctx) })
+	g.Go(func() error { return d.containers.KeepFilters(ctx) })
 	g.Go(func() error { return d.guests.Run(ctx) })
 	g.Go(func() error { return d.lxcfs.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })

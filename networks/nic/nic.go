@@ -25,6 +25,9 @@ const (
 	Physical = "physical" // An interface of the host itself.
 )
 
+// Kinds are all of them.
+func Kinds() []string { return []string{Bridged, IPVlan, Macvlan, P2P, Physical, Routed} }
+
 // NIC is a network interface of an instance.
 type NIC struct {
 	Device   string // The device's name in the configuration.

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,7 +13,8 @@ import (
 type Changes struct {
 	Remove []string // What is below something else first.
 	Add    []string // What something else is below first.
-	Hosts  []string // NICs that stay and only are known otherwise to their networks.
+	Change []string // NICs that become others without going.
+	Hosts  []string // NICs that stay, also those that change, and are known otherwise to their networks.
 }
 
 // Diff says what to do with a container that has some devices, so that it has
@@ -23,7 +25,7 @@ func Diff(have, want map[string]Plan) (Changes, error) {
 	var c Changes
 	var stay []string
 	for name, p := range have {
-		if n, kept := want[name]; kept && same(p, n) {
+		if n, kept := want[name]; kept && (same(p, n) || becomes(p, n)) {
 			stay = append(stay, name)
 		} else {
 			c.Remove = append(c.Remove, name)
@@ -32,14 +34,19 @@ func Diff(have, want map[string]Plan) (Changes, error) {
 	for name, p := range want {
 		o, had := have[name]
 		switch {
-		case !had || !same(o, p):
+		case !had || !same(o, p) && !becomes(o, p):
 			c.Add = append(c.Add, name)
-		case !slices.Equal(o.Hosts, p.Hosts):
+			continue
+		case !same(o, p):
+			c.Change = append(c.Change, name)
+		}
+		if !slices.Equal(o.Hosts, p.Hosts) {
 			c.Hosts = append(c.Hosts, name)
 		}
 	}
 	slices.SortFunc(c.Remove, func(a, b string) int { return -byTarget(have, a, b) })
 	slices.SortFunc(c.Add, func(a, b string) int { return byTarget(want, a, b) })
+	slices.Sort(c.Change)
 	slices.Sort(c.Hosts)
 	slices.Sort(stay)
 	for _, name := range c.Remove {
@@ -84,5 +91,15 @@ func (p Plan) target() string {
 
 // same reports whether two plans are the same to the container.
 func same(a, b Plan) bool {
-	return a.Volume == b.Volume && a.Proxy == b.Proxy && slices.Equal(a.Mounts, b.Mounts) && slices.Equal(a.Nodes, b.Nodes) && slices.Equal(a.NICs, b.NICs)
+	return a.Volume == b.Volume && a.Proxy == b.Proxy && slices.Equal(a.Mounts, b.Mounts) && slices.Equal(a.Nodes, b.Nodes) && reflect.DeepEqual(a.NICs, b.NICs)
+}
+
+// becomes reports whether a NIC can become another while it is used.
+func becomes(a, b Plan) bool {
+	if len(a.NICs) != 1 || len(b.NICs) != 1 {
+		return false
+	}
+	n, to := a.NICs[0], b.NICs[0]
+	a.NICs, b.NICs = nil, nil
+	return same(a, b) && n.Live(to)
 }

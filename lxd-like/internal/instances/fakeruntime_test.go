@@ -215,6 +215,16 @@ func (r *fakeRuntime) RemoveNIC(_ context.Context, name string, n runtime.NIC) e
 	})
 }
 
+func (r *fakeRuntime) ChangeNIC(_ context.Context, name string, n runtime.NIC) error {
+	return r.with(name, func(c *container) {
+		for i, o := range c.spec.NICs {
+			if o.Name == n.Name {
+				c.spec.NICs[i] = n
+			}
+		}
+	})
+}
+
 func (r *fakeRuntime) Root(string) (*os.File, error) { return nil, errs.NotFoundf("none") }
 
 func (r *fakeRuntime) Exec(context.Context, string, runtime.Exec) (*runtime.Process, error) {

@@ -330,11 +330,25 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 			return fmt.Errorf("add device %q: %w", name, err)
 		}
 	}
+	for _, name := range c.Change {
+		if err := s.changeNIC(ctx, in.Name, have[name].NICs[0], want[name].NICs[0], u); err != nil {
+			return fmt.Errorf("change device %q: %w", name, err)
+		}
+	}
 	for _, name := range c.Hosts {
 		if err := s.know(ctx, have[name].Hosts, want[name].Hosts, u); err != nil {
 			return fmt.Errorf("device %q: %w", name, err)
 		}
 	}
+	return nil
+}
+
+// changeNIC makes a NIC of a running instance another, which stays where it is.
+func (s *Service) changeNIC(ctx context.Context, name string, before, after runtime.NIC, u *undo.Stack) error {
+	if err := s.Runtime.ChangeNIC(ctx, name, after); err != nil {
+		return err
+	}
+	u.Push("change it back", func(ctx context.Context) error { return s.Runtime.ChangeNIC(ctx, name, before) })
 	return nil
 }
 

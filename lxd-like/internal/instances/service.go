@@ -144,6 +144,7 @@ type changer interface {
 	RemoveNode(ctx context.Context, name string, n runtime.Node) error
 	AddNIC(ctx context.Context, name string, n runtime.NIC) error
 	RemoveNIC(ctx context.Context, name string, n runtime.NIC) error
+	ChangeNIC(ctx context.Context, name string, n runtime.NIC) error
 	// Root opens the root directory as the container sees it, for openat2.
 	Root(name string) (*os.File, error)
 }

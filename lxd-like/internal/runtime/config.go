@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
+	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 )
@@ -218,12 +219,17 @@ func escape(path string) string { return fstabEscapes.Replace(path) }
 
 func renderNIC(c *conf, i int, n NIC) error {
 	prefix := fmt.Sprintf("lxc.net.%d.", i)
-	switch n.Kind {
-	case "bridged":
+	switch {
+	case !slices.Contains(nic.Kinds(), n.Kind):
+		return errs.Invalidf("nic %q has kind %q, want one of %s", n.Device, n.Kind, strings.Join(nic.Kinds(), ", "))
+	case n.Prepared():
+		c.add(prefix+"type", "phys")
+		c.add(prefix+"link", n.Start())
+	case n.Kind == nic.Bridged:
 		c.add(prefix+"type", "veth")
 		c.add(prefix+"link", n.Parent)
 		c.add(prefix+"veth.pair", n.HostName)
-	case "macvlan":
+	default:
 		c.add(prefix+"type", "macvlan")
 		c.add(prefix+"link", n.Parent)
 		mode := n.Mode
@@ -231,11 +237,13 @@ func renderNIC(c *conf, i int, n NIC) error {
 			mode = "bridge"
 		}
 		c.add(prefix+"macvlan.mode", mode)
-	default:
-		return errs.Invalidf("nic %q has kind %q: bridged and macvlan are allowed", n.Device, n.Kind)
 	}
 	c.add(prefix+"name", n.Name)
 	c.add(prefix+"flags", "up")
+	if n.Prepared() { // They have both already.
+		renderAddresses(c, prefix, n)
+		return nil
+	}
 	if n.MAC != "" {
 		c.add(prefix+"hwaddr", n.MAC)
 	}
@@ -243,6 +251,28 @@ func renderNIC(c *conf, i int, n NIC) error {
 		c.add(prefix+"mtu", strconv.Itoa(n.MTU))
 	}
 	return nil
+}
+
+// renderAddresses is for guests that have their addresses from their start.
+func renderAddresses(c *conf, prefix string, n NIC) {
+	if n.Kind != nic.Routed && n.Kind != nic.IPVlan {
+		return
+	}
+	for _, f := range []struct {
+		nic.Family
+
+		key string
+	}{{n.IPv4, prefix + "ipv4."}, {n.IPv6, prefix + "ipv6."}} {
+		for _, a := range f.Addresses {
+			c.add(f.key+"address", a.String())
+		}
+		switch {
+		case f.Gateway.IsValid():
+			c.add(f.key+"gateway", f.Gateway.String())
+		case f.Onlink:
+			c.add(f.key+"gateway", "dev")
+		}
+	}
 }
 
 // setV2 sets values in the container's cgroup of v2 before its init runs, where

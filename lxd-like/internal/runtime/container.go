@@ -235,7 +235,7 @@ func (r *Runtime) clear(c *container) error {
 	if init != nil {
 		init.fd.Close()
 	}
-	err := removeCgroups(groups)
+	err := errors.Join(removeCgroups(groups), r.removeNICs(c.specNow()))
 	if c.shim.fd != nil {
 		c.shim.fd.Close()
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,17 +11,19 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/networks/nft"
+	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 )
 
 // A netNS is the network namespace of a container, and ours.
 type netNS struct {
-	host, guest *netlink.Handle
-	file        *os.File // Of the guest's.
+	nic.Host
+	guest *nic.Guest
 }
 
-func openNetNS(in *guestInit) (*netNS, error) {
+func (r *Runtime) openNetNS(in *guestInit) (*netNS, error) {
 	file, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
 	if err != nil {
 		return nil, err
@@ -35,18 +36,122 @@ func openNetNS(in *guestInit) (*netNS, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	host, err := r.openHost()
 	if err != nil {
 		guest.Close()
 		return nil, errors.Join(err, file.Close())
 	}
-	return &netNS{host, guest, file}, nil
+	return &netNS{host, &nic.Guest{Net: guest, File: file}}, nil
+}
+
+func (r *Runtime) openHost() (nic.Host, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	return nic.Host{Net: h, Ports: r.ports()}, err
+}
+
+// ports are what nftables has of the host's ends of NICs.
+func (r *Runtime) ports() *nft.Ports {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.filters == nil {
+		r.filters = nft.NewPorts(r.Dir)
+	}
+	return r.filters
 }
 
 func (s *netNS) close() {
-	s.host.Close()
-	s.guest.Close()
-	s.file.Close()
+	s.Net.Close()
+	s.guest.Net.Close()
+	s.guest.File.Close()
+}
+
+// makeNICs makes what liblxc does not make itself, before the container starts.
+func (r *Runtime) makeNICs(ctx context.Context, c *container) error {
+	all := prepared(c.spec)
+	if len(all) == 0 {
+		return nil
+	}
+	host, err := r.openHost()
+	if err != nil {
+		return err
+	}
+	defer host.Net.Close()
+	for _, n := range all {
+		if err := r.makeNIC(ctx, host, n, nil); err != nil {
+			return errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err)
+		}
+	}
+	return nil
+}
+
+func prepared(s Spec) []NIC {
+	var all []NIC
+	for _, n := range s.NICs {
+		if n.Prepared() {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// makeNIC makes one, and the VLAN of the host that several can share.
+func (r *Runtime) makeNIC(ctx context.Context, host nic.Host, n NIC, g *nic.Guest) error {
+	if n.Lower() != n.Parent {
+		r.lowers.Lock()
+		defer r.lowers.Unlock()
+	}
+	return host.Make(ctx, n, g)
+}
+
+// removeNIC removes one of a container.
+func (r *Runtime) removeNIC(host nic.Host, of string, n NIC, g *nic.Guest) error {
+	if n.Lower() != n.Parent {
+		r.lowers.Lock()
+		defer r.lowers.Unlock()
+	}
+	return host.Remove(n, g, func(lower string) bool { return r.needs(lower, of, n.Device) })
+}
+
+// needs reports whether a NIC is on an interface of the host, but for one
+// device of an instance.
+func (r *Runtime) needs(lower, except, device string) bool {
+	for _, c := range r.all() {
+		for _, n := range c.specNow().NICs {
+			if n.Lower() == lower && (c.name != except || n.Device != device) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *Runtime) all() []*container {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*container, 0, len(r.running))
+	for _, c := range r.running {
+		all = append(all, c)
+	}
+	return all
+}
+
+// removeNICs removes what is left of the NICs of a container that has ended:
+// what liblxc has not made it does not remove.
+func (r *Runtime) removeNICs(s Spec) error {
+	all := prepared(s)
+	if len(all) == 0 {
+		return nil
+	}
+	host, err := r.openHost()
+	if err != nil {
+		return err
+	}
+	defer host.Net.Close()
+	var failed []error
+	for _, n := range all {
+		failed = append(failed, r.removeNIC(host, s.Name, n, nil))
+	}
+	return errors.Join(failed...)
 }
 
 // AddNIC gives a running container a network interface.
@@ -59,22 +164,33 @@ func (r *Runtime) AddNIC(ctx context.Context, name string, n NIC) (err error) {
 	if slices.ContainsFunc(c.spec.NICs, func(o NIC) bool { return o.Name == n.Name }) {
 		return errs.Conflictf("instance %q has a network interface %q already", name, n.Name)
 	}
-	ns, err := openNetNS(in)
+	ns, err := r.openNetNS(in)
 	if err != nil {
 		return c.orGone(err)
 	}
 	defer ns.close()
-	if _, err := ns.guest.LinkByName(n.Name); err == nil {
+	if _, err := ns.guest.Net.LinkByName(n.Name); err == nil {
 		return errs.Conflictf("instance %q has a network interface %q already", name, n.Name)
 	}
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	u.Push("remove "+n.Name, func(context.Context) error { return ns.remove(n) })
-	if err := ns.add(n); err != nil {
-		return c.orGone(fmt.Errorf("network interface %s: %w", n.Name, err))
+	// It is known before it is there: the end of the daemon leaves nothing then.
+	u.Push("forget "+n.Name, func(context.Context) error { return r.respec(c, withoutNIC(n)) })
+	if err := r.respec(c, func(s *Spec) { s.NICs = append(slices.Clone(s.NICs), n) }); err != nil {
+		return err
 	}
-	return r.respec(c, func(s *Spec) { s.NICs = append(slices.Clone(s.NICs), n) })
+	u.Push("remove "+n.Name, func(context.Context) error { return r.removeNIC(ns.Host, name, n, ns.guest) })
+	if err := r.makeNIC(ctx, ns.Host, n, ns.guest); err != nil {
+		return c.orGone(errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
+	}
+	return nil
+}
+
+func withoutNIC(n NIC) func(*Spec) {
+	return func(s *Spec) {
+		s.NICs = slices.DeleteFunc(slices.Clone(s.NICs), func(o NIC) bool { return o.Name == n.Name })
+	}
 }
 
 // RemoveNIC takes a network interface from a running container. That the guest
@@ -85,108 +201,86 @@ func (r *Runtime) RemoveNIC(_ context.Context, name string, n NIC) error {
 		return err
 	}
 	defer c.change.Unlock()
-	is := func(o NIC) bool { return o.Name == n.Name }
-	i := slices.IndexFunc(c.spec.NICs, is)
+	i := c.indexNIC(n)
 	if i < 0 {
 		return errs.NotFoundf("instance %q has no network interface %q", name, n.Name)
 	}
-	ns, err := openNetNS(in)
+	ns, err := r.openNetNS(in)
 	if err != nil {
 		return c.orGone(err)
 	}
 	defer ns.close()
-	if err := ns.remove(c.spec.NICs[i]); err != nil {
+	if err := r.removeNIC(ns.Host, name, c.spec.NICs[i], ns.guest); err != nil {
 		return c.orGone(fmt.Errorf("network interface %s: %w", n.Name, err))
 	}
-	return r.respec(c, func(s *Spec) { s.NICs = slices.DeleteFunc(slices.Clone(s.NICs), is) })
+	return r.respec(c, withoutNIC(n))
 }
 
-// add makes the interface. Its end inside is made there at once, so that
-// its name is never seen on the host.
-func (s *netNS) add(n NIC) error {
-	parent, err := s.host.LinkByName(n.Parent)
-	if err != nil {
-		return errs.NotFoundf("network %q: %w", n.Parent, err)
-	}
-	mac, err := n.mac()
+func (c *container) indexNIC(n NIC) int {
+	return slices.IndexFunc(c.spec.NICs, func(o NIC) bool { return o.Name == n.Name })
+}
+
+// ChangeNIC makes a network interface of a running container another, for
+// which it is [nic.NIC.Live]. The guest keeps the interface.
+func (r *Runtime) ChangeNIC(ctx context.Context, name string, n NIC) (err error) {
+	c, in, err := r.changing(name)
 	if err != nil {
 		return err
 	}
-	mtu := n.MTU
-	if mtu == 0 {
-		mtu = parent.Attrs().MTU
+	defer c.change.Unlock()
+	i := c.indexNIC(n)
+	if i < 0 {
+		return errs.NotFoundf("instance %q has no network interface %q", name, n.Name)
 	}
-	switch n.Kind {
-	case "bridged":
-		err = s.addVeth(n, parent, mac, mtu)
-	case "macvlan":
-		err = s.addMacvlan(n, parent, mac, mtu)
-	default:
-		return errs.Invalidf("nic %q has kind %q: bridged and macvlan are allowed", n.Device, n.Kind)
-	}
+	old := c.spec.NICs[i]
+	ns, err := r.openNetNS(in)
 	if err != nil {
-		return err
+		return c.orGone(err)
 	}
-	inner, err := s.guest.LinkByName(n.Name)
-	if err != nil {
-		return err
-	}
-	return s.guest.LinkSetUp(inner)
-}
+	defer ns.close()
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
 
-func (n NIC) mac() (net.HardwareAddr, error) {
-	if n.MAC == "" {
-		return nil, nil // The kernel chooses one.
+	u.Push("change "+n.Name+" back", func(ctx context.Context) error { return ns.Change(ctx, n, old, ns.guest) })
+	if err := ns.Change(ctx, old, n, ns.guest); err != nil {
+		return c.orGone(errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
 	}
-	mac, err := net.ParseMAC(n.MAC)
-	if err != nil {
-		return nil, errs.Invalidf("MAC address %q: %w", n.MAC, err)
-	}
-	return mac, nil
-}
-
-func (s *netNS) addVeth(n NIC, bridge netlink.Link, mac net.HardwareAddr, mtu int) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = n.HostName, mtu
-	err := s.host.LinkAdd(&netlink.Veth{
-		LinkAttrs: attrs, PeerName: n.Name, PeerHardwareAddr: mac, PeerMTU: uint32(mtu), //nolint:gosec // The MTU is one.
-		PeerNamespace: netlink.NsFd(int(s.file.Fd())),
+	return r.respec(c, func(s *Spec) {
+		s.NICs = slices.Clone(s.NICs)
+		s.NICs[i] = n
 	})
-	if err != nil {
-		return fmt.Errorf("make %s: %w", n.HostName, err)
-	}
-	outer, err := s.host.LinkByName(n.HostName)
-	if err != nil {
-		return err
-	}
-	if err := s.host.LinkSetMaster(outer, bridge); err != nil {
-		return fmt.Errorf("connect to %s: %w", n.Parent, err)
-	}
-	return s.host.LinkSetUp(outer)
 }
 
-var macvlanModes = map[string]netlink.MacvlanMode{
-	"": netlink.MACVLAN_MODE_BRIDGE, "bridge": netlink.MACVLAN_MODE_BRIDGE, "vepa": netlink.MACVLAN_MODE_VEPA,
-	"passthru": netlink.MACVLAN_MODE_PASSTHRU, "private": netlink.MACVLAN_MODE_PRIVATE,
+// takeFilters has nftables look at what comes from the containers that run,
+// after the daemon's start.
+func (r *Runtime) takeFilters() error {
+	var ports []nft.Port
+	for _, c := range r.all() {
+		for _, n := range c.specNow().NICs {
+			if p, some := n.FilterPort(); some {
+				ports = append(ports, p)
+			}
+		}
+	}
+	return r.ports().Take(ports)
 }
 
-func (s *netNS) addMacvlan(n NIC, parent netlink.Link, mac net.HardwareAddr, mtu int) error {
-	mode, ok := macvlanModes[n.Mode]
-	if !ok {
-		return errs.Invalidf("nic %q has macvlan mode %q: bridge, vepa, passthru and private are allowed", n.Device, n.Mode)
+// KeepFilters brings back what somebody else takes away of the filters of NICs,
+// until ctx ends.
+func (r *Runtime) KeepFilters(ctx context.Context) error {
+	err := nft.Watch(ctx, func() {
+		missing, err := r.ports().Restore()
+		if missing {
+			r.Log.WarnContext(ctx, "the filters of network interfaces were disturbed, making them again")
+		}
+		if err != nil {
+			r.Log.ErrorContext(ctx, "cannot look after the filters of network interfaces", "err", err)
+		}
+	})
+	if err != nil { // Without nftables nothing is filtered, and all else goes on.
+		r.Log.ErrorContext(ctx, "cannot watch the filters of network interfaces", "err", err)
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.ParentIndex, attrs.HardwareAddr = n.Name, mtu, parent.Attrs().Index, mac
-	attrs.Namespace = netlink.NsFd(int(s.file.Fd()))
-	return s.host.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: mode})
-}
-
-// remove removes the interface, if it is there.
-func (s *netNS) remove(n NIC) error {
-	if n.HostName != "" && n.Kind == "bridged" {
-		return removeLink(s.host, n.HostName)
-	}
-	return removeLink(s.guest, n.Name)
+	return nil
 }
 
 // unplug removes the host's ends of the interfaces of a container that is
@@ -200,19 +294,11 @@ func (c *container) unplug() {
 	}
 	defer host.Close()
 	for _, n := range c.specNow().NICs {
-		if n.HostName != "" && n.Kind == "bridged" {
-			_ = removeLink(host, n.HostName)
+		if !n.Pair() || n.HostName == "" {
+			continue
+		}
+		if l, err := host.LinkByName(n.HostName); err == nil {
+			_ = host.LinkDel(l)
 		}
 	}
-}
-
-func removeLink(h *netlink.Handle, name string) error {
-	link, err := h.LinkByName(name)
-	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return h.LinkDel(link)
 }

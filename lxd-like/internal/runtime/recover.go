@@ -44,6 +44,9 @@ func (r *Runtime) Recover(ctx context.Context, onExit func(name string, e Exit))
 			list = append(list, running)
 		}
 	}
+	if err := r.takeFilters(); err != nil {
+		r.Log.ErrorContext(ctx, "what comes from instances is not filtered", "err", err)
+	}
 	return list, nil
 }
 
@@ -150,7 +153,13 @@ func (r *Runtime) clearRest(name string) (Running, error) {
 		exit := r.readExit(name)
 		out.Ended = &exit
 	}
-	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.clearFiles(name))
+	s.Spec.Name = name
+	if berr == nil && s.Boot != boot {
+		for i := range s.Spec.NICs { // Another interface can have the number by now.
+			s.Spec.NICs[i].Before.Index = 0
+		}
+	}
+	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.removeNICs(s.Spec), r.clearFiles(name))
 }
 
 // bootID tells the host's boots apart.

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
+	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -21,7 +22,10 @@ type Runtime struct {
 	// that of the host, if there is one.
 	LXCFS func() lxcfs.Served
 
-	mu      sync.Mutex            // Guards running.
+	lowers sync.Mutex // Held while an interface that several NICs can share is made or removed.
+
+	mu      sync.Mutex            // Guards what follows.
+	filters *nft.Ports            // Made when it is asked for.
 	running map[string]*container // By name; those that start too.
 
 	host hostFacts

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/shared/idmap"
 )
 
@@ -60,16 +61,7 @@ type Node struct {
 }
 
 // NIC is a network interface inside.
-type NIC struct {
-	Device   string // The device's name in the configuration.
-	Kind     string // bridged or macvlan
-	Parent   string // The bridge, or the interface below a macvlan.
-	Name     string // Inside; as eth0.
-	HostName string // The host's end of a bridged NIC.
-	MAC      string
-	MTU      int    // 0 for the parent's.
-	Mode     string // macvlan: bridge, vepa, passthru or private; empty for bridge.
-}
+type NIC = nic.NIC
 
 // Running says what runs.
 type Running struct {

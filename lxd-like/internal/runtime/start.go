@@ -49,6 +49,9 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 	if err := r.prepare(c); err != nil {
 		return Running{}, fmt.Errorf("prepare: %w", err)
 	}
+	if err := r.makeNICs(ctx, c); err != nil { // The files say what is to be removed.
+		return Running{}, err
+	}
 	pid, err := r.launch(ctx, c)
 	if err != nil {
 		return Running{}, err
@@ -84,11 +87,6 @@ func (r *Runtime) prepare(c *container) error {
 	}
 	if err := r.writeCredentials(c.spec); err != nil {
 		return err
-	}
-	if c.spec.EndsAtReboot {
-		if err := replaceFile(r.path(name, endsFile), nil); err != nil {
-			return err
-		}
 	}
 	return r.writeConf(c)
 }
@@ -134,7 +132,19 @@ func (r *Runtime) writeConf(c *container) error {
 	if err := replaceFile(r.path(name, confFile), []byte(text)); err != nil {
 		return err
 	}
+	if err := r.markEnd(spec); err != nil {
+		return err
+	}
 	return r.writeState(c)
+}
+
+// markEnd has the shim end when the guest reboots, if what the guest has must
+// be made anew then.
+func (r *Runtime) markEnd(spec Spec) error {
+	if spec.EndsAtReboot || len(prepared(spec)) > 0 {
+		return replaceFile(r.path(spec.Name, endsFile), nil)
+	}
+	return ignoreGone(os.Remove(r.path(spec.Name, endsFile)))
 }
 
 // environ returns variables as the shim reads them.
