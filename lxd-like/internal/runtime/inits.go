@@ -29,6 +29,20 @@ type initKind struct {
 // onlyV2Version is the first systemd that does without v1 cgroups altogether.
 const onlyV2Version = 256
 
+// onlyV2 tells whether the init is to see nothing but cgroup2. The error is of
+// kind Unsupported if the host has none.
+func (k initKind) onlyV2(host Cgroups) (bool, error) {
+	if k.Version < onlyV2Version {
+		return false, nil
+	}
+	if host.V2 == "" {
+		return false, errs.Newf(errs.Unsupported, "the instance has systemd %d, which needs cgroup2, and the host has none mounted: "+
+			"run \"mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified\" on the host and restart cuibd, "+
+			"or boot the host with systemd.unified_cgroup_hierarchy=1", k.Version)
+	}
+	return true, nil
+}
+
 // halt and reboot are the signals on which the init ends and reboots.
 func (k initKind) halt() unix.Signal {
 	switch {

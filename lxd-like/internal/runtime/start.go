@@ -115,9 +115,13 @@ func (r *Runtime) writeConf(c *container) error {
 	if err := r.linkPrograms(host); err != nil {
 		return err
 	}
+	onlyV2, err := c.kind.onlyV2(host.Cgroups)
+	if err != nil {
+		return err
+	}
 	text, err := Render(spec, host, Files{
 		Dir: r.path(name), Seccomp: profile, Staged: staged,
-		OnlyV2: c.kind.Version >= onlyV2Version && host.Cgroups.V2 != "",
+		OnlyV2: onlyV2,
 	})
 	if err != nil {
 		return err
