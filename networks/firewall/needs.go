@@ -1,0 +1,132 @@
+package firewall
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/networks"
+)
+
+// Needs returns the packets that have to pass for a bridge that is as cfg says:
+// what guests ask of the host, and what goes through it by the interface that
+// the default route has now.
+func Needs(cfg networks.Config) ([]Packet, error) {
+	var out []Packet
+	for _, f := range []struct {
+		family networks.Family
+		ipv6   bool
+		number int
+	}{{cfg.IPv4, false, netlink.FAMILY_V4}, {cfg.IPv6, true, netlink.FAMILY_V6}} {
+		if !f.family.Address.IsValid() {
+			continue
+		}
+		uplink, err := wayOut(f.number)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, needs(cfg.Name, f.family, uplink)...)
+	}
+	return out, nil
+}
+
+// needs returns the packets of one of IPv4 and IPv6.
+func needs(bridge string, f networks.Family, uplink string) []Packet {
+	host := f.Address.Addr()
+	guest := host.Next() // Any other than the host's own.
+	p := Packet{IPv6: host.Is6(), Src: guest}
+	version := map[bool]string{false: "IPv4", true: "IPv6"}[p.IPv6]
+
+	var out []Packet
+	add := func(what string, change func(p *Packet)) {
+		p := p
+		p.What = fmt.Sprintf("%s (%s)", what, version)
+		change(&p)
+		out = append(out, p)
+	}
+	toHost := func(proto uint8, port uint16) func(p *Packet) {
+		return func(p *Packet) { p.Hook, p.In, p.Dst, p.Proto, p.Port = Input, bridge, host, proto, port }
+	}
+	switch {
+	case f.DHCP && !p.IPv6:
+		add("DHCP requests of instances", func(p *Packet) {
+			p.Hook, p.In, p.Proto, p.Port = Input, bridge, unix.IPPROTO_UDP, 67
+			p.Src, p.Dst = netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255})
+		})
+		add("DHCP answers to instances", func(p *Packet) {
+			p.Hook, p.Out, p.Proto, p.Port, p.Src, p.Dst = Output, bridge, unix.IPPROTO_UDP, 68, host, guest
+		})
+	case p.IPv6:
+		add("router solicitations of instances", func(p *Packet) {
+			p.Hook, p.In, p.Proto, p.ICMPType, p.Src, p.Dst = Input, bridge, unix.IPPROTO_ICMPV6, 133, netip.Addr{}, netip.MustParseAddr("ff02::2")
+		})
+		add("router advertisements to instances", func(p *Packet) {
+			p.Hook, p.Out, p.Proto, p.ICMPType, p.Src, p.Dst = Output, bridge, unix.IPPROTO_ICMPV6, 134, netip.Addr{}, netip.MustParseAddr("ff02::1")
+		})
+	}
+	if p.IPv6 && f.Stateful {
+		add("DHCP requests of instances", toHost(unix.IPPROTO_UDP, 547))
+	}
+	add("DNS queries of instances", toHost(unix.IPPROTO_UDP, 53))
+	if !f.Routing {
+		return out
+	}
+	add("connections of instances to other networks", func(p *Packet) {
+		p.Hook, p.In, p.Out, p.Proto, p.Port = Forward, bridge, uplink, unix.IPPROTO_TCP, 443
+	})
+	add("answers from other networks to instances", func(p *Packet) {
+		p.Hook, p.In, p.Out, p.Proto, p.Reply, p.Src, p.Dst = Forward, uplink, bridge, unix.IPPROTO_TCP, true, netip.Addr{}, guest
+	})
+	return out
+}
+
+// wayOut returns the interface of the default route; "" if there is none.
+func wayOut(family int) (string, error) {
+	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return "", fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.LinkIndex == 0 || r.Dst != nil && (!r.Dst.IP.IsUnspecified() || ones(r.Dst.Mask) != 0) {
+			continue
+		}
+		link, err := net.InterfaceByIndex(r.LinkIndex)
+		if err == nil {
+			return link.Name, nil
+		}
+	}
+	return "", nil
+}
+
+func ones(m net.IPMask) int {
+	n, _ := m.Size()
+	return n
+}
+
+// Remedy tells what lets the packets of a bridge pass, as the owner of the
+// table has it done.
+func (o Obstacle) Remedy(bridge string) string {
+	p := o.Packet
+	switch o.Owner {
+	case Docker:
+		program := map[bool]string{false: "iptables", true: "ip6tables"}[p.IPv6]
+		return fmt.Sprintf("%[1]s -I DOCKER-USER -i %[2]s -j ACCEPT; %[1]s -I DOCKER-USER -o %[2]s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", program, bridge)
+	case UFW:
+		if p.Hook == Forward {
+			return "ufw route allow in on " + bridge
+		}
+		if p.Hook == Input && p.Proto == unix.IPPROTO_UDP {
+			return fmt.Sprintf("ufw allow in on %s to any port %d proto udp", bridge, p.Port)
+		}
+	case Firewalld:
+		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --change-interface=%s; firewall-cmd --reload", bridge)
+	}
+	direction := map[Hook]string{Input: "iifname", Forward: "iifname", Output: "oifname"}[p.Hook]
+	if p.Hook == Forward && p.Out == bridge {
+		direction = "oifname"
+	}
+	return fmt.Sprintf("nft insert rule %s %s %s %s %q accept", o.Family, o.Table, o.Base, direction, bridge)
+}

@@ -1,0 +1,121 @@
+package firewall
+
+import (
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// truth is whether a rule matches, as far as it is known.
+type truth int
+
+const (
+	yes truth = iota
+	no
+	maybe
+)
+
+var truthOf = map[bool]truth{true: yes, false: no}
+
+// not is the opposite of what is known.
+func (t truth) not() truth {
+	switch t {
+	case yes:
+		return no
+	case no:
+		return yes
+	case maybe:
+	}
+	return maybe
+}
+
+// verdict is what becomes of a packet in a chain.
+type verdict int
+
+const (
+	pass verdict = iota // It goes on in the chain that called this one.
+	accept
+	drop
+)
+
+// An outcome is the end of a packet's way through a chain.
+type outcome struct {
+	verdict     verdict
+	chain, rule string // Of a drop.
+	doubt       bool   // It may have been accepted before.
+}
+
+// depth is how deep the kernel lets chains call each other.
+const depth = 16
+
+// pass follows a packet through a base chain.
+func (r *ruleset) pass(base *nftables.Chain, p Packet) (outcome, error) {
+	end, err := r.walk(base, p, 0)
+	if err != nil {
+		return outcome{}, err
+	}
+	if end.verdict == pass && base.Policy != nil && *base.Policy == nftables.ChainPolicyDrop {
+		end.verdict, end.chain, end.rule = drop, base.Name, "policy drop"
+	}
+	if end.doubt {
+		end.verdict = pass
+	}
+	return end, nil
+}
+
+// walk follows a packet through a chain and those that it calls.
+func (r *ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error) {
+	if level > depth {
+		return outcome{}, nil
+	}
+	rules, err := r.rulesOf(ch)
+	if err != nil {
+		return outcome{}, err
+	}
+	doubt := false
+	for _, rule := range rules {
+		e := evaluation{r: r, packet: p, table: ch.Table}
+		matches, v, err := e.rule(rule.Exprs)
+		if err != nil {
+			return outcome{}, err
+		}
+		if matches == no || v == nil {
+			continue
+		}
+		end, over, err := r.follow(ch, rule, v, p, level)
+		if err != nil {
+			return outcome{}, err
+		}
+		doubt = doubt || end.doubt
+		if matches == maybe {
+			doubt = doubt || end.verdict == accept
+			continue
+		}
+		if over {
+			end.doubt = doubt
+			return end, nil
+		}
+	}
+	return outcome{doubt: doubt}, nil
+}
+
+// follow does what a rule says with a packet that it matches. Over tells
+// whether that ends the packet's way through the chain.
+func (r *ruleset) follow(ch *nftables.Chain, rule *nftables.Rule, v *expr.Verdict, p Packet, level int) (end outcome, over bool, err error) {
+	if slices.Contains(accepting, v.Kind) {
+		return outcome{verdict: accept}, true, nil
+	}
+	if v.Kind == expr.VerdictDrop {
+		return outcome{verdict: drop, chain: ch.Name, rule: text(rule.Exprs)}, true, nil
+	}
+	to, ok := r.chain(ch.Table, v.Chain)
+	if !ok {
+		return outcome{}, v.Kind == expr.VerdictReturn, nil
+	}
+	end, err = r.walk(to, p, level+1)
+	return end, end.verdict != pass || v.Kind == expr.VerdictGoto, err
+}
+
+// accepting are the verdicts after which a packet may live.
+var accepting = []expr.VerdictKind{expr.VerdictAccept, expr.VerdictStolen, expr.VerdictQueue, expr.VerdictStop}
