@@ -91,7 +91,7 @@ func checkOptions(t DeviceType, dev Device) error {
 		if name == "type" || strings.HasPrefix(name, "user.") {
 			continue
 		}
-		o, ok := opts[name]
+		o, ok := optionOf(opts, name)
 		if why, no := refusedOption(t.Name, name, value); no {
 			return wrap(name, refuse(value, why, o.Allowed))
 		}
@@ -108,6 +108,19 @@ func checkOptions(t DeviceType, dev Device) error {
 		}
 	}
 	return nil
+}
+
+// optionOf finds an option by its name, or by a pattern.
+func optionOf(opts map[string]Option, name string) (o Option, ok bool) {
+	if o, ok = opts[name]; ok {
+		return o, true
+	}
+	for pattern, o := range opts {
+		if strings.Contains(pattern, "*") && matches(pattern, name) {
+			return o, true
+		}
+	}
+	return Option{}, false
 }
 
 func unknownType(name string) error {

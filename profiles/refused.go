@@ -29,6 +29,8 @@ const (
 	whyBurst     = "the kernel's cgroups limit what goes through a disk in each second, without bursts"
 	whyPCI       = "only virtual machines take PCI devices, a container shares the host's drivers"
 	whyMediated  = "only virtual machines take parts of a graphics card"
+	whyDependent = "a volume has a life of its own: cuib snapshot create --volumes makes snapshots of an instance and its volumes together"
+	whyRoots     = "only custom volumes are shown: the root disk of an instance is that instance's alone"
 	whyUbuntuPro = "it hands out a subscription of Ubuntu that hosts with Debian do not have"
 )
 
@@ -86,6 +88,8 @@ func refusedDevices() []Refusal {
 		refuseOptions("disk", whyBurst, "limits.max.burst", "limits.max.burst.length", "limits.read.burst", "limits.read.burst.length", "limits.write.burst", "limits.write.burst.length"),
 		refuseOptions("disk", whyCeph, "ceph.cluster_name", "ceph.user_name"),
 		refuseValues("disk", "source", whyCeph, "ceph:*", "cephfs:*"),
+		refuseOptions("disk", whyDependent, "dependent"),
+		refuseValues("disk", "source.type", whyRoots, "container", "virtual-machine"),
 		refuseValues("disk", "source", whyVM, "agent:config", "cloud-init:config"),
 		refuseOptions("gpu", whyMediated, "blob.size", "mdev", "mig.*"),
 		refuseValues("gpu", "gputype", whyMediated, "mdev", "mig", "native-context", "sriov"),

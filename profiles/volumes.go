@@ -96,12 +96,24 @@ func ParseVolumeSource(source string) (volume, snapshot string, err error) {
 	return volume, snapshot, CheckSnapshotName(snapshot)
 }
 
+// VolumeSource returns the source of a disk that is a volume: VOLUME or
+// VOLUME/SNAPSHOT, however the device says so.
+func VolumeSource(d Device) string {
+	if d["source.snapshot"] != "" {
+		return d["source"] + "/" + d["source.snapshot"]
+	}
+	return d["source"]
+}
+
 // checkVolumeDisk is checkDisk for a volume.
 func checkVolumeDisk(d Device) error {
 	if d["source"] == "" {
 		return errs.Invalidf("a disk with a pool and the path %q needs the option source, want the name of a volume, or VOLUME/SNAPSHOT", d["path"])
 	}
-	if _, _, err := ParseVolumeSource(d["source"]); err != nil {
+	if strings.Contains(d["source"], "/") && d["source.snapshot"] != "" {
+		return errs.Invalidf("source.snapshot: source names a snapshot already, want one of them")
+	}
+	if _, _, err := ParseVolumeSource(VolumeSource(d)); err != nil {
 		return wrap("source", err)
 	}
 	for _, o := range []string{"recursive", "shift", "size"} {

@@ -1,7 +1,8 @@
 /* The modes that change what is mounted in a running container, whose init
  * FD_INIT is a pidfd of:
  *
- *   cuib-shim mount DIR NAME TARGET     mounts DIR/NAME of the host on TARGET
+ *   cuib-shim mount DIR NAME TARGET [PROPAGATION]
+ *                                       mounts DIR/NAME of the host on TARGET
  *   cuib-shim unmount TARGET            takes it back
  *   cuib-shim show DIR N FILE...        mounts each DIR/FILE on /FILE, in place
  *                                       of the N mounts that are there
@@ -98,12 +99,40 @@ static void make_place(const char *name, bool directory)
 	die("cannot make %s: %m", name);
 }
 
+/* propagate sets how a mount of the container follows others, in words of
+ * mount(8). */
+static void propagate(int tree, const char *how)
+{
+	static const struct {
+		const char *name;
+		unsigned long flag;
+	} known[] = {
+		{"private", MS_PRIVATE}, {"shared", MS_SHARED}, {"slave", MS_SLAVE}, {"unbindable", MS_UNBINDABLE},
+	};
+	struct {
+		uint64_t set, clear, propagation, userns;
+	} attr = {0};
+	unsigned flags = AT_EMPTY_PATH;
+
+	if (how[0] == 'r') {
+		flags |= AT_RECURSIVE;
+		how++;
+	}
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (strcmp(how, known[i].name) == 0)
+			attr.propagation = known[i].flag;
+	if (attr.propagation == 0)
+		die("unknown propagation %s", how);
+	if (syscall(SYS_mount_setattr, tree, "", flags, &attr, sizeof attr) < 0)
+		die("cannot set the propagation: %m");
+}
+
 int mount_inside(int argc, char **argv)
 {
 	struct stat st;
 
-	if (argc != 5 || argv[4][0] != '/')
-		die("usage: mount DIR NAME TARGET");
+	if (argc < 5 || argc > 6 || argv[4][0] != '/')
+		die("usage: mount DIR NAME TARGET [PROPAGATION]");
 	/* The way to it is open to us only, and its file system to the container. */
 	if (chdir(argv[2]) < 0 || stat(argv[3], &st) < 0)
 		die("cannot enter %s: %m", argv[2]);
@@ -121,6 +150,8 @@ int mount_inside(int argc, char **argv)
 		die("cannot open the target: %m");
 	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		die("cannot mount: %m");
+	if (argc == 6)
+		propagate(tree, argv[5]);
 	return 0;
 }
 

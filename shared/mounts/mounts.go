@@ -24,6 +24,7 @@ import (
 type Options struct {
 	IDs      idmap.Map // Nil for the owners as they are.
 	ReadOnly bool
+	Config   []string // Of a new file system: words such as "dirsync" and "size=1m".
 }
 
 // Tree returns a detached mount of the directory at path.

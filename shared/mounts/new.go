@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,16 @@ func New(fstype, source string, o Options) (*os.File, error) {
 	err = unix.FsconfigSetString(fsfd, "source", source)
 	if err == nil && o.ReadOnly {
 		err = unix.FsconfigSetFlag(fsfd, "ro")
+	}
+	for _, word := range o.Config {
+		if err != nil {
+			break
+		}
+		if key, value, ok := strings.Cut(word, "="); ok {
+			err = unix.FsconfigSetString(fsfd, key, value)
+		} else {
+			err = unix.FsconfigSetFlag(fsfd, word)
+		}
 	}
 	if err == nil {
 		err = unix.FsconfigCreate(fsfd)

@@ -68,7 +68,7 @@ func Make(ctx context.Context, name string, dev profiles.Device, env Env) (Plan,
 		if profiles.IsVolume(dev) {
 			return volumeDisk(ctx, dev, env)
 		}
-		return disk(dev, env)
+		return disk(ctx, dev, env)
 	case "unix-char", "unix-block":
 		return node(dev)
 	case "nic":

@@ -80,7 +80,7 @@ func TestDisk(t *testing.T) {
 		},
 		"missing":      {profiles.Device{"type": "disk", "path": "/srv", "source": dir + "/no"}, runtime.Mount{}, "there is no " + dir + "/no on the host"},
 		"below a file": {profiles.Device{"type": "disk", "path": "/srv", "source": file + "/no"}, runtime.Mount{}, "not a directory"},
-		"a device":     {profiles.Device{"type": "disk", "path": "/srv", "source": "/dev/null"}, runtime.Mount{}, "/dev/null is no directory, file or socket"},
+		"a device":     {profiles.Device{"type": "disk", "path": "/srv", "source": "/dev/null"}, runtime.Mount{}, "/dev/null is no directory, file, socket or block device"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := devices.Make(t.Context(), "d", tt.dev, env())

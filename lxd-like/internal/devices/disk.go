@@ -14,40 +14,111 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/run"
 )
 
 // defaultMode is that of device nodes for which nothing is said.
 const defaultMode = 0o660
 
-// disk plans a directory, file or socket of the host.
-func disk(dev profiles.Device, env Env) (Plan, error) {
+// disk plans a directory, file, socket or block device of the host, or memory.
+func disk(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	m := mount(dev, env)
+	if err := checkOptions(m); err != nil {
+		return Plan{}, err
+	}
+	if profiles.IsMemory(dev) {
+		return Plan{Mounts: []runtime.Mount{m}}, nil
+	}
 	info, err := os.Stat(m.Source)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && m.Optional:
+		return Plan{Mounts: []runtime.Mount{m}}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return Plan{}, errs.Invalidf("source: there is no %s on the host", m.Source)
 	case err != nil:
 		return Plan{}, errs.Invalidf("source: %w", err)
+	case info.Mode().Type() == fs.ModeDevice:
+		m.Kind = runtime.Block
+		m.Type, err = fileSystem(ctx, m.Source)
 	case !info.IsDir() && !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSocket:
-		return Plan{}, errs.Invalidf("source: %s is no directory, file or socket; a device of the host is of type unix-char or unix-block", m.Source)
+		return Plan{}, errs.Invalidf("source: %s is no directory, file, socket or block device; a character device of the host is of type unix-char", m.Source)
 	}
-	return Plan{Mounts: []runtime.Mount{m}}, nil
+	if err == nil {
+		err = checkOptions(m)
+	}
+	return Plan{Mounts: []runtime.Mount{m}}, err
 }
 
-func mount(dev profiles.Device, env Env) runtime.Mount {
-	return runtime.Mount{
-		Source: path.Clean(dev["source"]), Target: path.Clean(dev["path"]),
-		ReadOnly: yes(dev, "readonly"), Recursive: yes(dev, "recursive"),
-		Mapped: yes(dev, "shift") && env.IDs != nil, Optional: !required(dev),
+// fileSystem returns the type of the file system on a block device.
+func fileSystem(ctx context.Context, device string) (string, error) {
+	out, err := run.Cmd(ctx, "blkid", "-p", "-o", "export", device)
+	fields := map[string]string{}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		fields[key] = value
 	}
+	switch {
+	case fields["USAGE"] == "filesystem" && fields["TYPE"] != "":
+		return fields["TYPE"], nil
+	case fields["TYPE"] != "":
+		return "", errs.Invalidf("source: %s has %s, want a file system; a device of type unix-block hands over the block device itself", device, fields["TYPE"])
+	case err != nil && ctx.Err() != nil:
+		return "", ctx.Err()
+	}
+	return "", errs.Invalidf("source: %s has no file system that is known; a device of type unix-block hands over the block device itself", device)
+}
+
+// checkOptions reports options of a mount that it cannot have.
+func checkOptions(m runtime.Mount) error {
+	_, rest := runtime.MountOptions(m.Options)
+	for _, word := range rest {
+		name, _, _ := strings.Cut(word, "=")
+		switch {
+		case m.Kind == runtime.Bind:
+			return errs.Invalidf("raw.mount.options: got %q, want words of ro, nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, relatime and strictatime: only the file system of a block device has others", word)
+		case m.Kind != runtime.Block && (name == "size" || name == "uid" || name == "gid" || name == "mode"):
+			return errs.Invalidf("raw.mount.options: got %q, want it as option of the device: size, initial.uid, initial.gid or initial.mode", word)
+		}
+	}
+	return nil
+}
+
+// mount is what the device alone says.
+func mount(dev profiles.Device, env Env) runtime.Mount {
+	m := runtime.Mount{
+		Target: path.Clean(dev["path"]), ReadOnly: yes(dev, "readonly"),
+		Propagation: propagation(dev), Options: dev["raw.mount.options"],
+	}
+	if profiles.IsMemory(dev) {
+		m.Kind = runtime.MountKind(strings.TrimSuffix(dev["source"], ":"))
+		m.Size, _ = profiles.ParseSize(dev["size"]) // It is valid, as all is.
+		m.UID, _ = strconv.ParseInt(dev["initial.uid"], 10, 64)
+		m.GID, _ = strconv.ParseInt(dev["initial.gid"], 10, 64)
+		m.Mode = dev["initial.mode"]
+		return m
+	}
+	m.Source, m.Recursive, m.Optional = path.Clean(dev["source"]), yes(dev, "recursive"), !required(dev)
+	m.Mapped = yes(dev, "shift") && env.IDs != nil
+	return m
+}
+
+// propagation is empty for private, which mounts are if nothing is said.
+func propagation(dev profiles.Device) string {
+	if p := dev["propagation"]; p != "private" && p != "rprivate" {
+		return p
+	}
+	return ""
 }
 
 // volumeDisk plans a custom volume of a pool, which is shown with the
 // instance's ids. The file systems of discs have no idmapped mounts: they are
 // shown as they are, for all to read.
 func volumeDisk(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
-	v, err := env.Volume(ctx, dev["pool"], dev["source"])
+	p := volumePlan(dev, env)
+	if err := checkOptions(p.Mounts[0]); err != nil {
+		return Plan{}, err
+	}
+	v, err := env.Volume(ctx, p.Volume.Pool, p.Volume.Source)
 	if errs.Is(err, errs.NotFound) {
 		if !required(dev) {
 			return Plan{}, nil
@@ -57,7 +128,6 @@ func volumeDisk(ctx context.Context, dev profiles.Device, env Env) (Plan, error)
 	if err != nil {
 		return Plan{}, err
 	}
-	p := volumePlan(dev, env)
 	m := &p.Mounts[0]
 	if v.ContentType == "iso" {
 		m.ReadOnly, m.Mapped = true, false
@@ -70,11 +140,13 @@ func volumeDisk(ctx context.Context, dev profiles.Device, env Env) (Plan, error)
 
 // volumePlan is what the device alone says of a volume.
 func volumePlan(dev profiles.Device, env Env) Plan {
+	v := Volume{Pool: dev["pool"], Source: profiles.VolumeSource(dev)}
 	return Plan{
-		Volume: Volume{Pool: dev["pool"], Source: dev["source"]},
+		Volume: v,
 		Mounts: []runtime.Mount{{
-			Target: path.Clean(dev["path"]), ReadOnly: yes(dev, "readonly") || strings.Contains(dev["source"], "/"),
+			Target: path.Clean(dev["path"]), ReadOnly: yes(dev, "readonly") || strings.Contains(v.Source, "/"),
 			Mapped: env.IDs != nil, Optional: !required(dev),
+			Propagation: propagation(dev), Options: dev["raw.mount.options"],
 		}},
 	}
 }

@@ -97,7 +97,7 @@ func (s *Service) reattachVolumes(ctx context.Context, in *instance) {
 		if !profiles.IsVolume(dev) {
 			continue
 		}
-		v := devices.Volume{Pool: dev["pool"], Source: dev["source"]}
+		v := devices.Volume{Pool: dev["pool"], Source: profiles.VolumeSource(dev)}
 		if _, err := s.Volumes.Attach(ctx, v.Pool, v.Source, in.Name, name); err != nil {
 			s.Logger.WarnContext(ctx, "a volume that an instance uses cannot be found", "instance", in.Name, "device", name, "err", err)
 			continue

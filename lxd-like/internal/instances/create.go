@@ -299,7 +299,7 @@ func (s *Service) fill(ctx context.Context, in *instance, how creation, u *undo.
 	if err := how.src.fill(ctx, d, in, how.op); err != nil {
 		return err
 	}
-	if err := s.tune(ctx, d, in.volume(), in.Pool); err != nil {
+	if err := s.tune(ctx, d, in); err != nil {
 		return err
 	}
 	if err := s.limitSize(ctx, d, in); err != nil || !sizedAnew(how.src, in) {

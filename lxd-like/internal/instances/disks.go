@@ -61,7 +61,7 @@ func volumesOf(in *instance) []db.VolumeRef {
 	var out []db.VolumeRef
 	for _, name := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
 		dev := in.expanded.Devices[name]
-		ref := db.VolumeRef{Pool: dev["pool"], Name: dev["source"]}
+		ref := db.VolumeRef{Pool: dev["pool"], Name: profiles.VolumeSource(dev)}
 		if profiles.IsVolume(dev) && !strings.Contains(ref.Name, "/") && !isTrue(dev["readonly"]) && !slices.Contains(out, ref) {
 			out = append(out, ref)
 		}

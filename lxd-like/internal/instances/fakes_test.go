@@ -277,6 +277,13 @@ func (p *fakePools) Driver(_ context.Context, pool string) (storage.Driver, erro
 	return p.w.pool, nil
 }
 
+func (*fakePools) CheckVolumeOption(_ context.Context, pool, key, value string) error {
+	if key == "fake.colour" && (value == "red" || value == "blue") || key == "zfs.delegate" {
+		return nil
+	}
+	return errs.Invalidf("%s: got %q, and pool %q has no such option", key, value, pool)
+}
+
 func (p *fakePools) List(context.Context) ([]api.StoragePool, error) {
 	var out []api.StoragePool
 	for _, name := range p.names {

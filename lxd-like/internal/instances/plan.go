@@ -156,6 +156,21 @@ func (s *Service) checkParent(ctx context.Context, dev profiles.Device) error {
 		if _, err := s.Pools.Driver(ctx, pool); err != nil {
 			return asInvalid(err)
 		}
+		return s.checkInitial(ctx, dev)
+	}
+	return nil
+}
+
+// checkInitial reports options that the root volume cannot have in its pool.
+func (s *Service) checkInitial(ctx context.Context, dev profiles.Device) error {
+	if !profiles.IsRoot(dev) {
+		return nil
+	}
+	initial := profiles.InitialOptions(dev)
+	for _, key := range slices.Sorted(maps.Keys(initial)) {
+		if err := s.Pools.CheckVolumeOption(ctx, dev["pool"], key, initial[key]); err != nil {
+			return fmt.Errorf("initial.%w", err)
+		}
 	}
 	return nil
 }

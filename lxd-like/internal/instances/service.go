@@ -58,6 +58,9 @@ type Service struct {
 type poolKeeper interface {
 	// Driver opens a pool by its name.
 	Driver(ctx context.Context, pool string) (storage.Driver, error)
+	// CheckVolumeOption reports what is wrong with an option that volumes of
+	// the pool's driver have.
+	CheckVolumeOption(ctx context.Context, pool, key, value string) error
 	List(ctx context.Context) ([]api.StoragePool, error)
 	Create(ctx context.Context, req api.StoragePoolsPost) error
 }

@@ -3,6 +3,7 @@ package instances
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/units"
@@ -182,16 +184,16 @@ func (s *Service) limitSize(ctx context.Context, d storage.Driver, in *instance)
 	return limitVolume(ctx, d, in.volume(), in.rootSize())
 }
 
-// tune gives a new root volume the options that its pool has for new volumes of
-// its driver, which say how it is limited, too.
-func (s *Service) tune(ctx context.Context, d storage.Driver, v storage.Volume, pool string) error {
+// tune gives a new root volume the options of its driver that its disk has for
+// it, or else its pool for new volumes; they say how it is limited, too.
+func (s *Service) tune(ctx context.Context, d storage.Driver, in *instance) error {
 	t, can := d.(storage.Tuner)
 	if !can {
 		return nil
 	}
 	var p db.Pool
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		p, err = db.GetPool(ctx, tx, pool)
+		p, err = db.GetPool(ctx, tx, in.Pool)
 		return err
 	})
 	if err != nil {
@@ -204,10 +206,12 @@ func (s *Service) tune(ctx context.Context, d storage.Driver, v storage.Volume, 
 			options[name] = value
 		}
 	}
+	_, disk, _ := root(in.expanded)
+	maps.Copy(options, profiles.InitialOptions(disk))
 	if len(options) == 0 {
 		return nil
 	}
-	if err := t.Tune(ctx, v, options); err != nil {
+	if err := t.Tune(ctx, in.volume(), options); err != nil {
 		return fmt.Errorf("set the options of the root volume: %w", err)
 	}
 	return nil

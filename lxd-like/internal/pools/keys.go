@@ -1,6 +1,8 @@
 package pools
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -157,4 +159,29 @@ func checkApart(p db.Pool, others []db.Pool) error {
 func within(path, dir string) bool {
 	path, dir = filepath.Clean(path), filepath.Clean(dir)
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// CheckVolumeOption reports what is wrong with an option that only volumes of
+// the pool's driver have, as a root disk gives it to its volume.
+func (s *Service) CheckVolumeOption(ctx context.Context, pool, key, value string) error {
+	var p db.Pool
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		p, err = db.GetPool(ctx, tx, pool)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	typ := s.Types[p.Driver]
+	if _, ok := typ.VolumeOptions[key]; !ok {
+		return errs.Invalidf("%s: got %q, and volumes of storage pool %q, whose driver is %s, have no such key: want %s",
+			key, value, pool, p.Driver, cmp.Or(strings.Join(slices.Sorted(maps.Keys(typ.VolumeOptions)), ", "), "none"))
+	}
+	if typ.CheckOption == nil {
+		return nil
+	}
+	if err := typ.CheckOption(key, value); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
 }

@@ -36,7 +36,8 @@ type Files struct {
 // Staged is a mount's source, ready to be bound.
 type Staged struct {
 	Source, Target string
-	File           bool // Neither is a directory.
+	File           bool   // Neither is a directory.
+	Propagation    string // Of the container's mount, as mount(8) has it; empty for private.
 }
 
 // A conf collects lines of lxc.conf.
@@ -203,6 +204,9 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 		kind := "create=dir"
 		if m.File {
 			kind = "create=file"
+		}
+		if m.Propagation != "" {
+			kind += "," + m.Propagation
 		}
 		entry(escape(m.Source), escape(inside(m.Target)), "none", "rbind,"+kind)
 	}

@@ -89,7 +89,11 @@ func taken(s Spec, target string) bool {
 }
 
 func (r *Runtime) mountIn(ctx context.Context, in *guestInit, s *Staged) error {
-	return r.shimRun(ctx, in, "mount", path.Dir(s.Source), path.Base(s.Source), path.Clean(s.Target))
+	args := []string{"mount", path.Dir(s.Source), path.Base(s.Source), path.Clean(s.Target)}
+	if s.Propagation != "" {
+		args = append(args, s.Propagation)
+	}
+	return r.shimRun(ctx, in, args...)
 }
 
 func (r *Runtime) unmountIn(ctx context.Context, in *guestInit, target string) error {

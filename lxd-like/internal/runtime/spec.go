@@ -41,14 +41,24 @@ type Spec struct {
 	EndsAtReboot bool              // A reboot of the guest ends the container, with Exit.Reboot.
 }
 
-// Mount is a host directory or file that appears inside.
+// Mount is a host directory, file or file system, or memory, that appears
+// inside.
 type Mount struct {
-	Source    string
-	Target    string // Absolute, inside; made if it is missing.
-	ReadOnly  bool
-	Recursive bool // Mounts below Source too.
-	Mapped    bool // Show Source's owners mapped by the container's ids (idmapped mount).
-	Optional  bool // No error if Source is missing.
+	Kind        MountKind
+	Source      string
+	Target      string // Absolute, inside; made if it is missing.
+	ReadOnly    bool
+	Recursive   bool   // Mounts below Source too.
+	Mapped      bool   // Show Source's owners mapped by the container's ids (idmapped mount).
+	Optional    bool   // No error if Source is missing.
+	Propagation string // As mount(8) has it: rslave and so on; empty for private.
+	Options     string // Further ones, with commas between them; see [MountOptions].
+
+	Type string // Of the file system on a block device.
+
+	Size     int64  // In memory; 0 for the kernel's default.
+	UID, GID int64  // Inside, of the root directory in memory.
+	Mode     string // Octal, of that; empty for the default.
 }
 
 // Node is a device node inside.

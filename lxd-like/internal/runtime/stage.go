@@ -93,7 +93,7 @@ func (r *Runtime) stageMount(s Spec, m Mount) (*Staged, error) {
 	if err := checkTarget(m.Target); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(m.Source)
+	directory, err := m.stat()
 	if errors.Is(err, fs.ErrNotExist) {
 		if m.Optional {
 			return nil, nil //nolint:nilnil // Nothing to stage, and no error.
@@ -104,7 +104,7 @@ func (r *Runtime) stageMount(s Spec, m Mount) (*Staged, error) {
 		return nil, err
 	}
 	at := r.spot(s.Name, mountsDir, m.Target)
-	one := &Staged{Source: at, Target: m.Target, File: !info.IsDir()}
+	one := &Staged{Source: at, Target: m.Target, File: !directory, Propagation: m.Propagation}
 	mounted, err := mounts.Mounted(at)
 	if err != nil || mounted {
 		return one, err
@@ -112,11 +112,7 @@ func (r *Runtime) stageMount(s Spec, m Mount) (*Staged, error) {
 	if err := one.makePlace(); err != nil {
 		return nil, err
 	}
-	var ids idmap.Map
-	if m.Mapped {
-		ids = s.IDs
-	}
-	return one, bind(m, at, ids)
+	return one, r.provide(s, m, at)
 }
 
 // makePlace makes something to mount a directory or a file on.
@@ -132,42 +128,6 @@ func (s *Staged) makePlace() error {
 		return err
 	}
 	return f.Close()
-}
-
-// bind mounts m's source at a place of the host. With ids its owners show as
-// those that the ids map them to.
-func bind(m Mount, at string, ids idmap.Map) error {
-	flags, recursive := uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), uint(0)
-	if m.Recursive {
-		recursive = unix.AT_RECURSIVE
-	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags|recursive)
-	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: m.Source, Err: err}
-	}
-	tree := os.NewFile(uintptr(fd), m.Source)
-	defer tree.Close()
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	if m.ReadOnly {
-		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
-	}
-	if ids != nil {
-		ns, err := mounts.UserNS(ids)
-		if err != nil {
-			return err
-		}
-		defer ns.Close()
-		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
-		attr.Userns_fd = uint64(ns.Fd())
-	}
-	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|recursive, &attr)
-	if errors.Is(err, unix.EINVAL) && ids != nil {
-		return errs.Newf(errs.Unsupported, "the file system of %s, or one below it, has no idmapped mounts", m.Source)
-	}
-	if err != nil {
-		return &os.PathError{Op: "mount_setattr", Path: m.Source, Err: err}
-	}
-	return mounts.Attach(tree, at)
 }
 
 func (r *Runtime) stageNode(s Spec, n Node) (Staged, error) {

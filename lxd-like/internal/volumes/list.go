@@ -318,7 +318,7 @@ func addUser(out map[target][]string, url string, devices map[string]profiles.De
 		if !profiles.IsVolume(dev) {
 			continue
 		}
-		t, err := parseTarget(dev["pool"], dev["source"])
+		t, err := parseTarget(dev["pool"], profiles.VolumeSource(dev))
 		if err == nil && !slices.Contains(out[t], url) {
 			out[t] = append(out[t], url)
 		}

@@ -188,13 +188,13 @@ func moved(devices map[string]map[string]string, from, to Ref) (next map[string]
 		if !profiles.IsVolume(dev) {
 			continue
 		}
-		t, err := parseTarget(dev["pool"], dev["source"])
+		t, err := parseTarget(dev["pool"], profiles.VolumeSource(dev))
 		if err != nil || t.Ref != from {
 			continue
 		}
 		dev = maps.Clone(dev)
 		dev["pool"], dev["source"] = to.Pool, to.Name
-		if t.snapshot != "" {
+		if t.snapshot != "" && dev["source.snapshot"] == "" {
 			dev["source"] += "/" + t.snapshot
 		}
 		next[name], changed = dev, true
