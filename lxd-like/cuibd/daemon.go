@@ -71,6 +71,7 @@ type daemon struct {
 	repositories *repository.Service
 	lxcfs        *lxcfs.Keeper
 	log          *slog.Logger
+	trim         trimmer
 }
 
 // run runs the daemon until ctx ends. Instances go on without it.
@@ -120,7 +121,7 @@ func networkDrivers() map[string]networks.Driver {
 // came before.
 func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, error) {
 	d := &daemon{events: &events.Hub{}, log: log}
-	d.ops = ops.NewManager(base, d.events.Publish)
+	d.ops = ops.NewManager(base, d.publish)
 	d.ops.Log = log.With("component", "ops")
 	ids, err := allocator()
 	if err != nil {
@@ -266,7 +267,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		Shutdown: d.shutdown, Exit: exit,
 	}
 	server := &http.Server{
-		Handler: api.Handler(), ConnContext: rest.ConnContext, ReadHeaderTimeout: 10 * time.Second,
+		Handler: d.trim.handler(api.Handler()), ConnContext: rest.ConnContext, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		ErrorLog:    slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
 	}
@@ -297,6 +298,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.instances.StartWaiting(ctx) })
 	g.Go(func() error { return d.clock(ctx) })
+	d.trim.soon()
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())
 	if err := notify(ctx, "READY=1"); err != nil {
 		d.log.WarnContext(ctx, "cannot tell systemd that the daemon is ready", "err", err)

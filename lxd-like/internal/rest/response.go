@@ -92,15 +92,24 @@ func withHeader(resp response, key, value string) response {
 // envelope writes body, all of it or nothing.
 func envelope(status int, body api.Response) response {
 	return func(w http.ResponseWriter, _ *http.Request) error {
-		data, err := json.Marshal(body)
-		if err != nil {
+		if err := json.NewEncoder(enveloper{w, status}).Encode(body); err != nil {
 			return fmt.Errorf("encode the answer: %w", err)
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_, _ = w.Write(append(data, '\n')) // The client may be gone.
 		return nil
 	}
+}
+
+// An enveloper writes what is an answer in one piece.
+type enveloper struct {
+	w      http.ResponseWriter
+	status int
+}
+
+func (e enveloper) Write(b []byte) (int, error) {
+	e.w.Header().Set("Content-Type", "application/json")
+	e.w.WriteHeader(e.status)
+	_, _ = e.w.Write(b) // The client may be gone.
+	return len(b), nil
 }
 
 // A raw is an answer without an envelope.
