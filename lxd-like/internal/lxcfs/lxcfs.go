@@ -144,18 +144,32 @@ func (k *Keeper) patientLook(ctx context.Context) (Served, error) {
 	}
 }
 
-// look prefers what serves already, so that guests keep what they have.
-func (k *Keeper) look() Served {
-	dirs := []string{k.Host, k.Dir}
-	if k.Served().Dir == k.Dir {
-		dirs = []string{k.Dir, k.Host}
+// look prefers what serves already, so that guests keep what they have; at
+// first, that of the host.
+func (k *Keeper) look() (s Served) {
+	var err error
+	host := Look(k.Host)
+	if k.Served().Dir != "" || host.Dir == "" || deviceOf(k.Dir) == host.Device {
+		s, err = k.shown()
 	}
-	for _, dir := range dirs {
-		if s := Look(dir); s.Dir != "" {
-			return s
-		}
+	if s.Dir == "" && host.Dir != "" && err == nil {
+		s, err = k.showHosts()
 	}
-	return Served{}
+	if err != nil {
+		k.Log.Warn("guests see the host's memory and processors: what lxcfs serves cannot be read-only", "err", err)
+		return Served{}
+	}
+	return s
+}
+
+// deviceOf returns the number of what is mounted on a directory; empty if that
+// cannot be said.
+func deviceOf(dir string) string {
+	device, err := mounts.DeviceOf(dir)
+	if err != nil {
+		return ""
+	}
+	return device
 }
 
 func (k *Keeper) set(ctx context.Context, s Served) {

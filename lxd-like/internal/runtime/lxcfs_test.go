@@ -2,8 +2,10 @@ package runtime_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/testenv"
 )
 
@@ -76,6 +79,74 @@ func TestLXCFSComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, "the new limit inside", func() bool { return memory(t, r, s.Name) == 98304 })
+}
+
+// What lxcfs writes it writes as the host's root: guests get nothing that they
+// can write to, neither from the host's own nor from ours, which takes over when
+// that ends.
+func TestLXCFSCannotBeWrittenTo(t *testing.T) {
+	testenv.Kernel(t, "lxcfs", "unshare")
+	if os.Getenv("CUIB_TEST_AGAIN") == "" {
+		again(t, `"$2" -test.v -test.run "^$3\$"`)
+		return
+	}
+	r, s := newRuntime(t), newSpec(t)
+	dir := filepath.Join(reachable(t), "lxcfs")
+	k := &lxcfs.Keeper{
+		Host: dir + "-host", Dir: dir, Program: lxcfs.Program, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Changed: r.ShowLXCFS,
+	}
+	r.LXCFS = k.Served
+	s.Limits = runtime.Limits{Memory: 64 << 20}
+	hosts := hostsOwn(t, k.Host)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- k.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-done, k.Stop()); err != nil {
+			t.Error(err)
+		}
+	})
+	testenv.Eventually(t, "that of the host", func() bool { return k.Served().Device != "" })
+	first := k.Served().Device
+	start(t, r, s)
+	for _, what := range []string{"of the host", "of ours"} {
+		testenv.Eventually(t, "the limit inside", func() bool { return memory(t, r, s.Name) == 65536 })
+		got := sh(t, r, s.Name, `f=/sys/devices/system/cpu/uevent
+			mount -o remount,bind,rw /sys/devices/system/cpu 2>/dev/null && echo remounted
+			echo change 2>/dev/null >$f && echo written; grep -c ' /sys/devices/system/cpu fuse' /proc/mounts`)
+		if got != "1" {
+			t.Errorf("%s: %q", what, got)
+		}
+		if what == "of ours" {
+			break
+		}
+		if err := hosts.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		testenv.Eventually(t, "one of ours", func() bool { return k.Served().Device != "" && k.Served().Device != first })
+	}
+}
+
+// hostsOwn starts an lxcfs that is none of ours.
+func hostsOwn(t *testing.T, dir string) *os.Process {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), lxcfs.Program, "-f", "-l", "-p", dir+".pid", dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if err := mounts.Detach(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	testenv.Eventually(t, "an lxcfs of the host", func() bool { return lxcfs.Look(dir).Dir != "" })
+	return cmd.Process
 }
 
 // memory returns how much memory a guest believes to have, in kB; 0 if it
