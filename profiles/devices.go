@@ -34,11 +34,14 @@ type DeviceType struct {
 func DeviceTypes() []DeviceType {
 	return []DeviceType{
 		diskType(),
+		gpuType(),
 		nicType(),
 		noneType(),
 		proxyType(),
 		unixBlockType(),
 		unixCharType(),
+		unixHotplugType(),
+		usbType(),
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cuib/cuib/lxd-like/internal/backups"
+	"github.com/cuib/cuib/lxd-like/internal/cdi"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/guestapi"
+	machine "github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
@@ -155,8 +157,8 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
-		Guests:  d.guests,
-		Events:  d.events, IDs: ids, Logger: log.With("component", "instances"),
+		Guests:  d.guests, Host: machine.Local(), CDI: cdi.Dirs(),
+		Events: d.events, IDs: ids, Logger: log.With("component", "instances"),
 	}
 	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
 	d.proxies = &proxies.Service{
@@ -297,6 +299,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.lxcfs.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.instances.StartWaiting(ctx) })
+	g.Go(func() error { return d.instances.Hotplug(ctx) })
 	g.Go(func() error { return d.clock(ctx) })
 	d.trim.soon()
 	d.log.InfoContext(ctx, "serving", "address", l.Addr().String())

@@ -9,6 +9,7 @@ package devices
 import (
 	"context"
 
+	machine "github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
@@ -25,6 +26,9 @@ type Env struct {
 	Devices  map[string]profiles.Device // All of the instance's, expanded and valid.
 	Volatile map[string]string          // The instance's own options; of them volatile.* is read, which keeps names and addresses.
 
+	Host machine.Host // Whose hardware there is.
+	CDI  []string     // Directories with specifications of the Container Device Interface.
+
 	// Link says what a NIC on a managed network is connected to.
 	Link func(ctx context.Context, network string) (networks.Link, error)
 
@@ -40,6 +44,7 @@ type Plan struct {
 	Volume   Volume // That the mount is of. Until it is attached the mount has no source.
 	Nodes    []runtime.Node
 	NICs     []runtime.NIC
+	Env      map[string]string // Of what is started in the container, where the configuration has nothing else.
 	Proxy    proxies.Rule      // A zero one is none.
 	Hosts    []NetHost         // What managed networks are to know of the instance.
 	Volatile map[string]string // Options that the instance must keep from now on.
@@ -70,7 +75,14 @@ func Make(ctx context.Context, name string, dev profiles.Device, env Env) (Plan,
 		}
 		return disk(ctx, dev, env)
 	case "unix-char", "unix-block":
-		return node(dev)
+		return node(name, dev)
+	case "usb", "unix-hotplug":
+		return hardware(name, dev, env)
+	case "gpu":
+		if profiles.IsCDI(dev) {
+			return named(name, dev, env)
+		}
+		return hardware(name, dev, env)
 	case "nic":
 		return nic(ctx, name, dev, env)
 	case "proxy":
@@ -98,6 +110,7 @@ func Recall(ctx context.Context, name string, dev profiles.Device, env Env) Plan
 		if err != nil {
 			return Plan{}
 		}
+		n.Device = name
 		return Plan{Nodes: []runtime.Node{n}}
 	case "nic":
 		n := runtime.NIC{

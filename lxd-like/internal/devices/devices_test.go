@@ -106,8 +106,8 @@ func TestRootAndNoneComeToNothing(t *testing.T) {
 			t.Errorf("%v: got %+v, %v", dev, got, err)
 		}
 	}
-	_, err := devices.Make(t.Context(), "d", profiles.Device{"type": "gpu"}, env())
-	refused(t, err, `got type "gpu"`)
+	_, err := devices.Make(t.Context(), "d", profiles.Device{"type": "pci"}, env())
+	refused(t, err, `got type "pci"`)
 }
 
 func TestNode(t *testing.T) {
@@ -118,17 +118,17 @@ func TestNode(t *testing.T) {
 	}{
 		"by source": {
 			profiles.Device{"type": "unix-char", "source": "/dev/null", "path": "/dev/nothing", "uid": "1", "gid": "2", "mode": "0600"},
-			[]runtime.Node{{Major: 1, Minor: 3, Path: "/dev/nothing", UID: 1, GID: 2, Mode: 0o600}},
+			[]runtime.Node{{Device: "d", Major: 1, Minor: 3, Path: "/dev/nothing", UID: 1, GID: 2, Mode: 0o600}},
 			"",
 		},
 		"by path": {
 			profiles.Device{"type": "unix-char", "path": "/dev/zero"},
-			[]runtime.Node{{Major: 1, Minor: 5, Path: "/dev/zero", Mode: 0o660}},
+			[]runtime.Node{{Device: "d", Major: 1, Minor: 5, Path: "/dev/zero", Mode: 0o660}},
 			"",
 		},
 		"by number": {
 			profiles.Device{"type": "unix-block", "path": "/dev/nothing", "major": "7", "minor": "200"},
-			[]runtime.Node{{Block: true, Major: 7, Minor: 200, Path: "/dev/nothing", Mode: 0o660}},
+			[]runtime.Node{{Device: "d", Block: true, Major: 7, Minor: 200, Path: "/dev/nothing", Mode: 0o660}},
 			"",
 		},
 		"missing, not required": {profiles.Device{"type": "unix-char", "source": "/dev/no-such", "required": "false"}, nil, ""},
@@ -246,7 +246,7 @@ func TestRecallOfWhatTheHostLost(t *testing.T) {
 		},
 		"node": {
 			profiles.Device{"type": "unix-char", "path": "/dev/no-such"},
-			devices.Plan{Nodes: []runtime.Node{{Path: "/dev/no-such", Mode: 0o660}}},
+			devices.Plan{Nodes: []runtime.Node{{Device: "a", Path: "/dev/no-such", Mode: 0o660}}},
 		},
 		"nic": {
 			profiles.Device{"type": "nic", "network": "gone"},
@@ -255,10 +255,10 @@ func TestRecallOfWhatTheHostLost(t *testing.T) {
 				Hosts: []devices.NetHost{{Network: "gone", Host: networks.Host{Name: "c1", MAC: "10:66:6a:00:00:01"}}},
 			},
 		},
-		"nothing": {profiles.Device{"type": "gpu"}, devices.Plan{}},
+		"nothing": {profiles.Device{"type": "pci"}, devices.Plan{}},
 		"what is there": {
 			profiles.Device{"type": "unix-char", "path": "/dev/null"},
-			devices.Plan{Nodes: []runtime.Node{{Major: 1, Minor: 3, Path: "/dev/null", Mode: 0o660}}},
+			devices.Plan{Nodes: []runtime.Node{{Device: "a", Major: 1, Minor: 3, Path: "/dev/null", Mode: 0o660}}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -152,11 +152,12 @@ func volumePlan(dev profiles.Device, env Env) Plan {
 }
 
 // node plans a device node.
-func node(dev profiles.Device) (Plan, error) {
+func node(name string, dev profiles.Device) (Plan, error) {
 	n, complete, err := numbers(dev)
 	if err != nil {
 		return Plan{}, err
 	}
+	n.Device = name
 	if complete {
 		return Plan{Nodes: []runtime.Node{n}}, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/uevents"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -35,6 +36,7 @@ type fakeRuntime struct {
 type container struct {
 	spec   runtime.Spec
 	frozen bool
+	told   []string // Events of devices.
 	onExit func(runtime.Exit)
 }
 
@@ -201,7 +203,7 @@ func (r *fakeRuntime) AddNode(_ context.Context, name string, n runtime.Node) er
 
 func (r *fakeRuntime) RemoveNode(_ context.Context, name string, n runtime.Node) error {
 	return r.with(name, func(c *container) {
-		c.spec.Nodes = slices.DeleteFunc(c.spec.Nodes, func(o runtime.Node) bool { return o.Path == n.Path })
+		c.spec.Nodes = slices.DeleteFunc(c.spec.Nodes, func(o runtime.Node) bool { return o.Path == n.Path && o.Device == n.Device })
 	})
 }
 
@@ -243,4 +245,25 @@ func (r *fakeRuntime) Usage(string) (runtime.Usage, error) { return runtime.Usag
 
 func (r *fakeRuntime) Interfaces(string) (map[string]runtime.Interface, error) {
 	return map[string]runtime.Interface{}, nil
+}
+
+func (r *fakeRuntime) Given(name string) (spec runtime.Spec, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.find(name)
+	if err == nil {
+		spec = c.spec
+		spec.Nodes, spec.Mounts = slices.Clone(spec.Nodes), slices.Clone(spec.Mounts)
+	}
+	return spec, err
+}
+
+func (r *fakeRuntime) Tell(name string, e uevents.Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.find(name)
+	if err == nil {
+		c.told = append(c.told, e.Action+" "+e.Get("DEVNAME"))
+	}
+	return err
 }

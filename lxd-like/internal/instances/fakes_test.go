@@ -16,6 +16,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/networks"
@@ -31,19 +32,20 @@ import (
 type world struct {
 	testenv.Faults // Steps are the calls that change the host.
 
-	tb     testing.TB
-	dir    string
-	db     *db.DB
-	pool   *fake.Driver
-	other  *fake.Driver // The pool "q".
-	pools  *fakePools
-	nets   *fakeNets
-	images *fakeImages
-	disks  *fakeDisks
-	rt     *fakeRuntime
-	guests *fakeGuests
-	svc    *instances.Service
-	doc    api.Document // Of an instance that is gone.
+	tb      testing.TB
+	dir     string
+	db      *db.DB
+	pool    *fake.Driver
+	other   *fake.Driver // The pool "q".
+	pools   *fakePools
+	nets    *fakeNets
+	images  *fakeImages
+	disks   *fakeDisks
+	rt      *fakeRuntime
+	guests  *fakeGuests
+	machine *fakeMachine
+	svc     *instances.Service
+	doc     api.Document // Of an instance that is gone.
 }
 
 func newWorld(tb testing.TB) *world {
@@ -70,6 +72,7 @@ func newWorld(tb testing.TB) *world {
 			db.AddPool(ctx, tx, &db.Pool{Name: "p", Driver: "fake", Status: db.Ready, Config: map[string]string{}}),
 			db.AddPool(ctx, tx, &db.Pool{Name: "q", Driver: "fake", Status: db.Ready, Config: map[string]string{}}))
 	}))
+	w.machine = &fakeMachine{}
 	w.boot()
 	must(tb, w.svc.UpdateProfile(tb.Context(), "default", api.ProfilePut{Devices: api.DevicesMap{
 		"root": {"type": "disk", "path": "/", "pool": "p"},
@@ -83,8 +86,8 @@ func (w *world) boot() {
 	w.tb.Helper()
 	w.guests.open = map[string]bool{}
 	w.svc = &instances.Service{
-		Guests: w.guests,
-		DB:     w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Volumes: w.disks, Runtime: w.rt,
+		Guests: w.guests, Host: host.Host{Files: w.machine},
+		DB: w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Volumes: w.disks, Runtime: w.rt,
 		Events: &events.Hub{}, Logger: slog.New(slog.NewTextHandler(testWriter{w.tb}, nil)),
 		IDs: idmap.NewAllocator([]idmap.Range{{First: 1000000, Size: 100 * 65536}}, nil),
 	}

@@ -3,6 +3,8 @@ package instances
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -155,6 +157,9 @@ func (s *Service) diskLimits(ctx context.Context, in *instance) ([]runtime.Disk,
 			return nil, errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
 		}
 		numbers, err := devices.Blocks(at)
+		if errors.Is(err, fs.ErrNotExist) && devices.Comes(dev) {
+			continue // It is limited when it comes.
+		}
 		if err != nil {
 			return nil, errs.Newf(errs.KindOf(err), "device %q: its limits are not possible: %w", name, err)
 		}

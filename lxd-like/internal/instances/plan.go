@@ -27,6 +27,11 @@ func (p plan) into(spec *runtime.Spec) {
 		spec.Mounts = append(spec.Mounts, p[name].Mounts...)
 		spec.Nodes = append(spec.Nodes, p[name].Nodes...)
 		spec.NICs = append(spec.NICs, p[name].NICs...)
+		if env := p[name].Env; env != nil {
+			env = maps.Clone(env)
+			maps.Copy(env, spec.Env) // What the configuration says goes first.
+			spec.Env = env
+		}
 	}
 	// One mount can be below another, which must be there first.
 	slices.SortStableFunc(spec.Mounts, func(a, b runtime.Mount) int { return strings.Compare(a.Target, b.Target) })
@@ -34,6 +39,7 @@ func (p plan) into(spec *runtime.Spec) {
 
 func (s *Service) env(in *instance) devices.Env {
 	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link, Volume: s.lookAtVolume}
+	env.Host, env.CDI = s.Host, s.CDI
 	if a := s.index.get(in.Name); a != nil {
 		env.IDs = a.ids // Whatever the configuration says by now.
 	} else if !isTrue(in.expanded.Options["security.privileged"]) {
@@ -64,6 +70,7 @@ func (s *Service) recall(ctx context.Context, in *instance) plan {
 	for name, dev := range in.expanded.Devices {
 		out[name] = devices.Recall(ctx, name, dev, s.env(in))
 	}
+	s.recallNodes(in, out)
 	return out
 }
 
@@ -350,6 +357,8 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 			return fmt.Errorf("change device %q: %w", name, err)
 		}
 	}
+	s.follow(next)
+	u.Push("look for what comes and goes as before", func(context.Context) error { s.follow(in); return nil })
 	for _, name := range c.Hosts {
 		if err := s.know(ctx, have[name].Hosts, want[name].Hosts, u); err != nil {
 			return fmt.Errorf("device %q: %w", name, err)
@@ -438,10 +447,7 @@ func (s *Service) parts(of owner, p devices.Plan) []part {
 		})
 	}
 	for _, n := range p.Nodes {
-		out = append(out, part{
-			func(ctx context.Context) error { return s.Runtime.AddNode(ctx, name, n) },
-			func(ctx context.Context) error { return s.Runtime.RemoveNode(ctx, name, n) },
-		})
+		out = append(out, s.nodePart(name, n))
 	}
 	for _, n := range p.NICs {
 		out = append(out, part{

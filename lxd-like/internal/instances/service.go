@@ -16,8 +16,10 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	machine "github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/uevents"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/idmap"
@@ -38,6 +40,8 @@ type Service struct {
 	Proxies proxyKeeper
 	Events  *events.Hub
 	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.
+	Host    machine.Host     // Whose hardware instances are given.
+	CDI     []string         // Directories with specifications of the Container Device Interface.
 	Logger  *slog.Logger
 
 	locks  locks.Keyed
@@ -49,6 +53,7 @@ type Service struct {
 	found  map[string]bool // What ran when the daemon came. Recover makes it.
 
 	waiters waiters // For what the host lacks.
+	plugs   plugs   // What comes and goes on the host.
 
 	dueOnce sync.Once
 	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].
@@ -148,6 +153,10 @@ type changer interface {
 	AddNIC(ctx context.Context, name string, n runtime.NIC) error
 	RemoveNIC(ctx context.Context, name string, n runtime.NIC) error
 	ChangeNIC(ctx context.Context, name string, n runtime.NIC) error
+	// Given returns what the container was given by now.
+	Given(name string) (runtime.Spec, error)
+	// Tell tells programs in the container of an event of a device.
+	Tell(name string, e uevents.Event) error
 	// Root opens the root directory as the container sees it, for openat2.
 	Root(name string) (*os.File, error)
 }

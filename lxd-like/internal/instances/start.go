@@ -138,6 +138,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	if err := s.writeStarted(ctx, in, l.keys); err != nil {
 		return err
 	}
+	s.follow(in)
 	s.event(how.event, in.Name, nil)
 	return nil
 }

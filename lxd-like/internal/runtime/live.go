@@ -129,6 +129,9 @@ func (r *Runtime) AddNode(ctx context.Context, name string, n Node) (err error) 
 		return err
 	}
 	defer c.change.Unlock()
+	if slices.ContainsFunc(c.spec.Nodes, func(o Node) bool { return o.shares(n) }) {
+		return r.respec(c, func(s *Spec) { s.Nodes = append(slices.Clone(s.Nodes), n) })
+	}
 	if taken(c.spec, n.Path) {
 		return errs.Conflictf("instance %q has a device at %s already", name, n.Path)
 	}
@@ -160,12 +163,15 @@ func (r *Runtime) RemoveNode(ctx context.Context, name string, n Node) error {
 		return err
 	}
 	defer c.change.Unlock()
-	is := func(o Node) bool { return path.Clean(o.Path) == path.Clean(n.Path) }
+	is := func(o Node) bool { return path.Clean(o.Path) == path.Clean(n.Path) && (o.Device == n.Device || o.Device == "") }
 	i := slices.IndexFunc(c.spec.Nodes, is)
 	if i < 0 {
 		return errs.NotFoundf("instance %q has no device at %s", name, n.Path)
 	}
 	was := c.spec.Nodes[i]
+	if slices.ContainsFunc(c.spec.Nodes, func(o Node) bool { return o.shares(was) }) {
+		return r.respec(c, func(s *Spec) { s.Nodes = slices.DeleteFunc(slices.Clone(s.Nodes), is) })
+	}
 	if err := r.unmountIn(ctx, in, was.Path); err != nil {
 		return c.orGone(fmt.Errorf("remove %s: %w", was.Path, err))
 	}

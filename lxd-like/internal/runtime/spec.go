@@ -44,6 +44,7 @@ type Spec struct {
 // Mount is a host directory, file or file system, or memory, that appears
 // inside.
 type Mount struct {
+	Device      string // The device's name in the configuration, where its plan can become another by itself.
 	Kind        MountKind
 	Source      string
 	Target      string // Absolute, inside; made if it is missing.
@@ -63,7 +64,8 @@ type Mount struct {
 
 // Node is a device node inside.
 type Node struct {
-	Block        bool // Else a character device.
+	Device       string // The device's name in the configuration; empty for what all containers have.
+	Block        bool   // Else a character device.
 	Major, Minor uint32
 	Path         string // Absolute, inside.
 	UID, GID     int64  // Inside.

@@ -35,7 +35,17 @@ func (r *Runtime) stage(s Spec) ([]Staged, error) {
 			list = append(list, *one)
 		}
 	}
-	for _, n := range append(usualNodes(s), s.Nodes...) {
+	for i, n := range s.Nodes {
+		if slices.ContainsFunc(s.Nodes[:i], func(o Node) bool { return o.shares(n) }) {
+			continue
+		}
+		one, err := r.stageNode(s, n)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, one)
+	}
+	for _, n := range usualNodes(s) {
 		one, err := r.stageNode(s, n)
 		if err != nil {
 			return nil, err

@@ -1,0 +1,42 @@
+package runtime
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/cuib/cuib/lxd-like/internal/uevents"
+)
+
+// Given returns what a running container was given: what it was started with,
+// and what has changed since.
+func (r *Runtime) Given(name string) (Spec, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return Spec{}, err
+	}
+	return c.specNow(), nil
+}
+
+// shares reports whether another device has the same node, which is there once.
+func (n Node) shares(o Node) bool {
+	return n.Device != o.Device && n.rule() == o.rule() && path.Clean(n.Path) == path.Clean(o.Path)
+}
+
+// Tell tells programs in a running container, such as udev, of an event of a
+// device, as the kernel tells those of the host.
+func (r *Runtime) Tell(name string, e uevents.Event) error {
+	c, in, err := r.findInit(name)
+	if err != nil {
+		return err
+	}
+	ns, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
+	if err != nil {
+		return c.orGone(err)
+	}
+	defer ns.Close()
+	if in.ended() {
+		return nil // The next one sees what there is.
+	}
+	return uevents.Send(ns, e)
+}
