@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"runtime/metrics"
@@ -101,3 +103,8 @@ func (c *counter) Write(b []byte) (int, error) {
 
 // Unwrap is for [http.ResponseController].
 func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// Hijack implements [http.Hijacker], which websockets need to see.
+func (c *counter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(c.ResponseWriter).Hijack()
+}
