@@ -23,6 +23,7 @@ build: bin/cuib-shim
 bin/cuib-shim: $(wildcard lxd-like/cuib-shim/*.[ch])
 	mkdir -p bin
 	gcc -std=gnu11 -O2 -g -Wall -Wextra -Werror -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
+		-Wl,--export-dynamic-symbol=seccomp_load,--export-dynamic-symbol=execvp \
 		-o $@ $(filter %.c,$^) -ldl
 
 check:

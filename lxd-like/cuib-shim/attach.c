@@ -1,8 +1,9 @@
-/* The attach mode: cuib-shim attach PID FILTER [v1=FILE|v2=DIR]...
+/* The attach mode: cuib-shim attach PID FILTER NOTIFY DIR [v1=FILE|v2=DIR]...
  *
  * A server that runs programs in one container. It is started when the first
  * program is to be run and ends with the container, with its daemon, or when
- * it has idled. It moves itself into the container's v1 cgroups, whose
+ * it has idled. FILTER and NOTIFY are files of programs for the kernel, or "-",
+ * and DIR is where the container's files are. It moves itself into the container's v1 cgroups, whose
  * migration can take the kernel 11 ms, once instead of for each program.
  *
  * FD_INIT is a pidfd of the container's init, PID, and FD_CONTROL a socket
@@ -91,7 +92,7 @@ static unsigned long long status_value(const char *status, const char *field, in
 }
 
 /* learn reads what programs must have in common with init. */
-static void learn(struct guest *g, const char *filter)
+void learn(struct guest *g)
 {
 	char *status = proc_file(g->init, "status");
 	char *score = proc_file(g->init, "oom_score_adj");
@@ -104,9 +105,6 @@ static void learn(struct guest *g, const char *filter)
 	g->no_new_privs = status_value(status, "\nNoNewPrivs:", 10) != 0;
 	g->personality = strtoul(personality, NULL, 16);
 	set_label(g);
-	g->filter = NULL;
-	if (strcmp(filter, "-") != 0 && (g->filter = read_file(filter, &g->filter_length)) == NULL)
-		die("cannot read %s: %m", filter);
 	g->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (g->proc < 0)
 		die("cannot open /proc: %m");
@@ -149,7 +147,7 @@ static pid_t fork_into(int cgroup)
 }
 
 /* fork_session forks, the child being in the container's cgroups. */
-static pid_t fork_session(const struct guest *g)
+pid_t fork_session(const struct guest *g)
 {
 	pid_t pid = fork_into(g->cgroup);
 
@@ -225,7 +223,7 @@ static char *read_payload(int fd, size_t *length)
 
 /* serve handles one message in a process of its own. It returns false when
  * the daemon has gone. */
-static bool serve(const struct guest *g)
+static bool serve(struct guest *g)
 {
 	int fds[MAX_FDS], n;
 	char what;
@@ -258,8 +256,8 @@ int attach(int argc, char **argv)
 {
 	struct guest g = {.cgroup = -1};
 
-	if (argc < 4)
-		die("usage: attach PID FILTER [v1=FILE|v2=DIR]...");
+	if (argc < 6)
+		die("usage: attach PID FILTER NOTIFY DIR [v1=FILE|v2=DIR]...");
 	hide_from_guests();
 	/* Sessions report for themselves. Where one is killed with its container,
 	 * its program is ours to reap at once: the container's init does not end
@@ -268,8 +266,10 @@ int attach(int argc, char **argv)
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		die("cannot become a reaper: %m");
 	g.init = atoi(argv[2]);
-	learn(&g, argv[3]);
-	for (int i = 4; i < argc; i++) {
+	learn(&g);
+	read_filters(&g.filters, argv[3], argv[4]);
+	g.dir = argv[5];
+	for (int i = 6; i < argc; i++) {
 		if (strncmp(argv[i], "v1=", 3) == 0)
 			join_cgroup(argv[i] + 3);
 		else if (strncmp(argv[i], "v2=", 3) == 0)

@@ -18,11 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/filter.h>
+#include <linux/capability.h>
 #include <linux/keyctl.h>
 #include <linux/magic.h>
 #include <linux/sched.h>
-#include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -146,20 +145,41 @@ static void confine(const struct guest *g)
 		must(personality(g->personality) >= 0, "set the personality");
 	if (g->no_new_privs)
 		must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "set no_new_privs");
-	if (g->filter != NULL) {
-		struct sock_fprog program = {
-			(unsigned short)(g->filter_length / sizeof(struct sock_filter)),
-			(struct sock_filter *)g->filter,
-		};
-		must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0, "set the seccomp filter");
-	}
 }
 
 static void become(const struct request *r)
 {
+	must(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0, "keep capabilities");
 	must(setgroups(0, NULL) == 0, "drop the supplementary groups");
 	must(setresgid(r->gid, r->gid, r->gid) == 0, "become the group");
 	must(setresuid(r->uid, r->uid, r->uid) == 0, "become the user");
+}
+
+/* filter_calls is the last step, as the filter may allow none of the others. It
+ * takes a capability that the user need not have, and that executing the
+ * program takes away again. */
+static void filter_calls(const struct guest *g)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (g->filters.main == NULL && g->filters.notify == NULL)
+		return;
+	must(syscall(SYS_capget, &header, data) == 0, "read capabilities");
+	data[0].effective |= data[0].permitted & 1U << CAP_SYS_ADMIN;
+	must(syscall(SYS_capset, &header, data) == 0, "use a capability");
+	must(load_filters(&g->filters, NEW_PROGRAM), "filter system calls");
+}
+
+/* close_others leaves the standard descriptors and the connection to who is
+ * told of system calls, which goes when the program is executed. */
+static bool close_others(int handler)
+{
+	if (handler < 0)
+		return syscall(SYS_close_range, 3, ~0U, 0) == 0;
+	if (handler > 3 && syscall(SYS_close_range, 3, handler - 1, 0) < 0)
+		return false;
+	return syscall(SYS_close_range, handler + 1, ~0U, 0) == 0;
 }
 
 static void enter_directory(const struct request *r)
@@ -192,7 +212,8 @@ static void child(const struct guest *g, const struct request *r, const int io[3
 	confine(g);
 	become(r);
 	enter_directory(r);
-	must(syscall(SYS_close_range, 3, ~0U, 0) == 0, "close descriptors");
+	must(close_others(g->filters.handler), "close descriptors");
+	filter_calls(g);
 	environ = r->env;
 	execvp(r->args[0], r->args);
 	if (errno == ENOENT)
@@ -240,9 +261,12 @@ static void enter(const struct guest *g, const struct request *r, int sock)
 	hide_from_guests();
 }
 
-void session(const struct guest *g, struct request *r, int sock, int io[3])
+void session(struct guest *g, struct request *r, int sock, int io[3])
 {
 	int go[2], pidfd = -1, terminal = -1, peer = -1;
+
+	if (g->filters.notify != NULL)
+		g->filters.handler = connect_handler(g->dir); /* Without it calls have their usual end. */
 
 	enter(g, r, sock);
 	if (r->terminal) {
@@ -258,6 +282,8 @@ void session(const struct guest *g, struct request *r, int sock, int io[3])
 		fail(sock, "fork in the container");
 	if (pid == 0)
 		child(g, r, io, go[0]);
+	if (g->filters.handler >= 0)
+		close(g->filters.handler);
 	char *reply = formatted("P%d", pid);
 	int passed[] = {pidfd, terminal};
 	bool sent = send_fds(sock, reply, strlen(reply), passed, r->terminal ? 2 : 1) &&

@@ -17,6 +17,7 @@ static const struct mode {
 	{"show", show_inside},
 	{"device", device},
 	{"console", console},
+	{"bpffs", bpffs},
 	{"proxy", proxy},
 	{"forget", proxy_forget},
 };

@@ -9,6 +9,7 @@
  *   show     mounts files of another lxcfs in one
  *   device   lets it use a device, or not any more (console.c)
  *   console  hands out the controlling end of a container's console (console.c)
+ *   bpffs    mounts a file system that hands rights to BPF on to one (bpffs.c)
  *   proxy    passes on what clients of host or container say to the other (proxy.c)
  *   forget   removes the socket that a proxy listened on in a container
  *
@@ -45,6 +46,32 @@ bool write_all(int fd, const void *data, size_t length);
 bool send_fds(int sock, const void *data, size_t length, const int *fds, int n);
 ssize_t receive_fds(int sock, void *data, size_t length, int *fds, int *n);
 struct lxc_container *open_container(const char *dir, const char *name);
+
+/* filter.c */
+
+/* Programs for the kernel, struct sock_filter[]. */
+struct filters {
+	char *main;           /* NULL for none. */
+	size_t main_length;
+	char *notify;         /* Of calls that a handler is told of; NULL for none. */
+	size_t notify_length;
+	int handler;          /* A connection to it, or -1. */
+};
+
+/* What a handler is told with a new descriptor. */
+enum { NEW_INIT = 'I', NEW_PROGRAM = 'P' };
+
+extern struct filters init_filters;
+void read_filters(struct filters *f, const char *main, const char *notify);
+long count_filters(pid_t pid);
+bool load_filters(const struct filters *f, char what);
+
+/* intercept.c */
+int start_handler(const char *dir, const char *name);
+int connect_handler(const char *dir);
+
+/* bpffs.c */
+int bpffs(int argc, char **argv);
 
 /* start.c */
 int start(int argc, char **argv);
@@ -91,11 +118,15 @@ struct guest {
 	bool no_new_privs;
 	unsigned long personality;
 	char *label;          /* LSM label to take on at exec, or NULL. */
-	char *filter;         /* seccomp program, struct sock_filter[]. */
-	size_t filter_length;
+	struct filters filters;
+	const char *dir;      /* Of the container's files on the host. */
 };
 
+/* attach.c */
+void learn(struct guest *g);
+pid_t fork_session(const struct guest *g);
+
 /* child.c */
-void session(const struct guest *g, struct request *r, int sock, int io[3]) __attribute__((noreturn));
+void session(struct guest *g, struct request *r, int sock, int io[3]) __attribute__((noreturn));
 
 #endif

@@ -27,6 +27,19 @@
  * and devices have changed since, and fails while a console is attached. */
 #define AFTER_STOP "/bin/sh -c '[ \"$LXC_TARGET\" != reboot ] || { : >\"$CUIB_REBOOT\"; exit 1; }'"
 
+/* configure_filters reads the container's own filters, or those of all. */
+static void configure_filters(const char *dir, const char *name)
+{
+	char *own = formatted("%s/%s/seccomp.bpf", dir, name);
+	char *all = formatted("%s/seccomp.bpf", dir);
+	char *notify = formatted("%s/%s/seccomp.notify", dir, name);
+
+	read_filters(&init_filters, access(own, F_OK) == 0 ? own : all, access(notify, F_OK) == 0 ? notify : "-");
+	free(own);
+	free(all);
+	free(notify);
+}
+
 static void configure(struct lxc_container *c, const char *dir, const char *name)
 {
 	char *conf = formatted("%s/%s/lxc.conf", dir, name);
@@ -41,6 +54,7 @@ static void configure(struct lxc_container *c, const char *dir, const char *name
 			die("liblxc refuses an environment variable");
 	if (!c->set_config_item(c, "lxc.hook.post-stop", AFTER_STOP))
 		die("liblxc refuses the hook");
+	configure_filters(dir, name);
 	c->want_daemonize(c, false);
 	free(env);
 	free(environ_file);
@@ -58,25 +72,31 @@ static bool is_executing(pid_t pid)
 	       (own.st_ino != other.st_ino || own.st_dev != other.st_dev);
 }
 
-/* notify reports the container's init once it has left our program. alive
- * hangs up when the shim has given up. */
-static void notify(struct lxc_container *c, int alive)
+/* notify reports the container's init once it has left our program, if there
+ * is who listens, and makes sure that its system calls are filtered. alive hangs
+ * up when the shim has given up. */
+static void notify(struct lxc_container *c, int alive, bool report)
 {
 	struct pollfd p = {.fd = alive};
 
 	do {
 		pid_t pid = c->init_pid(c);
-		if (pid > 0 && is_executing(pid)) {
-			dprintf(FD_CONTROL, "R %d\n", pid);
-			_exit(0);
+		if (pid <= 0 || !is_executing(pid))
+			continue;
+		if (count_filters(pid) <= count_filters(getpid())) {
+			kill(pid, SIGKILL);
+			die("liblxc started init without a filter of system calls");
 		}
+		if (report)
+			dprintf(FD_CONTROL, "R %d\n", pid);
+		_exit(0);
 	} while (poll(&p, 1, 1) == 0);
 	_exit(1);
 }
 
 /* fork_notifier leaves a process behind that ends by itself, is no child of
  * ours, as liblxc waits for children, and holds the report's pipe. */
-static void fork_notifier(struct lxc_container *c)
+static void fork_notifier(struct lxc_container *c, bool report)
 {
 	int alive[2];
 
@@ -90,11 +110,12 @@ static void fork_notifier(struct lxc_container *c)
 		pid = fork();
 		if (pid != 0)
 			_exit(pid < 0);
-		notify(c, alive[0]);
+		notify(c, alive[0], report);
 	}
 	close(alive[0]);
 	waitpid(pid, NULL, 0);
-	close(FD_CONTROL);
+	if (report)
+		close(FD_CONTROL);
 }
 
 /* exit_status turns what liblxc keeps of init's end into a shell's terms.
@@ -165,8 +186,9 @@ int start(int argc, char **argv)
 	struct lxc_container *c = open_container(dir, name);
 	configure(c, dir, name);
 	bool rebooted = argv[4][0] == '-';
-	if (!rebooted)
-		fork_notifier(c);
+	fork_notifier(c, !rebooted);
+	if (init_filters.notify != NULL)
+		init_filters.handler = start_handler(dir, name);
 	bool started = c->start(c, 0, argv + 5);
 	if (unlink(reboot) == 0) {
 		if (access(formatted("%s/%s/ends-at-reboot", dir, name), F_OK) < 0)

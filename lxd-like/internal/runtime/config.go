@@ -26,6 +26,7 @@ type Host struct {
 type Files struct {
 	Dir     string // Dir/NAME of the runtime.
 	Seccomp string // The profile; empty for none.
+	Shim    string // The program of hooks.
 	// Staged are the places where the sources of the spec's mounts and nodes
 	// are, in order, for the container to bind.
 	Staged []Staged
@@ -191,6 +192,9 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 		entry("proc", "dev/.cuib/proc", "proc", "rw,nosuid,nodev,noexec,create=dir,optional")
 		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
 	}
+	if s.BPF.Path != "" {
+		c.add("lxc.hook.start-host", fmt.Sprintf("%s bpffs %s", quoted(f.Shim), quoted(f.Dir)))
+	}
 	renderCredentials(c, s, f)
 	for _, name := range h.LXCFS.Files {
 		entry(escape(h.LXCFS.Dir+"/"+name), name, "none", "bind,optional")
@@ -211,6 +215,9 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 		entry(escape(m.Source), escape(inside(m.Target)), "none", "rbind,"+kind)
 	}
 }
+
+// quoted is one word of a shell's.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // inside returns an absolute path of a container as relative to its root.
 func inside(target string) string {
@@ -333,7 +340,7 @@ var refusedKeys = []string{
 	"lxc.arch", "lxc.cgroup.dir", "lxc.cgroup.relative", "lxc.console", "lxc.ephemeral", "lxc.execute", "lxc.group",
 	"lxc.hook.post-stop", "lxc.hook.version", "lxc.idmap", "lxc.id_map", "lxc.include", "lxc.init", "lxc.log",
 	"lxc.logfile", "lxc.loglevel", "lxc.monitor", "lxc.namespace", "lxc.network", "lxc.pty", "lxc.rebootsignal",
-	"lxc.rootfs", "lxc.signal.stop", "lxc.start", "lxc.syslog", "lxc.tty", "lxc.uts",
+	"lxc.rootfs", "lxc.seccomp", "lxc.signal.stop", "lxc.start", "lxc.syslog", "lxc.tty", "lxc.uts",
 }
 
 // checkRaw checks lines that a user adds to lxc.conf.

@@ -245,7 +245,7 @@ func (r *Runtime) clear(c *container) error {
 // clearFiles removes what is in Dir/NAME but for the logs.
 func (r *Runtime) clearFiles(name string) error {
 	errList := []error{r.unstage(name)}
-	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, endsFile, devicesDir, appArmorDir, credentialsDir} {
+	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, endsFile, devicesDir, appArmorDir, credentialsDir, filterFile, notifyFile, interceptFile, interceptSocket, bpfFile} {
 		errList = append(errList, os.RemoveAll(r.path(name, file)))
 	}
 	errList = append(errList, ignoreGone(os.Remove("/run/lxc/lock"+r.path("."+name))))

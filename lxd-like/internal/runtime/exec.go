@@ -248,7 +248,7 @@ func (r *Runtime) serverOf(c *container) (*attachServer, error) {
 		return nil, errors.Join(err, control.Close())
 	}
 	defer log.Close()
-	shim, err := r.runShim(log, []*os.File{theirs, in.fd}, r.attachArgs(in)...)
+	shim, err := r.runShim(log, []*os.File{theirs, in.fd}, r.attachArgs(c.spec, in)...)
 	if err != nil {
 		return nil, errors.Join(err, control.Close())
 	}
@@ -259,8 +259,8 @@ func (r *Runtime) serverOf(c *container) (*attachServer, error) {
 	return c.server, err
 }
 
-func (r *Runtime) attachArgs(in *guestInit) []string {
-	args := []string{"attach", strconv.Itoa(in.pid), r.filterArg()}
+func (r *Runtime) attachArgs(s Spec, in *guestInit) []string {
+	args := append([]string{"attach", strconv.Itoa(in.pid)}, r.filterArgs(s)...)
 	seen := map[string]bool{}
 	for controller, dir := range in.dirs {
 		switch {

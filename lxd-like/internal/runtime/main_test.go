@@ -54,9 +54,10 @@ func build(t testing.TB) string {
 			return
 		}
 		for _, args := range [][]string{
-			append([]string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", built.dir + "/cuib-shim"}, sources...),
+			append([]string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wl,--export-dynamic-symbol=seccomp_load,--export-dynamic-symbol=execvp", "-o", built.dir + "/cuib-shim"}, sources...),
 			{"-O2", "-static", "-o", built.dir + "/init", "testdata/init.c"},
 			{"-O2", "-static", "-o", built.dir + "/calls", "testdata/calls.c"},
+			{"-O2", "-static", "-o", built.dir + "/asks", "testdata/asks.c"},
 		} {
 			if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
 				built.err = fmt.Errorf("gcc: %w: %s", err, out)

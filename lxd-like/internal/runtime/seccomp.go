@@ -2,163 +2,132 @@ package runtime
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/seccomp"
 )
 
-// A denied system call fails with EPERM, in all containers: each would, or
-// once did, reach the host from inside. The numbers are those of 64 and of 32
-// bits on x86.
-type denied struct {
-	name   string
-	amd64  uint32
-	i386   uint32
-	i386OK bool
-}
-
-var deniedCalls = []denied{
-	{"kexec_load", 246, 283, true},
-	{"kexec_file_load", 320, 0, false},
-	{"open_by_handle_at", 304, 342, true},
-	{"init_module", 175, 128, true},
-	{"finit_module", 313, 350, true},
-	{"delete_module", 176, 129, true},
-}
-
+// Which system calls containers may make: programs for the kernel, that
+// cuib-shim loads (filter.c). Those of all containers that ask for nothing
+// else are in Dir, others in Dir/NAME.
 const (
 	profileFile = "seccomp.profile"
 	filterFile  = "seccomp.bpf"
+	notifyFile  = "seccomp.notify"
 
-	archAMD64 = unix.AUDIT_ARCH_X86_64
-	archI386  = unix.AUDIT_ARCH_I386
-	x32Bit    = 0x40000000
-
-	retAllow = 0x7fff0000
-	retEPERM = 0x00050000 | uint32(unix.EPERM)
+	interceptFile   = "intercept"
+	interceptSocket = "intercept.sock"
 )
 
-// seccompProfile is the profile in liblxc's terms.
-func seccompProfile() string {
+// noCalls is the profile that liblxc gets: it is never loaded, and allows
+// nothing in case that it is.
+const noCalls = "1\nallowlist\n"
+
+// writeSeccomp writes what all containers have in common into Dir and returns
+// liblxc's profile's path.
+func (r *Runtime) writeSeccomp() (profile string, err error) {
+	programs, err := seccomp.Policy{}.Compile(runtime.GOARCH)
+	if err != nil {
+		return "", err
+	}
+	profile = filepath.Join(r.Dir, profileFile)
+	return profile, errors.Join(update(profile, []byte(noCalls)), update(filepath.Join(r.Dir, filterFile), programs.Main))
+}
+
+// update writes a file if it is not as it is to be.
+func update(path string, content []byte) error {
+	old, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	return replaceFile(path, content)
+}
+
+// writeOwnSeccomp writes what a container has for itself.
+func (r *Runtime) writeOwnSeccomp(s Spec, h Host) error {
+	if s.Syscalls.IsDefault() {
+		return nil
+	}
+	programs, err := s.Syscalls.Compile(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	err = update(r.path(s.Name, filterFile), programs.Main)
+	if len(programs.Notify) == 0 {
+		return err
+	}
+	if nerr := checkNotify(); nerr != nil {
+		return nerr
+	}
+	return errors.Join(err,
+		update(r.path(s.Name, notifyFile), programs.Notify),
+		update(r.path(s.Name, interceptFile), []byte(interceptSettings(s, h))))
+}
+
+// checkNotify reports whether the kernel can tell others of system calls.
+func checkNotify() error {
+	actions, err := readValue("/proc/sys/kernel/seccomp", "actions_avail")
+	if err != nil || !slices.Contains(strings.Fields(actions), "user_notif") {
+		return errs.Newf(errs.Unsupported, "system calls cannot be intercepted: this host's kernel has no user_notif in /proc/sys/kernel/seccomp/actions_avail, Linux 5.5 has it")
+	}
+	return nil
+}
+
+// interceptSettings is what the handler of a container's system calls reads
+// (settings.c).
+func interceptSettings(s Spec, h Host) string {
 	var b strings.Builder
-	b.WriteString("2\ndenylist\nreject_force_umount\n[all]\n")
-	for _, d := range deniedCalls {
-		fmt.Fprintf(&b, "%s errno %d\n", d.name, int(unix.EPERM))
+	for _, call := range s.Syscalls.Intercept {
+		fmt.Fprintf(&b, "call %s\n", call)
+	}
+	for _, fs := range s.Mounting.FileSystems {
+		fmt.Fprintf(&b, "fs %s\n", fs)
+	}
+	for _, fs := range sortedKeys(s.Mounting.Programs) {
+		fmt.Fprintf(&b, "fuse %s %s\n", fs, s.Mounting.Programs[fs])
+	}
+	if s.Mounting.Shift {
+		b.WriteString("shift 1\n")
+	}
+	if s.DevicePrograms {
+		b.WriteString("bpf-devices 1\n")
+	}
+	for _, n := range s.Nodes {
+		if n.Block {
+			fmt.Fprintf(&b, "block %d:%d\n", n.Major, n.Minor)
+		}
+	}
+	for _, controller := range sortedKeys(h.Cgroups.V1) {
+		fmt.Fprintf(&b, "cgroup %s %s\n", controller, h.Cgroups.V1[controller])
+	}
+	if h.Cgroups.V2 != "" {
+		fmt.Fprintf(&b, "cgroup v2 %s\n", h.Cgroups.V2)
+	}
+	if slices.Contains(h.LXCFS.Files, "proc/loadavg") {
+		fmt.Fprintf(&b, "lxcfs loadavg %s/proc/loadavg\n", h.LXCFS.Dir)
 	}
 	return b.String()
 }
 
-// seccompFilter is the same as a program for the kernel, which cuib-shim
-// gives to what it runs in containers without liblxc. It is empty on
-// machines that it is not written for.
-func seccompFilter() []byte {
-	if runtime.GOARCH != "amd64" {
-		return nil
+// filterArgs are the programs as cuib-shim's attach mode takes them.
+func (r *Runtime) filterArgs(s Spec) []string {
+	if s.Syscalls.IsDefault() {
+		return []string{filepath.Join(r.Dir, filterFile), "-", r.path(s.Name)}
 	}
-	var p program
-	p.load(4) // The architecture.
-	toNative := p.jumpIf(unix.BPF_JEQ, archAMD64)
-	toI386 := p.jumpIf(unix.BPF_JEQ, archI386)
-	p.ret(retAllow)
-
-	p.land(toNative)
-	p.load(0) // The call.
-	p.alu(unix.BPF_AND, ^uint32(x32Bit))
-	for _, d := range deniedCalls {
-		p.deny(d.amd64)
+	notify := r.path(s.Name, notifyFile)
+	if _, err := os.Stat(notify); err != nil {
+		notify = "-"
 	}
-	// umount2(target, flags): MNT_FORCE of a guest can hurt others.
-	notUmount := p.jumpUnless(unix.BPF_JEQ, unix.SYS_UMOUNT2)
-	p.load(24) // The second argument's lower half.
-	notForced := p.jumpUnless(unix.BPF_JSET, unix.MNT_FORCE)
-	p.ret(0x00050000 | uint32(unix.EACCES))
-	p.land(notUmount)
-	p.land(notForced)
-	p.ret(retAllow)
-
-	p.land(toI386)
-	p.load(0)
-	for _, d := range deniedCalls {
-		if d.i386OK {
-			p.deny(d.i386)
-		}
-	}
-	p.ret(retAllow)
-	return p.bytes()
-}
-
-// A program is one in the kernel's classic BPF.
-type program []unix.SockFilter
-
-func (p *program) add(code uint16, k uint32) int {
-	*p = append(*p, unix.SockFilter{Code: code, K: k})
-	return len(*p) - 1
-}
-
-func (p *program) load(offset uint32)        { p.add(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offset) }
-func (p *program) ret(value uint32)          { p.add(unix.BPF_RET|unix.BPF_K, value) }
-func (p *program) alu(op uint16, k uint32)   { p.add(unix.BPF_ALU|op|unix.BPF_K, k) }
-func (p *program) deny(call uint32)          { p.land2(p.jumpUnless(unix.BPF_JEQ, call), retEPERM) }
-func (p *program) land2(at int, then uint32) { p.ret(then); p.land(at) }
-
-// A jump is an instruction whose target is not known yet: at is positive for
-// one that jumps if the test is true.
-func (p *program) jumpIf(test uint16, k uint32) int {
-	return p.add(unix.BPF_JMP|test|unix.BPF_K, k)<<1 | 1
-}
-
-func (p *program) jumpUnless(test uint16, k uint32) int {
-	return p.add(unix.BPF_JMP|test|unix.BPF_K, k) << 1
-}
-
-// land makes the next instruction the target of a jump.
-func (p *program) land(jump int) {
-	at := jump >> 1
-	distance := uint8(len(*p) - at - 1) //nolint:gosec // The program is short.
-	if jump&1 == 1 {
-		(*p)[at].Jt = distance
-	} else {
-		(*p)[at].Jf = distance
-	}
-}
-
-func (p *program) bytes() []byte {
-	var b bytes.Buffer
-	for _, i := range *p {
-		// Writing to memory does not fail.
-		_ = binary.Write(&b, binary.NativeEndian, i)
-	}
-	return b.Bytes()
-}
-
-// writeSeccomp writes the profile and the filter into Dir and returns the
-// profile's path.
-func (r *Runtime) writeSeccomp() (profile string, err error) {
-	profile = filepath.Join(r.Dir, profileFile)
-	for path, content := range map[string][]byte{
-		profile: []byte(seccompProfile()), filepath.Join(r.Dir, filterFile): seccompFilter(),
-	} {
-		old, rerr := os.ReadFile(path)
-		if rerr == nil && bytes.Equal(old, content) {
-			continue
-		}
-		err = errors.Join(err, replaceFile(path, content))
-	}
-	return profile, err
-}
-
-// filterArg is the filter as cuib-shim's attach mode takes it.
-func (r *Runtime) filterArg() string {
-	if len(seccompFilter()) == 0 {
-		return "-"
-	}
-	return filepath.Join(r.Dir, filterFile)
+	return []string{r.path(s.Name, filterFile), notify, r.path(s.Name)}
 }
 
 // replaceFile writes a file at once: nobody sees half of it.

@@ -13,32 +13,53 @@ import (
 
 	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/seccomp"
 )
 
 // Spec is all that it takes to start a container. Nothing in it comes from
 // profiles or devices any more: it is what the kernel is to do.
 type Spec struct {
-	Name         string
-	Root         string    // Directory that is the root file system, mounted.
-	RootMapped   bool      // Root shows mapped owners already; else liblxc maps them with an idmapped mount.
-	IDs          idmap.Map // Nil: privileged.
-	Nesting      bool
-	Hostname     string
-	Arch         string            // As uname -m has it; empty for the host's.
-	Init         []string          // Empty for /sbin/init.
-	Env          map[string]string // Of PID 1 and of every exec.
-	Limits       Limits
-	Rlimits      map[string]string // "nofile": "1024:4096", as liblxc's lxc.prlimit has them.
-	Sysctls      map[string]string
-	Mounts       []Mount
-	Nodes        []Node
-	NICs         []NIC
-	Guest        string            // Directory that appears as /dev/incus and /dev/lxd; empty for none.
-	Raw          string            // Lines for lxc.conf (raw.lxc), last.
-	AppArmor     []string          // Rules beyond those of the generated profile.
-	Credentials  map[string][]byte // For a guest's systemd, by name.
-	OOMScore     int               // -1000 to 1000, of the container's init.
-	EndsAtReboot bool              // A reboot of the guest ends the container, with Exit.Reboot.
+	Name        string
+	Root        string    // Directory that is the root file system, mounted.
+	RootMapped  bool      // Root shows mapped owners already; else liblxc maps them with an idmapped mount.
+	IDs         idmap.Map // Nil: privileged.
+	Nesting     bool
+	Hostname    string
+	Arch        string            // As uname -m has it; empty for the host's.
+	Init        []string          // Empty for /sbin/init.
+	Env         map[string]string // Of PID 1 and of every exec.
+	Limits      Limits
+	Rlimits     map[string]string // "nofile": "1024:4096", as liblxc's lxc.prlimit has them.
+	Sysctls     map[string]string
+	Mounts      []Mount
+	Nodes       []Node
+	NICs        []NIC
+	Guest       string            // Directory that appears as /dev/incus and /dev/lxd; empty for none.
+	Raw         string            // Lines for lxc.conf (raw.lxc), last.
+	AppArmor    []string          // Rules beyond those of the generated profile.
+	Credentials map[string][]byte // For a guest's systemd, by name.
+	OOMScore    int               // -1000 to 1000, of the container's init.
+	Syscalls    seccomp.Policy    // Which system calls it may make.
+	// DevicePrograms lets it load programs for devices of cgroups, if bpf(2) is
+	// intercepted.
+	DevicePrograms bool
+	Mounting       Mounting // What it may mount, if mount(2) is intercepted.
+	BPF            BPF      // What it may do with bpf(2).
+	EndsAtReboot   bool     // A reboot of the guest ends the container, with Exit.Reboot.
+}
+
+// Mounting says what a container may mount whose mount(2) is intercepted: file
+// systems on its block devices.
+type Mounting struct {
+	FileSystems []string          // By the host's kernel.
+	Programs    map[string]string // By programs of the container, for file systems in user space.
+	Shift       bool              // Show owners mapped by the container's ids.
+}
+
+// BPF says what a container may do with bpf(2).
+type BPF struct {
+	Path    string            // Where its file system with tokens is, absolute, inside; empty for none.
+	Options map[string]string // Of that file system: what it hands on, as bpffs has it.
 }
 
 // Mount is a host directory, file or file system, or memory, that appears

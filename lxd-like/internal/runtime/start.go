@@ -115,12 +115,15 @@ func (r *Runtime) writeConf(c *container) error {
 	if err := r.linkPrograms(host); err != nil {
 		return err
 	}
+	if err := errors.Join(r.writeOwnSeccomp(spec, host), r.writeBPF(spec)); err != nil {
+		return err
+	}
 	onlyV2, err := c.kind.onlyV2(host.Cgroups)
 	if err != nil {
 		return err
 	}
 	text, err := Render(spec, host, Files{
-		Dir: r.path(name), Seccomp: profile, Staged: staged,
+		Dir: r.path(name), Seccomp: profile, Shim: r.Shim, Staged: staged,
 		OnlyV2: onlyV2,
 	})
 	if err != nil {
