@@ -31,6 +31,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/rest"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/host"
@@ -72,6 +73,7 @@ type daemon struct {
 	recovery     *recovery.Service
 	repositories *repository.Service
 	lxcfs        *lxcfs.Keeper
+	warnings     *warnings.Service
 	log          *slog.Logger
 	trim         trimmer
 }
@@ -132,23 +134,24 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	if d.db, err = db.OpenFile(ctx, filepath.Join(cfg.dir, "database", "cuib.db")); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	d.warnings = &warnings.Service{DB: d.db, Events: d.events, Log: log.With("component", "warnings")}
 	d.pools = &pools.Service{
-		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Owner: cfg.owner, Events: d.events, Log: log.With("component", "pools"),
+		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Owner: cfg.owner, Events: d.events, Log: log.With("component", "pools"), Warnings: d.warnings,
 	}
 	d.nets = &nets.Service{
-		DB: d.db, Dir: cfg.dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: log.With("component", "nets"),
+		DB: d.db, Dir: cfg.dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: log.With("component", "nets"), Warnings: d.warnings,
 	}
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
 	}
 	d.volumes = &volumes.Service{
-		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"),
+		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"), Warnings: d.warnings,
 	}
 	if d.guests, err = guestapi.New(filepath.Join(cfg.dir, "guests")); err != nil {
 		return nil, err
 	}
 	d.lxcfs = &lxcfs.Keeper{
-		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: cfg.lxcfs, Log: log.With("component", "lxcfs"),
+		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: cfg.lxcfs, Log: log.With("component", "lxcfs"), Warnings: d.warnings,
 	}
 	containers := &runtime.Runtime{
 		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
@@ -158,7 +161,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
 		Guests:  d.guests, Host: machine.Local(), CDI: cdi.Dirs(),
-		Events: d.events, IDs: ids, Logger: log.With("component", "instances"),
+		Events: d.events, IDs: ids, Logger: log.With("component", "instances"), Warnings: d.warnings,
 	}
 	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
 	d.proxies = &proxies.Service{
@@ -189,7 +192,7 @@ func (d *daemon) newRepositories(dir string) (*repository.Service, error) {
 	host, err := os.Hostname()
 	return &repository.Service{
 		DB: d.db, Dir: dir, Host: host, Instances: d.instances, Volumes: d.volumes, Pools: d.pools, Nets: d.nets, Images: d.images,
-		Config: settings{d.db}, Ops: d.ops, Events: d.events, Log: d.log.With("component", "repositories"),
+		Config: settings{d.db}, Ops: d.ops, Events: d.events, Log: d.log.With("component", "repositories"), Warnings: d.warnings,
 	}, err
 }
 
@@ -264,7 +267,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	defer exit()
 	api := &rest.Server{
 		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Repositories: d.repositories,
-		Recovery: d.recovery, Config: settings{d.db},
+		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
 	}
@@ -296,6 +299,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.proxies.Run(ctx) })
 	g.Go(func() error { return d.containers.KeepFilters(ctx) })
 	g.Go(func() error { return d.guests.Run(ctx) })
+	g.Go(func() error { return d.warnings.Run(ctx) })
 	g.Go(func() error { return d.lxcfs.Run(ctx) })
 	g.Go(func() error { return d.autostart(ctx, start) })
 	g.Go(func() error { return d.instances.StartWaiting(ctx) })
@@ -339,6 +343,7 @@ func (d *daemon) ticks() map[string]func(ctx context.Context, now time.Time) err
 		"volumes":      d.volumes.Tick,
 		"backups":      d.backups.Tick,
 		"repositories": d.repositories.Tick,
+		"warnings":     d.warnings.Tick,
 		"db":           func(context.Context, time.Time) error { return d.db.Restock() },
 	}
 }

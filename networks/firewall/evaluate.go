@@ -13,7 +13,7 @@ import (
 
 // evaluation is that of one rule for one packet.
 type evaluation struct {
-	r      *ruleset
+	r      *Ruleset
 	packet Packet
 	table  *nftables.Table
 	regs   registers

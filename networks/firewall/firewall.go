@@ -71,13 +71,25 @@ const (
 	Firewalld Owner = "firewalld"
 )
 
-// Look returns what drops packets, in their order. Tables that ours says are
-// ours are left out.
-func Look(packets []Packet, ours func(table string) bool) ([]Obstacle, error) {
-	r, err := read(ours)
-	if err != nil {
-		return nil, err
-	}
+// A Ruleset is what the kernel has, but for what is ours. Rules and sets are
+// read when they are needed: others may have many thousands. It is not safe
+// for concurrent use.
+type Ruleset struct {
+	c      *nftables.Conn
+	chains []*nftables.Chain
+	rules  map[place][]*nftables.Rule
+	sets   map[place][]nftables.SetElement
+}
+
+// A place is a chain or a set.
+type place struct {
+	family nftables.TableFamily
+	table  string
+	name   string
+}
+
+// Obstacles returns what drops packets, in their order.
+func (r *Ruleset) Obstacles(packets []Packet) ([]Obstacle, error) {
 	var out []Obstacle
 	for _, p := range packets {
 		for _, base := range r.bases(p) {
@@ -96,22 +108,6 @@ func Look(packets []Packet, ours func(table string) bool) ([]Obstacle, error) {
 	return out, nil
 }
 
-// ruleset is what the kernel has. Rules and sets are read when they are
-// needed: others may have many thousands.
-type ruleset struct {
-	c      *nftables.Conn
-	chains []*nftables.Chain
-	rules  map[place][]*nftables.Rule
-	sets   map[place][]nftables.SetElement
-}
-
-// A place is a chain or a set.
-type place struct {
-	family nftables.TableFamily
-	table  string
-	name   string
-}
-
 // isDormant tells whether the chains of a table are not called. The library
 // reads the flags, of which there are three, in the order of the host's bytes;
 // the kernel sends the other.
@@ -119,7 +115,9 @@ func isDormant(t *nftables.Table) bool {
 	return (t.Flags|bits.ReverseBytes32(t.Flags))&unix.NFT_TABLE_F_DORMANT != 0
 }
 
-func read(ours func(table string) bool) (*ruleset, error) {
+// Read reads which chains there are. Tables that ours says are ours are left
+// out.
+func Read(ours func(table string) bool) (*Ruleset, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
@@ -136,7 +134,7 @@ func read(ours func(table string) bool) (*ruleset, error) {
 	for _, t := range tables {
 		off[place{family: t.Family, table: t.Name}] = isDormant(t)
 	}
-	r := &ruleset{c: c, rules: map[place][]*nftables.Rule{}, sets: map[place][]nftables.SetElement{}}
+	r := &Ruleset{c: c, rules: map[place][]*nftables.Rule{}, sets: map[place][]nftables.SetElement{}}
 	for _, ch := range chains {
 		if !ours(ch.Table.Name) && !off[place{family: ch.Table.Family, table: ch.Table.Name}] {
 			r.chains = append(r.chains, ch)
@@ -146,7 +144,7 @@ func read(ours func(table string) bool) (*ruleset, error) {
 }
 
 // bases returns the base chains that a packet passes, in their order.
-func (r *ruleset) bases(p Packet) []*nftables.Chain {
+func (r *Ruleset) bases(p Packet) []*nftables.Chain {
 	own := nftables.TableFamilyIPv4
 	if p.IPv6 {
 		own = nftables.TableFamilyIPv6
@@ -172,7 +170,7 @@ func priority(ch *nftables.Chain) nftables.ChainPriority {
 }
 
 // chain returns the chain of a table with a name.
-func (r *ruleset) chain(t *nftables.Table, name string) (*nftables.Chain, bool) {
+func (r *Ruleset) chain(t *nftables.Table, name string) (*nftables.Chain, bool) {
 	for _, ch := range r.chains {
 		if ch.Name == name && ch.Table.Name == t.Name && ch.Table.Family == t.Family {
 			return ch, true
@@ -181,7 +179,7 @@ func (r *ruleset) chain(t *nftables.Table, name string) (*nftables.Chain, bool) 
 	return nil, false
 }
 
-func (r *ruleset) rulesOf(ch *nftables.Chain) ([]*nftables.Rule, error) {
+func (r *Ruleset) rulesOf(ch *nftables.Chain) ([]*nftables.Rule, error) {
 	at := place{ch.Table.Family, ch.Table.Name, ch.Name}
 	if rules, ok := r.rules[at]; ok {
 		return rules, nil
@@ -195,7 +193,7 @@ func (r *ruleset) rulesOf(ch *nftables.Chain) ([]*nftables.Rule, error) {
 }
 
 // elements returns what is in a set. There is none if it went meanwhile.
-func (r *ruleset) elements(t *nftables.Table, set string) ([]nftables.SetElement, error) {
+func (r *Ruleset) elements(t *nftables.Table, set string) ([]nftables.SetElement, error) {
 	at := place{t.Family, t.Name, set}
 	if all, ok := r.sets[at]; ok {
 		return all, nil
@@ -211,7 +209,7 @@ func (r *ruleset) elements(t *nftables.Table, set string) ([]nftables.SetElement
 }
 
 // owner tells who wrote a table, by the names that they use.
-func (r *ruleset) owner(t *nftables.Table) Owner {
+func (r *Ruleset) owner(t *nftables.Table) Owner {
 	if t.Name == "firewalld" {
 		return Firewalld
 	}

@@ -73,7 +73,7 @@ func TestRemedies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 20 {
-		left, err := firewall.Look(packets, ours)
+		left, err := look(packets)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,7 +50,7 @@ type outcome struct {
 const depth = 16
 
 // pass follows a packet through a base chain.
-func (r *ruleset) pass(base *nftables.Chain, p Packet) (outcome, error) {
+func (r *Ruleset) pass(base *nftables.Chain, p Packet) (outcome, error) {
 	end, err := r.walk(base, p, 0)
 	if err != nil {
 		return outcome{}, err
@@ -65,7 +65,7 @@ func (r *ruleset) pass(base *nftables.Chain, p Packet) (outcome, error) {
 }
 
 // walk follows a packet through a chain and those that it calls.
-func (r *ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error) {
+func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error) {
 	if level > depth {
 		return outcome{}, nil
 	}
@@ -102,7 +102,7 @@ func (r *ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 
 // follow does what a rule says with a packet that it matches. Over tells
 // whether that ends the packet's way through the chain.
-func (r *ruleset) follow(ch *nftables.Chain, rule *nftables.Rule, v *expr.Verdict, p Packet, level int) (end outcome, over bool, err error) {
+func (r *Ruleset) follow(ch *nftables.Chain, rule *nftables.Rule, v *expr.Verdict, p Packet, level int) (end outcome, over bool, err error) {
 	if slices.Contains(accepting, v.Kind) {
 		return outcome{verdict: accept}, true, nil
 	}

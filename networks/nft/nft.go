@@ -5,6 +5,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -90,6 +91,12 @@ func exists(c *nftables.Conn, t *nftables.Table, want int) (bool, error) {
 		}
 	}
 	return n == want, nil
+}
+
+// Ours tells whether a table has a name that only ours have: those of networks,
+// and of the ports and proxies of instances.
+func Ours(table string) bool {
+	return strings.HasPrefix(table, "cuib_") || strings.HasPrefix(table, "cuib-")
 }
 
 // table returns the network's table.

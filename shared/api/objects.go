@@ -182,6 +182,21 @@ type NetworkState struct {
 	Bond      any                   `json:"bond"`
 	VLAN      any                   `json:"vlan"`
 	OVN       any                   `json:"ovn"`
+
+	// Obstacles are what of the host's firewall drops packets of the network:
+	// extension cuib_network_obstacles.
+	Obstacles []NetworkObstacle `json:"obstacles,omitempty"`
+}
+
+// NetworkObstacle is a rule or a policy that is not ours and drops packets that
+// a network needs.
+type NetworkObstacle struct {
+	What   string `json:"what"`  // The packets.
+	Table  string `json:"table"` // With its family: "ip filter".
+	Chain  string `json:"chain"`
+	Rule   string `json:"rule"`   // As nft shows it, or "policy drop".
+	Owner  string `json:"owner"`  // Who wrote the table: Docker, ufw, firewalld; empty if that is not known.
+	Remedy string `json:"remedy"` // Commands that let the packets pass.
 }
 
 // NetworkStateAddress is an address of the host.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/profiles"
 )
 
@@ -32,6 +33,8 @@ type Task struct {
 	// Do does it. It calls done in the transaction that ends it, so that it is
 	// done and known to be, or neither.
 	Do func(ctx context.Context, done Done) error
+
+	About string // The path in the API of what warnings are about when it fails.
 }
 
 // Done notes in a transaction that something is done.
@@ -42,6 +45,8 @@ type Clock struct {
 	DB     *db.DB
 	Prefix string // Of the kind, such as "snapshots ": others have others.
 	Logger *slog.Logger
+
+	Warnings *warnings.Service // Nil for none.
 
 	mu     sync.Mutex // Guards what follows, and makes one tick at a time.
 	last   time.Time  // When the clock ticked last.
@@ -151,10 +156,12 @@ func (c *Clock) do(ctx context.Context, now time.Time, t Task) {
 	}
 	if err == nil {
 		delete(c.failed, what)
+		c.Warnings.Resolve(ctx, warnings.ScheduleFailed, t.About)
 		return
 	}
 	c.failed[what] = now.Add(retry)
 	if ctx.Err() == nil {
 		c.Logger.ErrorContext(ctx, "cannot do what is due", "what", t.Key, "schedule", t.Schedule, "err", err)
+		c.Warnings.Raise(ctx, warnings.ScheduleFailed, t.About, err.Error())
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -224,6 +225,7 @@ func (s *Service) again(ctx context.Context, in *instance, a *active, e runtime.
 	how.deaths, again = another(a.deaths, time.Now())
 	if !again {
 		s.Logger.WarnContext(ctx, "an instance dies again and again: it stays down", "instance", in.Name, "status", e.Status)
+		s.Warnings.Raise(ctx, warnings.Dying, instanceURL(in.Name), fmt.Sprintf("its init ended with status %d, again and again: it stays down", e.Status))
 	}
 	return how, again
 }

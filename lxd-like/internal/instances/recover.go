@@ -11,6 +11,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
@@ -279,6 +280,7 @@ func (s *Service) Autostart(ctx context.Context, names []string) error {
 		}
 		if err != nil {
 			s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", name, "err", err)
+			s.Warnings.Raise(ctx, warnings.NotStarted, instanceURL(name), err.Error())
 			continue
 		}
 		select {

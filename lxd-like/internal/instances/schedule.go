@@ -39,7 +39,7 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 			continue
 		}
 		tasks = append(tasks, clock.Task{
-			Key: "instance/" + strconv.FormatInt(row.ID, 10), Schedule: schedule,
+			Key: "instance/" + strconv.FormatInt(row.ID, 10), Schedule: schedule, About: instanceURL(row.Name),
 			Do: func(ctx context.Context, done clock.Done) error { return s.snapshotDue(ctx, row.Name, done) },
 		})
 	}
@@ -47,7 +47,7 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 }
 
 func (s *Service) snapshotClock() *clock.Clock {
-	s.dueOnce.Do(func() { s.due = &clock.Clock{DB: s.DB, Prefix: "snapshots ", Logger: s.Logger} })
+	s.dueOnce.Do(func() { s.due = &clock.Clock{DB: s.DB, Prefix: "snapshots ", Logger: s.Logger, Warnings: s.Warnings} })
 	return s.due
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/uevents"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/idmap"
@@ -29,20 +30,21 @@ import (
 
 // A Service is what the API's handlers call.
 type Service struct {
-	DB      *db.DB
-	Dir     string // The daemon's state directory.
-	Pools   poolKeeper
-	Nets    netKeeper
-	Images  imageKeeper
-	Volumes volumeKeeper
-	Runtime containers
-	Guests  guestListener // Nil: nobody listens to guests.
-	Proxies proxyKeeper
-	Events  *events.Hub
-	IDs     *idmap.Allocator // Which host ids belong to whom; filled by Recover.
-	Host    machine.Host     // Whose hardware instances are given.
-	CDI     []string         // Directories with specifications of the Container Device Interface.
-	Logger  *slog.Logger
+	DB       *db.DB
+	Dir      string // The daemon's state directory.
+	Pools    poolKeeper
+	Nets     netKeeper
+	Images   imageKeeper
+	Volumes  volumeKeeper
+	Runtime  containers
+	Guests   guestListener // Nil: nobody listens to guests.
+	Proxies  proxyKeeper
+	Events   *events.Hub
+	IDs      *idmap.Allocator // Which host ids belong to whom; filled by Recover.
+	Host     machine.Host     // Whose hardware instances are given.
+	CDI      []string         // Directories with specifications of the Container Device Interface.
+	Logger   *slog.Logger
+	Warnings *warnings.Service // Nil for none.
 
 	locks  locks.Keyed
 	index  index

@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
@@ -140,6 +141,8 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	}
 	s.follow(in)
 	s.event(how.event, in.Name, nil)
+	s.Warnings.Resolve(ctx, warnings.NotStarted, instanceURL(in.Name))
+	s.Warnings.Resolve(ctx, warnings.Dying, instanceURL(in.Name))
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/mounts"
 )
@@ -67,10 +68,11 @@ func Look(dir string) Served {
 
 // A Keeper keeps an lxcfs running. Its fields do not change.
 type Keeper struct {
-	Host    string // Where the host's own would serve.
-	Dir     string // Where one of ours does, in the daemon's directory.
-	Program string // Empty to start none.
-	Log     *slog.Logger
+	Host     string // Where the host's own would serve.
+	Dir      string // Where one of ours does, in the daemon's directory.
+	Program  string // Empty to start none.
+	Log      *slog.Logger
+	Warnings *warnings.Service // Nil for none.
 
 	// Changed is called when another lxcfs serves than before, on the
 	// goroutine of Run.
@@ -112,6 +114,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case time.Since(failed) > retry:
 			if err := k.start(ctx); err != nil && ctx.Err() == nil {
 				k.Log.WarnContext(ctx, "guests see the host's memory and processors: lxcfs does not run", "err", err)
+				k.Warnings.Raise(ctx, warnings.LXCFSDown, "", err.Error()+": guests see the host's memory and processors")
 				failed = time.Now()
 			}
 			k.set(ctx, k.look())
@@ -181,7 +184,11 @@ func (k *Keeper) set(ctx context.Context, s Served) {
 		return
 	}
 	k.Log.DebugContext(ctx, "another lxcfs serves", "at", s.Dir)
-	if s.Dir != "" && k.Changed != nil {
+	if s.Dir == "" {
+		return
+	}
+	k.Warnings.Resolve(ctx, warnings.LXCFSDown, "")
+	if k.Changed != nil {
 		k.Changed(ctx)
 	}
 }

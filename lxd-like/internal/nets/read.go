@@ -156,6 +156,7 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkState, err
 	}
 	c := l.Counters
 	st := api.NetworkState{
+		Obstacles: s.Obstacles(name),
 		Addresses: []api.NetworkStateAddress{}, Hwaddr: l.MAC, Mtu: l.MTU, State: "down", Type: "broadcast",
 		Counters: &api.NetworkCounters{
 			BytesReceived: int64(c.BytesReceived), BytesSent: int64(c.BytesSent),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/networks"
 )
 
@@ -35,6 +36,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		if err != nil {
 			s.Log.ErrorContext(ctx, "cannot recover a network", "network", n.Name, "err", err)
 			s.setFailure(n.Name, err)
+			s.Warnings.Raise(ctx, warnings.NetworkDown, networkURL(n.Name), err.Error())
 		}
 	}
 	s.touch()
@@ -64,6 +66,9 @@ func (s *Service) apply(ctx context.Context, n db.Network, d networks.Driver) er
 		err = fmt.Errorf("apply network %q: %w", n.Name, err)
 	}
 	s.setFailure(n.Name, err)
+	if err == nil {
+		s.Warnings.Resolve(ctx, warnings.NetworkDown, networkURL(n.Name))
+	}
 	return err
 }
 
@@ -93,9 +98,19 @@ func (s *Service) Run(ctx context.Context) error {
 	defer wg.Wait()
 	guards := map[string]*guard{}
 	dirty := s.dirtied()
+	again := make(chan struct{}, 1)
+	wg.Go(func() {
+		if err := s.watchFirewall(ctx, again); err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "the host's firewall is not watched", "err", err)
+		}
+	})
 	for {
 		if err := s.guardAll(ctx, guards, &wg); err != nil && ctx.Err() == nil {
 			return err
+		}
+		select {
+		case again <- struct{}{}:
+		default:
 		}
 		select {
 		case <-ctx.Done():
@@ -168,6 +183,7 @@ func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Co
 		}
 		if err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot keep a network", "network", cfg.Name, "err", err)
+			s.Warnings.Raise(ctx, warnings.NetworkDown, networkURL(cfg.Name), err.Error())
 		}
 		select {
 		case <-ctx.Done():

@@ -20,7 +20,9 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/firewall"
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -29,21 +31,23 @@ import (
 
 // A Service keeps networks. Its methods are safe for concurrent use.
 type Service struct {
-	DB      *db.DB
-	Dir     string                     // The daemon's state directory, which nobody can search.
-	Drivers map[string]networks.Driver // By type: bridge, macvlan.
-	Host    hostReader                 // host.Kernel{}.
-	Events  *events.Hub
-	Log     *slog.Logger
+	DB       *db.DB
+	Dir      string                     // The daemon's state directory, which nobody can search.
+	Drivers  map[string]networks.Driver // By type: bridge, macvlan.
+	Host     hostReader                 // host.Kernel{}.
+	Events   *events.Hub
+	Log      *slog.Logger
+	Warnings *warnings.Service // Nil for none.
 
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.
 	change sync.Mutex
 
-	mu     sync.Mutex // Guards what follows.
-	hosts  map[string]map[string]networks.Host
-	failed map[string]error // Networks whose last Apply failed, and why.
-	dirty  chan struct{}    // Has one element when networks have changed.
+	mu      sync.Mutex // Guards what follows.
+	hosts   map[string]map[string]networks.Host
+	failed  map[string]error               // Networks whose last Apply failed, and why.
+	blocked map[string][]firewall.Obstacle // By network.
+	dirty   chan struct{}                  // Has one element when networks have changed.
 }
 
 // A hostReader reads the host's interfaces. It is [host.Kernel].
@@ -342,7 +346,7 @@ func (s *Service) do(ctx context.Context, fn func(context.Context, *db.Tx) error
 
 // changed tells those who listen, and [Service.Run].
 func (s *Service) changed(action, name string) {
-	s.Events.Lifecycle(action, "/1.0/networks/"+name, nil)
+	s.Events.Lifecycle(action, networkURL(name), nil)
 	s.touch()
 }
 
@@ -385,3 +389,5 @@ func (s *Service) setFailure(name string, err error) {
 	}
 	s.failed[name] = err
 }
+
+func networkURL(name string) string { return "/1.0/networks/" + name }

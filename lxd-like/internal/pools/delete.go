@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
@@ -177,6 +178,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		}
 		if err != nil {
 			s.Log.WarnContext(ctx, "storage pool is not available", "pool", p.Name, "status", string(p.Status), "err", err)
+			s.Warnings.Raise(ctx, warnings.PoolAway, url(p.Name), err.Error())
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

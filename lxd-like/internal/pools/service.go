@@ -16,6 +16,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -25,12 +26,13 @@ import (
 
 // A Service keeps storage pools. Its methods are safe for concurrent use.
 type Service struct {
-	DB     *db.DB
-	Dir    string                  // The daemon's state directory.
-	Types  map[string]storage.Type // By driver: overlay, btrfs, dir.
-	Owner  storage.Owner           // The daemon.
-	Events *events.Hub
-	Log    *slog.Logger
+	DB       *db.DB
+	Dir      string                  // The daemon's state directory.
+	Types    map[string]storage.Type // By driver: overlay, btrfs, dir.
+	Owner    storage.Owner           // The daemon.
+	Events   *events.Hub
+	Log      *slog.Logger
+	Warnings *warnings.Service // Nil for none.
 
 	// Appears and then Appeared are called, one after the other, with a pool
 	// that was missing and is there now. Until those of Appears have returned
@@ -116,12 +118,13 @@ func (s *Service) openAs(ctx context.Context, p db.Pool, claim storage.Claim) (s
 		err = fmt.Errorf("open storage pool %q: %w", p.Name, err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.state.set(p.Name, d, err)
+	s.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
 	s.sweeper.add(p.Name, d)
+	s.Warnings.Resolve(ctx, warnings.PoolAway, url(p.Name))
 	return d, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
 )
@@ -186,6 +187,7 @@ func (s *Service) lose(ctx context.Context, pool string, d storage.Driver, err e
 	s.mu.Unlock()
 	if same {
 		s.Log.WarnContext(ctx, "storage pool is not available any more", "pool", pool, "err", err)
+		s.Warnings.Raise(ctx, warnings.PoolAway, url(pool), err.Error())
 	}
 }
 
@@ -206,9 +208,13 @@ func (s *Service) checkRoom(ctx context.Context) {
 		s.watch.full[pool] = after
 		log := s.Log.With("pool", pool, "used", percent(space.UsedBytes, space.TotalBytes),
 			"used_inodes", percent(space.UsedInodes, space.TotalInodes), "free_bytes", space.FreeBytes)
+		if after == 0 {
+			s.Warnings.Resolve(ctx, warnings.PoolFull, url(pool))
+		}
 		switch {
 		case after > before:
 			logFull(ctx, log, after)
+			s.Warnings.Raise(ctx, warnings.PoolFull, url(pool), fmt.Sprintf("%d%% of the storage pool %q is used: %d bytes are free", after, pool, space.FreeBytes))
 		case after < before:
 			log.InfoContext(ctx, "storage pool has room again")
 		}

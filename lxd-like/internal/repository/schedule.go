@@ -31,7 +31,7 @@ func (s *Service) clock() *clock.Clock {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ticks == nil {
-		s.ticks = &clock.Clock{DB: s.DB, Prefix: "backups ", Logger: s.Log}
+		s.ticks = &clock.Clock{DB: s.DB, Prefix: "backups ", Logger: s.Log, Warnings: s.Warnings}
 	}
 	return s.ticks
 }
@@ -50,7 +50,7 @@ func (s *Service) tasks(ctx context.Context) ([]clock.Task, error) {
 			continue
 		}
 		out = append(out, clock.Task{
-			Key: src.String() + " " + b.Repository, Schedule: b.Schedule,
+			Key: src.String() + " " + b.Repository, Schedule: b.Schedule, About: repositoryURL(b.Repository),
 			Do: func(ctx context.Context, done clock.Done) error { return s.due(ctx, b.Repository, src, done) },
 		})
 		if !slices.Contains(used, b.Repository) {
@@ -59,7 +59,7 @@ func (s *Service) tasks(ctx context.Context) ([]clock.Task, error) {
 	}
 	for _, name := range used {
 		out = append(out, clock.Task{
-			Key: "prune " + name, Schedule: pruneSchedule,
+			Key: "prune " + name, Schedule: pruneSchedule, About: repositoryURL(name),
 			Do: func(ctx context.Context, done clock.Done) error { return s.duePrune(ctx, name, done) },
 		})
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/locks"
 )
@@ -42,6 +43,7 @@ type Service struct {
 	Ops       starter
 	Events    *events.Hub
 	Log       *slog.Logger
+	Warnings  *warnings.Service // Nil for none.
 
 	writers locks.Keyed // By repository: who adds or removes backups.
 	gates   gates

@@ -45,7 +45,7 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 			continue
 		}
 		tasks = append(tasks, clock.Task{
-			Key: "volume/" + strconv.FormatInt(v.ID, 10), Schedule: schedule,
+			Key: "volume/" + strconv.FormatInt(v.ID, 10), Schedule: schedule, About: url(v.VolumeRef),
 			Do: func(ctx context.Context, done clock.Done) error { return s.snapshotDue(ctx, v.VolumeRef, done) },
 		})
 	}
@@ -53,7 +53,9 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 }
 
 func (s *Service) snapshotClock() *clock.Clock {
-	s.dueOnce.Do(func() { s.due = &clock.Clock{DB: s.DB, Prefix: "volume-snapshots ", Logger: s.Log} })
+	s.dueOnce.Do(func() {
+		s.due = &clock.Clock{DB: s.DB, Prefix: "volume-snapshots ", Logger: s.Log, Warnings: s.Warnings}
+	})
 	return s.due
 }
 

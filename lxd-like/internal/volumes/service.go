@@ -20,6 +20,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/locks"
 	"github.com/cuib/cuib/storage"
@@ -51,6 +52,7 @@ type Service struct {
 	Types     map[string]storage.Type // By driver.
 	Events    *events.Hub
 	Log       *slog.Logger
+	Warnings  *warnings.Service // Nil for none.
 
 	locks  locks.Keyed
 	claims claims

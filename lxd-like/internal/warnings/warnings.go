@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ var (
 	PoolAway       = Kind{"Storage pool unavailable", api.SeverityHigh}
 	PoolFull       = Kind{"Storage pool filling up", api.SeverityHigh}
 	NetworkDown    = Kind{"Network unavailable", api.SeverityHigh}
+	NetworkBlocked = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
 	NotStarted     = Kind{"Instance autostart failure", api.SeverityHigh}
 	Dying          = Kind{"Instance dies again and again", api.SeverityHigh}
 	ProxyDown      = Kind{"Proxy unavailable", api.SeverityModerate}
@@ -215,21 +217,25 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// follow forgets the warnings about an object that an event says is gone.
+// follow forgets the warnings about an object that an event says is gone, or
+// has another name: what is still wrong with it comes again.
 func (s *Service) follow(ctx context.Context, e api.Event) error {
 	var is api.EventLifecycle
 	if err := json.Unmarshal(e.Metadata, &is); err != nil {
 		return err
 	}
-	if !strings.HasSuffix(is.Action, "-deleted") {
+	gone := is.Source
+	if old, ok := is.Context["old_name"].(string); ok && strings.HasSuffix(is.Action, "-renamed") {
+		gone = path.Join(path.Dir(is.Source), old)
+	} else if !strings.HasSuffix(is.Action, "-deleted") {
 		return nil
 	}
 	all, err := s.rows(ctx)
-	about := slices.ContainsFunc(all, func(w db.Warning) bool { return w.Entity == is.Source })
+	about := slices.ContainsFunc(all, func(w db.Warning) bool { return w.Entity == gone })
 	if err != nil || !about {
 		return err
 	}
-	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarningsOf(ctx, tx, is.Source) })
+	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarningsOf(ctx, tx, gone) })
 }
 
 // URL is the path of a warning in the API.

@@ -95,6 +95,14 @@ func TestObjectsThatGo(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].EntityURL == web || all[1].EntityURL == web {
 		t.Errorf("left %v, %v", all, err)
 	}
+	for left := 2; left != 1; {
+		hub.Lifecycle("instance-renamed", "/1.0/instances/new", map[string]any{"old_name": "other"})
+		all, err := s.List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = len(all)
+	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)

@@ -128,6 +128,12 @@ func (e *env) writeNetwork(name string, s api.NetworkState) {
 		fmt.Fprintf(e.Out, "\nTraffic:\n  Received: %s in %d packets\n  Sent: %s in %d packets\n",
 			kit.Size(c.BytesReceived), c.PacketsReceived, kit.Size(c.BytesSent), c.PacketsSent)
 	}
+	if len(s.Obstacles) > 0 {
+		fmt.Fprint(e.Out, "\nDropped by the host's firewall:\n")
+	}
+	for _, o := range s.Obstacles {
+		fmt.Fprintf(e.Out, "  %s: table %s, chain %s: %s\n    Remedy: %s\n", o.What, o.Table, o.Chain, o.Rule, o.Remedy)
+	}
 	if s.Bridge != nil {
 		fmt.Fprintf(e.Out, "\nBridge:\n  ID: %s\n  STP: %t\n", s.Bridge.ID, s.Bridge.STP)
 		for _, d := range s.Bridge.UpperDevices {

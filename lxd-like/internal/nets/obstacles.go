@@ -1,0 +1,142 @@
+package nets
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/announce"
+	"github.com/cuib/cuib/networks/firewall"
+	"github.com/cuib/cuib/networks/nft"
+	"github.com/cuib/cuib/shared/api"
+)
+
+// calm is how long the host's firewall is looked through at most once: those
+// who write it do so in many steps.
+const calm = time.Second
+
+// watchFirewall keeps what is known of foreign rules that drop what networks
+// need, until ctx ends. It looks when rules or routes change, and when again is
+// sent.
+func (s *Service) watchFirewall(ctx context.Context, again <-chan struct{}) error {
+	events := make(chan error, 1)
+	rules, err := announce.Listen(events, unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	if err != nil {
+		return err
+	}
+	defer rules.Close()
+
+	routes, err := announce.Listen(events, unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer routes.Close()
+
+	for {
+		if err := s.examine(ctx); err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "cannot look through the host's firewall", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(calm):
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-events:
+			if err != nil {
+				return err
+			}
+		case <-again:
+		}
+	}
+}
+
+// examine looks through the host's firewall for all networks that go through
+// it.
+func (s *Service) examine(ctx context.Context) error {
+	all, err := s.records(ctx)
+	if err != nil {
+		return err
+	}
+	rules, err := firewall.Read(nft.Ours)
+	if err != nil {
+		return err
+	}
+	found := map[string][]firewall.Obstacle{}
+	for _, n := range all {
+		if n.Status != db.Ready || n.Type != "bridge" {
+			continue
+		}
+		cfg, err := s.config(n)
+		if err != nil {
+			continue // It says so elsewhere.
+		}
+		if found[n.Name], err = obstacles(rules, cfg); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	before := s.blocked
+	s.blocked = found
+	s.mu.Unlock()
+	for name, some := range found {
+		if known, ok := before[name]; !ok || !slices.Equal(known, some) {
+			s.warn(ctx, name, some)
+		}
+	}
+	return nil
+}
+
+func obstacles(rules *firewall.Ruleset, cfg networks.Config) ([]firewall.Obstacle, error) {
+	packets, err := firewall.Needs(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return rules.Obstacles(packets)
+}
+
+// warn raises or resolves the warning about what is dropped of a network.
+func (s *Service) warn(ctx context.Context, name string, some []firewall.Obstacle) {
+	if len(some) == 0 {
+		s.Warnings.Resolve(ctx, warnings.NetworkBlocked, networkURL(name))
+		return
+	}
+	text := described(name, some)
+	s.Warnings.Raise(ctx, warnings.NetworkBlocked, networkURL(name), text)
+	s.Log.WarnContext(ctx, "the host's firewall drops what a network needs", "network", name, "what", text)
+}
+
+// described tells what is dropped where, and the remedies.
+func described(name string, some []firewall.Obstacle) string {
+	var what, remedies []string
+	for _, o := range some {
+		what = append(what, o.String())
+		if r := o.Remedy(name); !slices.Contains(remedies, r) {
+			remedies = append(remedies, r)
+		}
+	}
+	return fmt.Sprintf("%s. Remedy: %s", strings.Join(what, "; "), strings.Join(remedies, "; "))
+}
+
+// Obstacles returns what the host's firewall drops of what a network needs, as
+// it was when its rules last changed.
+func (s *Service) Obstacles(name string) []api.NetworkObstacle {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []api.NetworkObstacle{}
+	for _, o := range s.blocked[name] {
+		out = append(out, api.NetworkObstacle{
+			What: o.Packet.What, Table: o.Family + " " + o.Table, Chain: o.Chain, Rule: o.Rule, Owner: string(o.Owner), Remedy: o.Remedy(name),
+		})
+	}
+	return out
+}
