@@ -12,6 +12,11 @@ import (
 // DefaultIDs is how many ids an instance has where nothing is said.
 const DefaultIDs = 65536
 
+// NestingIDs is how many one with security.nesting has: enough for those that
+// its own users give to containers, which Debian begins to count at 100,000,
+// and for 48 instances of a Cuib in it.
+const NestingIDs = 1 << 22
+
 // Host is what settings depend on.
 type Host struct {
 	Memory int64 // Bytes.
@@ -74,7 +79,9 @@ type Security struct {
 type IDs struct {
 	Base int64 // The first one of the host; 0 for any.
 	Size int64
-	Raw  []idmap.Entry // Ids that are mapped beside those; see [idmap.Map.Merge].
+	// Least is how many are enough, if so many as Size are not free.
+	Least int64
+	Raw   []idmap.Entry // Ids that are mapped beside those; see [idmap.Map.Merge].
 }
 
 // Parse returns what options of an expanded configuration mean on a host. It
@@ -92,7 +99,7 @@ func Parse(opts map[string]string, host Host) (Settings, error) {
 			ProtectDelete: o.bool("security.protection.delete"),
 			ProtectStart:  o.bool("security.protection.start"),
 		},
-		IDs:             IDs{Base: o.int("security.idmap.base", 0), Size: o.int("security.idmap.size", DefaultIDs)},
+		IDs:             o.ids(),
 		OOMScore:        int(o.int("limits.memory.oom_priority", 0)),
 		Rlimits:         o.rlimits(),
 		Sysctls:         o.below("linux.sysctl."),
@@ -121,6 +128,15 @@ type options map[string]string
 func (o options) bool(key string) bool {
 	b, _ := ParseBool(o[key]) // It is valid.
 	return b
+}
+
+func (o options) ids() IDs {
+	ids := IDs{Base: o.int("security.idmap.base", 0), Size: o.int("security.idmap.size", DefaultIDs)}
+	ids.Least = ids.Size
+	if o["security.idmap.size"] == "" && ids.Base == 0 && o.bool("security.nesting") {
+		ids.Size = NestingIDs
+	}
+	return ids
 }
 
 func (o options) int(key string, unset int64) int64 {

@@ -37,7 +37,7 @@ func TestParse(t *testing.T) {
 			Kill: true, Timeout: time.Minute,
 		},
 		Security: profiles.Security{Privileged: true, Nesting: true, ProtectDelete: true, ProtectStart: true},
-		IDs:      profiles.IDs{Base: 500000, Size: 1000, Raw: []idmap.Entry{{UID: true, Host: 5, Inside: 6, Size: 1}}},
+		IDs:      profiles.IDs{Base: 500000, Size: 1000, Least: 1000, Raw: []idmap.Entry{{UID: true, Host: 5, Inside: 6, Size: 1}}},
 		OOMScore: -5, Rlimits: map[string]string{"nofile": "5:5"}, Sysctls: map[string]string{"net.x": "1"},
 		Env: map[string]string{"A": "b"}, RawLXC: "lxc.a = b", SnapshotPattern: "s%d", SnapshotExpiry: "1d",
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -206,7 +207,26 @@ func allocator() (*idmap.Allocator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return idmap.NewAllocator(idmap.HostRanges(users, groups)), nil
+	limits, reserved := idmap.HostRanges(users, groups)
+	if limits, err = withinOwn(limits); err != nil {
+		return nil, err
+	}
+	return idmap.NewAllocator(limits, reserved), nil
+}
+
+// withinOwn leaves out ids that we do not have ourselves, in a container.
+func withinOwn(limits []idmap.Range) ([]idmap.Range, error) {
+	var own [2][]idmap.Range
+	for i, path := range []string{"/proc/self/uid_map", "/proc/self/gid_map"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if own[i], err = idmap.ReadOwn(bytes.NewReader(text)); err != nil {
+			return nil, err
+		}
+	}
+	return idmap.Within(limits, own[0], own[1]), nil
 }
 
 func subIDs(path string) ([]idmap.SubID, error) {

@@ -50,22 +50,43 @@ func HostRanges(subuid, subgid []SubID) (limits, reserved []Range) {
 		}
 	}
 	sorted := slices.SortedFunc(slices.Values(reserved), func(a, b Range) int { return cmp.Compare(a.First, b.First) })
-	users, groups := rootRanges(subuid), rootRanges(subgid)
-	for _, u := range users {
-		for _, g := range groups {
-			first, end := max(u.First, g.First), min(u.end(), g.end())
-			if first >= end {
-				continue
-			}
-			if r := (Range{first, end - first}); len(subtract(r, sorted)) > 0 {
-				limits = append(limits, r)
-			}
+	for _, r := range intersect(rootRanges(subuid), rootRanges(subgid)) {
+		if len(subtract(r, sorted)) > 0 {
+			limits = append(limits, r)
 		}
 	}
 	if len(limits) == 0 {
 		limits = []Range{{defaultFirst, defaultLast - defaultFirst + 1}}
 	}
 	return limits, reserved
+}
+
+// Within returns the parts of ranges of ids that the process itself has, as
+// its uid_map and gid_map say: in a container these are not all. If they leave
+// nothing, it is what is above the ids of a usual system.
+func Within(limits, users, groups []Range) []Range {
+	own := intersect(users, groups)
+	if in := intersect(limits, own); len(in) > 0 {
+		return in
+	}
+	return intersect([]Range{{firstAbove, Max - firstAbove}}, own)
+}
+
+// firstAbove is the first id that users of a usual system do not have.
+const firstAbove = 65536
+
+// intersect returns the ranges of ids that are in both lists.
+func intersect(a, b []Range) []Range {
+	var both []Range
+	for _, x := range a {
+		for _, y := range b {
+			first, end := max(x.First, y.First), min(x.end(), y.end())
+			if first < end {
+				both = append(both, Range{first, end - first})
+			}
+		}
+	}
+	return both
 }
 
 // Take gives out the lowest free range of the size.
@@ -95,6 +116,9 @@ func (a *Allocator) lowest(size int64) (Range, error) {
 		if r, ok := a.free(l, size); ok {
 			return r, nil
 		}
+	}
+	if len(a.limits) == 0 {
+		return Range{}, errs.Newf(errs.Unavailable, "no ids are left for instances: this host is itself a container, which needs more (security.nesting or security.idmap.size)")
 	}
 	return Range{}, errs.Newf(errs.Unavailable, "no range of %d ids is free: instances and other users of the host have all of %s", size, list(a.limits))
 }

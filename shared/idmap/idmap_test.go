@@ -177,6 +177,34 @@ func TestHostRanges(t *testing.T) {
 	}
 }
 
+// TestWithin gives a manager in a container no more than the container has.
+func TestWithin(t *testing.T) {
+	usual := []idmap.Range{{1000000, 999000001}}
+	for name, tt := range map[string]struct {
+		limits []idmap.Range
+		own    string
+		want   []idmap.Range
+	}{
+		"host":      {usual, "         0          0 4294967295\n", usual},
+		"nesting":   {usual, "0 1000000 4194304\n", []idmap.Range{{1000000, 3194304}}},
+		"few":       {usual, "0 1000000 200000\n", []idmap.Range{{65536, 134464}}},
+		"too few":   {usual, "0 1000000 65536\n", nil},
+		"in pieces": {[]idmap.Range{{100000, 100}}, "0 5 100010\n100050 7 1000\nodd\n", []idmap.Range{{100000, 10}, {100050, 50}}},
+	} {
+		own, err := idmap.ReadOwn(strings.NewReader(tt.own))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := idmap.Within(tt.limits, own, own); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		}
+	}
+	_, err := idmap.NewAllocator(nil, nil).Take(65536)
+	if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "security.idmap.size") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestAllocator(t *testing.T) {
 	a := idmap.NewAllocator([]idmap.Range{{100, 30}, {1000, 10}}, []idmap.Range{{90, 15}, {95, 15}})
 	take := func(size, want int64) {

@@ -127,3 +127,23 @@ func ReadSubIDs(r io.Reader) ([]SubID, error) {
 		}
 	}
 }
+
+// ReadOwn reads a uid_map or gid_map of a process: the ids that it has, as
+// they are to itself.
+func ReadOwn(r io.Reader) ([]Range, error) {
+	var all []Range
+	for s := bufio.NewScanner(r); ; {
+		if !s.Scan() {
+			return all, s.Err()
+		}
+		f := strings.Fields(s.Text())
+		if len(f) != 3 {
+			continue
+		}
+		first, ok := parseID(f[0])
+		size, err := strconv.ParseInt(f[2], 10, 64)
+		if ok && err == nil && size > 0 {
+			all = append(all, Range{first, min(size, Max-first+1)})
+		}
+	}
+}

@@ -66,13 +66,24 @@ func (s *Service) mapping(in *instance) (idmap.Map, error) {
 		return nil, err // A privileged instance has no map.
 	}
 	got, ok := s.ranges.get(in.Name)
-	if !ok || got.Size != set.IDs.Size || set.IDs.Base > 0 && got.First != set.IDs.Base {
+	if !ok || !s.fits(got, set.IDs) {
 		if got, err = s.moveRange(got, set.IDs); err != nil {
 			return nil, err
 		}
 		s.ranges.put(in.Name, got)
 	}
 	return idmap.Default(got.First, got.Size).Merge(set.IDs.Raw)
+}
+
+// fits reports whether a range is one that an instance would get now.
+func (s *Service) fits(got idmap.Range, want profiles.IDs) bool {
+	switch {
+	case want.Base > 0 && got.First != want.Base:
+		return false
+	case got.Size < want.Size && got.Size >= want.Least:
+		return s.IDs.CheckFree(want.Size) != nil
+	}
+	return got.Size == want.Size
 }
 
 // moveRange takes a range of ids in place of the one that an instance has.
@@ -82,7 +93,10 @@ func (s *Service) moveRange(from idmap.Range, want profiles.IDs) (idmap.Range, e
 		return to, s.IDs.Move(from, to)
 	}
 	var err error
-	if to.First, err = s.IDs.Take(to.Size); err == nil {
+	for to.First, err = s.IDs.Take(to.Size); err != nil && to.Size > want.Least; to.First, err = s.IDs.Take(to.Size) {
+		to.Size = max(to.Size/2, want.Least)
+	}
+	if err == nil {
 		s.IDs.Free(from.First, from.Size)
 	}
 	return to, err
@@ -95,10 +109,10 @@ func (s *Service) checkIDs(in *instance, set profiles.Settings) error {
 	}
 	got, _ := s.ranges.get(in.Name)
 	switch {
-	case set.IDs.Base == 0 && got.Size == set.IDs.Size:
+	case set.IDs.Base == 0 && got.Size >= set.IDs.Least && got.Size <= set.IDs.Size:
 		return nil
 	case set.IDs.Base == 0:
-		return s.IDs.CheckFree(set.IDs.Size)
+		return s.IDs.CheckFree(set.IDs.Least)
 	}
 	if err := s.IDs.Check(got, idmap.Range{First: set.IDs.Base, Size: set.IDs.Size}); err != nil {
 		return errs.Newf(errs.KindOf(err), "security.idmap.base: %w", err)

@@ -80,6 +80,43 @@ func TestNoIDsAreLeft(t *testing.T) {
 	}
 }
 
+// TestIDsForNesting gives an instance that has containers more ids than
+// others, as long as there are more.
+func TestIDsForNesting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create("c1", true)
+	for _, step := range []struct {
+		config api.ConfigMap
+		want   string
+	}{
+		{api.ConfigMap{"security.nesting": "true"}, "\"Maprange\":4194304"},
+		{api.ConfigMap{"security.nesting": "true", "security.idmap.size": "70000"}, "\"Maprange\":70000"},
+		{api.ConfigMap{"security.nesting": "true", "security.idmap.base": "1200000"}, "\"Hostid\":1200000,\"Nsid\":0,\"Maprange\":65536"},
+		{nil, "\"Maprange\":65536"},
+	} {
+		must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Config: step.config}))
+		for range 2 { // The second time nothing is to change.
+			w.ok(w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "restart", Force: true}))
+		}
+		in, err := w.svc.Get(t.Context(), "c1")
+		must(t, err)
+		if got := in.Config["volatile.idmap.current"]; !strings.Contains(got, step.want) {
+			t.Errorf("%v: got %s", step.config, got)
+		}
+	}
+	for _, name := range []string{"n1", "n2"} { // There are 6,553,600 ids in all.
+		req := post(name, true)
+		req.Config = api.ConfigMap{"security.nesting": "true"}
+		w.ok(w.svc.Create(t.Context(), req))
+	}
+	in, err := w.svc.Get(t.Context(), "n2")
+	must(t, err)
+	if got := in.Config["volatile.idmap.current"]; !strings.Contains(got, "\"Maprange\":1048576") {
+		t.Errorf("the second: got %s", got)
+	}
+}
+
 // TestRestartOfWhatCannotStart leaves it running.
 func TestRestartOfWhatCannotStart(t *testing.T) {
 	t.Parallel()
