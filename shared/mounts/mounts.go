@@ -35,7 +35,11 @@ func Tree(path string, o Options) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	if err := setAttr(f, o); err != nil {
-		return nil, errors.Join(err, f.Close())
+		err = errors.Join(err, f.Close())
+		if errors.Is(err, errForeign) {
+			return treeByProgram(path, o)
+		}
+		return nil, err
 	}
 	return f, nil
 }
@@ -59,6 +63,9 @@ func setAttr(f *os.File, o Options) error {
 		return nil
 	}
 	err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &attr)
+	if o.IDs != nil && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) && contained()) {
+		return &os.PathError{Op: "mount_setattr", Path: f.Name(), Err: errForeign}
+	}
 	if errors.Is(err, unix.EINVAL) && o.IDs != nil {
 		return errs.Newf(errs.Unsupported, "the file system of %s, or the kernel, has no idmapped mounts", f.Name())
 	}

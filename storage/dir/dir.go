@@ -41,7 +41,7 @@ func mkdir(path string) error { return os.Mkdir(path, 0o700) }
 
 // probe returns an error if ids cannot be mapped in dir.
 func probe(dir string) error {
-	f, err := mounts.Tree(dir, mounts.Options{IDs: layout.ProbeIDs()})
+	f, err := mounts.Tree(dir, mounts.Options{IDs: layout.ProbeIDs(), ReadOnly: true})
 	if err != nil {
 		return err
 	}

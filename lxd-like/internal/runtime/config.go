@@ -110,7 +110,9 @@ func renderRoot(c *conf, s Spec, f Files) {
 			}
 		}
 	}
-	c.add("lxc.rootfs.path", "dir:"+path.Join(f.Dir, rootDir)) // Mapped already.
+	root := path.Join(f.Dir, rootDir)
+	c.add("lxc.rootfs.path", "dir:"+root) // Mapped already.
+	c.add("lxc.rootfs.mount", root)       // The usual place is in a package that nothing else here needs.
 }
 
 // allowedDevices are those of every container's minimal /dev, its terminals,
@@ -178,7 +180,11 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 	if s.IDs != nil {
 		auto[0] = "proc:rw"
 	}
-	if !f.OnlyV2 {
+	switch {
+	case f.OnlyV2:
+	case s.Nesting: // Also hierarchies that the guest's init does not know how to mount.
+		auto = append(auto, "cgroup:rw:force")
+	default:
 		auto = append(auto, "cgroup:mixed")
 	}
 	c.add("lxc.mount.auto", strings.Join(auto, " "))

@@ -43,7 +43,8 @@ func TestRender(t *testing.T) {
 		want   []string
 	}{
 		"ids": {nil, []string{"lxc.idmap", "lxc.rootfs", "lxc.cap"}, []string{
-			"lxc.idmap = u 0 1000000 65536", "lxc.idmap = g 0 1000000 65536", "lxc.rootfs.path = dir:/run/web/rootfs", "lxc.cap.drop = sys_time sys_module sys_rawio",
+			"lxc.idmap = u 0 1000000 65536", "lxc.idmap = g 0 1000000 65536", "lxc.rootfs.path = dir:/run/web/rootfs",
+			"lxc.rootfs.mount = /run/web/rootfs", "lxc.cap.drop = sys_time sys_module sys_rawio",
 		}},
 		"ids of several ranges": {
 			func(s *runtime.Spec, _ *runtime.Host, _ *runtime.Files) {
@@ -61,9 +62,9 @@ func TestRender(t *testing.T) {
 			func(s *runtime.Spec, h *runtime.Host, _ *runtime.Files) {
 				s.Nesting, h.AppArmor, h.AppArmorParser = true, true, "/sbin/apparmor_parser"
 			},
-			[]string{"lxc.apparmor", "lxc.mount.entry = proc ", "lxc.mount.entry = sysfs "},
+			[]string{"lxc.apparmor", "lxc.mount.auto", "lxc.mount.entry = proc ", "lxc.mount.entry = sysfs "},
 			[]string{
-				"lxc.apparmor.profile = generated", "lxc.apparmor.allow_nesting = 1",
+				"lxc.apparmor.profile = generated", "lxc.apparmor.allow_nesting = 1", "lxc.mount.auto = proc:rw sys:mixed cgroup:rw:force",
 				"lxc.mount.entry = proc dev/.cuib/proc proc rw,nosuid,nodev,noexec,create=dir,optional 0 0",
 				"lxc.mount.entry = sysfs dev/.cuib/sys sysfs rw,nosuid,nodev,noexec,create=dir,optional 0 0",
 			},

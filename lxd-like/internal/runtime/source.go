@@ -90,6 +90,9 @@ func (m Mount) setAttrs(tree *os.File, ids idmap.Map) error {
 		flags |= unix.AT_RECURSIVE
 	}
 	err := unix.MountSetattr(int(tree.Fd()), "", flags, &attr)
+	if errors.Is(err, unix.EPERM) && ids != nil {
+		return errs.Newf(errs.Unsupported, "owners in %s cannot be mapped: this host is itself a container, whose file systems are not its own", m.Source)
+	}
 	if errors.Is(err, unix.EINVAL) && ids != nil {
 		return errs.Newf(errs.Unsupported, "the file system of %s, or one below it, has no idmapped mounts", m.Source)
 	}

@@ -154,21 +154,48 @@ func (r *Runtime) stageNode(s Spec, n Node) (Staged, error) {
 	if err != nil {
 		return one, fmt.Errorf("group of %s: %w", n.Path, err)
 	}
+	kind := uint32(unix.S_IFCHR)
+	if n.Block {
+		kind = unix.S_IFBLK
+	}
+	mode, device := kind|uint32(n.Mode.Perm()), unix.Mkdev(n.Major, n.Minor)
+	var st unix.Stat_t
+	if unix.Lstat(at, &st) == nil && st.Mode == mode && st.Rdev == device && int(st.Uid) == uid && int(st.Gid) == gid {
+		return one, nil // A running guest may mount it elsewhere, which takes that it is not removed.
+	}
 	if err := os.MkdirAll(path.Dir(at), 0o711); err != nil {
 		return one, err
 	}
 	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return one, err
 	}
-	kind := uint32(unix.S_IFCHR)
-	if n.Block {
-		kind = unix.S_IFBLK
+	err = unix.Mknod(at, mode, int(device)) //nolint:gosec // Device numbers fit.
+	if errors.Is(err, unix.EPERM) {
+		return r.borrowNode(s, n)
 	}
-	err = unix.Mknod(at, kind|uint32(n.Mode.Perm()), int(unix.Mkdev(n.Major, n.Minor))) //nolint:gosec // Device numbers fit.
 	if err != nil {
 		return one, &os.PathError{Op: "mknod", Path: at, Err: err}
 	}
 	return one, errors.Join(os.Chown(at, uid, gid), os.Chmod(at, n.Mode.Perm())) // The umask had its part in mknod.
+}
+
+// borrowNode is for a host that is a container itself, which makes no nodes:
+// the instance gets the node that the host has, with the owner that it has.
+func (r *Runtime) borrowNode(s Spec, n Node) (Staged, error) {
+	var st unix.Stat_t
+	kind := uint32(unix.S_IFCHR)
+	if n.Block {
+		kind = unix.S_IFBLK
+	}
+	err := unix.Stat(n.Path, &st)
+	if err != nil || st.Mode&unix.S_IFMT != kind || st.Rdev != unix.Mkdev(n.Major, n.Minor) {
+		return Staged{}, errs.Newf(errs.Unsupported, "the device %d:%d cannot be made: this host is itself a container, and has none at %s", n.Major, n.Minor, n.Path)
+	}
+	one, err := r.stageMount(s, Mount{Source: n.Path, Target: n.Path})
+	if err != nil {
+		return Staged{}, err
+	}
+	return *one, nil
 }
 
 // rule is the node as the devices cgroup has it.
