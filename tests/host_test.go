@@ -42,7 +42,7 @@ func runMain(m *testing.M) int {
 	for _, args := range [][]string{
 		{"go", "build", "-race", "-o", dir + "/cuibd", "../lxd-like/cuibd"},
 		{"go", "build", "-o", dir + "/cuib", "../client/cmd/cuib"},
-		{"env", "CGO_ENABLED=0", "go", "build", "-o", dir + "/guestask", "./internal/guestask"},
+		{"env", "CGO_ENABLED=0", "go", "build", "-o", dir, "./internal/guestask", "./internal/hostile"},
 		{"make", "-s", "-C", "..", "bin/cuib-shim"},
 		{"cp", "../bin/cuib-shim", dir + "/cuib-shim"},
 	} {
