@@ -24,8 +24,15 @@ ff02::1		ip6-allnodes
 ff02::2		ip6-allrouters
 END
 
-echo 'LANG=C.UTF-8' >"$root/etc/default/locale"
-ln -sf default/locale "$root/etc/locale.conf"
+# One of the two names of this file is a link to the other. Since trixie
+# packages bring the one that is in default.
+if [ -L "$root/etc/default/locale" ]; then
+	rm -f "$root/etc/locale.conf"
+	echo 'LANG=C.UTF-8' >"$root/etc/locale.conf"
+else
+	echo 'LANG=C.UTF-8' >"$root/etc/default/locale"
+	ln -sf default/locale "$root/etc/locale.conf"
+fi
 : >"$root/etc/fstab"
 
 # What must differ in each instance is made at its first start.

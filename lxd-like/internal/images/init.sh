@@ -32,7 +32,9 @@ if [ -d "$root/etc/runit/runsvdir/default" ]; then
 fi
 
 # What cannot work without the host's privileges, or is the host's affair.
-ln -sf /dev/null "$root/etc/sysctl.d/99-protect-links.conf"
+for conf in 10-coredump-debian.conf 50-pid-max.conf 99-protect-links.conf; do
+	ln -sf /dev/null "$root/etc/sysctl.d/$conf"
+done
 for unit in bootlogs brightness checkfs.sh checkroot-bootclean.sh checkroot.sh hwclock.sh mount-configfs umountfs umountroot udev eudev; do
 	if [ -e "$root/etc/init.d/$unit" ]; then
 		# One that only stops something cannot be disabled in this way.
@@ -40,3 +42,19 @@ for unit in bootlogs brightness checkfs.sh checkroot-bootclean.sh checkroot.sh h
 		rm -f "$root"/etc/rc?.d/S??"$unit" "$root"/etc/rc[06].d/K??"$unit" "$root"/etc/runlevels/*/"$unit"
 	fi
 done
+
+# OpenRC starts these even so, for those that name them in their headers. What
+# stands in for them has their headers and does nothing.
+if [ -d "$root/etc/runlevels" ]; then
+	mkdir -p "$root/usr/share/openrc"
+	for unit in checkfs.sh checkroot-bootclean.sh checkroot.sh; do
+		[ -e "$root/etc/init.d/$unit" ] || continue
+		chroot "$root" dpkg-divert --quiet --local --rename --divert "/usr/share/openrc/$unit" "/etc/init.d/$unit"
+		{
+			echo '#!/bin/sh'
+			sed -n '/^### BEGIN INIT INFO/,/^### END INIT INFO/p' "$root/usr/share/openrc/$unit"
+			echo 'exit 0'
+		} >"$root/etc/init.d/$unit"
+		chmod 755 "$root/etc/init.d/$unit"
+	done
+fi

@@ -29,7 +29,7 @@ const cloud = "cloud"
 // beyond those of the default. Those that are named after an init have that
 // in place of systemd.
 var variants = map[string][]string{
-	cloud:      {"cloud-init", "sudo"},
+	cloud:      {"cloud-init", "openssh-server", "sudo"},
 	"sysvinit": {"sysvinit-core"},
 	"openrc":   {"sysvinit-core", "openrc"},
 	"runit":    {"runit-init", "runit"},

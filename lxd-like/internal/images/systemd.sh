@@ -37,6 +37,12 @@ cat >"$root/etc/systemd/system/systemd-networkd.service.d/container.conf" <<'END
 [Service]
 BindReadOnlyPaths=/sys
 END
+# Where netplan is installed it is to work without udev, too.
+mkdir -p "$root/etc/systemd/system/netplan-configure.service.d"
+cat >"$root/etc/systemd/system/netplan-configure.service.d/container.conf" <<'END'
+[Service]
+ExecStartPost=
+END
 chroot "$root" systemctl --quiet enable systemd-networkd.service systemd-resolved.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
