@@ -209,33 +209,36 @@ func (s *Service) describe(in *instance) api.Instance {
 // code says whether an instance runs. It asks the kernel only of those that
 // are known to.
 func (s *Service) code(name string) api.StatusCode {
+	_, code := s.look(name)
+	return code
+}
+
+// look is code with what runs.
+func (s *Service) look(name string) (runtime.Running, api.StatusCode) {
 	if s.index.get(name) == nil {
-		return api.Stopped
+		return runtime.Running{}, api.Stopped
 	}
-	state, err := s.Runtime.Get(name)
+	run, err := s.Runtime.Get(name)
 	switch {
 	case err != nil:
-		return api.Stopped
-	case state.Frozen:
-		return api.Frozen
-	case s.index.isReady(name, state.PID):
-		return api.Ready
+		return run, api.Stopped
+	case run.Frozen:
+		return run, api.Frozen
+	case s.index.isReady(name, run.PID):
+		return run, api.Ready
 	}
-	return api.Running
+	return run, api.Running
 }
 
 // state is what the kernel says of an instance. One that ends while it is
 // asked is stopped.
 func (s *Service) state(in *instance) (api.InstanceState, error) {
-	code := s.code(in.Name)
+	run, code := s.look(in.Name)
 	st := api.InstanceState{Status: code.String(), StatusCode: code, Disk: map[string]api.InstanceStateDisk{}}
 	if code == api.Stopped {
 		return st, nil
 	}
-	run, err := s.Runtime.Get(in.Name)
-	if err == nil {
-		err = s.fillState(&st, in, run)
-	}
+	err := s.fillState(&st, in, run)
 	if errs.Is(err, errs.NotFound) {
 		return api.InstanceState{Status: api.Stopped.String(), StatusCode: api.Stopped, Disk: st.Disk}, nil
 	}

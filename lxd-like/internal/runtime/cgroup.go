@@ -153,26 +153,11 @@ func (r *Runtime) cgroupDirs(name string, pid int) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	file, err := readFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return nil, err
 	}
 	return host.Dirs(name, string(file)), nil
-}
-
-func readValue(dir, file string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(dir, file))
-	return strings.TrimSpace(string(data)), err
-}
-
-// writeValue writes to a file that exists, in one call, as the kernel wants.
-func writeValue(dir, file, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
 }
 
 // The last processes of a container leave their cgroups a moment after its

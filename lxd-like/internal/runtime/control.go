@@ -79,7 +79,7 @@ func (in *guestInit) awaitHandler(ctx context.Context, sig unix.Signal, limit ti
 
 // handles reports whether a process catches a signal, or blocks it to read it.
 func handles(pid int, sig unix.Signal) bool {
-	data, err := os.ReadFile(filepath.Join(procDir(pid), "status"))
+	data, err := readFile(filepath.Join(procDir(pid), "status"))
 	if err != nil {
 		return true // It has ended.
 	}

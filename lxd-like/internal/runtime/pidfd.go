@@ -88,7 +88,7 @@ func (p process) awaitEnd() {
 func (p process) awaitStop() {
 	const pause, limit = time.Millisecond, 5 * time.Second
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); <-time.After(pause) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+		stat, err := readFile(fmt.Sprintf("/proc/%d/stat", p.pid))
 		if err != nil || p.ended() {
 			return
 		}
@@ -101,7 +101,7 @@ func (p process) awaitStop() {
 
 // childrenOf returns the children of a process of one thread.
 func childrenOf(pid int) ([]int, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	data, err := readFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func initOf(shim int) (int, error) {
 // isInit reports whether a process is PID 1 of a namespace below ours, and
 // runs a program of its own.
 func isInit(pid int) bool {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	status, err := readFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return false
 	}

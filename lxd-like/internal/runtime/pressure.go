@@ -2,8 +2,8 @@ package runtime
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,20 +35,38 @@ func pressure(dirs map[string]string, u *Usage) error {
 func parsePressure(text string) Pressure {
 	var p Pressure
 	for line := range strings.Lines(text) {
-		var kind string
-		var s Stall
-		var total int64
-		n, err := fmt.Sscanf(line, "%s avg10=%f avg60=%f avg300=%f total=%d", &kind, &s.Avg10, &s.Avg60, &s.Avg300, &total)
-		if n < 5 && err != nil {
-			continue
-		}
-		s.Total = time.Duration(total) * time.Microsecond
-		switch kind {
-		case "some":
+		kind, rest, _ := strings.Cut(line, " ")
+		s, err := parseStall(rest)
+		switch {
+		case err != nil: // A kernel that we do not know.
+		case kind == "some":
 			p.Some = s
-		case "full":
+		case kind == "full":
 			p.Full = s
 		}
 	}
 	return p
+}
+
+// parseStall reads "avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+func parseStall(text string) (s Stall, err error) {
+	for word := range strings.FieldsSeq(text) {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "avg10":
+			s.Avg10, err = strconv.ParseFloat(value, 64)
+		case "avg60":
+			s.Avg60, err = strconv.ParseFloat(value, 64)
+		case "avg300":
+			s.Avg300, err = strconv.ParseFloat(value, 64)
+		case "total":
+			var n int64
+			n, err = strconv.ParseInt(value, 10, 64)
+			s.Total = time.Duration(n) * time.Microsecond
+		}
+		if err != nil {
+			return s, err
+		}
+	}
+	return s, nil
 }

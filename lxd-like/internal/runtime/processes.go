@@ -102,7 +102,7 @@ func isForeign(p process, own string) bool {
 
 // has reports whether a process is in a container's cgroup.
 func (c Cgroups) has(name, controller, dir string, pid int) bool {
-	file, err := os.ReadFile(filepath.Join(procDir(pid), "cgroup"))
+	file, err := readFile(filepath.Join(procDir(pid), "cgroup"))
 	return err == nil && c.Dirs(name, string(file))[controller] == dir
 }
 

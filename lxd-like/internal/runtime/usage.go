@@ -22,7 +22,7 @@ func readNumber(dir, file string) (int64, error) {
 
 // readStat reads a file of lines "key number".
 func readStat(dir, file string) (map[string]int64, error) {
-	data, err := os.ReadFile(filepath.Join(dir, file))
+	data, err := readFile(filepath.Join(dir, file))
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func ioUsage(dirs map[string]string, u *Usage) error {
 	if dir == "" {
 		return nil
 	}
-	data, err := os.ReadFile(filepath.Join(dir, file))
+	data, err := readFile(filepath.Join(dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
