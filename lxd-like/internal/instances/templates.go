@@ -52,7 +52,13 @@ func (s *Service) inTemplate(ctx context.Context, name, template string, fn func
 	if template == "" || strings.Contains(template, "/") || template == ".." {
 		return errs.Invalidf("template name %q is not allowed: it is a file name without directories", template)
 	}
-	return s.inTemplates(ctx, name, fn)
+	return s.inTemplates(ctx, name, func(fs *guestfs.FS) error {
+		err := fn(fs)
+		if errs.Is(err, errs.NotFound) {
+			return errs.NotFoundf("instance %q has no template %q", name, template)
+		}
+		return err
+	})
 }
 
 // inTemplates calls fn with the directory of an instance's templates. They

@@ -21,6 +21,7 @@ type deviceOwner struct {
 	one      string // A name for examples.
 	names    kit.Completer
 	devices  kit.Completer
+	settings kit.Completer // Options of the device that is the second argument.
 	read     func(ctx context.Context, name string) (own, expanded api.DevicesMap, err error)
 	change   func(ctx context.Context, name string, change func(devices, expanded api.DevicesMap) error) error
 	override bool // It inherits devices.
@@ -61,7 +62,7 @@ func (o deviceOwner) remove(ctx context.Context, owner, name, what string, match
 
 func instanceDeviceOwner(e *env) deviceOwner {
 	return deviceOwner{
-		command: "config", arg: "INSTANCE", one: "web", names: kit.Instances, devices: kit.InstanceDevices, override: true,
+		command: "config", arg: "INSTANCE", one: "web", names: kit.Instances, devices: kit.InstanceDevices, settings: kit.InstanceDeviceSettings, override: true,
 		read: func(ctx context.Context, name string) (own, expanded api.DevicesMap, err error) {
 			in, _, err := e.Client().Instance(ctx, name)
 			return in.Devices, in.ExpandedDevices, err
@@ -74,7 +75,7 @@ func instanceDeviceOwner(e *env) deviceOwner {
 
 func profileDeviceOwner(e *env) deviceOwner {
 	return deviceOwner{
-		command: "profile", arg: "PROFILE", one: "default", names: kit.Profiles, devices: kit.ProfileDevices,
+		command: "profile", arg: "PROFILE", one: "default", names: kit.Profiles, devices: kit.ProfileDevices, settings: kit.ProfileDeviceSettings,
 		read: func(ctx context.Context, name string) (own, expanded api.DevicesMap, err error) {
 			p, _, err := e.Client().Profile(ctx, name)
 			return p.Devices, p.Devices, err
@@ -126,9 +127,9 @@ func (o deviceOwner) changeDevice(ctx context.Context, owner, device string, cha
 func (o deviceOwner) newAdd(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "add " + o.arg + " DEVICE TYPE [KEY=VALUE...]", Short: "Add a device",
-		Long:    "Add a device of type disk, nic, unix-char, unix-block or none.",
+		Long:    "Add a device. Its type is disk, gpu, nic, none, proxy, tpm, unix-block, unix-char,\nunix-hotplug or usb; which options each has is in docs/devices.md.",
 		Example: o.example("add", "data disk source=/srv/web path=/srv") + "\n" + o.example("add", "eth1 nic network=cuibbr0"),
-		Args:    kit.Needs(3, -1), ValidArgsFunction: e.Complete(o.names, kit.None, kit.DeviceTypes, kit.None),
+		Args:    kit.Needs(3, -1), ValidArgsFunction: e.Complete(o.names, kit.None, kit.DeviceTypes, kit.NewDeviceSettings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			options, err := kit.Pairs(args[3:])
 			if err != nil {
@@ -154,7 +155,7 @@ func (o deviceOwner) newOverride(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "override " + o.arg + " DEVICE [KEY=VALUE...]", Short: "Take a device over from a profile, and change it",
 		Example: o.example("override", "root size=20GiB"),
-		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(o.names, o.devices, kit.None),
+		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(o.names, o.devices, o.settings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			options, err := kit.Pairs(args[2:])
 			if err != nil {
@@ -182,7 +183,7 @@ func (o deviceOwner) newSet(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "set " + o.arg + " DEVICE KEY=VALUE...", Short: "Set options of a device",
 		Example: o.example("set", "data readonly=true"),
-		Args:    kit.Needs(3, -1), ValidArgsFunction: e.Complete(o.names, o.devices, kit.None),
+		Args:    kit.Needs(3, -1), ValidArgsFunction: e.Complete(o.names, o.devices, o.settings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			options, err := e.Settings(args[2:])
 			if err != nil {

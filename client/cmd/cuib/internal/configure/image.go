@@ -258,6 +258,11 @@ func newImageUnsetProperty(e *env) *cobra.Command {
 	}
 }
 
+// buildable completes what can be built on every mirror.
+func buildable(context.Context, *kit.Env, []string) ([]string, error) {
+	return []string{"debian:bookworm", "debian:trixie", "debian:sid"}, nil
+}
+
 func newImageBuild(e *env) *cobra.Command {
 	var aliases []string
 	var variant string
@@ -266,7 +271,7 @@ func newImageBuild(e *env) *cobra.Command {
 		Use: "build DISTRIBUTION:SUITE", Short: "Build an image from a distribution's packages",
 		Long:    "Build a system image from the packages of a distribution, such as\ndebian:bookworm, on the mirror that this host itself uses. An image that was\nbuilt before is used again unless you say --refresh.\n\nThe variant cloud has cloud-init, which does what the keys cloud-init.* of an\ninstance say; debian:bookworm/cloud names it too. The variants\nsysvinit, openrc and runit have that init instead of systemd.",
 		Example: "  cuib image build debian:bookworm --alias debian/12\n  cuib image build debian:bookworm --variant cloud --alias debian/12/cloud",
-		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.None),
+		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(buildable),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := api.ImagesPost{
 				Source:  &api.ImagesPostSource{Type: "build", Name: args[0], Variant: variant, Refresh: refresh},

@@ -31,6 +31,7 @@ func (o *execOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SetInterspersed(false) // Flags after the instance are the program's.
 	f.StringVar(&o.mode, "mode", "auto", "auto, interactive or non-interactive")
+	_ = cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"auto", "interactive", "non-interactive"}, cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
 	f.BoolVarP(&o.tty, "force-interactive", "t", false, "give the program a terminal")
 	f.BoolVarP(&o.noTTY, "force-noninteractive", "T", false, "give the program no terminal")
 	f.StringArrayVar(&o.env, "env", nil, "KEY=VALUE of the environment; again for more")

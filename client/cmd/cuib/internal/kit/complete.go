@@ -214,11 +214,6 @@ func DriverNames(context.Context, *Env, []string) ([]string, error) { return Dri
 // Drivers are the storage drivers that the daemon can have.
 var Drivers = []string{"overlay", "btrfs", "zfs", "dir"}
 
-// DeviceTypes completes types of devices.
-func DeviceTypes(context.Context, *Env, []string) ([]string, error) {
-	return []string{"disk", "nic", "none", "unix-block", "unix-char"}, nil
-}
-
 // Compressions completes programs that compress archives.
 func Compressions(context.Context, *Env, []string) ([]string, error) {
 	return []string{"bzip2", "gzip", "lzma", "none", "pigz", "xz", "zstd"}, nil

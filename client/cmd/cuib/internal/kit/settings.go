@@ -39,6 +39,50 @@ func VolumeSettings(ctx context.Context, e *Env, args []string) ([]string, error
 	return e.settings(ctx, place{entity: "storage-volume"}, place{"storage-" + p.Driver, "volume-conf"})
 }
 
+// deviceEntity is what the daemon calls what it describes of a type of devices.
+const deviceEntity = "device-"
+
+// DeviceTypes completes types of devices.
+func DeviceTypes(ctx context.Context, e *Env, _ []string) ([]string, error) {
+	all, err := e.Client().ConfigurationKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []string{"none"} // It has no options.
+	for entity := range all {
+		if typ, ok := strings.CutPrefix(entity, deviceEntity); ok && typ != "none" {
+			out = append(out, typ)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// NewDeviceSettings completes options of a new device, whose type is the third
+// argument.
+func NewDeviceSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	return e.settings(ctx, place{entity: deviceEntity + args[2]})
+}
+
+// InstanceDeviceSettings completes options of the device that is the second
+// argument, of the instance that is the first.
+func InstanceDeviceSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	in, _, err := e.Client().Instance(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	return e.settings(ctx, place{entity: deviceEntity + in.ExpandedDevices[args[1]]["type"]})
+}
+
+// ProfileDeviceSettings is the same for a profile.
+func ProfileDeviceSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	p, _, err := e.Client().Profile(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	return e.settings(ctx, place{entity: deviceEntity + p.Devices[args[1]]["type"]})
+}
+
 // A place is where keys are in what the daemon describes; all groups if none
 // is given.
 type place struct{ entity, group string }
