@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/mounts"
@@ -91,33 +89,31 @@ func (k *Keeper) Served() Served {
 }
 
 // Times of Run: how often it looks; how long a new lxcfs takes at most to serve,
-// and how often that is looked at; after how long it is tried again if that
-// failed.
+// and how often that is looked at; after how long it is tried again at first, and
+// at last.
 const (
-	every     = 500 * time.Millisecond
-	startWait = 10 * time.Second
-	startLook = 5 * time.Millisecond
-	retry     = time.Minute
+	every      = 500 * time.Millisecond
+	startWait  = 10 * time.Second
+	startLook  = 5 * time.Millisecond
+	retryFirst = time.Second
+	retryLast  = time.Minute
 )
 
 // Run keeps an lxcfs running until ctx ends, which leaves it running.
 func (k *Keeper) Run(ctx context.Context) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
-	var failed time.Time
+	var last time.Time // When one was started.
+	pause := retryFirst
 	for !k.isStopped() {
 		s, err := k.patientLook(ctx)
 		switch {
 		case err != nil: // It hangs, and guests with it, until somebody ends it.
 		case s.Dir != "" || k.Program == "":
 			k.set(ctx, s)
-		case time.Since(failed) > retry:
-			if err := k.start(ctx); err != nil && ctx.Err() == nil {
-				k.Log.WarnContext(ctx, "guests see the host's memory and processors: lxcfs does not run", "err", err)
-				k.Warnings.Raise(ctx, warnings.LXCFSDown, "", err.Error()+": guests see the host's memory and processors")
-				failed = time.Now()
-			}
-			k.set(ctx, k.look())
+		case time.Since(last) > pause:
+			last = time.Now()
+			pause = k.again(ctx, pause)
 		}
 		select {
 		case <-ctx.Done():
@@ -125,7 +121,24 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
-	return nil
+	return k.clear() // It may just have started one.
+}
+
+// again starts one of ours, and returns for how long that is not done again:
+// longer each time that it serves nothing.
+func (k *Keeper) again(ctx context.Context, pause time.Duration) time.Duration {
+	err := k.start(ctx)
+	now := k.look()
+	k.set(ctx, now)
+	if now.Dir != "" || ctx.Err() != nil {
+		return retryFirst
+	}
+	if err == nil {
+		err = errs.Newf(errs.Unavailable, "what it serves cannot be shown")
+	}
+	k.Log.WarnContext(ctx, "guests see the host's memory and processors: lxcfs does not run", "err", err)
+	k.Warnings.Raise(ctx, warnings.LXCFSDown, "", err.Error()+": guests see the host's memory and processors")
+	return min(2*pause, retryLast)
 }
 
 func (k *Keeper) isStopped() bool {
@@ -159,7 +172,7 @@ func (k *Keeper) look() (s Served) {
 		s, err = k.showHosts()
 	}
 	if err != nil {
-		k.Log.Warn("guests see the host's memory and processors: what lxcfs serves cannot be read-only", "err", err)
+		k.Log.Debug("what lxcfs serves cannot be shown read-only", "err", err)
 		return Served{}
 	}
 	return s
@@ -198,7 +211,7 @@ func (k *Keeper) start(ctx context.Context) error {
 	if _, err := os.Stat(k.Program); err != nil {
 		return errs.Newf(errs.Unsupported, "%s is not installed: %w", filepath.Base(k.Program), err)
 	}
-	if err := mounts.Detach(k.Dir); err != nil && !errors.Is(err, os.ErrNotExist) { // Of one that has ended.
+	if err := k.clear(); err != nil { // Of one that has ended.
 		return err
 	}
 	if err := os.MkdirAll(k.Dir, 0o755); err != nil {
@@ -223,7 +236,12 @@ func (k *Keeper) start(ctx context.Context) error {
 		defer close(ended)
 		_, _ = proc.Wait() // How it ended does not matter.
 	}()
-	return k.await(ctx, ended)
+	if err := k.await(ctx, ended); err != nil {
+		_ = proc.Kill() // It has ended, or nobody waits for it any more.
+		<-ended
+		return errors.Join(err, k.clear())
+	}
+	return nil
 }
 
 func (k *Keeper) await(ctx context.Context, ended <-chan struct{}) error {
@@ -246,12 +264,5 @@ func (k *Keeper) Stop() error {
 	k.mu.Lock()
 	k.stopped = true
 	k.mu.Unlock()
-	err := unix.Unmount(k.Dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // There is none.
-		return nil
-	}
-	if err != nil {
-		return &os.PathError{Op: "unmount", Path: k.Dir, Err: err}
-	}
-	return nil
+	return k.clear()
 }

@@ -31,21 +31,17 @@ func (k *Keeper) shown() (Served, error) {
 // showHosts shows what the host's own lxcfs serves where one of ours would, as
 // the host's own mount is for the host to change.
 func (k *Keeper) showHosts() (Served, error) {
-	if err := mounts.Detach(k.Dir); err != nil { // Of one that has ended.
+	if err := k.clear(); err != nil { // Of one that has ended.
 		return Served{}, err
 	}
 	if err := os.MkdirAll(k.Dir, 0o755); err != nil {
 		return Served{}, err
 	}
-	tree, err := mounts.Tree(k.Host, mounts.Options{ReadOnly: true})
-	if err != nil {
-		return Served{}, err
+	if err := unix.Mount(k.Host, k.Dir, "", unix.MS_BIND, ""); err != nil {
+		return Served{}, &os.PathError{Op: "bind", Path: k.Host, Err: err}
 	}
-	if err := mounts.Attach(tree, k.Dir); err != nil {
-		return Served{}, errors.Join(err, tree.Close())
-	}
-	if err := tree.Close(); err != nil {
-		return Served{}, err
+	if err := setReadOnly(k.Dir); err != nil {
+		return Served{}, errors.Join(err, k.clear())
 	}
 	return Look(k.Dir), nil
 }
@@ -58,9 +54,24 @@ func setReadOnly(dir string) error {
 	if st.Flags&unix.ST_RDONLY != 0 {
 		return nil
 	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, &attr); err != nil {
-		return &os.PathError{Op: "mount_setattr", Path: dir, Err: err}
+	const kept = unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC // They are the flags of mounts, too.
+	flags := uintptr(st.Flags)&kept | unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY
+	if err := unix.Mount("", dir, "", flags, ""); err != nil {
+		return &os.PathError{Op: "remount", Path: dir, Err: err}
 	}
 	return nil
+}
+
+// clear unmounts all that is mounted where one of ours serves: one that a
+// daemon which was killed had just started can be below another.
+func (k *Keeper) clear() error {
+	for {
+		mounted, err := mounts.Mounted(k.Dir)
+		if err != nil || !mounted {
+			return err
+		}
+		if err := mounts.Detach(k.Dir); err != nil {
+			return err
+		}
+	}
 }
