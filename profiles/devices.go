@@ -38,6 +38,7 @@ func DeviceTypes() []DeviceType {
 		nicType(),
 		noneType(),
 		proxyType(),
+		tpmType(),
 		unixBlockType(),
 		unixCharType(),
 		unixHotplugType(),

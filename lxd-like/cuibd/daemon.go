@@ -31,6 +31,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/repository"
 	"github.com/cuib/cuib/lxd-like/internal/rest"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/tpm"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/networks"
@@ -170,6 +171,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Guest: containers.Init, Log: log.With("component", "proxies"),
 	}
 	d.instances.Proxies = d.proxies
+	d.instances.TPMs = d.newTPMs(base, cfg.dir)
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
 	d.backups = &backups.Service{
 		DB: d.db, Instances: d.instances.Backed(), Volumes: d.volumes.Backed(), Events: d.events,
@@ -195,6 +197,16 @@ func (d *daemon) newRepositories(dir string) (*repository.Service, error) {
 		DB: d.db, Dir: dir, Host: host, Instances: d.instances, Volumes: d.volumes, Pools: d.pools, Nets: d.nets, Images: d.images,
 		Config: settings{d.db}, Ops: d.ops, Events: d.events, Log: d.log.With("component", "repositories"), Warnings: d.warnings,
 	}, err
+}
+
+// newTPMs makes the service of TPMs. One that ends by itself is replaced until
+// ctx ends.
+func (d *daemon) newTPMs(ctx context.Context, dir string) *tpm.Service {
+	load := func(ctx context.Context, module string) error { return machine.LoadModules(ctx, []string{module}) }
+	return &tpm.Service{
+		Dir: filepath.Join(dir, "run", ".tpms"), Devices: tpm.Proxy{Load: load}, Log: d.log.With("component", "tpms"),
+		Lost: func(of tpm.Owner) { d.instances.TPMLost(ctx, of) },
+	}
 }
 
 // allocator gives out the host's ids that nobody else has.

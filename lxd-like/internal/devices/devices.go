@@ -8,10 +8,12 @@ package devices
 
 import (
 	"context"
+	"path"
 
 	machine "github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/tpm"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
@@ -28,6 +30,9 @@ type Env struct {
 
 	Host machine.Host // Whose hardware there is.
 	CDI  []string     // Directories with specifications of the Container Device Interface.
+
+	// TPM reports what the host lacks to have TPMs.
+	TPM func(ctx context.Context) error
 
 	// Link says what a NIC on a managed network is connected to.
 	Link func(ctx context.Context, network string) (networks.Link, error)
@@ -46,6 +51,7 @@ type Plan struct {
 	NICs     []runtime.NIC
 	Env      map[string]string // Of what is started in the container, where the configuration has nothing else.
 	Proxy    proxies.Rule      // A zero one is none.
+	TPM      tpm.Rule          // A zero one is none. Its nodes are not known before it starts.
 	Hosts    []NetHost         // What managed networks are to know of the instance.
 	Volatile map[string]string // Options that the instance must keep from now on.
 }
@@ -87,6 +93,8 @@ func Make(ctx context.Context, name string, dev profiles.Device, env Env) (Plan,
 		return nic(ctx, name, dev, env)
 	case "proxy":
 		return proxy(ctx, dev, env)
+	case "tpm":
+		return tpmPlan(dev), env.TPM(ctx)
 	case "none":
 		return Plan{}, nil
 	}
@@ -120,8 +128,14 @@ func Recall(ctx context.Context, name string, dev profiles.Device, env Env) Plan
 		return Plan{NICs: []runtime.NIC{n}, Hosts: Hosts(name, dev, env.Instance, env.Volatile)}
 	case "proxy":
 		return Plan{Proxy: proxyRule(dev)}
+	case "tpm":
+		return tpmPlan(dev)
 	}
 	return Plan{}
+}
+
+func tpmPlan(dev profiles.Device) Plan {
+	return Plan{TPM: tpm.Rule{Path: path.Clean(dev["path"]), Manager: path.Clean(dev["pathrm"])}}
 }
 
 // Hosts says what a managed network knows of an instance by one of its

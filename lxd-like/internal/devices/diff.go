@@ -91,7 +91,7 @@ func (p Plan) target() string {
 
 // same reports whether two plans are the same to the container.
 func same(a, b Plan) bool {
-	return a.Volume == b.Volume && a.Proxy == b.Proxy && slices.Equal(a.Mounts, b.Mounts) && slices.Equal(a.Nodes, b.Nodes) && reflect.DeepEqual(a.NICs, b.NICs)
+	return a.Volume == b.Volume && a.Proxy == b.Proxy && a.TPM == b.TPM && slices.Equal(a.Mounts, b.Mounts) && slices.Equal(a.Nodes, b.Nodes) && reflect.DeepEqual(a.NICs, b.NICs)
 }
 
 // becomes reports whether a NIC can become another while it is used.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/tpm"
 	"github.com/cuib/cuib/lxd-like/internal/uevents"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
@@ -419,7 +420,7 @@ func (s *Service) recallNodes(in *instance, p plan) {
 		p[name] = one
 	}
 	for _, n := range given.Nodes {
-		if one, ok := p[n.Device]; ok {
+		if one, ok := p[n.Device]; ok && one.TPM == (tpm.Rule{}) {
 			one.Nodes = append(one.Nodes, n)
 			p[n.Device] = one
 		}

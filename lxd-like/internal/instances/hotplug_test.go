@@ -111,7 +111,8 @@ func (w *world) hotplug() (stop func()) {
 	}
 }
 
-// announce has the kernel tell of a device, as if it had come just now.
+// announce has the kernel tell of a device, as if it had come just now: one of
+// its memory, which only instances with devices of type unix-char look for.
 func announce(t *testing.T) {
 	t.Helper()
 	must(t, os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("add"), 0))
@@ -202,7 +203,7 @@ func TestUSBComesAndGoes(t *testing.T) {
 	})
 
 	second := post("c2", false)
-	second.Devices = api.DevicesMap{"usb": {"type": "usb", "serial": "S5", "required": "true"}}
+	second.Devices = api.DevicesMap{"usb": {"type": "usb", "serial": "S5", "required": "true"}, "one": req.Devices["one"]}
 	if _, err := w.svc.Create(t.Context(), second); err == nil || !strings.Contains(err.Error(), `device "usb": required: the host has no USB device with serial S5`) {
 		t.Errorf("got %v", err)
 	}
@@ -211,8 +212,8 @@ func TestUSBComesAndGoes(t *testing.T) {
 	w.state("c2", "start", true)
 	w.machine.plug()
 	announce(t)
-	w.eventually("a required one is pulled", "c2", "")
+	w.eventually("a required one is pulled", "c2", one)
 	// What has gone is not in the way of a change of something else.
-	put := api.InstancePut{Profiles: []string{"default"}, Devices: api.DevicesMap{"usb": second.Devices["usb"]}, Config: api.ConfigMap{"user.x": "y"}}
+	put := api.InstancePut{Profiles: []string{"default"}, Devices: second.Devices, Config: api.ConfigMap{"user.x": "y"}}
 	must(t, w.svc.UpdateNow(t.Context(), "c2", put))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/tpm"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
@@ -39,7 +40,7 @@ func (p plan) into(spec *runtime.Spec) {
 
 func (s *Service) env(in *instance) devices.Env {
 	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link, Volume: s.lookAtVolume}
-	env.Host, env.CDI = s.Host, s.CDI
+	env.Host, env.CDI, env.TPM = s.Host, s.CDI, s.checkTPM
 	if a := s.index.get(in.Name); a != nil {
 		env.IDs = a.ids // Whatever the configuration says by now.
 	} else if !isTrue(in.expanded.Options["security.privileged"]) {
@@ -435,6 +436,9 @@ func (s *Service) parts(of owner, p devices.Plan) []part {
 	name := of.instance
 	if p.Volume != (devices.Volume{}) {
 		return []part{s.volumePart(name, of.device, p)}
+	}
+	if p.TPM != (tpm.Rule{}) {
+		return []part{s.tpmPart(of, p)}
 	}
 	var out []part
 	if p.Proxy != (proxies.Rule{}) {

@@ -45,6 +45,7 @@ func (s *Service) Recover(ctx context.Context) error {
 		}
 	}
 	s.settleProxies(ctx)
+	s.settleTPMs(ctx)
 	return nil
 }
 
@@ -121,6 +122,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 	}
 	if s.index.get(in.Name) != nil {
 		s.recoverProxies(ctx, in)
+		s.recoverTPMs(ctx, in)
 		s.follow(in)
 		if gerr := s.recoverGuest(in); gerr != nil {
 			s.Logger.ErrorContext(ctx, "a guest cannot ask", "instance", in.Name, "err", gerr)

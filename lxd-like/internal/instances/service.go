@@ -45,6 +45,7 @@ type Service struct {
 	CDI      []string         // Directories with specifications of the Container Device Interface.
 	Logger   *slog.Logger
 	Warnings *warnings.Service // Nil for none.
+	TPMs     tpmKeeper         // Nil for none.
 
 	locks  locks.Keyed
 	index  index

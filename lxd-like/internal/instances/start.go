@@ -129,6 +129,9 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 			return err
 		}
 	}
+	if err := s.startTPMs(ctx, l, &u); err != nil {
+		return err
+	}
 	if err := s.run(ctx, l, how, &u); err != nil {
 		return err
 	}

@@ -163,7 +163,9 @@ func (r *Runtime) RemoveNode(ctx context.Context, name string, n Node) error {
 		return err
 	}
 	defer c.change.Unlock()
-	is := func(o Node) bool { return path.Clean(o.Path) == path.Clean(n.Path) && (o.Device == n.Device || o.Device == "") }
+	is := func(o Node) bool {
+		return path.Clean(o.Path) == path.Clean(n.Path) && (o.Device == n.Device || o.Device == "")
+	}
 	i := slices.IndexFunc(c.spec.Nodes, is)
 	if i < 0 {
 		return errs.NotFoundf("instance %q has no device at %s", name, n.Path)
