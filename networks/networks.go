@@ -115,4 +115,23 @@ type Link struct {
 	Kind   string // The kind of NIC: bridged or macvlan.
 	Parent string // The bridge, or the interface below a macvlan.
 	MTU    int    // 0 for the parent's.
+
+	// Autoconf is where guests make their addresses of IPv6 themselves; not
+	// valid for nowhere. Stateful says that DHCP gives them out.
+	Autoconf netip.Prefix
+	Stateful bool
+}
+
+// Pin says of which families a network is to choose an address, that an
+// instance is held to.
+type Pin struct{ Four, Six bool }
+
+// A Claim is what an instance alone is to have on an interface of the host
+// that is no managed network: a MAC address, and addresses that the host
+// routes or filters.
+type Claim struct {
+	Instance  string
+	Parent    string // Empty for none.
+	MAC       string // Empty for one that nobody has chosen.
+	Addresses []netip.Addr
 }

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -120,9 +121,11 @@ var byName = sync.OnceValue(func() map[string]Key {
 	return m
 })
 
-// patterns are the rows that byName lacks.
+// patterns are the rows that byName lacks, those first that say most.
 var patterns = sync.OnceValue(func() []Key {
-	return slices.DeleteFunc(Keys(), func(k Key) bool { return !strings.Contains(k.Name, "*") })
+	all := slices.DeleteFunc(Keys(), func(k Key) bool { return !strings.Contains(k.Name, "*") })
+	slices.SortStableFunc(all, func(a, b Key) int { return cmp.Compare(len(b.Name), len(a.Name)) })
+	return all
 })
 
 // Lookup returns the row for a key, which can be one with a * for it.

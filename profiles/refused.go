@@ -26,6 +26,7 @@ const (
 	whyCeph      = "there is no storage driver for Ceph"
 	whySRIOV     = "virtual functions of network cards (SR-IOV) are not handed out"
 	whyOVN       = "there are no OVN networks"
+	whyACL       = "there are no network ACLs yet"
 	whyBurst     = "the kernel's cgroups limit what goes through a disk in each second, without bursts"
 	whyPCI       = "only virtual machines take PCI devices, a container shares the host's drivers"
 	whyMediated  = "only virtual machines take parts of a graphics card"
@@ -96,6 +97,7 @@ func refusedDevices() []Refusal {
 		refuseOptions("nic", whyVM, "boot.priority", "io.bus"),
 		refuseOptions("nic", whyOVN, "acceleration", "acceleration.parent", "ipv4.address.external", "ipv6.address.external", "nested", "security.promiscuous"),
 		refuseValues("nic", "nictype", whyOVN, "ovn"),
+		refuseOptions("nic", whyACL, "security.acls", "security.acls.*"),
 		refuseOptions("nic", whySRIOV, "pci", "productid", "security.trusted", "vendorid"),
 		refuseValues("nic", "nictype", whySRIOV, "sriov"),
 	)

@@ -54,7 +54,6 @@ type NIC struct {
 	IPv4      Family `json:",omitzero"`
 	IPv6      Family `json:",omitzero"`
 	VRF       string `json:",omitempty"` // Of the host's end.
-	Probe     bool   `json:",omitempty"` // Refuse addresses that somebody has on the parent.
 
 	// Before is how the interface of the host was that a physical one is.
 	Before Before `json:",omitzero"`
@@ -79,6 +78,7 @@ type Family struct {
 	Onlink      bool           `json:",omitempty"` // All that the guest sends is for the interface itself: no gateway.
 	HostAddress netip.Addr     `json:",omitzero"`  // Of the host's end.
 	Routes      []netip.Prefix `json:",omitempty"` // Of the host, to the NIC.
+	Probe       bool           `json:",omitempty"` // Refuse addresses that somebody has on the parent.
 	Tables      []int          `json:",omitempty"` // That the host's routes to the addresses are in; none is the main one.
 }
 
@@ -124,7 +124,7 @@ func (n NIC) Live(to NIC) bool {
 	n.MTU, n.QueueLength, n.Unplugged = to.MTU, to.QueueLength, to.Unplugged
 	n.Ingress, n.Egress, n.Priority = to.Ingress, to.Egress, to.Priority
 	n.IPv4.Routes, n.IPv6.Routes = to.IPv4.Routes, to.IPv6.Routes
-	n.Probe = to.Probe // It is over.
+	n.IPv4.Probe, n.IPv6.Probe = to.IPv4.Probe, to.IPv6.Probe // That is over.
 	if n.Kind == Bridged {
 		n.Isolated, n.FilterMAC, n.VLAN, n.Parent = to.Isolated, to.FilterMAC, to.VLAN, to.Parent
 		n.IPv4, n.IPv6 = to.IPv4, to.IPv6 // Nothing of it is inside.

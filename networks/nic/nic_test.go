@@ -356,7 +356,7 @@ func TestRouted(t *testing.T) {
 	if after := state(t); after != before {
 		t.Errorf("left over: got\n%s\nwant\n%s", after, before)
 	}
-	n.Probe = true
+	n.IPv4.Probe, n.IPv6.Probe = true, true
 	n.IPv4.Addresses, n.IPv6.Addresses = prefixes("192.0.2.2/32"), nil
 	err := h.Make(t.Context(), n, g.Guest)
 	if !errs.Is(err, errs.Conflict) || !strings.Contains(fmt.Sprint(err), "192.0.2.2 is somebody's on uplink") {

@@ -24,7 +24,7 @@ const (
 
 // probe refuses addresses that somebody has on the parent.
 func (h Host) probe(ctx context.Context, n NIC) error {
-	if !n.Probe || n.Parent == "" {
+	if !n.IPv4.Probe && !n.IPv6.Probe || n.Parent == "" {
 		return nil
 	}
 	l, err := h.link(n.Lower())
@@ -38,6 +38,9 @@ func (h Host) probe(ctx context.Context, n NIC) error {
 		return nil
 	}
 	for _, f := range n.families() {
+		if !f.Probe {
+			continue
+		}
 		for _, a := range f.Addresses {
 			has, err := someone(ctx, l, a.Addr())
 			if err != nil {

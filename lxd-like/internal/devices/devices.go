@@ -34,8 +34,14 @@ type Env struct {
 	// TPM reports what the host lacks to have TPMs.
 	TPM func(ctx context.Context) error
 
+	Running bool // It has its devices, or gets them now.
+
 	// Link says what a NIC on a managed network is connected to.
 	Link func(ctx context.Context, network string) (networks.Link, error)
+
+	// Pin has a managed network choose addresses that a host is held to; those
+	// that the host has are kept if they can be.
+	Pin func(ctx context.Context, network string, h networks.Host, want networks.Pin) (networks.Host, error)
 
 	// Volume says what the source of a disk with a pool is: VOLUME or
 	// VOLUME/SNAPSHOT.
@@ -53,7 +59,11 @@ type Plan struct {
 	Proxy    proxies.Rule      // A zero one is none.
 	TPM      tpm.Rule          // A zero one is none. Its nodes are not known before it starts.
 	Hosts    []NetHost         // What managed networks are to know of the instance.
+	Claims   []networks.Claim  // What it alone is to have elsewhere.
 	Volatile map[string]string // Options that the instance must keep from now on.
+
+	// LastState are options that the instance keeps while it has the device.
+	LastState map[string]string
 }
 
 // Volume is a custom volume of a pool; a zero one is none.
@@ -90,7 +100,7 @@ func Make(ctx context.Context, name string, dev profiles.Device, env Env) (Plan,
 		}
 		return hardware(name, dev, env)
 	case "nic":
-		return nic(ctx, name, dev, env)
+		return planNIC(ctx, name, dev, env)
 	case "proxy":
 		return proxy(ctx, dev, env)
 	case "tpm":
@@ -121,11 +131,7 @@ func Recall(ctx context.Context, name string, dev profiles.Device, env Env) Plan
 		n.Device = name
 		return Plan{Nodes: []runtime.Node{n}}
 	case "nic":
-		n := runtime.NIC{
-			Device: name, Kind: dev["nictype"], Parent: dev["parent"], Name: given(name, dev, env, "name"),
-			HostName: given(name, dev, env, "host_name"), MAC: given(name, dev, env, "hwaddr"),
-		}
-		return Plan{NICs: []runtime.NIC{n}, Hosts: Hosts(name, dev, env.Instance, env.Volatile)}
+		return recallNIC(name, dev, env)
 	case "proxy":
 		return Plan{Proxy: proxyRule(dev)}
 	case "tpm":
@@ -141,11 +147,12 @@ func tpmPlan(dev profiles.Device) Plan {
 // Hosts says what a managed network knows of an instance by one of its
 // devices. options are the instance's own.
 func Hosts(name string, dev profiles.Device, instance string, options map[string]string) []NetHost {
-	mac := given(name, dev, Env{Volatile: options}, "hwaddr")
-	if dev["type"] != "nic" || dev["network"] == "" || mac == "" {
+	env := Env{Instance: instance, Volatile: options}
+	mac := given(name, dev, env, "hwaddr")
+	if dev["type"] != "nic" || dev["network"] == "" || mac == "" || !attached(dev) {
 		return nil
 	}
-	h, err := host(instance, mac, dev)
+	h, err := host(name, dev, env, mac)
 	if err != nil {
 		return nil // It is not valid, so no network knows it.
 	}

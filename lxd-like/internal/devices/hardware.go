@@ -77,7 +77,7 @@ func missing(what string, dev profiles.Device, options ...string) string {
 	return "the host has no " + what + " with " + strings.Join(with, " and ")
 }
 
-// attached reports whether USB devices are plugged in as far as the
+// attached reports whether a device is plugged in as far as the
 // configuration goes.
 func attached(dev profiles.Device) bool { return dev["attached"] == "" || yes(dev, "attached") }
 

@@ -4,16 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -21,15 +19,62 @@ import (
 // macPrefix starts the addresses that are made for NICs.
 const macPrefix = "10:66:6a"
 
-// nic plans a network interface.
-func nic(ctx context.Context, name string, dev profiles.Device, env Env) (Plan, error) {
+// planNIC plans a network interface.
+func planNIC(ctx context.Context, name string, dev profiles.Device, env Env) (Plan, error) {
+	if !attached(dev) {
+		return Plan{}, nil
+	}
 	link, err := linkOf(ctx, dev, env)
 	if err != nil {
 		return Plan{}, err
 	}
+	if err := checkLink(dev, link); err != nil {
+		return Plan{}, err
+	}
+	p := identify(name, dev, env, link)
+	n := &p.NICs[0]
+	if err := checkParent(name, n, dev, env); err != nil {
+		return Plan{}, err
+	}
+	if dev["network"] != "" {
+		if env, err = pin(ctx, name, dev, env, &p, link); err != nil {
+			return Plan{}, err
+		}
+	}
+	if err := arrange(name, n, dev, env, link); err != nil {
+		return Plan{}, err
+	}
+	if n.Kind == nic.Physical || n.Lower() != n.Parent {
+		if err := lastState(name, n, env, &p); err != nil {
+			return Plan{}, err
+		}
+	}
+	return finish(name, dev, env, p)
+}
+
+// recallNIC is planNIC for what the host has lost, as the configuration alone
+// says it.
+func recallNIC(name string, dev profiles.Device, env Env) Plan {
+	if !attached(dev) {
+		return Plan{}
+	}
+	link := networks.Link{Kind: dev["nictype"], Parent: dev["parent"]}
+	p := identify(name, dev, env, link)
+	p.Volatile = nil
+	if err := arrange(name, &p.NICs[0], dev, env, link); err != nil {
+		return p
+	}
+	recallLastState(name, &p.NICs[0], env)
+	if all, err := finish(name, dev, env, p); err == nil {
+		return all
+	}
+	return p
+}
+
+// identify gives a NIC the names and the address by which it is known. What is
+// chosen for it the instance keeps.
+func identify(name string, dev profiles.Device, env Env, link networks.Link) Plan {
 	keep := map[string]string{}
-	// chosen is given with a value for where there is none, which the
-	// instance then keeps.
 	chosen := func(option string, choose func() string) string {
 		v := given(name, dev, env, option)
 		if v == "" {
@@ -39,78 +84,91 @@ func nic(ctx context.Context, name string, dev profiles.Device, env Env) (Plan, 
 		return v
 	}
 	n := runtime.NIC{
-		Device: name, Kind: link.Kind, Parent: link.Parent, MTU: link.MTU, Mode: dev["mode"],
+		Device: name, Kind: link.Kind, Parent: link.Parent, MTU: link.MTU, Mode: dev["mode"], VRF: dev["vrf"],
 		Name: chosen("name", func() string { return freeName(env) }),
-		MAC:  strings.ToLower(chosen("hwaddr", newMAC)),
 	}
-	if link.Kind == "bridged" {
+	switch n.Kind {
+	case nic.Physical:
+		n.MAC = strings.ToLower(dev["hwaddr"])
+	case nic.IPVlan: // It has its parent's.
+	default:
+		n.MAC = strings.ToLower(chosen("hwaddr", newMAC))
+	}
+	switch {
+	case n.Pair():
 		n.HostName = chosen("host_name", newHostName)
+	case n.Kind == "": // Nobody knows any more what it was.
+		n.HostName = given(name, dev, env, "host_name")
 	}
+	n.Inner = nic.InnerName(env.Instance, name, n.HostName, n.MAC)
 	if dev["mtu"] != "" {
-		if n.MTU, err = strconv.Atoi(dev["mtu"]); err != nil {
-			return Plan{}, errs.Invalidf("mtu: %w", err)
-		}
+		n.MTU, _ = strconv.Atoi(dev["mtu"]) // It is valid.
 	}
-	p := Plan{NICs: []runtime.NIC{n}, Volatile: keep}
+	return Plan{NICs: []runtime.NIC{n}, Volatile: keep}
+}
+
+// finish says who must know of the NIC.
+func finish(name string, dev profiles.Device, env Env, p Plan) (Plan, error) {
+	n := p.NICs[0]
 	if dev["network"] != "" {
-		h, err := host(env.Instance, n.MAC, dev)
+		h, err := host(name, dev, env, n.MAC)
 		if err != nil {
 			return Plan{}, err
 		}
 		p.Hosts = []NetHost{{dev["network"], h}}
+		return p, nil
+	}
+	c := networks.Claim{Instance: env.Instance, Parent: n.Parent}
+	if v := dev["hwaddr"]; v != "" && n.Kind != nic.Physical {
+		c.MAC = strings.ToLower(v)
+	}
+	for _, f := range []string{"ipv4", "ipv6"} {
+		for _, v := range profiles.SplitList(dev[f+".address"]) {
+			if a, _, err := address(v); err == nil {
+				c.Addresses = append(c.Addresses, a)
+			}
+		}
+	}
+	if c.MAC != "" || len(c.Addresses) > 0 {
+		p.Claims = []networks.Claim{c}
 	}
 	return p, nil
 }
 
-// linkOf says what the NIC is connected to.
-func linkOf(ctx context.Context, dev profiles.Device, env Env) (networks.Link, error) {
-	if dev["network"] == "" {
-		l := networks.Link{Kind: dev["nictype"], Parent: dev["parent"]}
-		return l, checkParent(l)
+// address reads an address with the length of its network or without, which is
+// -1 then.
+func address(v string) (netip.Addr, int, error) {
+	if !strings.Contains(v, "/") {
+		a, err := netip.ParseAddr(v)
+		return a, -1, err
 	}
-	l, err := env.Link(ctx, dev["network"])
-	if err != nil {
-		return l, err
-	}
-	if dev["mode"] != "" && l.Kind != "macvlan" {
-		return l, errs.Invalidf("mode: a nic on network %q is %s, which does not have it", dev["network"], l.Kind)
-	}
-	if dev["host_name"] != "" && l.Kind != "bridged" {
-		return l, errs.Invalidf("host_name: a nic on network %q is %s, which does not have it", dev["network"], l.Kind)
-	}
-	return l, nil
+	p, err := netip.ParsePrefix(v)
+	return p.Addr(), p.Bits(), err
 }
 
-// checkParent reports why a NIC cannot be connected to an interface of the
-// host that no managed network has made.
-func checkParent(l networks.Link) error {
-	parent, err := netlink.LinkByName(l.Parent)
-	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
-		return errs.Invalidf("parent: the host has no interface %q", l.Parent)
+// host is the instance as a managed network is to know it: with the addresses
+// that somebody has chosen, or that it is held to.
+func host(name string, dev profiles.Device, env Env, mac string) (h networks.Host, err error) {
+	h = networks.Host{Name: env.Instance, MAC: strings.ToLower(mac)}
+	four, six := pinned(name, env)
+	if yes(dev, "security.ipv4_filtering") {
+		h.IPv4 = four
 	}
-	if err != nil {
-		return fmt.Errorf("parent: look at interface %q: %w", l.Parent, err)
+	if yes(dev, "security.ipv6_filtering") {
+		h.IPv6 = six
 	}
-	switch kind := parent.Type(); {
-	case l.Kind == "bridged" && kind != "bridge":
-		return errs.Invalidf("parent: the host's interface %q is no bridge", l.Parent)
-	case l.Kind == "macvlan" && l.Parent == "lo":
-		return errs.Invalidf("parent: a macvlan cannot be on the loopback interface")
-	}
-	return nil
-}
-
-// host is the instance as a managed network is to know it.
-func host(instance, mac string, dev profiles.Device) (h networks.Host, err error) {
-	h = networks.Host{Name: instance, MAC: strings.ToLower(mac)}
-	if v := dev["ipv4.address"]; v != "" {
-		if h.IPv4, err = netip.ParseAddr(v); err != nil {
-			return h, errs.Invalidf("ipv4.address: %w", err)
-		}
-	}
-	if v := dev["ipv6.address"]; v != "" {
-		if h.IPv6, err = netip.ParseAddr(v); err != nil {
-			return h, errs.Invalidf("ipv6.address: %w", err)
+	for _, f := range []struct {
+		option string
+		to     *netip.Addr
+	}{{"ipv4.address", &h.IPv4}, {"ipv6.address", &h.IPv6}} {
+		switch v := dev[f.option]; v {
+		case "":
+		case "none":
+			*f.to = netip.Addr{}
+		default:
+			if *f.to, err = netip.ParseAddr(v); err != nil {
+				return h, errs.Invalidf("%s: %w", f.option, err)
+			}
 		}
 	}
 	return h, nil

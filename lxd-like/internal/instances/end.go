@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
@@ -166,6 +167,9 @@ func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.E
 		log.ErrorContext(ctx, "cannot read an instance that has ended", "err", err)
 		return
 	}
+	if err := s.forgetLastStates(ctx, in); err != nil {
+		log.ErrorContext(ctx, "cannot write down that an instance has given back interfaces of the host", "err", err)
+	}
 	if err := s.after(ctx, in, a, e); err != nil {
 		log.ErrorContext(ctx, "cannot do what is to follow the end of an instance", "err", err)
 	}
@@ -180,6 +184,16 @@ func (s *Service) cleanUp(ctx context.Context, a *active) error {
 		err = d.Unmount(ctx, a.volume)
 	}
 	return errors.Join(failed, err)
+}
+
+// forgetLastStates forgets how interfaces of the host were before an instance
+// had them: it has ended, and they are so again.
+func (s *Service) forgetLastStates(ctx context.Context, in *instance) error {
+	gone := devices.ForgetLastState(in.Config, "")
+	if len(gone) == 0 {
+		return nil
+	}
+	return s.patch(ctx, in, gone)
 }
 
 // after does what is to follow the end of an instance.

@@ -348,6 +348,12 @@ func (n *fakeNets) CheckHost(_ context.Context, _ string, h networks.Host) error
 	return nil
 }
 
+func (n *fakeNets) Pin(_ context.Context, _ string, h networks.Host, _ networks.Pin) (networks.Host, error) {
+	return h, nil
+}
+
+func (n *fakeNets) CheckClaim(context.Context, networks.Claim) error { return nil }
+
 func (n *fakeNets) SetHost(_ context.Context, _ string, h networks.Host) error {
 	if err := n.w.Step("SetHost"); err != nil {
 		return err

@@ -41,8 +41,9 @@ func (p plan) into(spec *runtime.Spec) {
 func (s *Service) env(in *instance) devices.Env {
 	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link, Volume: s.lookAtVolume}
 	env.Host, env.CDI, env.TPM = s.Host, s.CDI, s.checkTPM
+	env.Pin = s.Nets.Pin
 	if a := s.index.get(in.Name); a != nil {
-		env.IDs = a.ids // Whatever the configuration says by now.
+		env.IDs, env.Running = a.ids, true // Whatever the configuration says by now.
 	} else if !isTrue(in.expanded.Options["security.privileged"]) {
 		env.IDs = idmap.Default(0, 1) // Which ones does not matter, but that there are some.
 	}
@@ -87,6 +88,9 @@ func (s *Service) startDevices(ctx context.Context, l *launch, _ *undo.Stack) er
 	p, keys, err := s.plan(ctx, l.in)
 	l.plan = p
 	maps.Copy(l.keys, keys)
+	for _, one := range p {
+		maps.Copy(l.keys, one.LastState)
+	}
 	return err
 }
 
@@ -220,6 +224,11 @@ func (s *Service) checkHosts(ctx context.Context, p plan) error {
 				return errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
 			}
 		}
+		for _, c := range p[name].Claims {
+			if err := s.Nets.CheckClaim(ctx, c); err != nil {
+				return errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
+			}
+		}
 	}
 	return nil
 }
@@ -347,11 +356,13 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 		if err := s.detach(ctx, owner{in.Name, name}, have[name], u); err != nil {
 			return fmt.Errorf("remove device %q: %w", name, err)
 		}
+		next.apply(devices.ForgetLastState(next.Config, name))
 	}
 	for _, name := range c.Add {
 		if err := s.attach(ctx, owner{in.Name, name}, want[name], u); err != nil {
 			return fmt.Errorf("add device %q: %w", name, err)
 		}
+		next.apply(want[name].LastState)
 	}
 	for _, name := range c.Change {
 		if err := s.changeNIC(ctx, in.Name, have[name].NICs[0], want[name].NICs[0], u); err != nil {

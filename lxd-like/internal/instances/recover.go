@@ -137,6 +137,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		return s.delete(ctx, in) // It ran, and was stopped.
 	}
 	err = errors.Join(
+		s.forgetLastStates(ctx, in),
 		d.Unmount(ctx, in.volume()),
 		s.unrename(ctx, d, in, left.have),
 		s.unbuild(ctx, d, in, left.have),

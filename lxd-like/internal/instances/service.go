@@ -87,6 +87,10 @@ type netKeeper interface {
 	CheckHost(ctx context.Context, network string, h networks.Host) error
 	SetHost(ctx context.Context, network string, h networks.Host) error
 	UnsetHost(ctx context.Context, network string, h networks.Host) error
+	// Pin chooses addresses that a host is held to.
+	Pin(ctx context.Context, network string, h networks.Host, want networks.Pin) (networks.Host, error)
+	// CheckClaim reports who else has what an instance is to have alone.
+	CheckClaim(ctx context.Context, c networks.Claim) error
 }
 
 // An imageKeeper is what instances need of images.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -184,7 +185,7 @@ func forgetNICs(in, next *instance) {
 		if _, stays := next.expanded.Devices[name]; stays {
 			continue
 		}
-		for _, option := range nicOptions {
+		for _, option := range slices.Concat(nicOptions, []string{".last_state.ip_addresses"}) {
 			gone["volatile."+name+option] = ""
 		}
 	}
@@ -193,7 +194,7 @@ func forgetNICs(in, next *instance) {
 
 func isNICKey(key string) bool {
 	for _, option := range nicOptions {
-		if strings.HasPrefix(key, "volatile.") && strings.HasSuffix(key, option) {
+		if strings.HasPrefix(key, "volatile.") && strings.HasSuffix(key, option) && !strings.Contains(key, ".last_state.") {
 			return true
 		}
 	}

@@ -45,9 +45,10 @@ type Service struct {
 
 	mu      sync.Mutex // Guards what follows.
 	hosts   map[string]map[string]networks.Host
-	failed  map[string]error               // Networks whose last Apply failed, and why.
-	blocked map[string][]firewall.Obstacle // By network.
-	dirty   chan struct{}                  // Has one element when networks have changed.
+	pins    map[string]map[netip.Addr]string // By network: the MAC addresses that addresses are reserved for.
+	failed  map[string]error                 // Networks whose last Apply failed, and why.
+	blocked map[string][]firewall.Obstacle   // By network.
+	dirty   chan struct{}                    // Has one element when networks have changed.
 }
 
 // A hostReader reads the host's interfaces. It is [host.Kernel].
@@ -371,6 +372,7 @@ func (s *Service) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.hosts, name)
+	delete(s.pins, name)
 	delete(s.failed, name)
 }
 

@@ -31,7 +31,11 @@ func (s *Service) Link(ctx context.Context, network string) (networks.Link, erro
 	if n.Type == "macvlan" {
 		return networks.Link{Kind: "macvlan", Parent: cfg.Parent, MTU: cfg.MTU}, nil
 	}
-	return networks.Link{Kind: "bridged", Parent: n.Name, MTU: cfg.MTU}, nil
+	l := networks.Link{Kind: "bridged", Parent: n.Name, MTU: cfg.MTU, Stateful: cfg.IPv6.DHCP && cfg.IPv6.Stateful}
+	if cfg.IPv6.Address.IsValid() && cfg.IPv6.DHCP && !cfg.IPv6.Stateful {
+		l.Autoconf = cfg.IPv6.Address.Masked()
+	}
+	return l, nil
 }
 
 // CheckHost reports what is wrong with a host's addresses: a static one that
@@ -122,7 +126,7 @@ func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) 
 	// To look at all records takes long where there are many. They were
 	// looked at when the instance was made or changed.
 	check := s.checkKnown(network, h)
-	if h.IPv4.IsValid() || h.IPv6.IsValid() {
+	if (h.IPv4.IsValid() || h.IPv6.IsValid()) && !s.isPinned(network, h) {
 		check = s.checkTaken(ctx, network, h)
 	}
 	if check != nil {
@@ -161,6 +165,7 @@ func (s *Service) UnsetHost(ctx context.Context, network string, h networks.Host
 	}
 	s.mu.Lock()
 	delete(s.hosts[network], strings.ToLower(h.MAC))
+	s.unpin(network, h)
 	s.mu.Unlock()
 	return d.UnsetHost(ctx, cfg, h)
 }
@@ -230,14 +235,36 @@ func (s *Service) recorded(ctx context.Context, network string) ([]record, error
 			if h.MAC == "" {
 				h.MAC = expanded.Options["volatile."+name+".hwaddr"]
 			}
-			// What is no address, such as "none", is none.
-			h.IPv4, _ = netip.ParseAddr(dev["ipv4.address"])
-			h.IPv6, _ = netip.ParseAddr(dev["ipv6.address"])
+			h.IPv4, h.IPv6 = held(dev, expanded.Options["volatile."+name+".last_state.ip_addresses"])
 			h.Port = expanded.Options["volatile."+name+".host_name"]
 			all = append(all, record{h, in.Status})
 		}
 	}
 	return all, nil
+}
+
+// held are the static addresses of a NIC: those that somebody has chosen, and
+// those that filtering holds it to.
+func held(dev profiles.Device, pinned string) (four, six netip.Addr) {
+	for _, v := range profiles.SplitList(pinned) {
+		a, err := netip.ParseAddr(v)
+		filters := func(option string) bool { on, _ := profiles.ParseBool(dev[option]); return on }
+		switch {
+		case err != nil:
+		case a.Is4() && filters("security.ipv4_filtering"):
+			four = a
+		case a.Is6() && filters("security.ipv6_filtering"):
+			six = a
+		}
+	}
+	// What is no address, such as "none", is none.
+	if v := dev["ipv4.address"]; v != "" {
+		four, _ = netip.ParseAddr(v)
+	}
+	if v := dev["ipv6.address"]; v != "" {
+		six, _ = netip.ParseAddr(v)
+	}
+	return four, six
 }
 
 // users are the records that can use networks.

@@ -36,7 +36,6 @@ var extensions = []string{
 	"cuib_console_follow",
 	"cuib_dry_run",
 	"cuib_image_build",
-	"cuib_network_doctor",
 	"cuib_network_obstacles",
 	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",
