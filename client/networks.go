@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/cuib/cuib/shared/api"
@@ -25,6 +27,20 @@ func (c *Client) Network(ctx context.Context, name string) (api.Network, string,
 // NetworkState returns the state of a network's interface on the host.
 func (c *Client) NetworkState(ctx context.Context, name string) (api.NetworkState, error) {
 	return list[api.NetworkState](ctx, c, path("networks", name, "state"))
+}
+
+// ExamineNetwork tries a network out, as an instance would, and returns what
+// was tried.
+func (c *Client) ExamineNetwork(ctx context.Context, name string) ([]api.NetworkCheck, error) {
+	env, err := c.call(ctx, call{method: http.MethodPost, path: path("networks", name, "doctor")})
+	if err != nil {
+		return nil, err
+	}
+	var checks []api.NetworkCheck
+	if err := json.Unmarshal(env.Metadata, &checks); err != nil {
+		return nil, fmt.Errorf("decode the answer: %w", err)
+	}
+	return checks, nil
 }
 
 // NetworkLeases returns the addresses that a network has given out.

@@ -120,7 +120,7 @@ func TestGuestSwapsWays(t *testing.T) {
 func (s *siege) byAPI(t *testing.T, way string) {
 	file := func(name string) string { return "/1.0/instances/c1/files?path=" + url.QueryEscape(way+"/a"+name) }
 	var read, failed int
-	for range 200 {
+	for range 100 {
 		if err := s.api.push(file("/x"), []byte("pushed\n")); err != nil {
 			failed++
 		}
@@ -142,7 +142,7 @@ func (s *siege) byAPI(t *testing.T, way string) {
 		}
 		_ = s.api.call(http.MethodDelete, file("/new"), nil, nil)
 	}
-	t.Logf("%s: %d reads and %d failed writes of 200", way, read, failed)
+	t.Logf("%s: %d reads and %d failed writes of 100", way, read, failed)
 }
 
 // byCommands adds and removes devices, copies trees, and starts programs.
@@ -156,7 +156,7 @@ func (s *siege) byCommands(t *testing.T, ways []string) {
 		t.Error(err)
 		return
 	}
-	for i := range 12 {
+	for i := range 8 {
 		way := ways[i%len(ways)]
 		cuib("config", "device", "add", "c1", "m", "disk", "source="+source, "path="+way+"/a/m")
 		cuib("config", "device", "add", "c1", "dev", "unix-char", "source=/dev/zero", "path="+way+"/a/dev")

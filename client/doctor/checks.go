@@ -179,6 +179,7 @@ var programs = []program{
 	{"unsquashfs", "squashfs-tools", "squashfs images can't be imported", Advice},
 	{"mmdebstrap", "mmdebstrap", "Debian images can't be built", Advice},
 	{"restic", "restic", "there are no backups in repositories", Advice},
+	{"swtpm", "swtpm", "no instance can have a device of type tpm", Advice},
 	{"mkfs.btrfs", "btrfs-progs", "btrfs pools can't be made", Advice},
 }
 

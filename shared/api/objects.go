@@ -199,6 +199,15 @@ type NetworkObstacle struct {
 	Remedy string `json:"remedy"` // Commands that let the packets pass.
 }
 
+// NetworkCheck is something that was tried of a network.
+type NetworkCheck struct {
+	Name   string `json:"name"`
+	Status string `json:"status"` // ok, failed, or skipped where it could not be tried.
+	Detail string `json:"detail"`
+	Cause  string `json:"cause,omitempty"`  // What is in the way, if it is known.
+	Remedy string `json:"remedy,omitempty"` // Commands that take it out of the way.
+}
+
 // NetworkStateAddress is an address of the host.
 type NetworkStateAddress struct {
 	Family  string `json:"family"`

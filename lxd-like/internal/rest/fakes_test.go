@@ -475,6 +475,10 @@ func (f *fakeNets) Leases(_ context.Context, name string) ([]api.NetworkLease, e
 	return nil, known(name)
 }
 
+func (f *fakeNets) Examine(_ context.Context, name string) ([]api.NetworkCheck, error) {
+	return []api.NetworkCheck{}, known(name)
+}
+
 func (f *fakeNets) State(_ context.Context, name string) (api.NetworkState, error) {
 	return api.NetworkState{}, known(name)
 }

@@ -49,6 +49,11 @@ func (s *Server) deleteNetwork(r *http.Request) (response, error) {
 	return done(s.Nets.Delete(r.Context(), r.PathValue("name")))
 }
 
+// examineNetwork tries a network out: extension cuib_network_doctor.
+func (s *Server) examineNetwork(r *http.Request) (response, error) {
+	return got(s.Nets.Examine(r.Context(), r.PathValue("name")))
+}
+
 func (s *Server) listLeases(r *http.Request) (response, error) {
 	leases, err := s.Nets.Leases(r.Context(), r.PathValue("name"))
 	if leases == nil {

@@ -145,6 +145,7 @@ func (s *Server) hostRoutes() []route {
 		{post, "/1.0/networks/{name}", s.renameNetwork},
 		{remove, "/1.0/networks/{name}", s.deleteNetwork},
 		{get, "/1.0/networks/{name}/leases", s.listLeases},
+		{post, "/1.0/networks/{name}/doctor", s.examineNetwork},
 		{get, "/1.0/networks/{name}/state", s.getNetworkState},
 	}
 }

@@ -36,6 +36,7 @@ var extensions = []string{
 	"cuib_console_follow",
 	"cuib_dry_run",
 	"cuib_image_build",
+	"cuib_network_doctor",
 	"cuib_network_obstacles",
 	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",

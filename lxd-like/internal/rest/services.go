@@ -158,6 +158,7 @@ type netService interface {
 	Delete(ctx context.Context, name string) error
 	Leases(ctx context.Context, name string) ([]api.NetworkLease, error)
 	State(ctx context.Context, name string) (api.NetworkState, error)
+	Examine(ctx context.Context, name string) ([]api.NetworkCheck, error)
 }
 
 // serverConfig keeps the configuration of the server.

@@ -129,15 +129,13 @@ func take(pid int) string {
 	if comm, _ := os.ReadFile(proc + "/comm"); !strings.HasPrefix(string(comm), "cuib-shim") {
 		return overwrite(proc) // Its interpreter may be the host's program.
 	}
-	if fds, err := os.ReadDir(proc + "/fd"); err == nil && isShim(proc) {
+	// One that executes the program that it was started for has the name of the
+	// helper for a moment longer than its memory and its descriptors.
+	if fds, err := os.ReadDir(proc + "/fd"); err == nil && len(fds) > 3 {
 		return fmt.Sprintf("list %d descriptors of %s", len(fds), proc)
 	}
-	if f, err := os.OpenFile(proc+"/mem", os.O_RDWR, 0); err == nil && isShim(proc) {
-		_ = f.Close()
-		return "open the memory of " + proc
-	}
-	if _, err := os.Stat(proc + "/root/etc"); err == nil && isShim(proc) {
-		return "enter the root of " + proc
+	if isShim(proc) {
+		return "read the memory of " + proc
 	}
 	if unix.PtraceSeize(pid) == nil {
 		shim := isShim(proc)
@@ -149,11 +147,10 @@ func take(pid int) string {
 	return overwrite(proc)
 }
 
-// isShim tells whether a process is a helper still: it becomes the program
-// that it was started for.
+// isShim tells whether the memory of a process can be seen to be a helper's.
 func isShim(proc string) bool {
-	comm, _ := os.ReadFile(proc + "/comm")
-	return strings.HasPrefix(string(comm), "cuib-shim")
+	maps, _ := os.ReadFile(proc + "/maps")
+	return bytes.Contains(maps, []byte("/cuib-shim"))
 }
 
 // overwrite opens the program of a process for writing, if it is none of the

@@ -36,7 +36,7 @@ func newNetwork(e *env) *cobra.Command {
 	return kit.Group("network", "Manage networks, and what is in them",
 		"  cuib network create lab ipv4.address=10.77.0.1/24\n  cuib network list-leases cuibbr0",
 		newNetworkAttach(e), newNetworkAttachProfile(e), newNetworkCreate(e), newNetworkDelete(e), newNetworkDetach(e),
-		newNetworkDetachProfile(e), kit.NewEdit(e.Env, networkKind(e)), kit.NewKeyGet(e.Env, networkKind(e)), newNetworkInfo(e), newNetworkList(e),
+		newNetworkDoctor(e), newNetworkDetachProfile(e), kit.NewEdit(e.Env, networkKind(e)), kit.NewKeyGet(e.Env, networkKind(e)), newNetworkInfo(e), newNetworkList(e),
 		newNetworkLeases(e), newNetworkRename(e), kit.NewKeySet(e.Env, networkKind(e)), kit.NewShow(e.Env, networkKind(e)), kit.NewKeyUnset(e.Env, networkKind(e)),
 	)
 }

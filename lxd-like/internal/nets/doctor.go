@@ -1,0 +1,104 @@
+package nets
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/firewall"
+	"github.com/cuib/cuib/networks/nft"
+	"github.com/cuib/cuib/networks/probe"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Examine tries a managed bridge out as an instance would, and tells of what
+// does not work why. It takes some seconds for each thing that fails.
+func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck, error) {
+	n, _, err := s.ready(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if n.Type != "bridge" {
+		return nil, errs.Invalidf("network %q is of type %s: only bridges can be tried out", name, n.Type)
+	}
+	cfg, err := s.config(n)
+	if err != nil {
+		return nil, err
+	}
+	made := s.made(name)
+	if made.Status != string(probe.OK) {
+		return []api.NetworkCheck{made}, nil
+	}
+	tried, err := probe.Run(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("try out network %q: %w", name, err)
+	}
+	return append([]api.NetworkCheck{made}, s.explained(cfg, tried)...), nil
+}
+
+// made tells whether the network is there at all.
+func (s *Service) made(name string) api.NetworkCheck {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if failure := s.failed[name]; failure != nil {
+		return api.NetworkCheck{Name: "bridge", Status: string(probe.Failed), Detail: failure.Error()}
+	}
+	return api.NetworkCheck{Name: "bridge", Status: string(probe.OK), Detail: name}
+}
+
+// explained adds to what failed what is known to be in the way.
+func (s *Service) explained(cfg networks.Config, tried []probe.Check) []api.NetworkCheck {
+	var some []firewall.Obstacle
+	rules, err := firewall.Read(nft.Ours)
+	if err == nil {
+		some, err = obstacles(rules, cfg)
+	}
+	var out []api.NetworkCheck
+	for _, c := range tried {
+		check := api.NetworkCheck{Name: c.Name, Status: string(c.Status), Detail: c.Detail}
+		if c.Status == probe.Failed {
+			explain(&check, c, some, cfg.Name)
+			if err != nil {
+				check.Detail += fmt.Sprintf(" (the host's firewall cannot be read: %v)", err)
+			}
+		}
+		out = append(out, check)
+	}
+	return out
+}
+
+// explain finds the first thing that is in the way of a check.
+func explain(to *api.NetworkCheck, c probe.Check, some []firewall.Obstacle, bridge string) {
+	for _, need := range c.Needs {
+		for _, o := range some {
+			if strings.HasPrefix(o.Packet.What, need) {
+				to.Cause, to.Remedy = o.String(), o.Remedy(bridge)
+				return
+			}
+		}
+	}
+	if forwarding := forwardingOff(c); forwarding != "" {
+		to.Cause = forwarding + " is 0: the host forwards nothing"
+		to.Remedy = "sysctl -w " + forwarding + "=1"
+	}
+}
+
+// forwardingOff returns the setting that keeps the host from forwarding what a
+// check needs; "" if none does.
+func forwardingOff(c probe.Check) string {
+	if !strings.HasPrefix(c.Name, "connection") {
+		return ""
+	}
+	path, name := "/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"
+	if strings.HasSuffix(c.Name, "(IPv6)") {
+		path, name = "/proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"
+	}
+	data, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(data)) == "0" {
+		return name
+	}
+	return ""
+}

@@ -1,0 +1,113 @@
+package probe_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/bridge"
+	"github.com/cuib/cuib/networks/networkstest"
+	"github.com/cuib/cuib/networks/probe"
+	"github.com/cuib/cuib/shared/testenv"
+)
+
+// network makes a bridge on a host with a default route.
+func network(t *testing.T, stateful bool) networks.Config {
+	t.Helper()
+	networkstest.Host(t)
+	f := networks.Family{NAT: true, Routing: true, Firewall: true, DHCP: true}
+	cfg := networks.Config{Name: networkstest.Name, Dir: networkstest.Dir(t), IPv4: f, IPv6: f, DNS: networks.DNS{Domain: "cuib"}}
+	cfg.IPv4.Address = netip.MustParsePrefix("10.7.8.1/24")
+	cfg.IPv6.Address = netip.MustParsePrefix("fd42:1:2:3::1/64")
+	cfg.IPv6.Stateful = stateful
+	networkstest.World(t)
+	for _, via := range []string{"192.0.2.2", "2001:db8::2"} {
+		if err := networkstest.Route(netip.MustParseAddr(via)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (bridge.Driver{}).Apply(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := (bridge.Driver{}).Remove(context.WithoutCancel(t.Context()), cfg); err != nil {
+			t.Error(err)
+		}
+	})
+	return cfg
+}
+
+// failed returns the names of the checks that failed, or were skipped.
+func failed(t *testing.T, cfg networks.Config) (names []string) {
+	t.Helper()
+	checks, err := probe.Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks {
+		t.Logf("%-45s %-8s %s", c.Name, c.Status, c.Detail)
+		if c.Status != probe.OK {
+			names = append(names, string(c.Status)+" "+c.Name)
+		}
+	}
+	links, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Name, "cuibdr") {
+			t.Errorf("left %s", l.Name)
+		}
+	}
+	return names
+}
+
+func TestRun(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := network(t, false)
+	if got := failed(t, cfg); len(got) != 0 {
+		t.Fatalf("failed: %q", got)
+	}
+	data, err := os.ReadFile(filepath.Join(cfg.Dir, "dnsmasq.leases"))
+	if err != nil || strings.Contains(string(data), "10.7.8.") {
+		t.Errorf("leases: %q, %v; want none", data, err)
+	}
+	tests := []struct {
+		name string
+		rule string
+		want string
+	}{
+		{"forwarding", "chain f { type filter hook forward priority 0; policy drop; }", "failed connection to other networks (IPv4)"},
+		{"answers", `chain f { type filter hook forward priority 0; oifname "` + cfg.Name + `" drop; }`, "failed connection to other networks (IPv4)"},
+		{"DHCP", "chain i { type filter hook input priority 0; udp dport 67 drop; }", "failed address by DHCP (IPv4)"},
+		{"DNS", "chain i { type filter hook input priority 0; udp dport 53 drop; }", "failed DNS of the host (IPv4)"},
+		{"pings", "chain i { type filter hook input priority 0; icmp type echo-request drop; }", "failed ping of the host (IPv4)"},
+	}
+	for _, test := range tests {
+		testenv.Run(t, "nft", "table ip foreign { "+test.rule+"; }")
+		if got := strings.Join(failed(t, cfg), ", "); got != test.want {
+			t.Errorf("without %s: %q, want %q", test.name, got, test.want)
+		}
+		testenv.Run(t, "nft", "delete table ip foreign")
+	}
+}
+
+func TestNotTried(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := network(t, true)
+	testenv.Run(t, "ip", "route", "del", "default")
+	testenv.Run(t, "ip", "-6", "route", "del", "default")
+	const want = "skipped connection to other networks (IPv4), skipped connection to other networks (IPv6)"
+	if got := strings.Join(failed(t, cfg), ", "); got != want {
+		t.Errorf("without a way out: %q, want %q", got, want)
+	}
+	cfg.Name = "none"
+	if checks, err := probe.Run(t.Context(), cfg); err == nil {
+		t.Errorf("of no bridge: %v", checks)
+	}
+}
