@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
@@ -185,16 +186,22 @@ func (s *Service) refresh(ctx context.Context, in *instance) error {
 	})
 }
 
-// validate checks an instance's own configuration and what its profiles make
-// of it.
+// validate checks the configuration of a new instance and what its profiles
+// make of it.
 func (s *Service) validate(ctx context.Context, in *instance) error {
+	return s.validateWith(ctx, in, nil)
+}
+
+// validateWith is validate for an instance of which the networks know some
+// hosts.
+func (s *Service) validateWith(ctx context.Context, in *instance, known []devices.NetHost) error {
 	if err := s.validateOptions(ctx, in); err != nil {
 		return err
 	}
 	if err := s.checkLimits(ctx, in); err != nil {
 		return err
 	}
-	return s.checkPlan(ctx, in)
+	return s.checkPlan(ctx, in, known)
 }
 
 // validateOptions is validate for an instance whose devices are as before.

@@ -196,8 +196,9 @@ func asInvalid(err error) error {
 }
 
 // checkPlan reports what the host or the networks have against a new
-// instance's devices, or against the changed ones of another.
-func (s *Service) checkPlan(ctx context.Context, in *instance) error {
+// instance's devices, or against the changed ones of another, of which the
+// networks know some hosts.
+func (s *Service) checkPlan(ctx context.Context, in *instance, known []devices.NetHost) error {
 	if _, err := settings(in); err != nil {
 		return err
 	}
@@ -208,16 +209,17 @@ func (s *Service) checkPlan(ctx context.Context, in *instance) error {
 	if err != nil {
 		return err
 	}
-	return s.checkHosts(ctx, p)
+	return s.checkHosts(ctx, p, known)
 }
 
 // checkHosts reports what the networks have against addresses that somebody
-// has chosen.
-func (s *Service) checkHosts(ctx context.Context, p plan) error {
+// has chosen. Each is compared with those of all instances, which takes long:
+// those that are known are not.
+func (s *Service) checkHosts(ctx context.Context, p plan, known []devices.NetHost) error {
 	for _, name := range slices.Sorted(maps.Keys(p)) {
 		for _, h := range p[name].Hosts {
 			_, random := p[name].Volatile["volatile."+name+".hwaddr"]
-			if random && !h.Host.IPv4.IsValid() && !h.Host.IPv6.IsValid() {
+			if random && !h.Host.IPv4.IsValid() && !h.Host.IPv6.IsValid() || slices.Contains(known, h) {
 				continue
 			}
 			if err := s.Nets.CheckHost(ctx, h.Network, h.Host); err != nil {

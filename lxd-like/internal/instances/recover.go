@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
@@ -261,38 +263,64 @@ func (s *Service) ToStart(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Autostart starts instances by name, one after the other. Requests are
-// served already: one that is deleted or started meanwhile is left alone. What
-// waits for something of the host is left to [Service.StartWaiting].
+// Autostart starts instances by name, in order: some of those that have the
+// same priority at once, and after one with a delay none until that is over.
+// Requests are served already: one that is deleted or started meanwhile is left
+// alone. What waits for something of the host is left to [Service.StartWaiting].
 func (s *Service) Autostart(ctx context.Context, names []string) error {
+	var g errgroup.Group
+	g.SetLimit(bulk)
+	defer g.Wait() //nolint:errcheck // No function returns an error.
+	var last *instance
 	for _, name := range names {
-		if s.index.isShut() {
-			return nil
+		if s.index.isShut() || ctx.Err() != nil {
+			return ctx.Err()
 		}
 		in, err := s.load(ctx, name)
 		if errs.Is(err, errs.NotFound) || s.index.get(name) != nil {
 			continue
 		}
-		if err == nil {
-			if missing := s.lacks(ctx, in); missing != nil {
-				s.Logger.WarnContext(ctx, "an instance waits to be started", "instance", name, "for", missing)
-				s.waiters.add(name)
-				continue
-			}
-			err = s.startNamed(ctx, name)
-		}
 		if err != nil {
-			s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", name, "err", err)
-			s.Warnings.Raise(ctx, warnings.NotStarted, instanceURL(name), err.Error())
+			s.notStarted(ctx, name, err)
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(boot(in).Delay):
+		if missing := s.lacks(ctx, in); missing != nil {
+			s.Logger.WarnContext(ctx, "an instance waits to be started", "instance", name, "for", missing)
+			s.waiters.add(name)
+			continue
 		}
+		if last != nil && (boot(last).Delay > 0 || boot(last).StartPriority != boot(in).StartPriority) {
+			_ = g.Wait() // No function returns an error.
+			if err := pause(ctx, boot(last).Delay); err != nil {
+				return err
+			}
+		}
+		last = in
+		g.Go(func() error {
+			err := s.startNamed(ctx, name)
+			if err != nil && !errs.Is(err, errs.NotFound) && s.index.get(name) == nil { // One that needs it was not faster.
+				s.notStarted(ctx, name, err)
+			}
+			return nil
+		})
 	}
 	return nil
+}
+
+// notStarted tells of an instance that the daemon could not start.
+func (s *Service) notStarted(ctx context.Context, name string, err error) {
+	s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", name, "err", err)
+	s.Warnings.Raise(ctx, warnings.NotStarted, instanceURL(name), err.Error())
+}
+
+// pause waits for so long.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 func wantsStart(in *instance) bool {

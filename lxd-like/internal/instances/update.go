@@ -219,7 +219,7 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
 // checkNext is validate for what an instance is to become.
 func (s *Service) checkNext(ctx context.Context, in, next *instance) error {
 	if !sameDevices(in, next) {
-		return s.validate(ctx, next)
+		return s.validateWith(ctx, next, hosts(in))
 	}
 	if err := s.validateOptions(ctx, next); err != nil || sameLimits(in, next) {
 		return err
