@@ -5,8 +5,8 @@
  * each. It mounts a file system on the path in there by which the container may use parts of bpf(2): with a token from there, see
  * https://docs.ebpf.io/linux/concepts/token/. The file system must be one of
  * the container's user namespace, and only root of the host may say what it
- * hands on. So one process, who is the container's root, begins and ends, and
- * this one sets the options in between. */
+ * hands on. So one process, who is the container's root, begins and mounts it,
+ * and this one makes it in between. */
 #include "shim.h"
 
 #include <errno.h>
@@ -37,8 +37,6 @@ static int finish(int fs, const char *target)
 
 	if (receive_fds(FD_CONTROL, &answer, 1, fds, &n) != 1)
 		return 1;
-	if (syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		die("cannot make a bpffs: %m");
 	int mount = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	if (mount < 0)
 		die("cannot mount a bpffs: %m");
@@ -84,6 +82,10 @@ int bpffs(int argc, char **argv)
 
 	if (argc < 3 || pid == NULL)
 		die("usage: bpffs DIR");
+	/* liblxc keeps nothing of what hooks say. */
+	int log = open(formatted("%s/shim.log", argv[2]), O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (log >= 0 && dup2(log, STDERR_FILENO) < 0)
+		die("cannot write to the log: %m");
 	char *path = formatted("%s/bpffs", argv[2]), *options = read_file(path, NULL);
 	char *target = options != NULL ? strsep(&options, "\n") : NULL;
 	if (target == NULL || target[0] != '/')
@@ -97,6 +99,8 @@ int bpffs(int argc, char **argv)
 	close(ends[1]);
 	if (receive_fds(ends[0], &answer, 1, fds, &n) == 1 && n == 1) {
 		set_options(fds[0], options);
+		if (syscall(SYS_fsconfig, fds[0], FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+			die("cannot make a bpffs: %m");
 		close(fds[0]);
 		send_fds(ends[0], "G", 1, NULL, 0);
 	}

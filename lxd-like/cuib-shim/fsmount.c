@@ -231,8 +231,12 @@ static void run_program(struct wanted *w, char *program, int sock)
 	char *env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
 	struct request r = {.args = args, .env = env, .nargs = 5, .nenv = 1, .cwd = "/"};
 	struct guest g = {.init = instance.init, .cgroup = -1, .dir = instance.dir};
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = fcntl(open("/dev/null", O_RDWR | O_CLOEXEC), F_DUPFD_CLOEXEC, FD_INIT + 1);
+	int init = fcntl((int)syscall(SYS_pidfd_open, instance.init, 0), F_DUPFD_CLOEXEC, FD_INIT + 1);
 
+	sock = fcntl(sock, F_DUPFD_CLOEXEC, FD_INIT + 1);
+	if (null < 0 || init < 0 || sock < 0 || dup3(init, FD_INIT, O_CLOEXEC) < 0)
+		_exit(1);
 	hide_from_guests();
 	learn(&g);
 	read_filters(&g.filters, access(own, F_OK) == 0 ? own : all, notify);

@@ -433,9 +433,12 @@ static int listen_in(const char *dir)
 
 /* settle_down makes the first of the processes one that is nobody's child, and
  * holds nothing of what the start mode has. */
-static void settle_down(const char *dir, const char *name)
+static void settle_down(char **argv, const char *dir, const char *name)
 {
 	struct rlimit files;
+
+	strcpy(argv[1], "calls"); /* The daemon finds those with "start", which is as long. */
+	prctl(PR_SET_NAME, "cuib-calls");
 
 	setsid();
 	setpriority(PRIO_PROCESS, 0, 5); /* The container's own programs come first. */
@@ -448,10 +451,11 @@ static void settle_down(const char *dir, const char *name)
 	umask(022);
 }
 
-/* start_handler starts the handler of the container that this process starts,
- * and returns a connection to it. */
-int start_handler(const char *dir, const char *name)
+/* start_handler starts the handler of the container that this process, whose
+ * arguments it gets, starts; and returns a connection to it. */
+int start_handler(char **argv)
 {
+	const char *dir = argv[2], *name = argv[3];
 	char *own = formatted("%s/%s", dir, name);
 
 	state = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -467,7 +471,7 @@ int start_handler(const char *dir, const char *name)
 	if (pid == 0) {
 		if (fork() != 0)
 			_exit(0);
-		settle_down(own, name);
+		settle_down(argv, own, name);
 		keep();
 	}
 	waitpid(pid, NULL, 0);

@@ -3,6 +3,7 @@
  * Each mode is a short, single-threaded program of its own:
  *
  *   start    owns one container for as long as it runs (start.c)
+ *            and answers system calls of it that are intercepted (intercept.c)
  *   attach   runs programs in a running container (attach.c, child.c)
  *   mount    mounts a directory or file of the host in one (mount.c)
  *   unmount  takes that back
@@ -67,7 +68,7 @@ long count_filters(pid_t pid);
 bool load_filters(const struct filters *f, char what);
 
 /* intercept.c */
-int start_handler(const char *dir, const char *name);
+int start_handler(char **argv);
 int connect_handler(const char *dir);
 
 /* bpffs.c */

@@ -188,7 +188,7 @@ int start(int argc, char **argv)
 	bool rebooted = argv[4][0] == '-';
 	fork_notifier(c, !rebooted);
 	if (init_filters.notify != NULL)
-		init_filters.handler = start_handler(dir, name);
+		init_filters.handler = start_handler(argv);
 	bool started = c->start(c, 0, argv + 5);
 	if (unlink(reboot) == 0) {
 		if (access(formatted("%s/%s/ends-at-reboot", dir, name), F_OK) < 0)

@@ -199,7 +199,8 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
 	}
 	if s.BPF.Path != "" {
-		c.add("lxc.hook.start-host", fmt.Sprintf("%s bpffs %s", quoted(f.Shim), quoted(f.Dir)))
+		// liblxc takes a quote away from the beginning, and puts "exec" there.
+		c.add("lxc.hook.start-host", fmt.Sprintf(`/bin/sh -c 'exec "$0" bpffs "$1"' %s %s`, quoted(f.Shim), quoted(f.Dir)))
 	}
 	renderCredentials(c, s, f)
 	for _, name := range h.LXCFS.Files {

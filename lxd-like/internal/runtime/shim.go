@@ -122,8 +122,10 @@ func lxcError(line string) string {
 	case "af_unix", "commands", "sync": // The conversation between liblxc's processes.
 		return ""
 	}
-	if strings.HasPrefix(message, "Failed to spawn container") {
-		return ""
+	for _, less := range []string{"Failed to spawn container", "Script exited with", "Failed to run lxc.hook"} {
+		if strings.HasPrefix(message, less) { // What a hook says is in the shim's log.
+			return ""
+		}
 	}
 	return message
 }

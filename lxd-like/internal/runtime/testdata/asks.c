@@ -64,6 +64,7 @@ static void attach_program(const char *cgroup)
 	a.target_fd = (unsigned)open(cgroup, O_RDONLY | O_DIRECTORY);
 	a.attach_bpf_fd = (unsigned)program;
 	say("attach", syscall(SYS_bpf, BPF_PROG_ATTACH, &a, sizeof a));
+	a.attach_flags = 0;
 	say("detach", syscall(SYS_bpf, BPF_PROG_DETACH, &a, sizeof a));
 }
 
