@@ -39,7 +39,12 @@ func (c *Client) Exec(ctx context.Context, instance string, x Exec) (int, error)
 	if err != nil {
 		return -1, err
 	}
-	conns, err := op.connect(ctx)
+	late := ""
+	if !x.Interactive { // The daemon does not wait for it, and nor do we.
+		late = "control"
+		go op.control(ctx, x.Control)
+	}
+	conns, err := op.connect(ctx, late)
 	if err != nil {
 		return -1, preferOperation(ctx, op, err)
 	}
@@ -68,9 +73,9 @@ func preferOperation(ctx context.Context, op *Operation, err error) error {
 // streams are the websockets of an exec or a console, by their names.
 type streams map[string]*ws.Conn
 
-// connect opens all websockets of the operation, at once: each takes the daemon
-// a moment.
-func (o *Operation) connect(ctx context.Context) (streams, error) {
+// connect opens all websockets of the operation but one, at once: each takes the
+// daemon a moment.
+func (o *Operation) connect(ctx context.Context, but string) (streams, error) {
 	fds, ok := o.Metadata["fds"].(map[string]any)
 	if !ok {
 		return nil, errs.Newf(errs.Internal, "the daemon gave no streams for the operation")
@@ -80,15 +85,12 @@ func (o *Operation) connect(ctx context.Context) (streams, error) {
 	var opened errgroup.Group
 	for name, value := range fds {
 		secret, ok := value.(string)
-		if !ok {
+		if !ok || name == but {
 			continue
 		}
 		opened.Go(func() error {
-			conn, err := o.c.websocket(ctx, path("operations", o.ID, "websocket")+"?secret="+url.QueryEscape(secret))
-			switch {
-			case name == "control" && errs.Is(err, errs.NotFound): // A program is not waited for with it, and has ended.
-				return nil
-			case err != nil:
+			conn, err := o.websocket(ctx, secret)
+			if err != nil {
 				return fmt.Errorf("stream %s: %w", name, err)
 			}
 			mu.Lock()
@@ -100,12 +102,34 @@ func (o *Operation) connect(ctx context.Context) (streams, error) {
 	return out, opened.Wait()
 }
 
+// websocket opens one of the operation's.
+func (o *Operation) websocket(ctx context.Context, secret string) (*ws.Conn, error) {
+	return o.c.websocket(ctx, path("operations", o.ID, "websocket")+"?secret="+url.QueryEscape(secret))
+}
+
+// control opens the websocket for signals and passes them on. There is none any
+// more if the program has ended.
+func (o *Operation) control(ctx context.Context, in <-chan api.InstanceExecControl) {
+	fds, _ := o.Metadata["fds"].(map[string]any)
+	secret, ok := fds["control"].(string)
+	if !ok {
+		return
+	}
+	conn, err := o.websocket(ctx, secret)
+	if err != nil {
+		return
+	}
+	streams{"control": conn}.control(ctx, in) // It ends with ctx.
+}
+
 // carry moves the data of all streams until the outputs have ended.
 func (s streams) carry(ctx context.Context, x Exec) error {
 	if s["0"] == nil || !x.Interactive && (s["1"] == nil || s["2"] == nil) {
 		return errs.Newf(errs.Internal, "the daemon gave too few streams for the operation")
 	}
-	go s.control(ctx, x.Control)
+	if x.Interactive {
+		go s.control(ctx, x.Control)
+	}
 	in := &input{r: x.Stdin}
 	go func() { _ = s["0"].Send(in) }() // That the program reads no more is no error.
 
@@ -199,7 +223,7 @@ func (c *Client) Console(ctx context.Context, instance string, con Console) erro
 	if err != nil {
 		return err
 	}
-	conns, err := op.connect(ctx)
+	conns, err := op.connect(ctx, "")
 	if err != nil {
 		return preferOperation(ctx, op, err)
 	}

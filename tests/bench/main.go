@@ -31,6 +31,8 @@ type bench struct {
 	n       int
 	many    int
 	running int
+	crowded int
+	booting int
 	volumes bool // Measure storage alone.
 	env     []string
 	host    *host // Nil if the daemon is not ours.
@@ -46,6 +48,8 @@ func main() {
 	flag.IntVar(&b.n, "n", 20, "how often to measure each thing")
 	flag.IntVar(&b.many, "many", 1000, "how many stopped instances to measure beside; 0 to leave that out")
 	flag.IntVar(&b.running, "running", 30, "how many running instances to measure beside; 0 to leave that out")
+	flag.IntVar(&b.crowded, "crowd", 0, "how many instances to run in lists of -many; 0 to leave that out")
+	flag.IntVar(&b.booting, "boot", 0, "how many instances to have a daemon start, as after a boot of the host; 0 to leave that out")
 	flag.BoolVar(&b.volumes, "storage", false, "measure snapshots, copies and archives instead, of a daemon of our own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -76,7 +80,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	// What is left behind by a run that was interrupted, too.
 	defer func() { err = errors.Join(err, b.deleteAll(context.WithoutCancel(ctx))) }()
 	fmt.Printf("\n%-36s %8s %8s %8s %8s\n", "milliseconds", "median", "min", "max", "budget")
-	parts := []func(context.Context) error{b.life, b.memory, b.lists, b.besideStopped, b.besideRunning}
+	parts := []func(context.Context) error{b.life, b.memory, b.lists, b.besideStopped, b.besideRunning, b.crowd, b.boot}
 	if b.volumes {
 		parts = []func(context.Context) error{b.storage}
 	}
@@ -92,7 +96,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 var budgets = map[string]float64{
 	"version": 5, "launch, command to running": 80, "start": 60, "exec true": 12, "stop --force": 60,
 	"snapshot (running)": 12, "snapshot (stopped)": 12, "copy from snapshot": 16, "delete --force, running": 80,
-	"config set (running)": 20, "profile set, 100 running": 1000,
+	"config set (running)": 20, "profile set, 100 running": 1000, "profile device add, 100 running": 1000,
+	"state with usage, 200 running": 200, "list, 1000, 200 running": 60,
 	"create without start": 15, "list, 5 stopped": 10, "list, 60 stopped": 12, "list, 1000 stopped": 60,
 }
 
