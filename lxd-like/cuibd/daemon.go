@@ -159,6 +159,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
 	}
 	d.lxcfs.Changed, d.containers = containers.ShowLXCFS, containers
+	d.nets.Restored = containers.Reconnect
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,

@@ -47,6 +47,22 @@ func (h Host) Change(_ context.Context, old, now NIC, g *Guest) error {
 	return nil
 }
 
+// Reconnect makes a bridged NIC a port of its bridge as it was, when the bridge
+// has been made anew.
+func (h Host) Reconnect(n NIC) error {
+	outer, err := h.Net.LinkByName(n.HostName)
+	if missing(err) {
+		return nil // The guest boots just now.
+	}
+	if err == nil {
+		err = h.connect(n, outer)
+	}
+	if err != nil {
+		return err
+	}
+	return h.route(n)
+}
+
 // changeBridge moves the host's end to another bridge, and makes it the port
 // that it is to be there.
 func (h Host) changeBridge(c change, _ *Guest) error {

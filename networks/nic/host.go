@@ -95,7 +95,7 @@ func (h Host) Remove(n NIC, g *Guest, used func(lower string) bool) error {
 	case n.Kind == Physical:
 		failed = append(failed, h.giveBack(n, g))
 	case n.Pair():
-		failed = append(failed, h.unroute(n), h.removeLink(n.HostName), h.removeLink(n.shaper()))
+		failed = append(failed, h.unroute(n), h.removeOuter(n, g), h.removeLink(n.shaper()))
 	case g != nil:
 		failed = append(failed, removeLink(g.Net, n.Name))
 	}
@@ -109,6 +109,21 @@ func (h Host) Remove(n NIC, g *Guest, used func(lower string) bool) error {
 		failed = append(failed, h.removeLower(lower))
 	}
 	return errors.Join(failed...)
+}
+
+// removeOuter removes the host's end. Of an instance that does not run it can be
+// somebody else's that has the name.
+func (h Host) removeOuter(n NIC, g *Guest) error {
+	if g == nil {
+		l, err := h.Net.LinkByName(n.HostName)
+		if missing(err) || err == nil && l.Attrs().Alias != madeByUs {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return h.removeLink(n.HostName)
 }
 
 func (h Host) removeLink(name string) error { return removeLink(h.Net, name) }

@@ -55,7 +55,7 @@ func (h Host) addPair(n NIC, g *Guest) (netlink.Link, error) {
 		return nil, err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = n.HostName, mtu
+	attrs.Name, attrs.MTU, attrs.Alias = n.HostName, mtu, madeByUs
 	veth := &netlink.Veth{
 		LinkAttrs: attrs, PeerName: n.inner(), PeerHardwareAddr: mac, PeerMTU: uint32(mtu), PeerTxQLen: -1, //nolint:gosec // The MTU is one.
 	}

@@ -67,7 +67,7 @@ func (h Host) makeUpper(n NIC, g *Guest) error {
 	return h.route(n)
 }
 
-// madeByUs is how the VLANs are known that were made for NICs.
+// madeByUs is how interfaces of the host are known that were made for NICs.
 const madeByUs = "cuib"
 
 // vlanName is how a VLAN of an interface is called.

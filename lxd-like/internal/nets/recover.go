@@ -213,7 +213,13 @@ func (s *Service) restore(ctx context.Context, cfg networks.Config, missing stri
 			return err
 		}
 		s.Log.WarnContext(ctx, "network was disturbed, applying it again", "network", n.Name, "missing", missing)
-		return s.apply(ctx, n, d)
+		if err := s.apply(ctx, n, d); err != nil {
+			return err
+		}
+		if s.Restored != nil {
+			s.Restored(ctx, n.Name)
+		}
+		return nil
 	}
 	return nil
 }

@@ -39,6 +39,10 @@ type Service struct {
 	Log      *slog.Logger
 	Warnings *warnings.Service // Nil for none.
 
+	// Restored is told of networks that were disturbed and are made anew; nil
+	// for nobody.
+	Restored func(ctx context.Context, network string)
+
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.
 	change sync.Mutex

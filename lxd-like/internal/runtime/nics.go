@@ -172,6 +172,11 @@ func (r *Runtime) AddNIC(ctx context.Context, name string, n NIC) (err error) {
 	if _, err := ns.guest.Net.LinkByName(n.Name); err == nil {
 		return errs.Conflictf("instance %q has a network interface %q already", name, n.Name)
 	}
+	if n.Pair() {
+		if _, err := ns.Net.LinkByName(n.HostName); err == nil {
+			return errs.Conflictf("the host has a network interface %q already", n.HostName)
+		}
+	}
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -263,6 +268,30 @@ func (r *Runtime) takeFilters() error {
 		}
 	}
 	return r.ports().Take(ports)
+}
+
+// Reconnect gives the ports of a bridge that was made anew what they had there:
+// isolation, VLANs, routes.
+func (r *Runtime) Reconnect(ctx context.Context, bridge string) {
+	for _, c := range r.all() {
+		for _, n := range prepared(c.specNow()) {
+			if n.Kind != nic.Bridged || bridge != "" && n.Parent != bridge {
+				continue
+			}
+			if err := r.reconnect(n); err != nil {
+				r.Log.ErrorContext(ctx, "cannot connect a network interface again", "instance", c.name, "interface", n.Name, "err", err)
+			}
+		}
+	}
+}
+
+func (r *Runtime) reconnect(n NIC) error {
+	host, err := r.openHost()
+	if err != nil {
+		return err
+	}
+	defer host.Net.Close()
+	return host.Reconnect(n)
 }
 
 // KeepFilters brings back what somebody else takes away of the filters of NICs,

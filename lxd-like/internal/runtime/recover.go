@@ -44,6 +44,7 @@ func (r *Runtime) Recover(ctx context.Context, onExit func(name string, e Exit))
 			list = append(list, running)
 		}
 	}
+	r.Reconnect(ctx, "")
 	if err := r.takeFilters(); err != nil {
 		r.Log.ErrorContext(ctx, "what comes from instances is not filtered", "err", err)
 	}
