@@ -110,7 +110,7 @@ func isNumber(want string, have uint64) bool {
 func hotplug(name string, dev profiles.Device, env Env) (Plan, error) {
 	var p Plan
 	ofUSB := dev["vendorid"] != "" || dev["productid"] != "" || dev["pci"] != ""
-	for _, n := range env.Host.Nodes(func(s string) bool { return is(dev["subsystem"], s) && !(ofUSB && s == "usb") }) {
+	for _, n := range env.Host.Nodes(func(s string) bool { return is(dev["subsystem"], s) && (!ofUSB || s != "usb") }) {
 		if ofUSB {
 			d, controller, ok := env.Host.USBOf(n)
 			if !ok || !isID(dev["vendorid"], d.Vendor) || !isID(dev["productid"], d.Product) || !is(profiles.PCIAddress(dev["pci"]), controller) {

@@ -80,7 +80,7 @@ func ask(f *os.File) error {
 // keeper returns a service whose TPMs end with the test.
 func keeper(t *testing.T, dir string, w *wires, lost func(tpm.Owner)) *tpm.Service {
 	t.Helper()
-	s := &tpm.Service{Dir: dir, Devices: w, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Lost: lost}
+	s := &tpm.Service{Dir: dir, Devices: w, Log: slog.New(slog.DiscardHandler), Lost: lost}
 	t.Cleanup(func() {
 		if err := s.Settle(func(string) bool { return false }); err != nil {
 			t.Error(err)

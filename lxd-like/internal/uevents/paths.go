@@ -49,22 +49,15 @@ func (p *Paths) rewatch() error {
 	var failed error
 	err := p.control(func(fd int) {
 		for _, path := range p.paths {
-			for name := filepath.Clean(path); name != "/"; name = filepath.Dir(name) {
-				wd, err := unix.InotifyAddWatch(fd, filepath.Dir(name), watched)
-				if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-					continue
-				}
-				if err != nil {
-					failed = errors.Join(failed, &os.PathError{Op: "watch", Path: filepath.Dir(name), Err: err})
-					break
-				}
-				n := int32(wd) //nolint:gosec // The kernel counts with as many bits.
-				if names[n] == nil {
-					names[n] = map[string]bool{}
-				}
-				names[n][filepath.Base(name)] = true
-				break
+			wd, name, err := watchWayTo(fd, path)
+			if err != nil {
+				failed = errors.Join(failed, err)
+				continue
 			}
+			if names[wd] == nil {
+				names[wd] = map[string]bool{}
+			}
+			names[wd][name] = true
 		}
 		for old := range p.names {
 			if names[old] == nil {
@@ -74,6 +67,21 @@ func (p *Paths) rewatch() error {
 	})
 	p.names = names
 	return errors.Join(failed, err)
+}
+
+// watchWayTo watches the nearest directory on the way to a path, and returns
+// what is awaited there.
+func watchWayTo(fd int, path string) (wd int32, name string, err error) {
+	for at := filepath.Clean(path); ; at = filepath.Dir(at) {
+		n, err := unix.InotifyAddWatch(fd, filepath.Dir(at), watched)
+		if at != "/" && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) {
+			continue
+		}
+		if err != nil {
+			return 0, "", &os.PathError{Op: "watch", Path: filepath.Dir(at), Err: err}
+		}
+		return int32(n), filepath.Base(at), nil //nolint:gosec // The kernel counts with as many bits.
+	}
 }
 
 func (p *Paths) control(fn func(fd int)) error {

@@ -54,23 +54,11 @@ const (
 // Parse reads a message of the kernel or of udev.
 func Parse(msg []byte) (Event, bool) {
 	var e Event
-	if bytes.HasPrefix(msg, []byte(udevPrefix)) {
-		if len(msg) < udevHeader || binary.BigEndian.Uint32(msg[udevMagicAt:]) != udevMagic {
-			return e, false
-		}
-		place, size := binary.NativeEndian.Uint32(msg[udevPlaceAt:]), binary.NativeEndian.Uint32(msg[udevSizeAt:])
-		if uint64(place)+uint64(size) > uint64(len(msg)) {
-			return e, false
-		}
-		msg = msg[place : place+size]
-	} else {
-		head, rest, ok := bytes.Cut(msg, []byte{0})
-		if !ok || !bytes.Contains(head, []byte("@")) {
-			return e, false
-		}
-		msg = rest
+	properties, ok := propertiesOf(msg)
+	if !ok {
+		return e, false
 	}
-	for part := range strings.SplitSeq(strings.TrimRight(string(msg), "\x00"), "\x00") {
+	for part := range strings.SplitSeq(strings.TrimRight(string(properties), "\x00"), "\x00") {
 		name, value, ok := strings.Cut(part, "=")
 		switch {
 		case !ok:
@@ -84,6 +72,22 @@ func Parse(msg []byte) (Event, bool) {
 		}
 	}
 	return e, e.Action != "" && e.Path != ""
+}
+
+// propertiesOf returns the part of a message that has properties.
+func propertiesOf(msg []byte) ([]byte, bool) {
+	if !bytes.HasPrefix(msg, []byte(udevPrefix)) {
+		head, rest, ok := bytes.Cut(msg, []byte{0})
+		return rest, ok && bytes.Contains(head, []byte("@"))
+	}
+	if len(msg) < udevHeader || binary.BigEndian.Uint32(msg[udevMagicAt:]) != udevMagic {
+		return nil, false
+	}
+	place, size := binary.NativeEndian.Uint32(msg[udevPlaceAt:]), binary.NativeEndian.Uint32(msg[udevSizeAt:])
+	if uint64(place)+uint64(size) > uint64(len(msg)) {
+		return nil, false
+	}
+	return msg[place : place+size], true
 }
 
 // ErrLost is that events came faster than they were read, so that some are
