@@ -17,6 +17,9 @@ END
 # runit starts programs without PATH, in which that of DHCP is looked for.
 echo 'export PATH' >>"$root/etc/default/networking"
 
+# checkroot.sh would make it, which is not run.
+ln -sf ../proc/self/mounts "$root/etc/mtab"
+
 # There is one terminal, the console.
 getty='/sbin/getty --noclear --keep-baud console 115200,38400,9600 linux'
 if [ -e "$root/etc/inittab" ]; then
@@ -43,11 +46,14 @@ for unit in bootlogs brightness checkfs.sh checkroot-bootclean.sh checkroot.sh h
 	fi
 done
 
+# The groups of OpenRC below /sys are the host's, too.
+rm -f "$root/etc/runlevels/sysinit/cgroups"
+
 # OpenRC starts these even so, for those that name them in their headers. What
 # stands in for them has their headers and does nothing.
 if [ -d "$root/etc/runlevels" ]; then
 	mkdir -p "$root/usr/share/openrc"
-	for unit in checkfs.sh checkroot-bootclean.sh checkroot.sh; do
+	for unit in checkfs.sh checkroot-bootclean.sh checkroot.sh umountfs umountroot; do
 		[ -e "$root/etc/init.d/$unit" ] || continue
 		chroot "$root" dpkg-divert --quiet --local --rename --divert "/usr/share/openrc/$unit" "/etc/init.d/$unit"
 		{
