@@ -10,6 +10,7 @@ func guestAPIKeys() []Key {
 	return []Key{
 		boolean(Key{Name: "security.devlxd", Default: "true", Live: true, Doc: open + same + "security.guestapi."}),
 		boolean(Key{Name: "security.devlxd.images", Default: "false", Live: true, Doc: images + same + "security.guestapi.images."}),
+		boolean(Key{Name: "security.devlxd.management.volumes", Default: "false", Live: true, Doc: "Whether the guest can make volumes of its own in storage pools, and attach them, at its socket.", Differs: "The guest is known by its socket and needs no token; what it makes is its instance's alone."}),
 		boolean(Key{Name: "security.guestapi", Default: "true", Live: true, Doc: open + "."}),
 		boolean(Key{Name: "security.guestapi.images", Default: "false", Live: true, Doc: images + "."}),
 	}
@@ -19,6 +20,8 @@ func guestAPIKeys() []Key {
 type GuestAPI struct {
 	Off    bool // Nothing.
 	Images bool // Images of the host.
+
+	Volumes bool // To make volumes and attach them.
 }
 
 // ParseGuestAPI returns what options, which are valid, mean for the guest's
@@ -27,8 +30,9 @@ type GuestAPI struct {
 func ParseGuestAPI(opts map[string]string) GuestAPI {
 	o := options(opts)
 	return GuestAPI{
-		Off:    o.refuses("security.guestapi") || o.refuses("security.devlxd"),
-		Images: o.grants("security.guestapi.images", "security.devlxd.images"),
+		Off:     o.refuses("security.guestapi") || o.refuses("security.devlxd"),
+		Images:  o.grants("security.guestapi.images", "security.devlxd.images"),
+		Volumes: o.bool("security.devlxd.management.volumes"),
 	}
 }
 

@@ -4,6 +4,7 @@ package profiles
 func volatileKeys() []Key {
 	all := []Key{
 		{Name: "volatile.*.apply_quota", Doc: "The size that the root disk gets at the next start."},
+		{Name: "volatile.*.devlxd.owner", Doc: "The id of the instance whose guest attached the device.", Differs: "LXD has the identity of who holds a token there."},
 		{Name: "volatile.*.host_name", Allowed: wantIfname, Doc: "The name of the NIC's end on the host.", check: checkIfname},
 		{Name: "volatile.*.hwaddr", Allowed: wantMAC, Doc: "The address of the NIC.", check: is(isMAC)},
 		{Name: "volatile.*.last_state.created", Doc: "Whether the interface of the host that the NIC is, or is on, was made for it."},
@@ -12,6 +13,7 @@ func volatileKeys() []Key {
 		{Name: "volatile.*.last_state.mtu", Doc: "The MTU that the interface of the host had before it was the instance's."},
 		{Name: "volatile.*.name", Allowed: wantIfname, Doc: "The name of the NIC inside.", check: checkIfname},
 		{Name: "volatile.apply_template", Doc: "What happened since the last start that the image's templates want to know."},
+		{Name: "volatile.attached_volumes", Doc: "Of a snapshot: the volumes that have snapshots which were made with it, as JSON, by device with the snapshot's volatile.uuid."},
 		{Name: "volatile.base_image", Doc: "The fingerprint of the image that the instance was made from."},
 		{Name: "volatile.cloud-init.instance-id", Doc: "The id by which cloud-init knows a new instance."},
 		{Name: "volatile.cpu", Doc: "The processors that limits.cpu chose."},

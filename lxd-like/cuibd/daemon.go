@@ -167,6 +167,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Events: d.events, IDs: ids, Logger: log.With("component", "instances"), Warnings: d.warnings,
 	}
 	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
+	d.guests.Volumes = d.instances.GuestVolumes()
 	d.proxies = &proxies.Service{
 		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir),
 		Guest: containers.Init, Log: log.With("component", "proxies"),

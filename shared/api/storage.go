@@ -141,6 +141,8 @@ type StorageVolumeSnapshotsPost struct {
 	Name        string     `json:"name"`
 	Description string     `json:"description"`
 	ExpiresAt   *time.Time `json:"expires_at"`
+
+	ID string `json:"-"` // By which the daemon knows the snapshot; made up if it is empty.
 }
 
 // StorageVolumeSnapshotPost renames a snapshot of a volume.

@@ -23,11 +23,8 @@ const defaultMode = 0o660
 // disk plans a directory, file, socket or block device of the host, or memory.
 func disk(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	m := mount(dev, env)
-	if err := checkOptions(m); err != nil {
-		return Plan{}, err
-	}
 	if profiles.IsMemory(dev) {
-		return Plan{Mounts: []runtime.Mount{m}}, nil
+		return Plan{Mounts: []runtime.Mount{m}}, checkOptions(m)
 	}
 	info, err := os.Stat(m.Source)
 	switch {
@@ -210,3 +207,12 @@ func numbers(dev profiles.Device) (n runtime.Node, complete bool, err error) {
 	n.Major, n.Minor, n.UID, n.GID, n.Mode = uint32(major), uint32(minor), uid, gid, fs.FileMode(mode)
 	return n, dev["major"] != "", nil
 }
+
+// MayBeLate reports whether a device is a disk that instances run without while
+// its source is missing, and are given when it appears.
+func MayBeLate(dev profiles.Device) bool {
+	return dev["type"] == "disk" && !profiles.IsRoot(dev) && !profiles.IsMemory(dev) && !required(dev)
+}
+
+// Target is where inside a disk is.
+func Target(dev profiles.Device) string { return path.Clean(dev["path"]) }

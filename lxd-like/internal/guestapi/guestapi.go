@@ -62,6 +62,7 @@ type Server struct {
 	Dir       string // It has the directories of the instances.
 	Instances instanceService
 	Images    imageService
+	Volumes   volumeService // Nil: guests keep none.
 	Log       *slog.Logger
 
 	set     *os.File // The epoll set.

@@ -28,7 +28,7 @@ type handle func(w http.ResponseWriter, r *http.Request, d *door) error
 // handler is the table of what can be asked, as LXD and Incus have it.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, h := range map[string]handle{
+	handles := map[string]handle{
 		"GET /{$}":                             s.versions,
 		"GET /1.0":                             s.describe,
 		"PATCH /1.0":                           s.setState,
@@ -38,7 +38,11 @@ func (s *Server) handler() http.Handler {
 		"GET /1.0/meta-data":                   s.metaData,
 		"GET /1.0/config/{key...}":             s.key,
 		"GET /1.0/images/{fingerprint}/export": s.image,
-	} {
+	}
+	if s.Volumes != nil {
+		maps.Copy(handles, s.volumeHandles())
+	}
+	for pattern, h := range handles {
 		mux.Handle(pattern, s.guarded(h))
 	}
 	return mux

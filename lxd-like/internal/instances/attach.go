@@ -26,6 +26,7 @@ type volumeKeeper interface {
 	Detach(ctx context.Context, pool, source, instance, device string) error
 
 	volumeSnapshots
+	guestStore
 }
 
 // disks are the volumes that a running instance has, by device.
@@ -154,6 +155,9 @@ func (s *Service) volumePart(instance, device string, p devices.Plan) part {
 			return nil
 		},
 		remove: func(ctx context.Context) error {
+			if a := s.index.get(instance); a == nil || a.disks[device] == (devices.Volume{}) {
+				return nil // It was missing.
+			}
 			if err := s.Runtime.RemoveMount(ctx, instance, m.Target); err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -20,6 +21,8 @@ type fakeVolumes struct {
 
 	mu        sync.Mutex // Guards what follows.
 	words     map[string]string
+	ids       map[string]string // Of snapshots.
+	owners    map[string]string // Of volumes that guests made.
 	snapshots map[string]string // By VOLUME/SNAPSHOT.
 }
 
@@ -37,7 +40,7 @@ func (v *fakeVolumes) Snapshots(_ context.Context, _, _, name string) ([]api.Sto
 	var out []api.StorageVolumeSnapshot
 	for _, key := range v.all() {
 		if snapshot, ok := strings.CutPrefix(key, name+"/"); ok {
-			out = append(out, api.StorageVolumeSnapshot{Name: snapshot})
+			out = append(out, api.StorageVolumeSnapshot{Name: snapshot, Config: api.ConfigMap{"volatile.uuid": v.ids[key]}})
 		}
 	}
 	return out, nil
@@ -50,11 +53,46 @@ func (v *fakeVolumes) all() []string {
 }
 
 func (v *fakeVolumes) CreateSnapshot(_ context.Context, ref db.VolumeRef, req api.StorageVolumeSnapshotsPost) (ops.Job, error) {
-	return v.job(func() { v.snapshots[ref.Name+"/"+req.Name] = v.words[ref.Name] }), nil
+	return v.job(func() {
+		v.snapshots[ref.Name+"/"+req.Name] = v.words[ref.Name]
+		v.ids[ref.Name+"/"+req.Name] = req.ID
+	}), nil
 }
 
 func (v *fakeVolumes) DeleteSnapshot(_ context.Context, ref db.VolumeRef, snapshot string) (ops.Job, error) {
 	return v.job(func() { delete(v.snapshots, ref.Name+"/"+snapshot) }), nil
+}
+
+func (v *fakeVolumes) List(_ context.Context, pool, _ string) (out []api.StorageVolume, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for name, owner := range v.owners {
+		one := api.StorageVolume{Name: name, Pool: "p", Type: "custom", ContentType: "filesystem"}
+		one.Config = api.ConfigMap{instances.KeyVolumeOwner: owner}
+		if pool == "" || pool == "p" {
+			out = append(out, one)
+		}
+	}
+	return out, nil
+}
+
+func (v *fakeVolumes) CreateFor(_ context.Context, owner, _ string, req api.StorageVolumesPost) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.owners == nil {
+		v.owners = map[string]string{}
+	}
+	v.owners[req.Name] = owner
+	return nil
+}
+
+func (*fakeVolumes) Update(context.Context, db.VolumeRef, api.StorageVolumePut) error { return nil }
+
+func (v *fakeVolumes) Delete(_ context.Context, ref db.VolumeRef) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.owners, ref.Name)
+	return nil
 }
 
 func (v *fakeVolumes) Restore(ctx context.Context, ref db.VolumeRef, snapshot string) error {
@@ -75,7 +113,7 @@ func (v *fakeVolumes) job(fn func()) ops.Job {
 
 func (w *world) withVolumes() *fakeVolumes {
 	w.tb.Helper()
-	v := &fakeVolumes{w: w, words: map[string]string{"a": "1", "b": "1", "shared": "1"}, snapshots: map[string]string{}}
+	v := &fakeVolumes{w: w, words: map[string]string{"a": "1", "b": "1", "shared": "1"}, snapshots: map[string]string{}, ids: map[string]string{}}
 	w.svc.Volumes = v
 	disk := func(source, path string) api.ConfigMap {
 		return api.ConfigMap{"type": "disk", "pool": "p", "source": source, "path": path}

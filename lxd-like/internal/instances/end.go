@@ -178,6 +178,7 @@ func (s *Service) ended(ctx context.Context, name string, a *active, e runtime.E
 // cleanUp undoes on the host what a start did.
 func (s *Service) cleanUp(ctx context.Context, a *active) error {
 	s.plugs.drop(a.volume.Name)
+	s.late.set(a.volume.Name, nil)
 	failed := errors.Join(s.endProxies(ctx, a.volume.Name), s.endTPMs(a.volume.Name), s.detachVolumes(ctx, a), s.shutGuest(a.volume.Name))
 	d, err := s.Pools.Driver(ctx, a.pool)
 	if err == nil {

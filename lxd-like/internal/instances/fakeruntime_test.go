@@ -37,6 +37,7 @@ type container struct {
 	spec   runtime.Spec
 	frozen bool
 	told   []string // Events of devices.
+	late   []string // Targets of mounts that came later.
 	onExit func(runtime.Exit)
 }
 
@@ -194,6 +195,28 @@ func (r *fakeRuntime) AddMount(_ context.Context, name string, m runtime.Mount) 
 func (r *fakeRuntime) RemoveMount(_ context.Context, name, target string) error {
 	return r.with(name, func(c *container) {
 		c.spec.Mounts = slices.DeleteFunc(c.spec.Mounts, func(m runtime.Mount) bool { return m.Target == target })
+	})
+}
+
+func (r *fakeRuntime) Missing(name string) (out []string, err error) {
+	err = r.with(name, func(c *container) {
+		for _, m := range c.spec.Mounts {
+			if _, err := os.Stat(m.Source); err != nil && m.Optional {
+				out = append(out, m.Target)
+			}
+		}
+	})
+	return out, err
+}
+
+func (r *fakeRuntime) MountLate(_ context.Context, name string, m runtime.Mount) error {
+	return r.with(name, func(c *container) {
+		for i, o := range c.spec.Mounts {
+			if o.Target == m.Target {
+				c.spec.Mounts[i] = m
+				c.late = append(c.late, m.Target)
+			}
+		}
 	})
 }
 

@@ -153,6 +153,12 @@ func (s *Service) diskLimits(ctx context.Context, in *instance) ([]runtime.Disk,
 			continue
 		}
 		at, err := s.sourceOf(ctx, dev)
+		if err == nil && devices.MayBeLate(dev) && !profiles.IsVolume(dev) {
+			_, err = os.Stat(at)
+		}
+		if awaited(dev, err) {
+			continue // It is limited when it appears.
+		}
 		if err != nil {
 			return nil, errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
 		}

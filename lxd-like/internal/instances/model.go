@@ -28,6 +28,7 @@ const (
 	keyApplyTemplate = "volatile.apply_template"
 	keyCloudInitID   = "volatile.cloud-init.instance-id"
 	keyUUID          = "volatile.uuid"
+	keyAttached      = "volatile.attached_volumes"
 	keyGeneration    = "volatile.uuid.generation"
 	keyPower         = "volatile.last_state.power"
 	keyIDBase        = "volatile.idmap.base"

@@ -47,8 +47,8 @@ func (w *waiters) all() []string {
 }
 
 // StartWaiting starts the instances that [Service.Autostart] has left waiting
-// for something of the host, as soon as that is there. It returns when ctx
-// ends.
+// for something of the host, as soon as that is there, and gives those that
+// run the disks that appear. It returns when ctx ends.
 func (s *Service) StartWaiting(ctx context.Context) error {
 	ticker := time.NewTicker(needsInterval)
 	defer ticker.Stop()
@@ -58,6 +58,7 @@ func (s *Service) StartWaiting(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 			s.StartReady(ctx)
+			s.AddLate(ctx)
 		}
 	}
 }

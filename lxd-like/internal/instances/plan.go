@@ -366,6 +366,8 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 		}
 		next.apply(want[name].LastState)
 	}
+	s.noteLate(next)
+	u.Push("look for missing disks as before", func(context.Context) error { s.noteLate(in); return nil })
 	for _, name := range c.Change {
 		if err := s.changeNIC(ctx, in.Name, have[name].NICs[0], want[name].NICs[0], u); err != nil {
 			return fmt.Errorf("change device %q: %w", name, err)

@@ -18,7 +18,8 @@ import (
 // restoreJob checks a request to put a snapshot back.
 func (s *Service) restoreJob(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
 	snapshot := strings.TrimPrefix(put.Restore, name+"/") // LXD's client sends both names.
-	if _, err := s.snapshot(ctx, name, snapshot); err != nil {
+	snap, err := s.snapshot(ctx, name, snapshot)
+	if err != nil {
 		return ops.Job{}, err
 	}
 	if put.Stateful {
@@ -28,11 +29,8 @@ func (s *Service) restoreJob(ctx context.Context, name string, put api.InstanceP
 	if err != nil {
 		return ops.Job{}, err
 	}
-	volumes, err := s.disksOf(ctx, in, "restore_disk_volumes_mode", put.RestoreVolumes)
+	disks, err := s.disksWith(ctx, in, snap, put.RestoreVolumes)
 	if err != nil {
-		return ops.Job{}, err
-	}
-	if err := s.checkDisks(ctx, snapshot, volumes); err != nil {
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Restoring snapshot", name, snapshot)
@@ -43,7 +41,7 @@ func (s *Service) restoreJob(ctx context.Context, name string, put api.InstanceP
 				return fmt.Errorf("restore snapshot %q: %w", snapshot, err)
 			}
 		}
-		verr := s.restoreDisks(ctx, snapshot, volumes)
+		verr := s.restoreDisks(ctx, disks)
 		in, unlock, err := s.locked(ctx, name)
 		if err != nil {
 			return errors.Join(verr, err)
@@ -128,6 +126,7 @@ func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (e
 // snapshot was made. What the daemon remembers of it stays.
 func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snapshot) error {
 	config := maps.Clone(snap.Config)
+	delete(config, keyAttached) // The snapshot's.
 	for k, v := range in.Config {
 		if strings.HasPrefix(k, "volatile.") {
 			config[k] = v

@@ -57,6 +57,9 @@ type Service struct {
 
 	waiters waiters // For what the host lacks.
 	plugs   plugs   // What comes and goes on the host.
+	late    lateDisks
+
+	guestVolumes locks.Keyed // By instance, while its guest makes one.
 
 	dueOnce sync.Once
 	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].
@@ -155,6 +158,10 @@ type limiter interface {
 type changer interface {
 	AddMount(ctx context.Context, name string, m runtime.Mount) error
 	RemoveMount(ctx context.Context, name, target string) error
+	// Missing returns the targets of mounts whose sources were missing, and
+	// MountLate mounts one of these.
+	Missing(name string) ([]string, error)
+	MountLate(ctx context.Context, name string, m runtime.Mount) error
 	AddNode(ctx context.Context, name string, n runtime.Node) error
 	RemoveNode(ctx context.Context, name string, n runtime.Node) error
 	AddNIC(ctx context.Context, name string, n runtime.NIC) error

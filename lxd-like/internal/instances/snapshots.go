@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -178,6 +179,7 @@ type newSnapshot struct {
 	name, description string
 	expires           time.Time
 	also              func(context.Context, *db.Tx) error // In the transaction in which it becomes ready; nil for nothing.
+	volumes           map[db.VolumeRef]string             // Ids of the snapshots of volumes that are made with it.
 }
 
 // createSnapshot makes a snapshot of in, whose lock is held.
@@ -192,6 +194,13 @@ func (s *Service) createSnapshot(ctx context.Context, in *instance, req newSnaps
 	snap := db.Snapshot{
 		Instance: in.Name, Name: req.name, Status: db.Pending, Architecture: in.Architecture, Description: req.description,
 		Ephemeral: in.Ephemeral, Config: in.Config, Devices: in.Devices, Profiles: in.Profiles, LastUsed: in.LastUsed, Expires: req.expires,
+	}
+	if text, err := attached(in, req.volumes); err != nil || text != "" {
+		if err != nil {
+			return err
+		}
+		snap.Config = maps.Clone(snap.Config)
+		snap.Config[keyAttached] = text
 	}
 	if err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.AddSnapshot(ctx, tx, &snap) }); err != nil {
 		return err

@@ -143,6 +143,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 		return err
 	}
 	s.follow(in)
+	s.noteLate(in)
 	s.event(how.event, in.Name, nil)
 	s.Warnings.Resolve(ctx, warnings.NotStarted, instanceURL(in.Name))
 	s.Warnings.Resolve(ctx, warnings.Dying, instanceURL(in.Name))

@@ -185,7 +185,7 @@ func forgetNICs(in, next *instance) {
 		if _, stays := next.expanded.Devices[name]; stays {
 			continue
 		}
-		for _, option := range slices.Concat(nicOptions, []string{".last_state.ip_addresses"}) {
+		for _, option := range slices.Concat(nicOptions, []string{".last_state.ip_addresses", ownerOption}) {
 			gone["volatile."+name+option] = ""
 		}
 	}

@@ -79,6 +79,7 @@ func (r *Runtime) AddMount(ctx context.Context, name string, m Mount) (err error
 		}
 		u.Push("unmount "+m.Target, func(ctx context.Context) error { return r.unmountIn(ctx, in, m.Target) })
 	}
+	m.Absent = one == nil
 	return r.respec(c, func(s *Spec) { s.Mounts = append(slices.Clone(s.Mounts), m) })
 }
 

@@ -1,11 +1,14 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
+	"github.com/cuib/cuib/shared/undo"
 )
 
 // A MountKind says what a mount's source is.
@@ -280,4 +284,60 @@ func (m Mount) dress(s Spec, upper string, lower *os.File) error {
 		mode = uint32(m.mode())
 	}
 	return errors.Join(os.Chown(upper, uid, gid), unix.Chmod(upper, mode))
+}
+
+// Missing returns where mounts of a running container are to be whose sources
+// were missing.
+func (r *Runtime) Missing(name string) ([]string, error) {
+	c, err := r.find(name)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, m := range c.specNow().Mounts {
+		if m.Absent {
+			out = append(out, path.Clean(m.Target))
+		}
+	}
+	return out, nil
+}
+
+// withAbsent marks the mounts whose sources are missing and need not be there.
+func withAbsent(all []Mount) []Mount {
+	all = slices.Clone(all)
+	for i, m := range all {
+		_, err := m.stat()
+		all[i].Absent = m.Optional && errors.Is(err, fs.ErrNotExist)
+	}
+	return all
+}
+
+// MountLate mounts what was missing when a running container was given it.
+func (r *Runtime) MountLate(ctx context.Context, name string, m Mount) (err error) {
+	c, in, err := r.changing(name)
+	if err != nil {
+		return err
+	}
+	defer c.change.Unlock()
+	i := slices.IndexFunc(c.spec.Mounts, func(o Mount) bool { return o.Absent && path.Clean(o.Target) == path.Clean(m.Target) })
+	at := r.spot(name, mountsDir, m.Target)
+	if i < 0 {
+		return errs.NotFoundf("instance %q lacks nothing at %s", name, m.Target)
+	}
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	u.Push("unstage "+m.Target, func(context.Context) error { return unstageOne(at) })
+	one, err := r.stageMount(c.spec, m)
+	if err != nil || one == nil {
+		return err
+	}
+	if err := r.mountIn(ctx, in, one); err != nil {
+		return c.orGone(fmt.Errorf("mount on %s: %w", m.Target, err))
+	}
+	u.Push("unmount "+m.Target, func(ctx context.Context) error { return r.unmountIn(ctx, in, m.Target) })
+	return r.respec(c, func(s *Spec) {
+		s.Mounts = slices.Clone(s.Mounts)
+		s.Mounts[i] = m
+	})
 }

@@ -73,6 +73,7 @@ type Mount struct {
 	Recursive   bool   // Mounts below Source too.
 	Mapped      bool   // Show Source's owners mapped by the container's ids (idmapped mount).
 	Optional    bool   // No error if Source is missing.
+	Absent      bool   // It was missing, and is not there until [Runtime.MountLate].
 	Propagation string // As mount(8) has it: rslave and so on; empty for private.
 	Options     string // Further ones, with commas between them; see [MountOptions].
 

@@ -103,6 +103,9 @@ func (r *Runtime) stageMount(s Spec, m Mount) (*Staged, error) {
 	if err := checkTarget(m.Target); err != nil {
 		return nil, err
 	}
+	if m.Absent {
+		return nil, nil //nolint:nilnil // Nothing to stage, and no error.
+	}
 	directory, err := m.stat()
 	if errors.Is(err, fs.ErrNotExist) {
 		if m.Optional {

@@ -28,6 +28,7 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 	if len(spec.Init) == 0 {
 		spec.Init = []string{defaultInit}
 	}
+	spec.Mounts = withAbsent(spec.Mounts)
 	c := &container{runtime: r, name: spec.Name, spec: spec, started: time.Now(), gone: make(chan struct{})}
 	c.kind, err = detectInit(spec)
 	if err != nil {

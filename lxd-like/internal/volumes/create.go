@@ -22,9 +22,17 @@ import (
 
 // Create makes an empty volume.
 func (s *Service) Create(ctx context.Context, pool string, req api.StorageVolumesPost) error {
+	return s.CreateFor(ctx, "", pool, req)
+}
+
+// CreateFor is [Service.Create] for a volume of which is noted whose it is.
+func (s *Service) CreateFor(ctx context.Context, owner, pool string, req api.StorageVolumesPost) error {
 	v, err := s.draft(ctx, pool, req)
 	if err != nil {
 		return err
+	}
+	if owner != "" {
+		v.Config[keyOwner] = owner
 	}
 	if v.ContentType != filesystem {
 		return errs.Invalidf("content_type: got %q, want %s: a volume of type %s is made of a file that is uploaded", v.ContentType, filesystem, iso)

@@ -43,6 +43,12 @@ const (
 	keyShaping   = "volatile.shaping"           // Its size and options are being set.
 )
 
+// Keys of the daemon's that users see.
+const (
+	keyOwner = "volatile.devlxd.owner" // The id of the instance whose guest made the volume.
+	keyID    = "volatile.uuid"         // An id that a snapshot keeps.
+)
+
 // A Service keeps custom volumes. Its methods are safe for concurrent use.
 type Service struct {
 	DB        *db.DB
@@ -159,7 +165,7 @@ func isInternal(key string) bool { return strings.HasPrefix(key, "volatile.") }
 func visible(config map[string]string) map[string]string {
 	out := make(map[string]string, len(config))
 	for k, v := range config {
-		if !isInternal(k) {
+		if !isInternal(k) || k == keyOwner || k == keyID {
 			out[k] = v
 		}
 	}

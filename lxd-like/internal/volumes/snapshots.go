@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/shared/uuid"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -136,6 +137,7 @@ func snapshotJob(description string, ref Ref, snapshot string) ops.Job {
 // A newSnapshot says what snapshot is to be made.
 type newSnapshot struct {
 	name, description string
+	id                string
 	expires           time.Time
 	also              clock.Done // Done in the transaction that makes it ready, if it is not nil.
 }
@@ -155,7 +157,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, ref Ref, req api.StorageVo
 	if err := profiles.CheckSnapshotName(req.Name); err != nil {
 		return ops.Job{}, err
 	}
-	made := newSnapshot{name: req.Name, description: req.Description}
+	made := newSnapshot{name: req.Name, description: req.Description, id: req.ID}
 	if req.ExpiresAt != nil {
 		made.expires = *req.ExpiresAt
 	} else if made.expires, err = profiles.Expiry(cmp.Or(v.Config["snapshots.expiry.manual"], v.Config["snapshots.expiry"]), time.Now()); err != nil {
@@ -233,6 +235,7 @@ func (s *Service) makeSnapshot(ctx context.Context, ref Ref, req newSnapshot) (e
 			return err
 		}
 		row.Config = visible(v.Config)
+		row.Config[keyID] = cmp.Or(req.id, uuid.New())
 		return db.AddVolumeSnapshot(ctx, tx, &row)
 	})
 	if err != nil {

@@ -196,6 +196,7 @@ func (w *world) dump() string {
 				return err
 			}
 			for _, s := range snaps {
+				delete(s.Config, "volatile.uuid") // It is another each time.
 				fmt.Fprintln(&b, "  snapshot", s.Name, s.Status, s.Config)
 			}
 		}
