@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -55,8 +56,17 @@ func (Driver) Watch(ctx context.Context, cfg networks.Config) (string, error) {
 				return "", err
 			}
 		}
+		// An instance that starts makes many events, one after the other.
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(settling):
+		}
 	}
 }
+
+// settling is how long after an event it is looked what is missing.
+const settling = 100 * time.Millisecond
 
 // whatIsMissing returns what of the network is missing, if anything.
 func whatIsMissing(cfg networks.Config) (string, error) {
