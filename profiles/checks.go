@@ -186,6 +186,7 @@ var refusedLXC = [][2]string{
 	{"lxc.pty", "the daemon keeps the terminals"},
 	{"lxc.rebootsignal", "the daemon knows the init's signals"},
 	{"lxc.rootfs", "the daemon mounts the root"},
+	{"lxc.seccomp", "set raw.seccomp or security.syscalls.* instead"},
 	{"lxc.signal.stop", "an instance is killed by SIGKILL"},
 	{"lxc.start", "the daemon decides what starts"},
 	{"lxc.sysctl", "set linux.sysctl.* instead"},

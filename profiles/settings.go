@@ -39,6 +39,9 @@ type Settings struct {
 	Modules     []string          // Of the kernel, to be loaded.
 	Credentials map[string][]byte // Of systemd, by name.
 
+	Syscalls Syscalls
+	BPF      BPF
+
 	SnapshotPattern string // Empty for the default; see [SnapshotName].
 	SnapshotExpiry  string // See [Expiry].
 	ManualExpiry    string // Likewise, of snapshots that a user makes; empty for SnapshotExpiry.
@@ -118,6 +121,10 @@ func Parse(opts map[string]string, host Host) (Settings, error) {
 	if s.IDs.Raw, err = idmap.ParseRaw(o["raw.idmap"]); err != nil {
 		return Settings{}, wrap("raw.idmap", err)
 	}
+	if s.Syscalls, err = o.syscalls(); err != nil {
+		return Settings{}, err
+	}
+	s.BPF = o.bpf()
 	s.Limits, err = o.limits(host)
 	return s, err
 }

@@ -11,7 +11,7 @@ import (
 var goodValues = []string{
 	"true", "3", "50%", "64MiB", "soft", "stop", "daily", "@daily", "3d", "snap-%d", "yes, 2-2", "pool:default", "both 1000 1000",
 	"lxc.cap.drop = sys_time", "deny /x r,", "AAE=", "boot", "auto", "10:66:6a:01:02:03", "1:2", "a: b", "root:ssh-ed25519 AAAA",
-	"ptrace", "2", "0", "ext4", "ext4=fuse2fs", "default", "20ms",
+	"ptrace", "2", "0", "ext4", "ext4=fuse2fs", "default", "20ms", "2\ndenylist",
 }
 
 // goodOn are values that this host can have, of keys for which that counts.

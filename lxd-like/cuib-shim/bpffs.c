@@ -94,8 +94,10 @@ int bpffs(int argc, char **argv)
 	if (init < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		die("cannot find the container's init: %m");
 	pid_t child = fork();
-	if (child == 0)
+	if (child == 0) {
+		close(ends[0]); /* So that it sees this process end. */
 		_exit(inside(ends[1], init, target));
+	}
 	close(ends[1]);
 	if (receive_fds(ends[0], &answer, 1, fds, &n) == 1 && n == 1) {
 		set_options(fds[0], options);

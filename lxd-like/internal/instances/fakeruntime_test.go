@@ -185,6 +185,10 @@ func (r *fakeRuntime) SetOOMScore(_ context.Context, name string, score int) err
 	return r.with(name, func(c *container) { c.spec.OOMScore = score })
 }
 
+func (r *fakeRuntime) SetMounting(_ context.Context, name string, m runtime.Mounting) error {
+	return r.with(name, func(c *container) { c.spec.Mounting = m })
+}
+
 func (r *fakeRuntime) AddMount(_ context.Context, name string, m runtime.Mount) error {
 	if name == r.noMount {
 		return errs.Invalidf("nothing can be mounted")

@@ -288,6 +288,9 @@ func (s *Service) changeOptions(ctx context.Context, in, next *instance, u *undo
 	if err := s.changeLimits(ctx, in, next, u); err != nil {
 		return err
 	}
+	if err := s.changeMounting(ctx, in, next, u); err != nil {
+		return err
+	}
 	return s.changeProcesses(ctx, in, next, u)
 }
 

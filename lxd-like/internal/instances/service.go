@@ -152,6 +152,7 @@ type limiter interface {
 	SetLimits(ctx context.Context, name string, l runtime.Limits) error
 	SetRlimits(ctx context.Context, name string, limits map[string]string) error
 	SetOOMScore(ctx context.Context, name string, score int) error
+	SetMounting(ctx context.Context, name string, m runtime.Mounting) error
 }
 
 // A changer changes containers that run.

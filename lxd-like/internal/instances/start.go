@@ -275,6 +275,7 @@ func (l *launch) spec(limits runtime.Limits) runtime.Spec {
 		Limits: limits, Rlimits: l.set.Rlimits, Sysctls: l.set.Sysctls, Raw: l.set.RawLXC, OOMScore: l.set.OOMScore,
 		AppArmor: l.set.AppArmor, Credentials: l.set.Credentials,
 	}
+	syscalls(l.set, &spec)
 	l.plan.into(&spec)
 	l.delegation(&spec)
 	spec.Guest = l.guest
