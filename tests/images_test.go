@@ -40,12 +40,13 @@ func locked(name string, fn func() error) error {
 }
 
 // cmdImage imports a test image under an alias: "image tiny", "image debian
-// [ALIAS]", "image cloud", "image sysvinit" or "image runit". The first is a
+// [ALIAS]", "image cloud", "image sysvinit", "image runit"
+// or "image nesting". The first is a
 // busybox with an init of its own, the others a real Debian, with systemd
 // alone, with cloud-init, or with another init, which Cuib itself builds once.
 func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: image tiny|debian|cloud|sysvinit|runit [ALIAS]")
+		ts.Fatalf("usage: image tiny|debian|cloud|sysvinit|runit|nesting [ALIAS]")
 	}
 	ts.Check(hostOf(ts).image(args[0], args[len(args)-1]))
 }
@@ -66,7 +67,7 @@ func (h *host) image(kind, alias string) error {
 func imageFiles(kind string) ([]string, error) {
 	build := map[string]func(path string) error{
 		"tiny": makeTiny, "debian": makeDebian("debian:bookworm"), "cloud": makeDebian("debian:bookworm/cloud"),
-		"sysvinit": makeDebian("debian:bookworm/sysvinit"), "runit": makeDebian("debian:bookworm/runit"),
+		"sysvinit": makeDebian("debian:bookworm/sysvinit"), "runit": makeDebian("debian:bookworm/runit"), "nesting": makeNesting,
 	}[kind]
 	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz") // Whatever its compression is.
 	err := locked("e2e-"+kind, func() error {
@@ -196,5 +197,47 @@ func buildImage(source, path string) (err error) {
 		return err
 	}
 	_, err = run("mv", files[0], path)
+	return err
+}
+
+// withContainers makes of the root file system $1 the file $2, with Docker,
+// Podman, and what Cuib needs.
+const withContainers = `
+mount -t tmpfs -o size=3G tmpfs /mnt
+mkdir /mnt/root
+tar -C /mnt/root --numeric-owner --xattrs --xattrs-include='*' -xf "$1"
+cd /mnt/root
+mount -t proc proc proc
+mount --bind /dev dev
+mount -t tmpfs tmpfs run
+mkdir -p run/systemd/resolve
+cp -L /etc/resolv.conf run/systemd/resolve/stub-resolv.conf
+printf '#!/bin/sh\nexit 101\n' >usr/sbin/policy-rc.d
+chmod +x usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin
+chroot . apt-get update -q
+chroot . apt-get install -q -y --no-install-recommends docker.io podman uidmap slirp4netns fuse-overlayfs iptables nftables \
+	dbus-user-session libpam-systemd busybox-static liblxc1 lxcfs dnsmasq-base squashfs-tools xz-utils
+chroot . apt-get clean
+rm usr/sbin/policy-rc.d var/lib/apt/lists/*_*
+umount run dev proc
+tar -C /mnt/root --numeric-owner --xattrs --xattrs-include='*' -c . | zstd -q -3 -T0 >"$2"
+`
+
+// makeNesting makes an image for tests of containers in containers of the
+// Debian image: Cuib builds none with other packages.
+func makeNesting(path string) error {
+	base, err := imageFiles("debian")
+	if err != nil {
+		return err
+	}
+	root := path + rootfsSuffix
+	if _, err := run("unshare", "--mount", "sh", "-ec", withContainers, "sh", base[1], root+".part"); err != nil {
+		return err
+	}
+	if err := os.Rename(root+".part", root); err != nil {
+		return err
+	}
+	_, err = run("cp", base[0], path)
 	return err
 }
