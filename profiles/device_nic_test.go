@@ -10,7 +10,7 @@ import (
 
 func nicOf(text string) profiles.Device {
 	d := profiles.Device{"type": "nic"}
-	for _, f := range strings.Fields(text) {
+	for f := range strings.FieldsSeq(text) {
 		k, v, _ := strings.Cut(f, "=")
 		d[k] = v
 	}

@@ -30,10 +30,17 @@ func checkFamily(d Device, kind, f string) error {
 		return errs.Invalidf("%s: only a nic on a managed network has it, or one with security.%s_filtering", option, f)
 	case kind == Bridged && filter && len(all) == 0 && d["network"] == "":
 		return errs.Invalidf("security.%s_filtering: it needs the option %s, as no managed network knows the address", f, option)
-	case kind != Bridged && d[option] == "none":
+	}
+	return checkOthers(d, kind, f)
+}
+
+// checkOthers is checkFamily for what bridged ones have nothing to do with.
+func checkOthers(d Device, kind, f string) error {
+	option := f + ".address"
+	if kind != Bridged && d[option] == "none" {
 		return errs.Invalidf("%s: got \"none\" for nictype %s, want addresses, or nothing", option, kind)
 	}
-	for _, a := range all {
+	for _, a := range SplitList(d[option]) {
 		if strings.Contains(a, "/") && (kind != IPVlan || d["mode"] != "l2") {
 			return errs.Invalidf("%s: got %q, want an address without the length of its network", option, a)
 		}
@@ -131,6 +138,9 @@ var errVLANs = errors.New("no list of VLANs")
 
 // ParseVLANs reads a list of VLANs and ranges of them.
 func ParseVLANs(v string) ([]int, error) {
+	if !oneLine(v) {
+		return nil, errVLANs
+	}
 	var all []int
 	seen := map[int]bool{}
 	for _, s := range SplitList(v) {

@@ -251,7 +251,7 @@ func TestManyPorts(t *testing.T) {
 	h := newHost(t)
 	n := bridged("x")
 	n.FilterMAC, n.IPv4 = true, nic.Family{Only: true, Addresses: prefixes("10.9.0.2/32")}
-	for i := range 300 {
+	for i := range 60 {
 		n.HostName = "v" + string(rune('a'+i%26)) + string(rune('a'+i/26))
 		p, _ := n.FilterPort()
 		if err := h.Ports.Set(p); err != nil {
@@ -261,7 +261,7 @@ func TestManyPorts(t *testing.T) {
 	if missing, err := h.Ports.Restore(); err != nil || missing {
 		t.Errorf("got %t, %v", missing, err)
 	}
-	for i := range 300 {
+	for i := range 60 {
 		if err := h.Ports.Unset("v" + string(rune('a'+i%26)) + string(rune('a'+i/26))); err != nil {
 			t.Fatal(err)
 		}

@@ -115,6 +115,10 @@ func (h Host) Remove(n NIC, g *Guest, used func(lower string) bool) error {
 // somebody else's that has the name.
 func (h Host) removeOuter(n NIC, g *Guest) error {
 	if g == nil {
+		// The end inside is still here if the instance did not start.
+		if err := h.removeLink(n.inner()); err != nil {
+			return err
+		}
 		l, err := h.Net.LinkByName(n.HostName)
 		if missing(err) || err == nil && l.Attrs().Alias != madeByUs {
 			return nil

@@ -267,8 +267,7 @@ func TestLimitsAreTrue(t *testing.T) {
 // after the first part, which a limit lets pass.
 func transfer(t *testing.T, from, to net.Conn) (int64, time.Duration) {
 	t.Helper()
-	defer from.Close()
-	defer to.Close()
+	defer func() { _, _ = from.Close(), to.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() {

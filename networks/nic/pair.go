@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -55,7 +56,7 @@ func (h Host) addPair(n NIC, g *Guest) (netlink.Link, error) {
 		return nil, err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.Alias = n.HostName, mtu, madeByUs
+	attrs.Name, attrs.MTU = n.HostName, mtu
 	veth := &netlink.Veth{
 		LinkAttrs: attrs, PeerName: n.inner(), PeerHardwareAddr: mac, PeerMTU: uint32(mtu), PeerTxQLen: -1, //nolint:gosec // The MTU is one.
 	}
@@ -73,7 +74,11 @@ func (h Host) addPair(n NIC, g *Guest) (netlink.Link, error) {
 		}
 		return nil, fmt.Errorf("make %s: %w", n.HostName, err)
 	}
-	return h.link(n.HostName)
+	outer, err := h.link(n.HostName)
+	if err != nil {
+		return nil, err
+	}
+	return outer, h.Net.LinkSetAlias(outer, madeByUs)
 }
 
 // mtu is that of a NIC whose MTU nobody has chosen.
@@ -145,8 +150,8 @@ func (n NIC) port() (nft.Port, error) {
 		OnlyIPv4: n.IPv4.Only, IPv4: n.IPv4.Addresses, OnlyIPv6: n.IPv6.Only, IPv6: n.IPv6.Addresses,
 	}
 	if n.Kind == Routed {
-		p.IPv4 = append(p.IPv4[:len(p.IPv4):len(p.IPv4)], n.IPv4.Routes...)
-		p.IPv6 = append(p.IPv6[:len(p.IPv6):len(p.IPv6)], n.IPv6.Routes...)
+		p.IPv4 = slices.Concat(p.IPv4, n.IPv4.Routes)
+		p.IPv6 = slices.Concat(p.IPv6, n.IPv6.Routes)
 	}
 	if !n.FilterMAC {
 		return p, nil

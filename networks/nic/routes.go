@@ -95,23 +95,8 @@ func (h Host) wanted(n NIC) ([]netlink.Route, error) {
 		if err != nil {
 			return nil, err
 		}
-		var to []netip.Prefix
-		if n.Kind == Routed || n.Kind == IPVlan && n.Mode != "l2" {
-			for _, a := range f.Addresses {
-				to = append(to, netip.PrefixFrom(a.Addr(), a.Addr().BitLen()))
-			}
-		}
 		for _, table := range tables {
-			for _, p := range to {
-				all = append(all, netlink.Route{Dst: ipNet(p), Table: table, Scope: netlink.SCOPE_LINK})
-			}
-			for _, p := range f.Routes {
-				r := netlink.Route{Dst: ipNet(p), Table: table, Scope: netlink.SCOPE_LINK}
-				if n.Kind == Routed && len(to) > 0 { // The guest answers for its own addresses only.
-					r.Gw, r.Scope, r.Flags = to[0].Addr().AsSlice(), netlink.SCOPE_UNIVERSE, int(netlink.FLAG_ONLINK)
-				}
-				all = append(all, r)
-			}
+			all = append(all, n.routesOf(f, table)...)
 		}
 	}
 	if len(all) == 0 {
@@ -125,6 +110,25 @@ func (h Host) wanted(n NIC) ([]netlink.Route, error) {
 		all[i].LinkIndex, all[i].Protocol = l.Attrs().Index, byAdministrator
 	}
 	return all, nil
+}
+
+// routesOf are the routes of a family in one table.
+func (n NIC) routesOf(f family, table int) []netlink.Route {
+	var all []netlink.Route
+	own := n.Kind == Routed || n.Kind == IPVlan && n.Mode != "l2"
+	for _, a := range f.Addresses {
+		if own {
+			all = append(all, netlink.Route{Dst: ipNet(netip.PrefixFrom(a.Addr(), a.Addr().BitLen())), Table: table, Scope: netlink.SCOPE_LINK})
+		}
+	}
+	for _, p := range f.Routes {
+		r := netlink.Route{Dst: ipNet(p), Table: table, Scope: netlink.SCOPE_LINK}
+		if n.Kind == Routed && len(f.Addresses) > 0 { // The guest answers for its own addresses only.
+			r.Gw, r.Scope, r.Flags = f.Addresses[0].Addr().AsSlice(), netlink.SCOPE_UNIVERSE, int(netlink.FLAG_ONLINK)
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // tables are those that the routes of a NIC are in.

@@ -36,22 +36,9 @@ func (h Host) makeUpper(n NIC, g *Guest) error {
 	} else if err := h.removeLink(n.inner()); err != nil { // Of a start that a crash has cut short.
 		return err
 	}
-	var upper netlink.Link
-	if n.Kind == Macvlan {
-		if attrs.HardwareAddr, err = n.mac(); err != nil {
-			return err
-		}
-		mode, ok := macvlanModes[n.Mode]
-		if !ok {
-			return errs.Invalidf("nic %q has macvlan mode %q: bridge, vepa, passthru and private are allowed", n.Device, n.Mode)
-		}
-		upper = &netlink.Macvlan{LinkAttrs: attrs, Mode: mode}
-	} else {
-		mode, ok := ipvlanModes[n.Mode]
-		if !ok {
-			return errs.Invalidf("nic %q has ipvlan mode %q: l2, l3 and l3s are allowed", n.Device, n.Mode)
-		}
-		upper = &netlink.IPVlan{LinkAttrs: attrs, Mode: mode}
+	upper, err := n.upper(attrs)
+	if err != nil {
+		return err
 	}
 	err = h.Net.LinkAdd(upper)
 	switch {
@@ -65,6 +52,24 @@ func (h Host) makeUpper(n NIC, g *Guest) error {
 		return fmt.Errorf("make an interface on %s: %w", n.Lower(), err)
 	}
 	return h.route(n)
+}
+
+// upper is the interface that a NIC on another is, with attributes.
+func (n NIC) upper(attrs netlink.LinkAttrs) (netlink.Link, error) {
+	if n.Kind == IPVlan {
+		mode, ok := ipvlanModes[n.Mode]
+		if !ok {
+			return nil, errs.Invalidf("nic %q has ipvlan mode %q: l2, l3 and l3s are allowed", n.Device, n.Mode)
+		}
+		return &netlink.IPVlan{LinkAttrs: attrs, Mode: mode}, nil
+	}
+	mode, ok := macvlanModes[n.Mode]
+	if !ok {
+		return nil, errs.Invalidf("nic %q has macvlan mode %q: bridge, vepa, passthru and private are allowed", n.Device, n.Mode)
+	}
+	var err error
+	attrs.HardwareAddr, err = n.mac()
+	return &netlink.Macvlan{LinkAttrs: attrs, Mode: mode}, err
 }
 
 // madeByUs is how interfaces of the host are known that were made for NICs.
@@ -154,12 +159,16 @@ func (h Host) tag(old, now VLAN, outer, bridge netlink.Link) error {
 			return fmt.Errorf("leave VLAN %d: %w", id, err)
 		}
 	}
-	if now.ID != 0 {
-		if err := h.Net.BridgeVlanAdd(outer, vid(now.ID), true, true, false, true); err != nil {
-			return fmt.Errorf("join VLAN %d: %w", now.ID, err)
+	return h.join(now, outer)
+}
+
+func (h Host) join(v VLAN, outer netlink.Link) error {
+	if v.ID != 0 {
+		if err := h.Net.BridgeVlanAdd(outer, vid(v.ID), true, true, false, true); err != nil {
+			return fmt.Errorf("join VLAN %d: %w", v.ID, err)
 		}
 	}
-	for _, id := range now.Tagged {
+	for _, id := range v.Tagged {
 		if err := h.Net.BridgeVlanAdd(outer, vid(id), false, false, false, true); err != nil {
 			return fmt.Errorf("join VLAN %d: %w", id, err)
 		}
@@ -258,20 +267,8 @@ func (h Host) giveBack(n NIC, g *Guest) error {
 			return err
 		}
 	}
-	l, err := h.Net.LinkByName(name)
-	if missing(err) && n.Before.Index != 0 {
-		// Of a namespace that ends the kernel gives back what the host had, by
-		// the name that it had there.
-		l, err = h.Net.LinkByIndex(n.Before.Index)
-		names := []string{n.Name, n.inner(), "dev" + strconv.Itoa(n.Before.Index)}
-		if err == nil && !slices.Contains(names, l.Attrs().Name) {
-			return nil // Another.
-		}
-	}
-	if missing(err) {
-		return nil // It has gone, as those do that exist in the host only.
-	}
-	if err != nil {
+	l, err := h.returned(n)
+	if l == nil || err != nil { // It has gone, as those do that exist in the host only.
 		return err
 	}
 	if l.Attrs().Name != name || l.Attrs().MTU != n.Before.MTU || l.Attrs().HardwareAddr.String() != n.Before.MAC {
@@ -291,6 +288,28 @@ func (h Host) giveBack(n NIC, g *Guest) error {
 		return h.Net.LinkSetUp(l)
 	}
 	return nil
+}
+
+// returned is the interface of the host that a NIC was, nil if it is gone. Of a
+// namespace that ends the kernel gives back what the host had, by the name that
+// it had there.
+func (h Host) returned(n NIC) (netlink.Link, error) {
+	l, err := h.Net.LinkByName(n.Lower())
+	if err == nil || !missing(err) {
+		return l, err
+	}
+	if n.Before.Index == 0 {
+		return nil, nil //nolint:nilnil // As the comment says.
+	}
+	l, err = h.Net.LinkByIndex(n.Before.Index)
+	if missing(err) {
+		return nil, nil //nolint:nilnil // As above.
+	}
+	names := []string{n.Name, n.inner(), "dev" + strconv.Itoa(n.Before.Index)}
+	if err == nil && !slices.Contains(names, l.Attrs().Name) {
+		return nil, nil //nolint:nilnil // Another has its number.
+	}
+	return l, err
 }
 
 // release moves an interface of the host out of a guest.

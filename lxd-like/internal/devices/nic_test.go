@@ -21,7 +21,7 @@ const testMAC = "10:66:6a:00:00:01"
 // device reads options as users write them.
 func device(text string) profiles.Device {
 	d := profiles.Device{"type": "nic", "hwaddr": testMAC, "name": "eth0"}
-	for _, f := range strings.Fields(text) {
+	for f := range strings.FieldsSeq(text) {
 		k, v, _ := strings.Cut(f, "=")
 		d[k] = v
 	}
