@@ -7,11 +7,21 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/cuib/cuib/shared/testenv"
 )
+
+// eventually waits until ok returns true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	const patience, pause = 3 * time.Minute, 50 * time.Millisecond
+	for end := time.Now().Add(patience); !ok(); time.Sleep(pause) {
+		if time.Now().After(end) {
+			t.Fatalf("this did not come about in %v: %s", patience, what)
+		}
+	}
+}
 
 // A plug is a block device of the kernel, a disk in memory, that a test has
 // come and go.
@@ -59,7 +69,7 @@ func (p *plug) plugIn() {
 func (p *plug) pull() {
 	p.t.Helper()
 	number := strings.TrimPrefix(p.at, "/dev/zram")
-	testenv.Eventually(p.t, p.at+" goes", func() bool {
+	eventually(p.t, p.at+" goes", func() bool {
 		return os.WriteFile(zramControl+"hot_remove", []byte(number), 0) == nil
 	})
 	p.in = false
@@ -95,18 +105,18 @@ func TestBlockDeviceComesAndGoes(t *testing.T) {
 	h.must(t, "exec", "c1", "--", "sh", "-c", "setsid busybox uevent sh -c 'env >>/tmp/events' </dev/null >/dev/null 2>&1 &")
 	arrives := func() {
 		t.Helper()
-		testenv.Eventually(t, "the instance has the device", func() bool { return h.inC1("-b", "/dev/disk0") })
+		eventually(t, "the instance has the device", func() bool { return h.inC1("-b", "/dev/disk0") })
 	}
 	leaves := func() {
 		t.Helper()
-		testenv.Eventually(t, "the instance has lost the device", func() bool { return !h.inC1("-e", "/dev/disk0") })
+		eventually(t, "the instance has lost the device", func() bool { return !h.inC1("-e", "/dev/disk0") })
 	}
 	p.plugIn()
 	arrives()
 	h.must(t, "exec", "c1", "--", "sh", "-c", "test $(stat -c %u /dev/disk0) = 7 && dd if=/dev/zero of=/dev/disk0 bs=4096 count=2")
 	p.pull()
 	leaves()
-	testenv.Eventually(t, "programs inside were told", func() bool {
+	eventually(t, "programs inside were told", func() bool {
 		var out strings.Builder
 		err := h.exec(nil, &out, "cat", "/tmp/events")
 		return err == nil && strings.Contains(out.String(), "ACTION=add") && strings.Contains(out.String(), "ACTION=remove") &&
@@ -177,9 +187,9 @@ func TestNodesOfSubsystemComeAndGo(t *testing.T) {
 		t.Errorf("the instance has no %s", node)
 	}
 	free()
-	testenv.Eventually(t, node+" is gone", func() bool { return !h.inC1("-e", node) })
+	eventually(t, node+" is gone", func() bool { return !h.inC1("-e", node) })
 	allocate()
-	testenv.Eventually(t, node+" is back", func() bool { return h.inC1("-c", node) })
+	eventually(t, node+" is back", func() bool { return h.inC1("-c", node) })
 	h.must(t, "restart", "--force", "c1")
 	if !h.inC1("-c", node) {
 		t.Errorf("the instance has no %s when it has started again", node)

@@ -205,8 +205,10 @@ func (s *Service) Hotplug(ctx context.Context) error {
 			s.Logger.ErrorContext(ctx, "devices that come and go are not noticed", "err", err)
 			<-ctx.Done()
 		}
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		default:
 		}
 	}
 }

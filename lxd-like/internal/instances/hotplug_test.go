@@ -134,7 +134,7 @@ func (w *world) eventually(what, name, nodes string) {
 func TestNodesComeAndGo(t *testing.T) {
 	testenv.Kernel(t)
 	w := newWorld(t)
-	defer w.hotplug()()
+	stop := w.hotplug()
 	at := filepath.Join(w.dir, "sub/node")
 	mknod := func(minor uint32) {
 		t.Helper()
@@ -157,14 +157,16 @@ func TestNodesComeAndGo(t *testing.T) {
 	must(t, os.RemoveAll(filepath.Dir(at)))
 	w.eventually("it has gone", "c1", zero)
 
+	stop()
 	w.boot()
 	mknod(3)
-	stop := w.hotplug()
+	stop = w.hotplug()
 	w.eventually("it has come before the daemon", "c1", "/dev/n=1:3 "+zero)
 	stop()
 	w.boot()
 	must(t, os.Remove(at))
-	defer w.hotplug()()
+	stop = w.hotplug()
+	defer stop()
 	w.eventually("it has gone before the daemon", "c1", zero)
 
 	put := api.InstancePut{Profiles: []string{"default"}, Devices: api.DevicesMap{"n": req.Devices["n"]}}
@@ -179,7 +181,8 @@ func TestNodesComeAndGo(t *testing.T) {
 func TestUSBComesAndGoes(t *testing.T) {
 	testenv.Kernel(t)
 	w := newWorld(t)
-	defer w.hotplug()()
+	stop := w.hotplug()
+	defer stop()
 	w.machine.plug(4)
 	req := post("c1", true)
 	req.Devices = api.DevicesMap{
