@@ -32,6 +32,9 @@ type Files struct {
 	Staged []Staged
 	// OnlyV2 is for guests that want nothing but cgroup2.
 	OnlyV2 bool
+	// Systemd is for guests with that init, whose services have mounts of
+	// their own.
+	Systemd bool
 }
 
 // Staged is a mount's source, ready to be bound.
@@ -152,8 +155,8 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 		c.add("lxc.apparmor.profile", "unconfined")
 	case h.AppArmor:
 		c.add("lxc.apparmor.profile", "generated")
-		// Of guests with their own users also systemd's services mount.
-		if s.Nesting || s.IDs != nil {
+		// Systemd's services do not start where they must not mount.
+		if s.Nesting || s.IDs != nil || f.Systemd {
 			c.add("lxc.apparmor.allow_nesting", "1")
 		}
 		for _, rule := range s.AppArmor {

@@ -69,6 +69,20 @@ func TestRender(t *testing.T) {
 				"lxc.mount.entry = sysfs dev/.cuib/sys sysfs rw,nosuid,nodev,noexec,create=dir,optional 0 0",
 			},
 		},
+		"privileged, systemd, AppArmor": {
+			func(s *runtime.Spec, h *runtime.Host, f *runtime.Files) {
+				s.IDs, h.AppArmor, h.AppArmorParser, f.Systemd = nil, true, "/sbin/apparmor_parser", true
+			},
+			[]string{"lxc.apparmor"},
+			[]string{"lxc.apparmor.profile = generated", "lxc.apparmor.allow_nesting = 1"},
+		},
+		"privileged, AppArmor": {
+			func(s *runtime.Spec, h *runtime.Host, _ *runtime.Files) {
+				s.IDs, h.AppArmor, h.AppArmorParser = nil, true, "/sbin/apparmor_parser"
+			},
+			[]string{"lxc.apparmor"},
+			[]string{"lxc.apparmor.profile = generated"},
+		},
 		"only cgroup2": {
 			func(_ *runtime.Spec, _ *runtime.Host, f *runtime.Files) { f.OnlyV2 = true },
 			[]string{"lxc.mount.auto", "lxc.mount.entry = cgroup2"},

@@ -169,27 +169,37 @@ func rawSignals(raw string) (halt, reboot unix.Signal, err error) {
 }
 
 // How long a guest's program may take to ask its init, and how long it is
-// waited before it is asked again: while it boots, init does not listen yet.
+// waited before it is asked again: while it boots, init does not listen yet, or
+// forgets what it heard, as runit does. One that is on its way down already
+// takes the same again for what it was told.
 const (
 	askLimit = 10 * time.Second
 	askPause = 500 * time.Millisecond
+	askAgain = 5 * time.Second
 )
 
-// ask runs a guest's program until it has asked init, or for so long as an init
-// is waited for that does not handle a signal yet; and if it never can, sends
-// the signal.
+// ask runs a guest's program until init has ended, or for so long as an init is
+// waited for that does not handle a signal yet; and if it never can, sends the
+// signal.
 func (r *Runtime) ask(ctx context.Context, c *container, in *guestInit, args []string, sig unix.Signal) {
+	asked := false
 	for deadline := time.Now().Add(handlerLimit); time.Now().Before(deadline); {
-		if in.ended() || r.askOnce(ctx, c.name, args) {
+		if in.ended() {
 			return
+		}
+		pause := askPause
+		if r.askOnce(ctx, c.name, args) {
+			asked, pause = true, askAgain
 		}
 		select {
 		case <-c.gone:
 			return
-		case <-time.After(askPause):
+		case <-time.After(pause):
 		}
 	}
-	_ = in.signal(sig) // It fails only if init has ended.
+	if !asked {
+		_ = in.signal(sig) // It fails only if init has ended.
+	}
 }
 
 // askOnce runs a program and tells whether that was of use. What it says is

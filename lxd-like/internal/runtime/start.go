@@ -125,7 +125,7 @@ func (r *Runtime) writeConf(c *container) error {
 	}
 	text, err := Render(spec, host, Files{
 		Dir: r.path(name), Seccomp: profile, Shim: r.Shim, Staged: staged,
-		OnlyV2: onlyV2,
+		OnlyV2: onlyV2, Systemd: c.kind.Name == "systemd",
 	})
 	if err != nil {
 		return err
