@@ -277,17 +277,8 @@ func (s *Service) Autostart(ctx context.Context, names []string) error {
 		if s.index.isShut() || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		in, err := s.load(ctx, name)
-		if errs.Is(err, errs.NotFound) || s.index.get(name) != nil {
-			continue
-		}
-		if err != nil {
-			s.notStarted(ctx, name, err)
-			continue
-		}
-		if missing := s.lacks(ctx, in); missing != nil {
-			s.Logger.WarnContext(ctx, "an instance waits to be started", "instance", name, "for", missing)
-			s.waiters.add(name)
+		in := s.canStart(ctx, name)
+		if in == nil {
 			continue
 		}
 		if last != nil && (boot(last).Delay > 0 || boot(last).StartPriority != boot(in).StartPriority) {
@@ -306,6 +297,25 @@ func (s *Service) Autostart(ctx context.Context, names []string) error {
 		})
 	}
 	return nil
+}
+
+// canStart returns an instance that the daemon is to start; nil if it is gone,
+// runs or cannot be read, or if it waits for something of the host.
+func (s *Service) canStart(ctx context.Context, name string) *instance {
+	in, err := s.load(ctx, name)
+	switch {
+	case errs.Is(err, errs.NotFound) || s.index.get(name) != nil:
+		return nil
+	case err != nil:
+		s.notStarted(ctx, name, err)
+		return nil
+	}
+	if missing := s.lacks(ctx, in); missing != nil {
+		s.Logger.WarnContext(ctx, "an instance waits to be started", "instance", name, "for", missing)
+		s.waiters.add(name)
+		return nil
+	}
+	return in
 }
 
 // notStarted tells of an instance that the daemon could not start.
