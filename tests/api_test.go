@@ -75,6 +75,15 @@ func (a *apiClient) pull(url string) (string, error) {
 	return a.file(http.MethodGet, url, nil)
 }
 
+// list reads the names in a directory.
+func (a *apiClient) list(url string, names *[]string) error {
+	text, err := a.pull(url)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), &struct{ Metadata *[]string }{names})
+}
+
 // push writes a file.
 func (a *apiClient) push(url string, data []byte) error {
 	_, err := a.file(http.MethodPost, url, data)

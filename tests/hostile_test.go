@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -133,7 +132,7 @@ func (s *siege) byAPI(t *testing.T, way string) {
 			}
 		}
 		var names []string
-		if list, err := s.api.pull(file("")); err == nil && json.Unmarshal([]byte(list), &struct{ Metadata *[]string }{&names}) == nil {
+		if s.api.list(file(""), &names) == nil {
 			for _, name := range names {
 				if !slices.Contains([]string{"x", "new", "m", "dev", "s", "tree"}, name) {
 					t.Errorf("%s/a has %q", way, names)

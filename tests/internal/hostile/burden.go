@@ -29,13 +29,13 @@ func swap(args []string) error {
 	}
 }
 
-// tree makes many files, names of all kinds, and directories in one another.
+// tree makes many files, and names of all kinds.
 func tree(args []string) error {
 	dir := need(args, 1)[0]
 	if err := os.MkdirAll(dir+"/many", 0o755); err != nil {
 		return err
 	}
-	for i := range 20_000 {
+	for i := range 2_000 {
 		if err := os.WriteFile(fmt.Sprintf("%s/many/%d", dir, i), nil, 0o644); err != nil {
 			return err
 		}
@@ -48,18 +48,20 @@ func tree(args []string) error {
 			return err
 		}
 	}
-	if err := errors.Join(
+	return errors.Join(
 		unix.Mkfifo(dir+"/fifo", 0o644),
 		os.Symlink("loop", dir+"/loop"),
 		os.Symlink(strings.Repeat("x/", 2000), dir+"/long"),
-		os.WriteFile(dir+"/sparse", nil, 0o644), os.Truncate(dir+"/sparse", 1<<40),
-	); err != nil {
+		os.WriteFile(dir+"/sparse", nil, 0o644), os.Truncate(dir+"/sparse", 1<<30),
+	)
+}
+
+// deep makes directories in one another, deeper than a path can say.
+func deep(args []string) error {
+	if err := os.Chdir(need(args, 1)[0]); err != nil {
 		return err
 	}
-	if err := os.Chdir(dir); err != nil {
-		return err
-	}
-	for range 300 { // Deeper than a path can say in one.
+	for range 300 {
 		if err := os.Mkdir("deep-directory", 0o755); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@
 //	hostile swap DIR TARGET     exchanges DIR/a, a directory, and DIR/b, a link to TARGET, again and again
 //	hostile watch SECONDS       looks for the helpers of the host, and ends with 0 if it could use one
 //	hostile tree DIR            makes a tree of strange names there
+//	hostile deep DIR            makes directories in one another there
 //	hostile fork                makes processes, and those others
 //	hostile hog                 takes memory
 package main
@@ -28,7 +29,7 @@ func main() {
 		os.Exit(misused)
 	}
 	commands := map[string]func(args []string) error{
-		"try": try, "swap": swap, "watch": watch, "tree": tree, "fork": fork, "hog": hog,
+		"try": try, "swap": swap, "watch": watch, "tree": tree, "deep": deep, "fork": fork, "hog": hog,
 	}
 	run, ok := commands[args[0]]
 	if !ok {
