@@ -42,11 +42,11 @@ func (o options) current() (options, error) {
 	return out, nil
 }
 
-// syscalls returns what options mean for system calls.
-func (o options) syscalls() (Syscalls, error) {
+// policy returns what options mean for calls that may be made.
+func (o options) policy() (seccomp.Policy, error) {
 	c, err := o.current()
 	if err != nil {
-		return Syscalls{}, err
+		return seccomp.Policy{}, err
 	}
 	p := seccomp.Policy{
 		Raw: c[keyRawSeccomp], Allow: strings.TrimSpace(c[keyAllow]), Deny: strings.TrimSpace(c[keyDeny]),
@@ -58,22 +58,30 @@ func (o options) syscalls() (Syscalls, error) {
 	denies := p.Deny != "" || c[keyDenyDefault] != "" || p.Compat == seccomp.DenyCompat
 	switch {
 	case p.Raw != "" && (p.Allow != "" || denies):
-		return Syscalls{}, errs.Invalidf("raw.seccomp is the whole profile, want it or security.syscalls.allow and .deny*")
+		err = errs.Invalidf("raw.seccomp is the whole profile, want it or security.syscalls.allow and .deny*")
 	case p.Allow != "" && denies:
-		return Syscalls{}, errs.Invalidf("security.syscalls.allow denies all others, want it or security.syscalls.deny*")
+		err = errs.Invalidf("security.syscalls.allow denies all others, want it or security.syscalls.deny*")
+	}
+	return p, err
+}
+
+// syscalls returns what options mean for system calls.
+func (o options) syscalls() (Syscalls, error) {
+	p, err := o.policy()
+	if err != nil {
+		return Syscalls{}, err
 	}
 	for _, name := range seccomp.Interceptable() {
 		if o.bool(intercept+name) && (name == "sysinfo" || !o.bool("security.privileged")) {
 			p.Intercept = append(p.Intercept, name)
 		}
 	}
-	out := Syscalls{Policy: p, DevicePrograms: o.bool(keyBPFDevices), Mounting: o.mounting()}
 	if !p.IsDefault() {
 		if _, err := p.Compile("amd64"); err != nil {
 			return Syscalls{}, fmt.Errorf("security.syscalls.* or raw.seccomp: %w", err)
 		}
 	}
-	return out, nil
+	return Syscalls{Policy: p, DevicePrograms: o.bool(keyBPFDevices), Mounting: o.mounting()}, nil
 }
 
 // mounting returns what valid options mean for mounts.

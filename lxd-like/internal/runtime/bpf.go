@@ -7,6 +7,12 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
+// BPF says what a container may do with bpf(2).
+type BPF struct {
+	Path    string            // Where its file system with tokens is, absolute, inside; empty for none.
+	Options map[string]string // Of that file system: what it hands on, as bpffs has it.
+}
+
 // bpfFile says what of bpf(2) a container may use: where, and the options of
 // the file system, which cuib-shim mounts at each boot (bpffs.c).
 const bpfFile = "bpffs"
@@ -26,6 +32,14 @@ func (r *Runtime) writeBPF(s Spec) error {
 		lines = append(lines, k+"="+s.BPF.Options[k])
 	}
 	return update(r.path(s.Name, bpfFile), []byte(strings.Join(lines, "\n")+"\n"))
+}
+
+// Mounting says what a container may mount whose mount(2) is intercepted: file
+// systems on its block devices.
+type Mounting struct {
+	FileSystems []string          // By the host's kernel.
+	Programs    map[string]string // By programs of the container, for file systems in user space.
+	Shift       bool              // Show owners mapped by the container's ids.
 }
 
 // SetMounting changes what a running container may mount.

@@ -1,6 +1,7 @@
 package runtime_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -217,7 +218,9 @@ func TestHandlerEnds(t *testing.T) {
 	writeFile(t, spec.Root+"/etc/rc", "while [ ! -e /root/stop ]; do asks mknod /root/null 1 3 >/root/said; rm -f /root/null; done\ntouch /root/all\n")
 	start(t, r, spec)
 	makes := func(want unix.Errno) func() bool {
-		return func() bool { return asks(t, r, spec.Name, "mknod", "/tmp/null", "1", "3") == fmt.Sprintf("mknod %d\n", want) }
+		return func() bool {
+			return asks(t, r, spec.Name, "mknod", "/tmp/null", "1", "3") == fmt.Sprintf("mknod %d\n", want)
+		}
 	}
 	for i := range 4 {
 		var pids []int
@@ -225,7 +228,7 @@ func TestHandlerEnds(t *testing.T) {
 			pids = handlers(t, r, spec.Name)
 			return len(pids) >= 2
 		})
-		if err := unix.Kill(pids[i%2], unix.SIGKILL); err != nil && err != unix.ESRCH { //nolint:errorlint // A system call's.
+		if err := unix.Kill(pids[i%2], unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			t.Fatal(err)
 		}
 		testenv.Eventually(t, "an answer", makes(0))

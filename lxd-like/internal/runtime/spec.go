@@ -48,20 +48,6 @@ type Spec struct {
 	EndsAtReboot   bool     // A reboot of the guest ends the container, with Exit.Reboot.
 }
 
-// Mounting says what a container may mount whose mount(2) is intercepted: file
-// systems on its block devices.
-type Mounting struct {
-	FileSystems []string          // By the host's kernel.
-	Programs    map[string]string // By programs of the container, for file systems in user space.
-	Shift       bool              // Show owners mapped by the container's ids.
-}
-
-// BPF says what a container may do with bpf(2).
-type BPF struct {
-	Path    string            // Where its file system with tokens is, absolute, inside; empty for none.
-	Options map[string]string // Of that file system: what it hands on, as bpffs has it.
-}
-
 // Mount is a host directory, file or file system, or memory, that appears
 // inside.
 type Mount struct {
