@@ -6,15 +6,14 @@ DISK_OPTS=-onoatime DISK=/dev/ubda
 . ./lib
 cuib image import e2e-debian.tar.gz e2e-debian.tar.gz.rootfs --alias debian
 cuib launch debian web -c limits.memory=512MiB -c limits.cpu=1 -c raw.apparmor='deny /etc/hidden r,'
-state=
-for _ in $(seq 1200); do
-	state=$(cuib exec web -- systemctl is-system-running || true)
-	[ "$state" = running ] && break
-	[ "$state" = degraded ] && break
-	sleep 0.25
+cuib launch debian deep -c security.nesting=true
+cuib launch debian owner -c security.privileged=true
+for i in web deep owner; do
+	cuib wait "$i" --for systemd --timeout 300 || true # What failed is told below.
+	want "failed units of $i" "$(cuib exec "$i" -- systemctl --failed --no-legend --plain)" ""
+	want "state of $i" "$(cuib exec "$i" -- systemctl is-system-running || true)" running
 done
-want "failed units" "$(cuib exec web -- systemctl --failed --no-legend --plain)" ""
-want state "$state" running
+cuib stop deep owner
 want processors "$(cuib exec web -- nproc)" 1
 cuib wait web --for ipv4
 cuib config set web limits.memory=768MiB
