@@ -80,7 +80,7 @@ func TestLab(t *testing.T) {
 
 // withProcessors are the scripts for which it makes a difference how many
 // processors there are. The rest is faster with one.
-var withProcessors = []string{"cgroup2.sh", "debian.sh", "nesting.sh", "runtime.sh"}
+var withProcessors = []string{"cgroup2.sh", "debian.sh", "nesting-long.sh", "runtime.sh"}
 
 // labMemory is where the memory of machines is not written to a disk.
 const labMemory = "/dev/shm"
@@ -111,7 +111,11 @@ func labKit(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"tiny", "debian", "nesting"} {
+	kinds := []string{"tiny", "debian"}
+	if os.Getenv("CUIB_LAB_LONG") != "" {
+		kinds = append(kinds, "nesting")
+	}
+	for _, kind := range kinds {
 		image, err := imageFiles(kind)
 		if err != nil {
 			t.Fatal(err)
