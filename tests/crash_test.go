@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -100,8 +101,13 @@ func newModel(prefix string, seed uint64) *model {
 // load makes changes until the daemon is gone.
 func (m *model) load(api *apiClient) {
 	if m.unsure {
-		// It runs already or does after this. Whatever the answer is.
-		if err := api.setState(m.inFlight, "start"); errors.Is(err, errGone) {
+		// It runs already or does after this.
+		err := api.setState(m.inFlight, "start")
+		if errors.Is(err, errGone) {
+			return
+		}
+		if err != nil && !strings.Contains(err.Error(), "is running already") {
+			m.failed = fmt.Errorf("start again what may run: %w", err)
 			return
 		}
 		m.known[m.inFlight].running, m.unsure = true, false
