@@ -95,6 +95,13 @@ type Driver interface {
 	Leases(ctx context.Context, cfg Config) ([]Lease, error)
 }
 
+// A Stopper is a [Driver] whose networks can leave the host until they are
+// applied again.
+type Stopper interface {
+	// Stop takes the network away, and keeps what is to be remembered of it.
+	Stop(ctx context.Context, cfg Config) error
+}
+
 // A Watcher is a [Driver] that notices when a network that it has applied is
 // disturbed from outside.
 type Watcher interface {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -72,6 +73,7 @@ type daemon struct {
 	containers   *runtime.Runtime
 	proxies      *proxies.Service
 	guests       *guestapi.Server
+	down         atomic.Bool // All that ran was ended, and the daemon is to end.
 	recovery     *recovery.Service
 	repositories *repository.Service
 	lxcfs        *lxcfs.Keeper
@@ -285,6 +287,7 @@ func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
 	d.ops.Close()
 	err := d.instances.Shutdown(ctx, instances.ShutdownOptions(req))
 	err = errors.Join(err, d.lxcfs.Stop())
+	d.down.Store(err == nil)
 	if req.Force {
 		return err
 	}
@@ -345,6 +348,9 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		d.log.WarnContext(ctx, "cannot tell systemd that the daemon is ready", "err", err)
 	}
 	err := g.Wait()
+	if d.down.Load() { // Nothing runs, and nobody repairs networks any more.
+		err = errors.Join(err, d.nets.Stop(context.WithoutCancel(ctx)))
+	}
 	d.log.InfoContext(context.WithoutCancel(ctx), "ending")
 	return err
 }

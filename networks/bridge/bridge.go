@@ -43,17 +43,25 @@ func (Driver) Apply(ctx context.Context, cfg networks.Config) error {
 }
 
 // Remove takes away the bridge, its rules and its dnsmasq.
-func (Driver) Remove(ctx context.Context, cfg networks.Config) error {
+func (d Driver) Remove(ctx context.Context, cfg networks.Config) error {
 	if err := dnsmasq.Remove(ctx, cfg); err != nil {
+		return err
+	}
+	if err := d.Stop(ctx, cfg); err != nil {
+		return err
+	}
+	return os.RemoveAll(cfg.Dir)
+}
+
+// Stop ends the dnsmasq, the bridge and the rules, and keeps the leases.
+func (Driver) Stop(ctx context.Context, cfg networks.Config) error {
+	if err := dnsmasq.Stop(ctx, cfg); err != nil {
 		return err
 	}
 	if err := removeLink(cfg.Name); err != nil {
 		return fmt.Errorf("remove bridge %s: %w", cfg.Name, err)
 	}
-	if err := nft.Remove(cfg.Name); err != nil {
-		return err
-	}
-	return os.RemoveAll(cfg.Dir)
+	return nft.Remove(cfg.Name)
 }
 
 // SetHost tells the network's dnsmasq of an instance.

@@ -76,15 +76,8 @@ func Apply(ctx context.Context, cfg networks.Config, index int) error {
 
 // Remove ends the network's dnsmasq and deletes its files.
 func Remove(ctx context.Context, cfg networks.Config) error {
-	p, err := Find(cfg)
-	if err != nil {
+	if err := Stop(ctx, cfg); err != nil {
 		return err
-	}
-	if p != nil {
-		defer p.Close()
-		if err := p.stop(ctx); err != nil {
-			return err
-		}
 	}
 	for _, name := range []string{confFile, pidFile, leaseFile, hostsDir, namesDir} {
 		if err := os.RemoveAll(filepath.Join(cfg.Dir, name)); err != nil {
@@ -92,6 +85,16 @@ func Remove(ctx context.Context, cfg networks.Config) error {
 		}
 	}
 	return nil
+}
+
+// Stop ends the network's dnsmasq, if it runs. What it has given out stays.
+func Stop(ctx context.Context, cfg networks.Config) error {
+	p, err := Find(cfg)
+	if p == nil || err != nil {
+		return err
+	}
+	defer p.Close()
+	return p.stop(ctx)
 }
 
 // Intact reports whether dnsmasq runs if the network wants it.

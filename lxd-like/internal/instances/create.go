@@ -153,6 +153,9 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 	if err := s.validate(ctx, in); err != nil {
 		return nil, err
 	}
+	if err := s.checkRepository(ctx, nil, in); err != nil {
+		return nil, err
+	}
 	if err := s.choosePool(ctx, in); err != nil {
 		return nil, err
 	}

@@ -210,6 +210,9 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
 	if err := samePool(in, next); err != nil {
 		return err
 	}
+	if err := s.checkRepository(ctx, in, next); err != nil {
+		return err
+	}
 	if err := s.checkDependencies(ctx, in, next); err != nil {
 		return err
 	}
@@ -225,6 +228,24 @@ func (s *Service) checkNext(ctx context.Context, in, next *instance) error {
 		return err
 	}
 	return s.checkLimits(ctx, next)
+}
+
+// checkRepository reports a backup repository that is not there. in is nil for a
+// new instance.
+func (s *Service) checkRepository(ctx context.Context, in, next *instance) error {
+	const key = "backups.repository"
+	name := next.expanded.Options[key]
+	if name == "" || in != nil && in.expanded.Options[key] == name {
+		return nil
+	}
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.GetRepository(ctx, tx, name)
+		return err
+	})
+	if err != nil {
+		return errs.Newf(errs.KindOf(asInvalid(err)), "%s: %w", key, err)
+	}
+	return nil
 }
 
 func samePool(in, next *instance) error {

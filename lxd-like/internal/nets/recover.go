@@ -2,6 +2,7 @@ package nets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"sync"
@@ -41,6 +42,30 @@ func (s *Service) Recover(ctx context.Context) error {
 	}
 	s.touch()
 	return ctx.Err()
+}
+
+// Stop takes the networks from the host, whose instances have ended. The next
+// daemon makes them again. [Service.Run] has ended.
+func (s *Service) Stop(ctx context.Context) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	all, err := s.records(ctx)
+	for _, n := range all {
+		d, derr := s.driver(n.Type)
+		stopper, can := d.(networks.Stopper)
+		if derr != nil || !can || n.Status != db.Ready {
+			continue
+		}
+		cfg, serr := s.config(n)
+		if serr == nil {
+			serr = stopper.Stop(ctx, cfg)
+		}
+		if serr != nil {
+			err = errors.Join(err, fmt.Errorf("stop network %q: %w", n.Name, serr))
+		}
+	}
+	return err
 }
 
 // repair applies a network anew.

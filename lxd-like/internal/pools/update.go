@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
@@ -26,6 +27,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.StoragePoolPu
 	typ, err := s.typ(p.Driver)
 	if err != nil {
 		return err
+	}
+	if onlyWithout(p.Config, put.Config, keySize) {
+		return errs.Invalidf("configuration key \"size\": a storage pool that is %s large stays so, and cannot lose that; it can grow", p.Config[keySize])
 	}
 	put.Config = s.wished(p, put.Config)
 	for k, v := range put.Config {
@@ -91,6 +95,20 @@ func changed(p db.Pool, typ storage.Type, put api.StoragePoolPut) (change, error
 		}
 	}
 	return c, nil
+}
+
+// onlyWithout reports whether a request has all that users see of a pool, and
+// more than nothing, but one key. Who has much else left out has just not said it.
+func onlyWithout(have, given map[string]string, key string) bool {
+	if _, kept := given[key]; kept || have[key] == "" {
+		return false
+	}
+	for k := range have {
+		if _, kept := given[k]; !kept && k != key && !strings.HasPrefix(k, "volatile.") {
+			return false
+		}
+	}
+	return len(given) > 0
 }
 
 // larger returns the size after, if it is larger than before.

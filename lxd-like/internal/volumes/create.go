@@ -72,7 +72,28 @@ func (s *Service) draft(ctx context.Context, pool string, req api.StorageVolumes
 	if err := s.validate(v, p); err != nil {
 		return v, err
 	}
+	if err := s.checkRepository(ctx, "", v); err != nil {
+		return v, err
+	}
 	return v, s.free(ctx, v.VolumeRef)
+}
+
+// checkRepository reports a backup repository that is not there, unless the
+// volume had it before.
+func (s *Service) checkRepository(ctx context.Context, before string, v db.Volume) error {
+	const key = "backups.repository"
+	name := v.Config[key]
+	if name == "" || name == before {
+		return nil
+	}
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.GetRepository(ctx, tx, name)
+		return err
+	})
+	if errs.Is(err, errs.NotFound) {
+		return errs.Newf(errs.Invalid, "%s: %w", key, err)
+	}
+	return err
 }
 
 func checkContentType(typ string) error {

@@ -34,6 +34,9 @@ func (s *Service) Update(ctx context.Context, ref Ref, put api.StorageVolumePut)
 		return err
 	}
 	next, err := s.changed(v, put, p)
+	if err == nil {
+		err = s.checkRepository(ctx, v.Config["backups.repository"], next)
+	}
 	if err != nil {
 		return err
 	}

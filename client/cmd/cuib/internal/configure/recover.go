@@ -86,7 +86,10 @@ func (e *env) recoverRequest(ctx context.Context, args []string) (client.Recover
 		if !ok || name == "" || driver == "" {
 			return req, errs.Invalidf("pool %q is not of the form NAME=DRIVER or NAME=DRIVER:SOURCE, such as fast=btrfs:/dev/sdb", a)
 		}
-		if slices.ContainsFunc(req.Pools, func(p api.StoragePoolsPost) bool { return p.Name == name }) {
+		if i := slices.IndexFunc(req.Pools, func(p api.StoragePoolsPost) bool { return p.Name == name }); i >= 0 {
+			if err := samePool(req.Pools[i], driver, source); err != nil {
+				return req, err
+			}
 			continue // The database knows it; it is looked through anyway.
 		}
 		pool := api.StoragePoolsPost{Name: name, Driver: driver}
@@ -97,4 +100,13 @@ func (e *env) recoverRequest(ctx context.Context, args []string) (client.Recover
 		req.Pools = append(req.Pools, pool)
 	}
 	return req, nil
+}
+
+// samePool reports an argument that says something else than what the database
+// has.
+func samePool(known api.StoragePoolsPost, driver, source string) error {
+	if known.Driver != driver || source != "" && source != known.Config["source"] {
+		return errs.Invalidf("pool %q is known, with driver %s and source %q: leave it out, or give it another name", known.Name, known.Driver, known.Config["source"])
+	}
+	return nil
 }
