@@ -103,6 +103,9 @@ func TestBlockDeviceComesAndGoes(t *testing.T) {
 	}
 	h.must(t, append(add, "required=false")...)
 	h.must(t, "exec", "c1", "--", "sh", "-c", "setsid busybox uevent sh -c 'env >>/tmp/events' </dev/null >/dev/null 2>&1 &")
+	eventually(t, "a program inside listens to the kernel", func() bool {
+		return h.exec(nil, nil, "grep", "-Eq", " 15 +[0-9]+ +00000001 ", "/proc/net/netlink") == nil
+	})
 	arrives := func() {
 		t.Helper()
 		eventually(t, "the instance has the device", func() bool { return h.inC1("-b", "/dev/disk0") })
