@@ -203,13 +203,13 @@ func buildImage(source, path string) (err error) {
 // withContainers makes of the root file system $1 the file $2, with Docker,
 // Podman, and what Cuib needs.
 const withContainers = `
-mount -t tmpfs -o size=3G tmpfs /mnt
+mount -t tmpfs -o size=3G image /mnt
 mkdir /mnt/root
 tar -C /mnt/root --numeric-owner --xattrs --xattrs-include='*' -xf "$1"
 cd /mnt/root
-mount -t proc proc proc
 mount --bind /dev dev
-mount -t tmpfs tmpfs run
+mount -t tmpfs volatile run
+mount -t proc kernel proc
 mkdir -p run/systemd/resolve
 cp -L /etc/resolv.conf run/systemd/resolve/stub-resolv.conf
 printf '#!/bin/sh\nexit 101\n' >usr/sbin/policy-rc.d
