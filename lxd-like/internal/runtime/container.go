@@ -36,6 +36,7 @@ type container struct {
 	init   *guestInit
 	groups []group // All its cgroups that were seen.
 	server *attachServer
+	netns  *os.File // Of a guest that has interfaces of the host: they are taken back from there.
 	ending bool
 }
 
@@ -235,7 +236,7 @@ func (r *Runtime) clear(c *container) error {
 	if init != nil {
 		init.fd.Close()
 	}
-	err := errors.Join(removeCgroups(groups), r.removeNICs(c.specNow()))
+	err := errors.Join(removeCgroups(groups), r.removeNICs(c.specNow(), c.letGo()))
 	if c.shim.fd != nil {
 		c.shim.fd.Close()
 	}

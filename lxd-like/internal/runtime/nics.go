@@ -137,7 +137,10 @@ func (r *Runtime) all() []*container {
 
 // removeNICs removes what is left of the NICs of a container that has ended:
 // what liblxc has not made it does not remove.
-func (r *Runtime) removeNICs(s Spec) error {
+func (r *Runtime) removeNICs(s Spec, netns *os.File) error {
+	if netns != nil {
+		defer netns.Close()
+	}
 	all := prepared(s)
 	if len(all) == 0 {
 		return nil
@@ -148,10 +151,52 @@ func (r *Runtime) removeNICs(s Spec) error {
 	}
 	defer host.Net.Close()
 	var failed []error
+	var guest *nic.Guest // Only of what is the host's: all else ends with it.
+	if netns != nil {
+		h, err := handleAt(netns)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		guest = &nic.Guest{Net: h, File: netns}
+	}
 	for _, n := range all {
-		failed = append(failed, r.removeNIC(host, s.Name, n, nil))
+		g := guest
+		if n.Kind != nic.Physical {
+			g = nil
+		}
+		failed = append(failed, r.removeNIC(host, s.Name, n, g))
 	}
 	return errors.Join(failed...)
+}
+
+// hold keeps the network namespace of a guest that has interfaces of the host:
+// with it they would go to the first namespace of the kernel, or be gone.
+func (c *container) hold(in *guestInit) {
+	has := slices.ContainsFunc(c.specNow().NICs, func(n NIC) bool { return n.Kind == nic.Physical })
+	if !has {
+		return
+	}
+	file, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
+	if err != nil {
+		return // It has ended, and liblxc has taken them back.
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.netns != nil || c.ending || in.ended() {
+		file.Close()
+		return
+	}
+	c.netns = file
+}
+
+// letGo returns what hold keeps; nil for nothing.
+func (c *container) letGo() *os.File {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	file := c.netns
+	c.netns = nil
+	return file
 }
 
 // AddNIC gives a running container a network interface.
@@ -189,6 +234,7 @@ func (r *Runtime) AddNIC(ctx context.Context, name string, n NIC) (err error) {
 	if err := r.makeNIC(ctx, ns.Host, n, ns.guest); err != nil {
 		return c.orGone(errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
 	}
+	c.hold(in)
 	return nil
 }
 

@@ -133,6 +133,9 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 	}
 	r.setUp(c)
 	in, err := c.current()
+	if err == nil {
+		c.hold(in)
+	}
 	go r.watch(context.WithoutCancel(ctx), c, onExit)
 	if err != nil {
 		return Running{}, fmt.Errorf("find its init: %w", err)
@@ -160,7 +163,7 @@ func (r *Runtime) clearRest(name string) (Running, error) {
 			s.Spec.NICs[i].Before.Index = 0
 		}
 	}
-	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.removeNICs(s.Spec), r.clearFiles(name))
+	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.removeNICs(s.Spec, nil), r.clearFiles(name))
 }
 
 // bootID tells the host's boots apart.

@@ -58,6 +58,9 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 		return Running{}, err
 	}
 	r.setUp(c)
+	if in, err := c.lookup(); err == nil && in != nil {
+		c.hold(in)
+	}
 	if c.shown != r.served().Device { // Another one came while it started.
 		go r.showIn(context.WithoutCancel(ctx), c)
 	}
