@@ -9,6 +9,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
@@ -178,6 +179,9 @@ func (s *Service) move(ctx context.Context, m move, op *ops.Op) (err error) {
 	if err := s.keepSize(ctx, to, dst, m.next); err != nil {
 		return err
 	}
+	if err := m.fits(ctx, to, dst); err != nil {
+		return err
+	}
 	if m.renames() {
 		if err := s.moveLogs(m.in.Name, m.to, &u); err != nil {
 			return err
@@ -191,6 +195,23 @@ func (s *Service) move(ctx context.Context, m move, op *ops.Op) (err error) {
 	if err := s.endMove(ctx, m, from); err != nil {
 		s.Logger.WarnContext(ctx, "cannot delete what an instance was before it moved: the next start of the daemon tries again",
 			"instance", m.to, "pool", m.in.Pool, "err", err)
+	}
+	return nil
+}
+
+// fits reports a root that holds more than its new size. One that keeps its size
+// may be a little more than full, as it was.
+func (m move) fits(ctx context.Context, d storage.Driver, v storage.Volume) error {
+	before, after := m.in.rootSize(), m.next.rootSize()
+	if after.text == "" || after.text == before.text {
+		return nil
+	}
+	size, err := profiles.ParseSize(after.text)
+	if err == nil {
+		err = storage.MustHaveFit(ctx, d, v, size)
+	}
+	if err != nil {
+		return fmt.Errorf("device %q: size: %w", after.device, err)
 	}
 	return nil
 }
