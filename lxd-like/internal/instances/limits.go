@@ -152,22 +152,9 @@ func (s *Service) diskLimits(ctx context.Context, in *instance) ([]runtime.Disk,
 		if want == (runtime.Disk{}) {
 			continue
 		}
-		at, err := s.sourceOf(ctx, dev)
-		if err == nil && devices.MayBeLate(dev) && !profiles.IsVolume(dev) {
-			_, err = os.Stat(at)
-		}
-		if awaited(dev, err) {
-			continue // It is limited when it appears.
-		}
+		numbers, err := s.blocksOf(ctx, dev)
 		if err != nil {
 			return nil, errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
-		}
-		numbers, err := devices.Blocks(at)
-		if errors.Is(err, fs.ErrNotExist) && devices.Comes(dev) {
-			continue // It is limited when it comes.
-		}
-		if err != nil {
-			return nil, errs.Newf(errs.KindOf(err), "device %q: its limits are not possible: %w", name, err)
 		}
 		for _, number := range numbers {
 			found[number] = lowest(found[number], want)
@@ -180,6 +167,29 @@ func (s *Service) diskLimits(ctx context.Context, in *instance) ([]runtime.Disk,
 		all = append(all, d)
 	}
 	return all, nil
+}
+
+// blocksOf returns the disks of the host that a device is on: none if it is not
+// there and need not be. It is limited when it comes.
+func (s *Service) blocksOf(ctx context.Context, dev profiles.Device) ([]string, error) {
+	at, err := s.sourceOf(ctx, dev)
+	if err == nil && devices.MayBeLate(dev) && !profiles.IsVolume(dev) {
+		_, err = os.Stat(at)
+	}
+	if awaited(dev, err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := devices.Blocks(at)
+	if errors.Is(err, fs.ErrNotExist) && devices.Comes(dev) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, errs.Newf(errs.KindOf(err), "its limits are not possible: %w", err)
+	}
+	return numbers, nil
 }
 
 // sourceOf returns where on the host the contents of a device are.

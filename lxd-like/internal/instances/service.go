@@ -157,12 +157,8 @@ type limiter interface {
 
 // A changer changes containers that run.
 type changer interface {
-	AddMount(ctx context.Context, name string, m runtime.Mount) error
-	RemoveMount(ctx context.Context, name, target string) error
-	// Missing returns the targets of mounts whose sources were missing, and
-	// MountLate mounts one of these.
-	Missing(name string) ([]string, error)
-	MountLate(ctx context.Context, name string, m runtime.Mount) error
+	mounter
+
 	AddNode(ctx context.Context, name string, n runtime.Node) error
 	RemoveNode(ctx context.Context, name string, n runtime.Node) error
 	AddNIC(ctx context.Context, name string, n runtime.NIC) error
@@ -174,6 +170,16 @@ type changer interface {
 	Tell(name string, e uevents.Event) error
 	// Root opens the root directory as the container sees it, for openat2.
 	Root(name string) (*os.File, error)
+}
+
+// A mounter changes the mounts of containers that run.
+type mounter interface {
+	AddMount(ctx context.Context, name string, m runtime.Mount) error
+	RemoveMount(ctx context.Context, name, target string) error
+	// Missing returns the targets of mounts whose sources were missing, and
+	// MountLate mounts one of these.
+	Missing(name string) ([]string, error)
+	MountLate(ctx context.Context, name string, m runtime.Mount) error
 }
 
 // stopGrace is how long a clean stop waits for the guest where nothing is said.
