@@ -151,7 +151,15 @@ func (h Host) tag(old, now VLAN, outer, bridge netlink.Link) error {
 	if now.ID == 0 && !now.Untagged {
 		now.ID = usual
 	}
-	for _, id := range append([]int{usual, old.ID}, old.Tagged...) {
+	old.Tagged = append([]int{usual}, old.Tagged...)
+	if err := h.leave(old, now, outer); err != nil {
+		return err
+	}
+	return h.join(now, outer)
+}
+
+func (h Host) leave(old, now VLAN, outer netlink.Link) error {
+	for _, id := range append([]int{old.ID}, old.Tagged...) {
 		if id == 0 || id == now.ID || slices.Contains(now.Tagged, id) {
 			continue
 		}
@@ -159,7 +167,7 @@ func (h Host) tag(old, now VLAN, outer, bridge netlink.Link) error {
 			return fmt.Errorf("leave VLAN %d: %w", id, err)
 		}
 	}
-	return h.join(now, outer)
+	return nil
 }
 
 func (h Host) join(v VLAN, outer netlink.Link) error {

@@ -37,7 +37,7 @@ func planNIC(ctx context.Context, name string, dev profiles.Device, env Env) (Pl
 		return Plan{}, err
 	}
 	if dev["network"] != "" {
-		if env, err = pin(ctx, name, dev, env, &p, link); err != nil {
+		if env, err = pin(ctx, dev, env, &p, link); err != nil {
 			return Plan{}, err
 		}
 	}

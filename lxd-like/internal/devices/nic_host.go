@@ -60,6 +60,11 @@ func checkParent(name string, n *runtime.NIC, dev profiles.Device, env Env) erro
 	if err != nil {
 		return fmt.Errorf("parent: look at interface %q: %w", n.Parent, err)
 	}
+	return checkFits(n, parent)
+}
+
+// checkFits reports why an interface of the host cannot be the parent of a NIC.
+func checkFits(n *runtime.NIC, parent netlink.Link) error {
 	kind, mtu := parent.Type(), parent.Attrs().MTU
 	switch {
 	case n.Kind == nic.Bridged && kind != "bridge":
@@ -173,7 +178,8 @@ func pinned(name string, env Env) (four, six netip.Addr) {
 
 // pin has the network choose the addresses that a NIC is held to, where nobody
 // has chosen them. It returns what the devices are planned for from now on.
-func pin(ctx context.Context, name string, dev profiles.Device, env Env, p *Plan, link networks.Link) (Env, error) {
+func pin(ctx context.Context, dev profiles.Device, env Env, p *Plan, link networks.Link) (Env, error) {
+	name := p.NICs[0].Device
 	var want networks.Pin
 	want.Four = yes(dev, "security.ipv4_filtering") && dev["ipv4.address"] == ""
 	want.Six = yes(dev, "security.ipv6_filtering") && dev["ipv6.address"] == "" && link.Stateful
