@@ -154,13 +154,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	if d.guests, err = guestapi.New(filepath.Join(cfg.dir, "guests")); err != nil {
 		return nil, err
 	}
-	d.lxcfs = &lxcfs.Keeper{
-		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: cfg.lxcfs, Log: log.With("component", "lxcfs"), Warnings: d.warnings,
-	}
-	containers := &runtime.Runtime{
-		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
-	}
-	d.lxcfs.Changed, d.containers = containers.ShowLXCFS, containers
+	containers := d.newRuntime(cfg)
 	d.nets.Restored = containers.Reconnect
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
@@ -191,6 +185,18 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		return nil, err
 	}
 	return d, nil
+}
+
+// newRuntime makes what runs containers, and the lxcfs that they see.
+func (d *daemon) newRuntime(cfg config) *runtime.Runtime {
+	d.lxcfs = &lxcfs.Keeper{
+		Host: lxcfs.HostDir, Dir: filepath.Join(cfg.dir, "lxcfs"), Program: cfg.lxcfs, Log: d.log.With("component", "lxcfs"), Warnings: d.warnings,
+	}
+	d.containers = &runtime.Runtime{
+		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: d.log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
+	}
+	d.lxcfs.Changed = d.containers.ShowLXCFS
+	return d.containers
 }
 
 // newRepositories makes the service of backup repositories, which has all
