@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -41,6 +42,11 @@ func goodValue(k profiles.Key) string {
 func TestClientsSetEachKey(t *testing.T) {
 	h := startTiny(t)
 	if _, err := h.user("sh", "-ec", "lxc init tiny c2; lxc init tiny c3"); err != nil {
+		t.Fatal(err)
+	}
+	// The key's value is the name of one.
+	repository := []string{filepath.Join(binDir, "cuib"), "backup", "repository", "add", "true", "location=" + t.TempDir()}
+	if _, err := h.user(repository...); err != nil {
 		t.Fatal(err)
 	}
 	const script = `

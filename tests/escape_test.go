@@ -38,9 +38,9 @@ var attempts = []attempt{
 	{name: "open input", text: `hostile try mknod 13 63 c`, privileged: true},
 	{name: "open device mapper", text: `hostile try mknod 10 236 c`, privileged: true},
 	{name: "have a device that is there", text: `dd if=/dev/mem bs=1 count=1 || dd if=/dev/sda bs=1 count=1 || dd if=/dev/kmsg bs=1 count=1`, privileged: true},
-	{name: "give a file to nobody here", text: `hostile try chown 200000`},
+	{name: "give a file to nobody here", text: `hostile try chown 5000000`},
 	{name: "give a file to the host", text: `hostile try chown 4000000000`},
-	{name: "become somebody of the host", text: `hostile try setid 200000`},
+	{name: "become somebody of the host", text: `hostile try setid 5000000`},
 	{name: "make a file immutable", text: `hostile try immutable`},
 	{name: "mark for overlayfs", text: `hostile try trusted`},
 
