@@ -69,6 +69,25 @@ func (s *Server) guarded(h handle) http.Handler {
 	})
 }
 
+// mayChange waits until a guest may change something, which it may less often
+// than ask. If it may not, the answer is given, or the request was given up.
+func (s *Server) mayChange(w http.ResponseWriter, r *http.Request, d *door) (bool, error) {
+	s.mu.Lock()
+	wait := d.changes.wait(time.Now())
+	if wait <= changeWait {
+		d.changes.take(time.Now())
+	}
+	s.mu.Unlock()
+	if wait > changeWait {
+		http.Error(w, "too many changes", http.StatusTooManyRequests)
+		return false, nil
+	}
+	if !pause(r, wait) {
+		return false, r.Context().Err()
+	}
+	return true, nil
+}
+
 // pause reports whether the request is still wanted after a while.
 func pause(r *http.Request, wait time.Duration) bool {
 	if wait <= 0 {
@@ -159,18 +178,8 @@ func (s *Server) setState(w http.ResponseWriter, r *http.Request, d *door) error
 	default:
 		return errs.Invalidf("state is %q: want Started or Ready", put.State)
 	}
-	s.mu.Lock()
-	wait := d.changes.wait(time.Now())
-	if wait <= changeWait {
-		d.changes.take(time.Now())
-	}
-	s.mu.Unlock()
-	if wait > changeWait {
-		http.Error(w, "too many changes of the state", http.StatusTooManyRequests)
-		return nil
-	}
-	if !pause(r, wait) {
-		return r.Context().Err()
+	if ok, err := s.mayChange(w, r, d); !ok {
+		return err
 	}
 	if err := s.Instances.SetReady(r.Context(), d.name, ready); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
@@ -67,18 +66,8 @@ func (s *Server) working(r *http.Request, fn func() error) error {
 // often, and whose answer is empty.
 func (s *Server) changing(h handle) handle {
 	return func(w http.ResponseWriter, r *http.Request, d *door) error {
-		s.mu.Lock()
-		wait := d.changes.wait(time.Now())
-		if wait <= changeWait {
-			d.changes.take(time.Now())
-		}
-		s.mu.Unlock()
-		if wait > changeWait {
-			http.Error(w, "too many changes", http.StatusTooManyRequests)
-			return nil
-		}
-		if !pause(r, wait) {
-			return r.Context().Err()
+		if ok, err := s.mayChange(w, r, d); !ok {
+			return err
 		}
 		if err := s.working(r, func() error { return h(w, r, d) }); err != nil {
 			return err

@@ -17,7 +17,7 @@ const (
 
 // look looks after a proxy, which has a process or is to get one, until it is
 // not wanted any more or its instance has ended.
-func (s *Service) look(ctx context.Context, p *proxy, run *process) {
+func (s *Service) look(ctx context.Context, p *proxy, run *program) {
 	ctx, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.runs(p, run)
 	go func() {
@@ -56,7 +56,7 @@ func (s *Service) look(ctx context.Context, p *proxy, run *process) {
 
 // runs notes what ends the process of a proxy; at once, if it is not wanted
 // any more.
-func (s *Service) runs(p *proxy, run *process) {
+func (s *Service) runs(p *proxy, run *program) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.end = nil

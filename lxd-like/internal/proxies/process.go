@@ -15,55 +15,37 @@ import (
 
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/process"
 )
 
-// A process is one of cuib-shim, that cannot be mistaken for a later one with
-// the same number.
-type process struct {
+// A program is a process of cuib-shim.
+type program struct {
 	pidfd *os.File
 	proc  *os.Process // Nil if it is no child of ours.
 	began time.Time
 }
 
-func (p *process) close() { p.pidfd.Close() }
+func (p *program) close() { p.pidfd.Close() }
 
 // wait returns when the process has ended.
-func (p *process) wait() {
+func (p *program) wait() {
 	if p.proc != nil {
 		_, _ = p.proc.Wait() // How it ended does not matter.
 		return
 	}
-	conn, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = conn.Read(func(fd uintptr) bool { return hasEnded(int(fd)) }) // It fails when the file is closed.
+	_ = process.Wait(p.pidfd) // It fails when the file is closed.
 }
 
-func hasEnded(pidfd int) bool {
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0) //nolint:gosec // Descriptors are small.
-		if !errors.Is(err, unix.EINTR) {
-			return n > 0
-		}
-	}
-}
-
-// kill ends the process. One that has ended is no error.
-func (p *process) kill() {
-	conn, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = conn.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
-}
+// kill ends the process. One that has ended is no error, and the kernel refuses
+// no other.
+func (p *program) kill() { _ = process.Signal(p.pidfd, unix.SIGKILL) }
 
 // spawnTime is how long a proxy has to begin. It waits for nobody but the
 // file systems that its sockets are in, which a guest may have made.
 const spawnTime = 10 * time.Second
 
 // spawn starts a process and returns when it listens.
-func (s *Service) spawn(ctx context.Context, of Owner, r Rule) (_ *process, err error) {
+func (s *Service) spawn(ctx context.Context, of Owner, r Rule) (_ *program, err error) {
 	init, guest, err := s.Guest(of.Instance)
 	if err != nil {
 		return nil, err
@@ -109,7 +91,7 @@ func (s *Service) spawn(ctx context.Context, of Owner, r Rule) (_ *process, err 
 }
 
 // exec starts cuib-shim. files are its descriptors from 3 on. It outlives us.
-func (s *Service) exec(args []string, files []*os.File) (*process, error) {
+func (s *Service) exec(args []string, files []*os.File) (*program, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -132,7 +114,7 @@ func (s *Service) exec(args []string, files []*os.File) (*process, error) {
 			return nil, errors.Join(os.NewSyscallError("pidfd_open", err), proc.Kill())
 		}
 	}
-	return &process{pidfd: os.NewFile(uintptr(fd), "pidfd"), proc: proc, began: time.Now()}, nil
+	return &program{pidfd: os.NewFile(uintptr(fd), "pidfd"), proc: proc, began: time.Now()}, nil
 }
 
 // busyError is a port that is taken.

@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/process"
 )
 
 // A Rule is what one proxy does. Rules that are the same to the kernel are
@@ -50,7 +51,8 @@ type Service struct {
 	// it waits. It returns an error of kind NotFound if there is none any more.
 	Guest func(instance string) (pid int, pidfd *os.File, err error)
 
-	files sync.Mutex // Guards Dir.
+	recordsOnce sync.Once
+	kept        process.Records // See [Service.records].
 
 	nat sync.Mutex // Held by who changes rules of nftables, before mu.
 	mu  sync.Mutex // Guards all.
@@ -79,7 +81,7 @@ func (s *Service) Start(ctx context.Context, of Owner, r Rule) error {
 			return nil
 		}
 	} else {
-		var run *process
+		var run *program
 		if run, err = s.spawn(ctx, of, r); err == nil {
 			s.look(ctx, p, run)
 			return nil
@@ -261,7 +263,7 @@ func (s *Service) adopt(ctx context.Context, of Owner, st state) bool {
 // Settle ends what earlier daemons left of proxies of instances that do not
 // run. The daemon calls it when it has recovered those that do.
 func (s *Service) Settle(runs func(instance string) bool) error {
-	names, failed := s.instances()
+	names, failed := s.records().Instances()
 	for _, name := range names {
 		if runs(name) {
 			continue

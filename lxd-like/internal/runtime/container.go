@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
+	processes "github.com/cuib/cuib/shared/process"
 )
 
 // A container is one that runs, or starts.
@@ -160,7 +161,7 @@ func parentOf(pid int) (int, error) {
 }
 
 func (r *Runtime) writeState(c *container) error {
-	boot, err := bootID()
+	boot, err := processes.Boot()
 	if err != nil {
 		return err
 	}

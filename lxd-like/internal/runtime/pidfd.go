@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	processes "github.com/cuib/cuib/shared/process"
 )
 
 // A process is one of the host's, that cannot be mistaken for a later one with
@@ -20,59 +21,19 @@ type process struct {
 }
 
 func openProcess(pid int) (process, error) {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return process{}, fmt.Errorf("open process %d: %w", pid, err)
-	}
-	return process{pid, os.NewFile(uintptr(fd), "pidfd")}, nil
+	fd, err := processes.Open(pid)
+	return process{pid, fd}, err
 }
 
 // wait returns when the process has ended, or with an error when fd was
 // closed. It holds no thread meanwhile.
-func (p process) wait() error {
-	conn, err := p.fd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return conn.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
-}
+func (p process) wait() error { return processes.Wait(p.fd) }
 
-func hasEnded(pidfd int) bool {
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0) //nolint:gosec // Descriptors are small.
-		if !errors.Is(err, unix.EINTR) {
-			return n > 0
-		}
-	}
-}
-
-func (p process) ended() bool {
-	ended := true // If fd is closed.
-	conn, err := p.fd.SyscallConn()
-	if err != nil {
-		return true
-	}
-	if err := conn.Control(func(fd uintptr) { ended = hasEnded(int(fd)) }); err != nil {
-		return true
-	}
-	return ended
-}
+func (p process) ended() bool { return processes.Ended(p.fd) }
 
 // signal sends a signal. It is no error that the process has ended, nor that fd
 // was closed since.
-func (p process) signal(sig unix.Signal) error {
-	conn, err := p.fd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sent error
-	// An error of its own says that fd is closed.
-	_ = conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
-	if errors.Is(sent, unix.ESRCH) {
-		return nil
-	}
-	return sent
-}
+func (p process) signal(sig unix.Signal) error { return processes.Signal(p.fd, sig) }
 
 // awaitEnd returns when a process to which SIGKILL was sent has ended. That
 // takes longer than a moment only where the kernel does not let it go.

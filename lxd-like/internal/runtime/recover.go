@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	processes "github.com/cuib/cuib/shared/process"
 )
 
 // Recover finds the containers that run already, and those that have ended
@@ -152,7 +154,7 @@ func (r *Runtime) clearRest(name string) (Running, error) {
 		err = nil
 	}
 	out := Running{Name: name, StartedAt: s.Started}
-	boot, berr := bootID()
+	boot, berr := processes.Boot()
 	if berr == nil && s.Boot == boot && len(s.Cgroups) > 0 {
 		exit := r.readExit(name)
 		out.Ended = &exit
@@ -164,10 +166,4 @@ func (r *Runtime) clearRest(name string) (Running, error) {
 		}
 	}
 	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.removeNICs(s.Spec, nil), r.clearFiles(name))
-}
-
-// bootID tells the host's boots apart.
-func bootID() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(data)), err
 }

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/process"
 )
 
 // A Rule is what the configuration says of a TPM. The zero value is none.
@@ -58,10 +59,11 @@ type Service struct {
 	// Lost is called when a TPM has ended by itself.
 	Lost func(of Owner)
 
-	files sync.Mutex // Guards Dir.
+	recordsOnce sync.Once
+	kept        process.Records // See [Service.records].
 
 	mu  sync.Mutex // Guards all.
-	all map[Owner]*process
+	all map[Owner]*swtpm
 }
 
 const program = "swtpm"
@@ -118,12 +120,12 @@ func (s *Service) Start(ctx context.Context, of Owner, st State) (_ Nodes, err e
 		}
 	}()
 	// From its record on it is found again.
-	if err := s.remember(of, record{PID: p.pid}); err != nil {
+	if err := s.remember(of, p.pid, Nodes{}); err != nil {
 		return Nodes{}, err
 	}
 	nodes, err := s.await(ctx, p, number)
 	if err == nil {
-		err = s.remember(of, record{PID: p.pid, Nodes: nodes})
+		err = s.remember(of, p.pid, nodes)
 	}
 	if err != nil {
 		return Nodes{}, errors.Join(err, s.forget(of))
@@ -133,7 +135,7 @@ func (s *Service) Start(ctx context.Context, of Owner, st State) (_ Nodes, err e
 }
 
 // await waits until a TPM answers, or has ended.
-func (s *Service) await(ctx context.Context, p *process, number int) (Nodes, error) {
+func (s *Service) await(ctx context.Context, p *swtpm, number int) (Nodes, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -149,7 +151,7 @@ func (s *Service) await(ctx context.Context, p *process, number int) (Nodes, err
 
 // start starts swtpm, as the user who owns the state, to whom the kernel gives
 // nothing else.
-func start(at string, server *os.File, st State) (*process, error) {
+func start(at string, server *os.File, st State) (*swtpm, error) {
 	said, err := os.CreateTemp("", "cuib-tpm")
 	if err != nil {
 		return nil, err
@@ -175,7 +177,7 @@ func start(at string, server *os.File, st State) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), said.Close())
 	}
-	p, err := openProcess(proc.Pid)
+	p, err := openSwtpm(proc.Pid)
 	if err != nil {
 		return nil, errors.Join(err, proc.Kill(), said.Close())
 	}
@@ -184,11 +186,11 @@ func start(at string, server *os.File, st State) (*process, error) {
 }
 
 // look looks after a process until it has ended.
-func (s *Service) look(of Owner, p *process) {
+func (s *Service) look(of Owner, p *swtpm) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
-		s.all = map[Owner]*process{}
+		s.all = map[Owner]*swtpm{}
 	}
 	s.all[of] = p
 	go func() {
@@ -220,7 +222,7 @@ func (s *Service) Stop(of Owner) error {
 
 // End ends all TPMs of an instance that has ended.
 func (s *Service) End(instance string) error {
-	names, failed := s.recorded(instance)
+	names, failed := s.records().Devices(instance)
 	for _, device := range names {
 		failed = errors.Join(failed, s.Stop(Owner{instance, device}))
 	}
@@ -230,7 +232,7 @@ func (s *Service) End(instance string) error {
 // Recover takes over the TPMs of an instance that runs, and returns which of
 // the devices have one. Others that an earlier daemon has started are ended.
 func (s *Service) Recover(instance string, wants func(device string) bool) (map[string]bool, error) {
-	names, failed := s.recorded(instance)
+	names, failed := s.records().Devices(instance)
 	have := map[string]bool{}
 	for _, device := range names {
 		of := Owner{instance, device}
@@ -250,7 +252,7 @@ func (s *Service) Recover(instance string, wants func(device string) bool) (map[
 
 // Settle ends what earlier daemons left of TPMs of instances that do not run.
 func (s *Service) Settle(runs func(instance string) bool) error {
-	instances, failed := names(s.Dir)
+	instances, failed := s.records().Instances()
 	for _, instance := range instances {
 		if !runs(instance) {
 			_, err := s.Recover(instance, func(string) bool { return false })
