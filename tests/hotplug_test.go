@@ -36,7 +36,7 @@ const zramControl = "/sys/class/zram-control/"
 func newPlug(t *testing.T) *plug {
 	t.Helper()
 	if _, err := os.Stat(zramControl); err != nil {
-		t.Skip("the kernel has no disks in memory (zram) that come and go")
+		t.Fatal("the kernel has no disks in memory (zram) that come and go")
 	}
 	p := &plug{t: t}
 	p.plugIn()
@@ -163,7 +163,7 @@ func TestNodesOfSubsystemComeAndGo(t *testing.T) {
 	const number = 57 // Nobody has a terminal that high.
 	node := fmt.Sprintf("/dev/vcs%d", number)
 	if _, err := os.Stat("/sys/class/vc"); err != nil {
-		t.Skip("the kernel has no virtual terminals")
+		t.Fatal("the kernel has no virtual terminals")
 	}
 	free := func() {
 		f, err := os.OpenFile("/dev/tty0", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -179,7 +179,7 @@ func TestNodesOfSubsystemComeAndGo(t *testing.T) {
 	allocate := func() {
 		f, err := os.OpenFile(fmt.Sprintf("/dev/tty%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 		if err != nil {
-			t.Skip("this host has no virtual terminal to spare: ", err)
+			t.Fatal("this host has no virtual terminal to spare: ", err)
 		}
 		f.Close()
 	}
