@@ -82,7 +82,7 @@ func (g guest) ping(to string) error {
 
 // reach makes a TCP connection that is refused, or not answered.
 func reach(to string) error {
-	d := net.Dialer{Timeout: 2 * time.Second}
+	d := net.Dialer{Timeout: testenv.Patience}
 	c, err := d.Dial("tcp", net.JoinHostPort(to, "9"))
 	if err == nil {
 		return c.Close()
