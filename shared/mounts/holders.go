@@ -132,6 +132,24 @@ func DeviceOf(path string) (string, error) {
 	return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)), nil
 }
 
+// HasLoop reports whether a file is the whole of a loop device, to which a file
+// system may still be written.
+func HasLoop(path string) (bool, error) {
+	back, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer back.Close()
+	dev, err := findLoop(back)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, dev.Close()
+}
+
 // findLoop opens the loop device that has the whole of a file for writing, if
 // there is one.
 func findLoop(back *os.File) (*os.File, error) {

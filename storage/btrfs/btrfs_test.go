@@ -1,6 +1,7 @@
 package btrfs_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -304,6 +305,40 @@ func TestDeviceHeldElsewhere(t *testing.T) {
 			})
 			ok(t, err)
 		})
+	}
+}
+
+// TestFileMountedNowhere has a pool's file be wiped only after the last mount of
+// it, here in a mount namespace without processes, for the kernel would write
+// to it again.
+func TestFileMountedNowhere(t *testing.T) {
+	testenv.Kernel(t, "mkfs.btrfs")
+	file := filepath.Join(t.TempDir(), "disk")
+	ok(t, os.WriteFile(file, nil, 0o600))
+	ok(t, os.Truncate(file, 300<<20))
+	cfg := makePool(t, storage.Config{Name: "p", Dir: filepath.Join(t.TempDir(), "p"), Source: file})
+	ok(t, openPool(t, cfg).Create(t.Context(), c1))
+	ok(t, openPool(t, cfg).Delete(t.Context(), c1))
+	cmd := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", "echo; exec sleep 1000")
+	out, err := cmd.StdoutPipe()
+	ok(t, err)
+	ok(t, cmd.Start())
+	_, err = out.Read(make([]byte, 1)) // It has its namespace.
+	ok(t, err)
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid))
+	ok(t, err)
+	_, _ = cmd.Process.Kill(), cmd.Wait()
+	if err := btrfs.Type().Remove(t.Context(), cfg); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), file) {
+		t.Errorf("while it is mounted: %v", err)
+	}
+	ok(t, ns.Close())
+	testenv.Eventually(t, "it can be removed", func() bool {
+		err = btrfs.Type().Remove(t.Context(), cfg)
+		return !errs.Is(err, errs.Conflict)
+	})
+	ok(t, err)
+	if data, err := os.ReadFile(file); err != nil || len(bytes.Trim(data, "\x00")) > 0 {
+		t.Errorf("the file is not empty (%v)", err)
 	}
 }
 

@@ -276,6 +276,9 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	if err := layout.PointsOf(cfg).Remove(); err != nil {
 		return err
 	}
+	if err := remember(cfg, used); err != nil {
+		return err
+	}
 	if err := mounts.Unmount(p.root); err != nil {
 		return err
 	}
@@ -340,12 +343,26 @@ func wipe(path string) error {
 		return err
 	}
 	if st, serr := f.Stat(); serr == nil && st.Mode().IsRegular() {
-		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, st.Size())
-		err = os.NewSyscallError("fallocate", err)
+		err = wipeFile(f, st.Size())
 	} else {
 		_, err = f.WriteAt(make([]byte, 4096), superOffset)
 	}
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// wipeFile removes all that a file has. The kernel writes the file system's
+// last when the last mount of it goes, which may be a copy in a mount namespace
+// that just ended.
+func wipeFile(f *os.File, size int64) error {
+	mounted, err := mounts.HasLoop(f.Name())
+	if err != nil {
+		return err
+	}
+	if mounted {
+		return errs.Conflictf("the file %s is still mounted somewhere", f.Name())
+	}
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, size)
+	return os.NewSyscallError("fallocate", err)
 }
 
 // announced is the file in the pool's directory with the id that the file
@@ -365,12 +382,25 @@ func announce(cfg storage.Config) (string, error) {
 	return id, os.WriteFile(filepath.Join(cfg.Dir, announced), []byte(id), 0o600)
 }
 
+// remember notes down which file system is about to be wiped, if one is, for
+// it to be found again if that is cut short.
+func remember(cfg storage.Config, used string) error {
+	if used == "" {
+		return nil
+	}
+	id, err := idOf(used)
+	if err != nil || id == "" {
+		return err
+	}
+	return os.WriteFile(filepath.Join(cfg.Dir, announced), []byte(id), 0o600)
+}
+
 // announcedOn returns the path of a device or file with the file system that
 // was announced, or an empty string.
 func announcedOn(cfg storage.Config, p place) string {
 	id, err := os.ReadFile(filepath.Join(cfg.Dir, announced))
 	path := p.device + p.image // One of them.
-	if err != nil {
+	if err != nil || len(id) == 0 {
 		return ""
 	}
 	if got, err := idOf(path); err != nil || got != string(id) {
