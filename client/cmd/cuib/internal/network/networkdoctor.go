@@ -1,4 +1,4 @@
-package configure
+package network
 
 import (
 	"context"
@@ -10,22 +10,22 @@ import (
 	"github.com/cuib/cuib/shared/api"
 )
 
-// networkCheck is a check of one of several networks.
-type networkCheck struct {
+// check is a check of one of several networks.
+type check struct {
 	Network string `json:"network" yaml:"network"`
 	api.NetworkCheck
 }
 
-var networkCheckColumns = []output.Column[networkCheck]{
-	{Key: 'N', Name: "NETWORK", Value: func(c networkCheck) string { return c.Network }},
-	{Key: 'n', Name: "CHECK", Value: func(c networkCheck) string { return c.Name }},
-	{Key: 's', Name: "STATUS", Value: func(c networkCheck) string { return c.Status }},
-	{Key: 'd', Name: "FOUND", Value: func(c networkCheck) string { return c.Detail }},
-	{Key: 'c', Name: "CAUSE", Value: func(c networkCheck) string { return c.Cause }},
-	{Key: 'f', Name: "REMEDY", Value: func(c networkCheck) string { return c.Remedy }},
+var checkColumns = []output.Column[check]{
+	{Key: 'N', Name: "NETWORK", Value: func(c check) string { return c.Network }},
+	{Key: 'n', Name: "CHECK", Value: func(c check) string { return c.Name }},
+	{Key: 's', Name: "STATUS", Value: func(c check) string { return c.Status }},
+	{Key: 'd', Name: "FOUND", Value: func(c check) string { return c.Detail }},
+	{Key: 'c', Name: "CAUSE", Value: func(c check) string { return c.Cause }},
+	{Key: 'f', Name: "REMEDY", Value: func(c check) string { return c.Remedy }},
 }
 
-func newNetworkDoctor(e *env) *cobra.Command {
+func newDoctor(e *env) *cobra.Command {
 	var v kit.ListView
 	cmd := &cobra.Command{
 		Use: "doctor [NETWORK...]", Short: "Try bridges out as an instance would, and say what is in the way",
@@ -35,13 +35,13 @@ func newNetworkDoctor(e *env) *cobra.Command {
 			"is in the way, if one is, and the remedy. The exit status is 1 if something fails.",
 		Example: "  cuib network doctor cuibbr0\n  cuib network doctor --format json",
 		Args:    kit.Needs(0, -1), ValidArgsFunction: e.Complete(kit.Networks),
-		RunE: func(cmd *cobra.Command, args []string) error { return e.examineNetworks(cmd.Context(), v, args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return e.examine(cmd.Context(), v, args) },
 	}
 	v.Flags(cmd, "Nnsdcf")
 	return cmd
 }
 
-func (e *env) examineNetworks(ctx context.Context, v kit.ListView, names []string) error {
+func (e *env) examine(ctx context.Context, v kit.ListView, names []string) error {
 	if len(names) == 0 {
 		all, err := e.Client().Networks(ctx)
 		if err != nil {
@@ -53,7 +53,7 @@ func (e *env) examineNetworks(ctx context.Context, v kit.ListView, names []strin
 			}
 		}
 	}
-	var checks []networkCheck
+	var checks []check
 	failed := false
 	for _, name := range names {
 		some, err := e.Client().ExamineNetwork(ctx, name)
@@ -61,11 +61,11 @@ func (e *env) examineNetworks(ctx context.Context, v kit.ListView, names []strin
 			return err
 		}
 		for _, c := range some {
-			checks = append(checks, networkCheck{name, c})
+			checks = append(checks, check{name, c})
 			failed = failed || c.Status == "failed"
 		}
 	}
-	if err := kit.Show(e.Env, v, networkCheckColumns, checks); err != nil {
+	if err := kit.Show(e.Env, v, checkColumns, checks); err != nil {
 		return err
 	}
 	if failed {
