@@ -102,6 +102,13 @@ type Stopper interface {
 	Stop(ctx context.Context, cfg Config) error
 }
 
+// A PartApplier is a [Driver] that can apply quickly what belongs to a network
+// beside its interface, addresses and DHCP, such as rules of nftables.
+type PartApplier interface {
+	// ApplyParts makes the parts of a network that is applied be as cfg says.
+	ApplyParts(ctx context.Context, cfg Config) error
+}
+
 // A Watcher is a [Driver] that notices when a network that it has applied is
 // disturbed from outside.
 type Watcher interface {

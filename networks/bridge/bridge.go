@@ -19,8 +19,9 @@ import (
 type Driver struct{}
 
 var (
-	_ networks.Driver  = Driver{}
-	_ networks.Watcher = Driver{}
+	_ networks.Driver      = Driver{}
+	_ networks.Watcher     = Driver{}
+	_ networks.PartApplier = Driver{}
 )
 
 // Apply makes the bridge, its rules and its dnsmasq as cfg says.
@@ -40,6 +41,11 @@ func (Driver) Apply(ctx context.Context, cfg networks.Config) error {
 		return fmt.Errorf("make bridge %s: %w", cfg.Name, err)
 	}
 	return dnsmasq.Apply(ctx, cfg, index)
+}
+
+// ApplyParts makes the rules be as cfg says.
+func (Driver) ApplyParts(_ context.Context, cfg networks.Config) error {
+	return nft.Apply(cfg)
 }
 
 // Remove takes away the bridge, its rules and its dnsmasq.

@@ -37,7 +37,11 @@ func (s *Service) List(ctx context.Context) ([]api.Network, error) {
 	managed := map[string]bool{}
 	for _, n := range records {
 		managed[n.Name] = true
-		all = append(all, s.describe(n, u))
+		described, err := s.describe(ctx, n, u)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, described)
 	}
 	for _, l := range links {
 		// The host's ends of NICs are no networks.
@@ -61,7 +65,7 @@ func (s *Service) Get(ctx context.Context, name string) (api.Network, error) {
 		return api.Network{}, err
 	}
 	if managed {
-		return s.describe(n, u), nil
+		return s.describe(ctx, n, u)
 	}
 	l, err := s.link(name)
 	if err != nil {
@@ -77,7 +81,7 @@ func (s *Service) Exists(ctx context.Context, name string) error {
 	return err
 }
 
-func (s *Service) describe(n db.Network, u users) api.Network {
+func (s *Service) describe(ctx context.Context, n db.Network, u users) (api.Network, error) {
 	status := "Created"
 	switch {
 	case n.Status == db.Pending:
@@ -85,11 +89,12 @@ func (s *Service) describe(n db.Network, u users) api.Network {
 	case s.failure(n.Name) != nil:
 		status = "Errored"
 	}
+	usedBy, err := s.usedBy(ctx, u, n.Name)
 	return api.Network{
 		NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
-		Name:       n.Name, Type: n.Type, UsedBy: u.of(n.Name), Managed: true, Status: status,
+		Name:       n.Name, Type: n.Type, UsedBy: usedBy, Managed: true, Status: status,
 		Locations: []string{"none"}, Project: "default",
-	}
+	}, err
 }
 
 func unmanaged(l host.Link, u users) api.Network {

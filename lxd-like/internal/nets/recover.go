@@ -57,7 +57,7 @@ func (s *Service) Stop(ctx context.Context) error {
 		if derr != nil || !can || n.Status != db.Ready {
 			continue
 		}
-		cfg, serr := s.config(n)
+		cfg, serr := s.whole(ctx, n)
 		if serr == nil {
 			serr = stopper.Stop(ctx, cfg)
 		}
@@ -99,7 +99,7 @@ func (s *Service) apply(ctx context.Context, n db.Network, d networks.Driver) er
 
 // discard removes a network that was not finished, or is not wanted any more.
 func (s *Service) discard(ctx context.Context, n db.Network, d networks.Driver) error {
-	cfg, err := s.config(n)
+	cfg, err := s.whole(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (s *Service) guardAll(ctx context.Context, guards map[string]*guard, wg *sy
 	want := map[string]bool{}
 	for _, n := range all {
 		w, ok := s.Drivers[n.Type].(networks.Watcher)
-		cfg, err := s.config(n)
+		cfg, err := s.whole(ctx, n)
 		if !ok || err != nil || n.Status != db.Ready {
 			continue
 		}
@@ -229,7 +229,7 @@ func (s *Service) restore(ctx context.Context, cfg networks.Config, missing stri
 		return err
 	}
 	for _, n := range all {
-		now, err := s.config(n)
+		now, err := s.whole(ctx, n)
 		if err != nil || n.Status != db.Ready || !reflect.DeepEqual(now, cfg) {
 			continue
 		}

@@ -43,6 +43,12 @@ type Service struct {
 	// for nobody.
 	Restored func(ctx context.Context, network string)
 
+	// What other services keep of networks. They are set before the first
+	// call of a method.
+	Parts  []Part
+	Checks []Check
+	Uses   []Use
+
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.
 	change sync.Mutex
@@ -87,11 +93,14 @@ func (s *Service) Create(ctx context.Context, req api.NetworksPost) (err error) 
 	if n.Config, err = s.complete(n, created); err != nil {
 		return err
 	}
-	cfg, err := s.config(n)
+	cfg, err := s.whole(ctx, n)
 	if err != nil {
 		return err
 	}
 	if err := s.checkFree(cfg, networks.Config{}); err != nil {
+		return err
+	}
+	if err := s.check(ctx, n, cfg); err != nil {
 		return err
 	}
 	return s.create(ctx, n, d, cfg)
@@ -140,7 +149,7 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 	if n.Config, err = s.complete(n, updated); err != nil {
 		return err
 	}
-	after, err := s.config(n)
+	after, err := s.whole(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -149,6 +158,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 		return err
 	}
 	if err := s.checkStatics(ctx, name, before, after); err != nil {
+		return err
+	}
+	if err := s.check(ctx, n, after); err != nil {
 		return err
 	}
 	return s.update(ctx, n, d, before, after)
@@ -194,18 +206,14 @@ func (s *Service) Rename(ctx context.Context, name, to string) error {
 	if err := s.checkName(ctx, n); err != nil {
 		return err
 	}
-	before, err := s.config(old)
+	before, err := s.whole(ctx, old)
 	if err != nil {
 		return err
 	}
-	after, err := s.config(n)
-	if err != nil {
-		return err
-	}
-	return s.rename(ctx, d, before, after)
+	return s.rename(ctx, d, before, n)
 }
 
-func (s *Service) rename(ctx context.Context, d networks.Driver, before, after networks.Config) (err error) {
+func (s *Service) rename(ctx context.Context, d networks.Driver, before networks.Config, n db.Network) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -218,11 +226,15 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before, after n
 			return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.RenameNetwork(ctx, tx, from, to) })
 		}
 	}
-	if err := renameTo(before.Name, after.Name)(ctx); err != nil {
+	if err := renameTo(before.Name, n.Name)(ctx); err != nil {
 		return err
 	}
-	u.Push("rename the record", renameTo(after.Name, before.Name))
+	u.Push("rename the record", renameTo(n.Name, before.Name))
 
+	after, err := s.whole(ctx, n) // Its parts have the new name only now.
+	if err != nil {
+		return err
+	}
 	u.Push("remove the network of the new name", func(ctx context.Context) error { return d.Remove(ctx, after) })
 	if err := d.Apply(ctx, after); err != nil {
 		return fmt.Errorf("rename network %q to %q: %w", before.Name, after.Name, err)
@@ -244,7 +256,7 @@ func (s *Service) Delete(ctx context.Context, name string) (err error) {
 	if err := s.unused(ctx, n, "delete"); err != nil {
 		return err
 	}
-	cfg, err := s.config(n)
+	cfg, err := s.whole(ctx, n)
 	if err != nil {
 		return err
 	}

@@ -182,7 +182,7 @@ func (s *Service) driverOf(ctx context.Context, network string) (cfg networks.Co
 // withHosts is config with the hosts that the network is to know: those of
 // the records, and those told of since the start that are not recorded yet.
 func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config, error) {
-	cfg, err := s.config(n)
+	cfg, err := s.whole(ctx, n)
 	if err != nil {
 		return cfg, err
 	}
@@ -325,9 +325,9 @@ func (s *Service) unused(ctx context.Context, n db.Network, verb string) error {
 	if err != nil {
 		return err
 	}
-	users := u.of(n.Name)
-	if len(users) == 0 {
-		return nil
+	users, err := s.usedBy(ctx, u, n.Name)
+	if err != nil || len(users) == 0 {
+		return err
 	}
 	for i, url := range users {
 		kind, name, _ := strings.Cut(strings.TrimPrefix(url, "/1.0/"), "/")
