@@ -31,7 +31,7 @@ func TestParts(t *testing.T) {
 		}
 		return nil
 	}}
-	e.Uses = []nets.Use{func(_ context.Context, _ *db.Tx, network string) ([]string, error) {
+	e.Uses = []nets.Use{func(_ context.Context, _ *db.Tx, _ string) ([]string, error) {
 		return used, nil
 	}}
 	config := api.ConfigMap{"ipv4.address": "10.1.1.1/24", "ipv6.address": "none"}
