@@ -12,13 +12,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/networks/nft"
 )
 
 // A Packet is a kind of packet that a network needs.
@@ -108,13 +109,6 @@ func (r *Ruleset) Obstacles(packets []Packet) ([]Obstacle, error) {
 	return out, nil
 }
 
-// isDormant tells whether the chains of a table are not called. The library
-// reads the flags, of which there are three, in the order of the host's bytes;
-// the kernel sends the other.
-func isDormant(t *nftables.Table) bool {
-	return (t.Flags|bits.ReverseBytes32(t.Flags))&unix.NFT_TABLE_F_DORMANT != 0
-}
-
 // Read reads which chains there are. Tables that ours says are ours are left
 // out.
 func Read(ours func(table string) bool) (*Ruleset, error) {
@@ -132,7 +126,7 @@ func Read(ours func(table string) bool) (*Ruleset, error) {
 	}
 	off := map[place]bool{}
 	for _, t := range tables {
-		off[place{family: t.Family, table: t.Name}] = isDormant(t)
+		off[place{family: t.Family, table: t.Name}] = nft.Dormant(t)
 	}
 	r := &Ruleset{c: c, rules: map[place][]*nftables.Rule{}, sets: map[place][]nftables.SetElement{}}
 	for _, ch := range chains {

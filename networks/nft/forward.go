@@ -3,7 +3,6 @@ package nft
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -59,27 +58,22 @@ func (f Forwards) Apply(owner string, list []Forward) error {
 	return nil
 }
 
-// Intact reports whether an owner's table still has all that Apply put there.
+// Intact reports whether an owner's table still is what Apply made.
 func (f Forwards) Intact(owner string, list []Forward) (bool, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return false, fmt.Errorf("open nftables: %w", err)
 	}
 	t := f.table(owner)
+	var want []chain
 	for _, ch := range forwardChains() {
-		ch.Table = t
-		got, err := c.GetRules(t, ch.Chain)
-		if errors.Is(err, unix.ENOENT) {
-			return false, nil
-		}
+		rules, err := ch.rules(c, t, list)
 		if err != nil {
-			return false, fmt.Errorf("list nftables table %s: %w", t.Name, err)
+			return false, err
 		}
-		if len(got) != len(list) {
-			return false, nil
-		}
+		want = append(want, chain{ch.Chain, rules})
 	}
-	return exists(c, t, len(forwardChains()))
+	return intact(c, t, want)
 }
 
 // Owners returns those who have forwards.
@@ -132,15 +126,28 @@ func addForwards(c *nftables.Conn, t *nftables.Table, list []Forward) error {
 	for _, ch := range forwardChains() {
 		ch.Table = t
 		c.AddChain(ch.Chain)
-		for _, f := range list {
-			r, err := ch.rule(c, t, f)
-			if err != nil {
-				return fmt.Errorf("make nftables table %s: %w", t.Name, err)
-			}
-			c.AddRule(&nftables.Rule{Table: t, Chain: ch.Chain, Exprs: r})
+		rules, err := ch.rules(c, t, list)
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			c.AddRule(newRule(t, ch.Chain, r))
 		}
 	}
 	return nil
+}
+
+// rules are those of a list of forwards. Their sets are added on the way.
+func (ch forwardChain) rules(c *nftables.Conn, t *nftables.Table, list []Forward) ([]rule, error) {
+	var out []rule
+	for _, f := range list {
+		r, err := ch.rule(c, t, f)
+		if err != nil {
+			return nil, fmt.Errorf("make nftables table %s: %w", t.Name, err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // destination has what comes for the forward's ports go to its target.

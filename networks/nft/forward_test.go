@@ -50,6 +50,11 @@ func TestForwards(t *testing.T) {
 			t.Errorf("intact: got %t, %v", ok, err)
 		}
 	}
+	table := f.Table("c1")
+	testenv.Run(t, "sh", "-ec", "nft flush chain inet "+table+" output; nft add rule inet "+table+" output accept; nft add rule inet "+table+" output accept")
+	if ok, err := f.Intact("c1", list); err != nil || ok {
+		t.Errorf("edited rules: got %t, %v", ok, err)
+	}
 	if ok, err := f.Intact("c2", list); err != nil || ok {
 		t.Errorf("what was never applied is intact: %v", err)
 	}

@@ -3,12 +3,10 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks"
 )
@@ -29,7 +27,7 @@ func Apply(cfg networks.Config) error {
 		ch.Table = t
 		c.AddChain(ch.Chain)
 		for _, r := range ch.rules {
-			c.AddRule(&nftables.Rule{Table: t, Chain: ch.Chain, Exprs: r})
+			c.AddRule(newRule(t, ch.Chain, r))
 		}
 	}
 	if err := c.Flush(); err != nil {
@@ -53,44 +51,14 @@ func Remove(network string) error {
 	return nil
 }
 
-// Intact reports whether the network's table still has all that [Apply] put
-// into it.
+// Intact reports whether the network's table still is what [Apply] made: that
+// nobody took rules away, added some or edited one.
 func Intact(cfg networks.Config) (bool, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return false, fmt.Errorf("open nftables: %w", err)
 	}
-	t := table(cfg.Name)
-	for _, ch := range chains(cfg) {
-		ch.Table = t
-		got, err := c.GetRules(t, ch.Chain)
-		if errors.Is(err, unix.ENOENT) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("list nftables table %s: %w", t.Name, err)
-		}
-		if len(got) != len(ch.rules) {
-			return false, nil
-		}
-	}
-	return exists(c, t, len(chains(cfg)))
-}
-
-// exists reports whether the table has a number of chains: a chain that is
-// gone looks to GetRules like one without rules.
-func exists(c *nftables.Conn, t *nftables.Table, want int) (bool, error) {
-	all, err := c.ListChainsOfTableFamily(t.Family)
-	if err != nil {
-		return false, fmt.Errorf("list nftables chains: %w", err)
-	}
-	n := 0
-	for _, ch := range all {
-		if ch.Table.Name == t.Name {
-			n++
-		}
-	}
-	return n == want, nil
+	return intact(c, table(cfg.Name), chains(cfg))
 }
 
 // Ours tells whether a table has a name that only ours have: those of networks,

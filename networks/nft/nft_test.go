@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/networks"
@@ -112,21 +113,45 @@ func TestIntact(t *testing.T) {
 		}
 	}
 	check("before", false)
-	for _, cmd := range [][]string{
-		{"nft", "flush", "ruleset"},
-		{"nft", "delete", "table", "inet", "cuib_br-0.a"},
-		{"nft", "flush", "chain", "inet", "cuib_br-0.a", "forward"},
-		{"nft", "flush", "table", "inet", "cuib_br-0.a"},
+	if err := nft.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	first := handle(t, "input", "67")
+	for _, cmd := range []string{
+		"nft flush ruleset",
+		"nft delete table inet cuib_br-0.a",
+		"nft flush chain inet cuib_br-0.a forward",
+		"nft flush table inet cuib_br-0.a",
+		"nft insert rule inet cuib_br-0.a forward drop",
+		"nft 'add table inet cuib_br-0.a { flags dormant; }'",
+		"nft 'add chain inet cuib_br-0.a forward { policy drop; }'",
+		"nft add chain inet cuib_br-0.a other",
+		"nft replace rule inet cuib_br-0.a input handle " + first + " drop",
+		// One goes and another comes: there are as many as before.
+		"nft delete rule inet cuib_br-0.a input handle " + first + "; nft insert rule inet cuib_br-0.a input drop",
 	} {
 		if err := nft.Apply(cfg); err != nil {
 			t.Fatal(err)
 		}
 		check("applied", true)
-		testenv.Run(t, cmd...)
-		check(cmd[1]+" "+cmd[2], false)
+		testenv.Run(t, "sh", "-ec", cmd)
+		check(cmd, false)
 	}
 	isolated := cfg
 	isolated.IPv4, isolated.IPv6 = networks.Family{}, networks.Family{}
 	cfg = isolated
-	check("the chains of another configuration", true)
+	check("the chains of another configuration", false)
+}
+
+// handle returns the handle of the rule in a chain that has a word.
+func handle(t *testing.T, chain, word string) string {
+	t.Helper()
+	list := testenv.Run(t, "nft", "-a", "list", "chain", "inet", "cuib_br-0.a", chain)
+	for line := range strings.Lines(list) {
+		if rule, number, ok := strings.Cut(line, "# handle "); ok && strings.Contains(rule, word) {
+			return strings.TrimSpace(number)
+		}
+	}
+	t.Fatalf("no rule with %s: %s", word, list)
+	return ""
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -172,10 +173,11 @@ func (s *Ports) replace(family nftables.TableFamily) error {
 		c.AddTable(t)
 		m := portMap(t)
 		_ = c.AddSet(m, nil) // It fails only for elements, of which there are none.
-		base := newChain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, portPriority(family), nil).Chain
-		base.Table = t
-		c.AddChain(base)
-		c.AddRule(&nftables.Rule{Table: t, Chain: base, Exprs: lookup(m)})
+		base := portBase(t)
+		c.AddChain(base.Chain)
+		for _, r := range base.rules {
+			c.AddRule(newRule(t, base.Chain, r))
+		}
 		for _, p := range ports {
 			addPort(c, t, p)
 		}
@@ -186,10 +188,10 @@ func (s *Ports) replace(family nftables.TableFamily) error {
 	return err
 }
 
-// intact reports whether a table has all chains that it should.
+// intact reports whether a table is as it was made.
 func (s *Ports) intact(family nftables.TableFamily) (bool, error) {
-	want := len(s.of(family))
-	if want == 0 {
+	ports := s.of(family)
+	if len(ports) == 0 {
 		return true, nil
 	}
 	c, err := nftables.New()
@@ -197,8 +199,11 @@ func (s *Ports) intact(family nftables.TableFamily) (bool, error) {
 		return false, fmt.Errorf("open nftables: %w", err)
 	}
 	t := s.table(family)
-	ok, err := exists(c, t, want+1)
-	if err != nil || !ok {
+	want := []chain{portBase(t)}
+	for _, p := range ports {
+		want = append(want, chain{portChain(t, p), p.rules()})
+	}
+	if ok, err := intact(c, t, want); err != nil || !ok {
 		return false, err
 	}
 	elements, err := c.GetSetElements(portMap(t))
@@ -208,15 +213,44 @@ func (s *Ports) intact(family nftables.TableFamily) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("list nftables table %s: %w", t.Name, err)
 	}
-	rules, err := c.GetRules(t, &nftables.Chain{Table: t, Name: "prerouting"})
-	return err == nil && len(elements) == want && len(rules) == 1, ignoreMissing(err)
+	return leads(elements, t, ports), nil
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, unix.ENOENT) {
-		return nil
+// leads tells whether the elements of a map lead to the chains of ports, and to
+// nothing else.
+func leads(elements []nftables.SetElement, t *nftables.Table, ports []Port) bool {
+	to := map[string]string{}
+	for _, e := range elements {
+		to[string(e.Key)] = verdictChain(e)
 	}
-	return err
+	for _, p := range ports {
+		if to[string(ifname(p.Link))] != portChain(t, p).Name {
+			return false
+		}
+	}
+	return len(elements) == len(ports)
+}
+
+// verdictChain returns the chain that an element of a map jumps to. The library
+// leaves what it leads to as it is in the message.
+func verdictChain(e nftables.SetElement) string {
+	attrs, err := nl.ParseRouteAttr(e.Val)
+	if err != nil {
+		return ""
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == unix.NFTA_VERDICT_CHAIN {
+			return nl.BytesToString(a.Value)
+		}
+	}
+	return ""
+}
+
+// portBase is the chain that the kernel calls.
+func portBase(t *nftables.Table) chain {
+	ch := newChain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, portPriority(t.Family), []rule{lookup(portMap(t))})
+	ch.Table = t
+	return ch
 }
 
 func (s *Ports) commit(verb string, family nftables.TableFamily, fn func(*nftables.Conn, *nftables.Table)) error {
@@ -265,14 +299,19 @@ func addPort(c *nftables.Conn, t *nftables.Table, p Port) {
 	ch := portChain(t, p)
 	c.AddChain(ch)
 	c.FlushChain(ch)
+	for _, r := range p.rules() {
+		c.AddRule(newRule(t, ch, r))
+	}
+	_ = c.SetAddElements(portMap(t), []nftables.SetElement{portElement(t, p)}) // It fails only for anonymous sets.
+}
+
+// rules are all of a port.
+func (p Port) rules() []rule {
 	rules := p.routed()
 	if p.Bridged {
 		rules = p.bridged()
 	}
-	for _, r := range append(p.marks(), rules...) {
-		c.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: r})
-	}
-	_ = c.SetAddElements(portMap(t), []nftables.SetElement{portElement(t, p)}) // It fails only for anonymous sets.
+	return append(p.marks(), rules...)
 }
 
 func delPort(c *nftables.Conn, t *nftables.Table, p Port) {
