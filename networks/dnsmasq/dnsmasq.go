@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -126,10 +127,34 @@ func start(ctx context.Context, cfg networks.Config, text string) error {
 	if err := writeFile(cfg.Dir, confFile, text); err != nil {
 		return err
 	}
-	if _, err := run.Cmd(ctx, "dnsmasq", confFlag(cfg)); err != nil {
+	if err := launch(ctx, cfg); err != nil {
 		return fmt.Errorf("start the DHCP and DNS server of %s: %w", cfg.Name, blame(cfg, err))
 	}
 	return nil
+}
+
+// How often dnsmasq is started where its ports are taken, and how long it is
+// waited in between.
+const (
+	attempts = 25
+	release  = 20 * time.Millisecond
+)
+
+// launch starts dnsmasq. One that was just killed is not found any more a moment
+// before the kernel closes its sockets.
+func launch(ctx context.Context, cfg networks.Config) error {
+	for n := 1; ; n++ {
+		_, err := run.Cmd(ctx, "dnsmasq", confFlag(cfg))
+		failed, ok := errors.AsType[*run.Error](err)
+		if !ok || n == attempts || !strings.Contains(failed.Stderr, "already in use") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(release):
+		}
+	}
 }
 
 // test has dnsmasq check a configuration before anything is stopped for it.
