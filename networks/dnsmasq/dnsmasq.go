@@ -137,7 +137,7 @@ func start(ctx context.Context, cfg networks.Config, text string) error {
 // waited in between.
 const (
 	attempts = 25
-	release  = 20 * time.Millisecond
+	moment   = 20 * time.Millisecond
 )
 
 // launch starts dnsmasq. One that was just killed is not found any more a moment
@@ -152,7 +152,7 @@ func launch(ctx context.Context, cfg networks.Config) error {
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(release):
+		case <-time.After(moment):
 		}
 	}
 }
