@@ -38,9 +38,9 @@ func run(args []string) error {
 }
 
 func configKeys(w io.Writer) {
-	fmt.Fprint(w, `# Configuration of instances and profiles
+	fmt.Fprint(w, `# Configuration of instances, profiles and networks
 
-This page is made by `+"`make gen`"+` from the tables in `+"`profiles`"+`; change those instead.
+This page is made by `+"`make gen`"+` from the tables in `+"`profiles` and `lxd-like/netkeys`"+`; change those instead.
 
 A key is *live* if a change reaches a running instance at once. Another one counts from the next start on.
 
@@ -73,6 +73,7 @@ A key is *live* if a change reaches a running instance at once. Another one coun
 			row(w, code(o.Name), value(o.Key), o.Default, what)
 		}
 	}
+	networkKeys(w)
 }
 
 func value(k profiles.Key) string {

@@ -21,6 +21,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/firewall"
 	"github.com/cuib/cuib/networks/host"
@@ -344,6 +345,9 @@ func (s *Service) ready(ctx context.Context, name string) (n db.Network, d netwo
 
 func (s *Service) driver(typ string) (networks.Driver, error) {
 	d, ok := s.Drivers[typ]
+	if why, no := netkeys.RefusedType(typ); no && !ok {
+		return nil, errs.Invalidf("network type %q cannot be had: %s", typ, why)
+	}
 	if !ok {
 		return nil, errs.Invalidf("network type %q is not known: use one of %s", typ, strings.Join(slices.Sorted(maps.Keys(s.Drivers)), ", "))
 	}

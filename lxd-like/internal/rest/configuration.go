@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/profiles"
 )
 
@@ -12,5 +13,6 @@ import (
 func (s *Server) getConfiguration(*http.Request) (response, error) {
 	configs := profiles.Metadata()
 	maps.Copy(configs, s.Pools.Metadata())
+	maps.Copy(configs, netkeys.Metadata())
 	return synced(map[string]any{"configs": configs}), nil
 }

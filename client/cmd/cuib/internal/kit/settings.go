@@ -39,6 +39,39 @@ func VolumeSettings(ctx context.Context, e *Env, args []string) ([]string, error
 	return e.settings(ctx, place{entity: "storage-volume"}, place{"storage-" + p.Driver, "volume-conf"})
 }
 
+// NetworkSettings completes keys of the network that is the first argument.
+func NetworkSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	n, _, err := e.Client().Network(ctx, args[0])
+	if err != nil {
+		return nil, err
+	}
+	return NewNetworkSettings(n.Type)(ctx, e, args)
+}
+
+// NewNetworkSettings completes keys of a new network of a type.
+func NewNetworkSettings(typ string) Completer {
+	return func(ctx context.Context, e *Env, _ []string) ([]string, error) {
+		return e.settings(ctx, place{entity: networkEntity + typ})
+	}
+}
+
+// NetworkTypes completes types of networks.
+func NetworkTypes(ctx context.Context, e *Env, _ []string) ([]string, error) {
+	all, err := e.Client().ConfigurationKeys(ctx)
+	var out []string
+	for entity := range all {
+		if typ, ok := strings.CutPrefix(entity, networkEntity); ok {
+			out = append(out, typ)
+		}
+	}
+	slices.Sort(out)
+	return out, err
+}
+
+// networkEntity is what the daemon calls what it describes of a type of
+// networks.
+const networkEntity = "network-"
+
 // deviceEntity is what the daemon calls what it describes of a type of devices.
 const deviceEntity = "device-"
 

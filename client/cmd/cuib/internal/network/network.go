@@ -3,6 +3,7 @@
 package network
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -53,7 +54,7 @@ func New(k *kit.Env, attach ...*cobra.Command) *cobra.Command {
 
 func kind(e *env) kit.Kind[api.Network, api.NetworkPut] {
 	return kit.Kind[api.Network, api.NetworkPut]{
-		Command: "network", Arg: "NETWORK", Pair: "cuibbr0 ipv6.address=none", Names: kit.Networks, Keys: kit.NetworkKeys,
+		Command: "network", Arg: "NETWORK", Pair: "cuibbr0 ipv6.address=none", Names: kit.Networks, Keys: kit.NetworkKeys, All: kit.NetworkSettings,
 		Read: e.Client().Network, Update: e.Client().UpdateNetwork,
 		Put:    func(n *api.Network) *api.NetworkPut { return &n.NetworkPut },
 		Config: func(n *api.NetworkPut) *api.ConfigMap { return &n.Config },
@@ -66,7 +67,7 @@ func newCreate(e *env) *cobra.Command {
 		Use: "create NETWORK [KEY=VALUE...]", Short: "Create a network",
 		Long:    "Create a network. YAML on the standard input, in the form that \"cuib network\nshow\" has, is what it begins with.",
 		Example: "  cuib network create lab\n  cuib network create lab ipv4.address=10.77.0.1/24 ipv6.address=none\n  cuib network create up --type macvlan parent=eth0",
-		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.None),
+		Args:    kit.Needs(1, -1),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.NetworksPost{Name: args[0], Type: typ}
 			if err := e.CreateConfig(args[1:], &req.NetworkPut, &req.Config); err != nil {
@@ -83,6 +84,10 @@ func newCreate(e *env) *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVarP(&typ, "type", "t", "bridge", "bridge or macvlan")
+	e.CompleteFlag(cmd, "type", kit.NetworkTypes)
+	cmd.ValidArgsFunction = e.Complete(kit.None, func(ctx context.Context, k *kit.Env, args []string) ([]string, error) {
+		return kit.NewNetworkSettings(typ)(ctx, k, args)
+	})
 	cmd.Flags().StringVar(&description, "description", "", "text that describes the network")
 	return cmd
 }

@@ -1,0 +1,150 @@
+package netkeys
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+const none = "none"
+
+// familyKeys are the keys of one family; of says where it is.
+func familyKeys(prefix, name string, of func(*networks.Config) *networks.Family) []Key {
+	f := family{prefix, name, of}
+	keys := []Key{
+		f.row("address", profiles.Key{Type: profiles.String, Default: "auto", Allowed: "an address with the length of its network, such as " + f.example() + `, "auto" or "none"`, Doc: "The host's address in the network; auto is one in a private network that the host does not know."}, f.setAddress),
+		f.boolean("dhcp", profiles.Key{Default: "true", Doc: "Give addresses to instances, or, for IPv6 without stateful, settings."}, func(f *networks.Family) *bool { return &f.DHCP }),
+		f.row("dhcp.expiry", profiles.Key{Type: profiles.String, Default: "1h", Allowed: `a time of at least 2m, such as "1h" or "7d"`, Doc: "How long an address is given out for."}, f.setExpiry),
+		f.row("dhcp.ranges", profiles.Key{Type: profiles.String, Default: "all of the network", Allowed: "ranges FIRST-LAST of addresses, with commas between them", Doc: "The addresses that are given out."}, f.setRanges),
+		f.boolean("firewall", profiles.Key{Default: "true", Doc: "Accept what the network needs in the network's own table of nftables."}, func(f *networks.Family) *bool { return &f.Firewall }),
+		f.boolean("nat", profiles.Key{Default: "true for an address that is auto, else false", Doc: "Give what instances send elsewhere an address of the host."}, func(f *networks.Family) *bool { return &f.NAT }),
+		f.boolean("routing", profiles.Key{Default: "true", Doc: "Route between the network and others."}, func(f *networks.Family) *bool { return &f.Routing }),
+	}
+	if f.four() {
+		keys = append(keys, f.row("dhcp.gateway", profiles.Key{Type: profiles.String, Default: "the network's own address", Allowed: "an IPv4 address in the network", Doc: "The gateway that instances are told of."}, f.setGateway))
+	} else {
+		keys = append(keys, f.boolean("dhcp.stateful", profiles.Key{Default: "false", Doc: "Give out addresses, instead of letting instances choose theirs."}, func(f *networks.Family) *bool { return &f.Stateful }))
+	}
+	slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.Name, b.Name) })
+	return keys
+}
+
+// A family makes rows for IPv4 or IPv6.
+type family struct {
+	prefix, name string
+	of           func(*networks.Config) *networks.Family
+}
+
+func (f family) four() bool { return f.prefix == "ipv4" }
+
+func (f family) example() string {
+	if f.four() {
+		return `"10.1.2.1/24"`
+	}
+	return `"fd42:1:2:3::1/64"`
+}
+
+// row is a row of bridges, whose value set puts into the family.
+func (f family) row(name string, k profiles.Key, set func(to *networks.Family, value string) error) Key {
+	k.Name = f.prefix + "." + name
+	return Key{Key: k, Types: bridges, Set: func(cfg *networks.Config, _, v string) error { return set(f.of(cfg), v) }}
+}
+
+func (f family) boolean(name string, k profiles.Key, field func(*networks.Family) *bool) Key {
+	k.Type, k.Allowed = profiles.Bool, wantBool
+	return f.row(name, k, func(to *networks.Family, v string) (err error) {
+		if *field(to), err = profiles.ParseBool(v); err != nil {
+			return profiles.ErrValue
+		}
+		return nil
+	})
+}
+
+const wantBool = "true or false"
+
+// fits reports whether an address is of the family.
+func (f family) fits(a netip.Addr) bool { return a.Is4() == f.four() }
+
+func (f family) setAddress(to *networks.Family, v string) error {
+	if v == none {
+		return nil
+	}
+	p, err := netip.ParsePrefix(v)
+	if err != nil || !f.fits(p.Addr()) || p.Addr().Is4In6() {
+		return profiles.ErrValue
+	}
+	if p.Bits() > p.Addr().BitLen()-2 || p.Bits() < 8 {
+		return errs.Invalidf("got %q, want a network's length from 8 to %d", v, p.Addr().BitLen()-2)
+	}
+	a := p.Addr()
+	if a == p.Masked().Addr() || f.four() && a == networks.Last(p) || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() && !f.four() {
+		return errs.Invalidf("got %q, but %s cannot be the address of a host", v, a)
+	}
+	to.Address = p
+	return nil
+}
+
+func (f family) setGateway(to *networks.Family, v string) (err error) {
+	to.Gateway, err = f.address(v)
+	return err
+}
+
+// address reads an address of the family.
+func (f family) address(v string) (netip.Addr, error) {
+	a, err := address(v)
+	if err != nil || !f.fits(a) {
+		return netip.Addr{}, profiles.ErrValue
+	}
+	return a, nil
+}
+
+func (f family) setRanges(to *networks.Family, v string) (err error) {
+	to.Ranges, err = f.ranges(v)
+	return err
+}
+
+func (f family) ranges(v string) ([]networks.Range, error) {
+	parts, err := list(v)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]networks.Range, 0, len(parts))
+	for _, s := range parts {
+		first, last, ok := cut(s, "-")
+		a, err1 := f.address(first)
+		b, err2 := f.address(last)
+		if !ok || err1 != nil || err2 != nil || b.Less(a) {
+			return nil, profiles.ErrValue
+		}
+		all = append(all, networks.Range{First: a, Last: b})
+	}
+	return all, nil
+}
+
+func (f family) setExpiry(to *networks.Family, v string) (err error) {
+	to.Expiry, err = expiry(v)
+	return err
+}
+
+// expiry parses a number of seconds, or one with a unit from s to w.
+func expiry(v string) (time.Duration, error) {
+	units := map[string]time.Duration{
+		"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour,
+	}
+	text, unit := v, time.Second
+	if u, ok := units[v[len(v)-1:]]; ok {
+		text, unit = v[:len(v)-1], u
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	d := time.Duration(n) * unit
+	if err != nil || d < 2*time.Minute {
+		return 0, profiles.ErrValue
+	}
+	return d, nil
+}
