@@ -35,6 +35,7 @@ var (
 	PoolFull       = Kind{"Storage pool filling up", api.SeverityHigh}
 	NetworkDown    = Kind{"Network unavailable", api.SeverityHigh}
 	NetworkBlocked = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
+	DNSDown        = Kind{"DNS of network zones unavailable", api.SeverityModerate}
 	NotStarted     = Kind{"Instance autostart failure", api.SeverityHigh}
 	Dying          = Kind{"Instance dies again and again", api.SeverityHigh}
 	ProxyDown      = Kind{"Proxy unavailable", api.SeverityModerate}
