@@ -17,12 +17,24 @@ import (
 
 // Watch waits until the bridge, its rules or its dnsmasq are missing.
 func (Driver) Watch(ctx context.Context, cfg networks.Config) (string, error) {
+	return Watch(ctx, cfg, Also{})
+}
+
+// Also is what a driver watches whose networks are more than a bridge.
+type Also struct {
+	Groups  []int                  // Of netlink's routes, such as [unix.RTNLGRP_IPV4_ROUTE].
+	Missing func() (string, error) // Returns what is missing; nil for nothing.
+}
+
+// Watch waits until something of the bridge is missing, or of what also says.
+func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	// Listening begins before the first look, so that nothing is missed.
 	events := make(chan error, 1)
-	links, err := announce.Listen(events, unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	groups := append([]int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}, also.Groups...)
+	links, err := announce.Listen(events, unix.NETLINK_ROUTE, groups...)
 	if err != nil {
 		return "", err
 	}
@@ -45,6 +57,9 @@ func (Driver) Watch(ctx context.Context, cfg networks.Config) (string, error) {
 	}
 	for {
 		what, err := whatIsMissing(cfg)
+		if what == "" && err == nil && also.Missing != nil {
+			what, err = also.Missing()
+		}
 		if what != "" || err != nil {
 			return what, err
 		}

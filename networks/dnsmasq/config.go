@@ -104,8 +104,12 @@ func (l *lines) dns(cfg networks.Config) {
 func (l *lines) dhcp4(cfg networks.Config) {
 	f := cfg.IPv4
 	network := f.Address.Masked()
-	for _, r := range rangesOf(f) {
-		l.add("dhcp-range=%s,%s,%s,%s", r.First, r.Last, mask(network), expiry(f))
+	if f.Closed {
+		l.add("dhcp-range=%s,static,%s,%s", network.Addr(), mask(network), expiry(f))
+	} else {
+		for _, r := range Ranges(f) {
+			l.add("dhcp-range=%s,%s,%s,%s", r.First, r.Last, mask(network), expiry(f))
+		}
 	}
 	switch {
 	case !f.Routing && !f.Gateway.IsValid():
@@ -129,8 +133,10 @@ func (l *lines) dhcp6(cfg networks.Config) {
 		l.add("ra-param=%s,%s60%s", cfg.Name, param, lifetime)
 	}
 	switch {
+	case f.DHCP && f.Stateful && f.Closed:
+		l.add("dhcp-range=%s,static,%d,%s", f.Address.Masked().Addr(), f.Address.Bits(), expiry(f))
 	case f.DHCP && f.Stateful:
-		for _, r := range rangesOf(f) {
+		for _, r := range Ranges(f) {
 			l.add("dhcp-range=%s,%s,%d,%s", r.First, r.Last, f.Address.Bits(), expiry(f))
 		}
 	case f.DHCP && cfg.DNS.Mode != networks.DNSNone:
@@ -142,8 +148,8 @@ func (l *lines) dhcp6(cfg networks.Config) {
 	}
 }
 
-// rangesOf returns the family's ranges, or all of its network.
-func rangesOf(f networks.Family) []networks.Range {
+// Ranges returns the family's ranges, or all of its network.
+func Ranges(f networks.Family) []networks.Range {
 	if len(f.Ranges) > 0 {
 		return f.Ranges
 	}
