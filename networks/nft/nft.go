@@ -3,10 +3,12 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 
 	"github.com/cuib/cuib/networks"
 )
@@ -14,18 +16,42 @@ import (
 // Apply makes the network's table be as cfg says, in one transaction: no
 // packet sees a part of it, and nothing changes if it fails.
 func Apply(cfg networks.Config) error {
-	c, err := nftables.New()
+	return replace(table(cfg.Name), contentsOf(cfg))
+}
+
+// contents are what is in a table.
+type contents struct {
+	maps   []*mapping
+	chains []chain
+}
+
+// contentsOf returns what cfg asks for.
+func contentsOf(cfg networks.Config) contents {
+	maps, more := published(cfg.Published, behind(cfg))
+	return contents{maps, append(chains(cfg), more...)}
+}
+
+// replace has a table have some contents, and nothing else.
+func replace(t *nftables.Table, in contents) error {
+	c, err := dial()
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return err
 	}
-	t := table(cfg.Name)
 	// Adding first lets the deletion succeed if there is no table yet.
 	c.AddTable(t)
 	c.DelTable(t)
 	c.AddTable(t)
-	for _, ch := range chains(cfg) {
+	// Maps lead to chains, and rules look into maps.
+	for _, ch := range in.chains {
 		ch.Table = t
 		c.AddChain(ch.Chain)
+	}
+	for _, m := range in.maps {
+		if err := m.add(c, t); err != nil {
+			return fmt.Errorf("make nftables table %s: map %s: %w", t.Name, m.Name, err)
+		}
+	}
+	for _, ch := range in.chains {
 		for _, r := range ch.rules {
 			c.AddRule(newRule(t, ch.Chain, r))
 		}
@@ -36,13 +62,28 @@ func Apply(cfg networks.Config) error {
 	return nil
 }
 
+// room is how large a transaction may be, and what the kernel answers to it.
+const room = 64 << 20
+
+// dial returns what transactions go through.
+func dial() (*nftables.Conn, error) {
+	c, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(room), c.SetReadBuffer(room))
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	return c, nil
+}
+
 // Remove takes the network's table away. It succeeds if there is none.
-func Remove(network string) error {
+func Remove(network string) error { return removeTable(table(network)) }
+
+func removeTable(t *nftables.Table) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	t := table(network)
 	c.AddTable(t)
 	c.DelTable(t)
 	if err := c.Flush(); err != nil {
@@ -58,7 +99,19 @@ func Intact(cfg networks.Config) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("open nftables: %w", err)
 	}
-	return intact(c, table(cfg.Name), chains(cfg))
+	return holds(c, table(cfg.Name), contentsOf(cfg))
+}
+
+// holds reports whether a table has some contents, and nothing else.
+func holds(c *nftables.Conn, t *nftables.Table, in contents) (bool, error) {
+	ok, err := intact(c, t, in.chains)
+	for _, m := range in.maps {
+		if !ok || err != nil {
+			return false, err
+		}
+		ok, err = m.intact(c, t)
+	}
+	return ok, err
 }
 
 // Ours tells whether a table has a name that only ours have: those of networks,

@@ -16,12 +16,13 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/profiles"
 )
 
 // forwards are what nftables is to have for an instance.
-func (s *Service) forwards(instance string) ([]nft.Forward, error) {
+func (s *Service) forwards(instance string) (list []networks.Published, near nft.Near, err error) {
 	var all []*proxy
 	for _, p := range s.of(instance) {
 		if p.rule.NAT {
@@ -29,37 +30,40 @@ func (s *Service) forwards(instance string) ([]nft.Forward, error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b *proxy) int { return cmp.Compare(a.owner.Device, b.owner.Device) })
-	var out []nft.Forward
 	for _, p := range all {
-		f, err := forward(p.rule)
+		some, err := forward(p.rule)
 		if err != nil {
-			return nil, fmt.Errorf("device %q: %w", p.owner.Device, err)
+			return nil, near, fmt.Errorf("device %q: %w", p.owner.Device, err)
 		}
-		out = append(out, f)
+		around, err := subnet(p.rule.Bridge, p.rule.Target)
+		if err != nil {
+			return nil, near, fmt.Errorf("device %q: %w", p.owner.Device, err)
+		}
+		list = append(list, some...)
+		if !slices.Contains(near.Bridges, p.rule.Bridge) {
+			near.Bridges = append(near.Bridges, p.rule.Bridge)
+		}
+		if !slices.Contains(near.Subnets, around) {
+			near.Subnets = append(near.Subnets, around)
+		}
 	}
-	return out, nil
+	return list, near, nil
 }
 
-func forward(r Rule) (nft.Forward, error) {
+func forward(r Rule) ([]networks.Published, error) {
 	listen, err := profiles.ParseProxyAddress(r.Listen)
 	if err != nil {
-		return nft.Forward{}, err
+		return nil, err
 	}
 	connect, err := profiles.ParseProxyAddress(r.Connect)
 	if err != nil {
-		return nft.Forward{}, err
+		return nil, err
 	}
-	f := nft.Forward{UDP: listen.Kind == "udp", Listen: listen.ListenHost(), Target: r.Target}
-	f.Subnet, err = subnet(r.Bridge, r.Target)
-	targets := connect.List()
-	for i, port := range listen.List() {
-		to := targets[0]
-		if len(targets) > 1 {
-			to = targets[i]
-		}
-		f.Ports = append(f.Ports, nft.PortPair{From: port, To: to})
+	e := networks.Published{Listen: listen.ListenHost(), Protocol: unix.IPPROTO_TCP}
+	if listen.Kind == "udp" {
+		e.Protocol = unix.IPPROTO_UDP
 	}
-	return f, err
+	return e.Spread(r.Target, listen.List(), connect.List()), nil
 }
 
 // subnet is which addresses reach one behind a bridge without the host.
@@ -113,11 +117,11 @@ func (s *Service) reflect(r Rule) error {
 func (s *Service) applyNAT(instance string) error {
 	s.nat.Lock()
 	defer s.nat.Unlock()
-	list, err := s.forwards(instance)
+	list, near, err := s.forwards(instance)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.Forward.Apply(instance, list), s.reflectAll(instance))
+	return errors.Join(s.Forward.Apply(instance, list, near), s.reflectAll(instance))
 }
 
 func (s *Service) reflectAll(instance string) error {
@@ -216,13 +220,13 @@ func (s *Service) repairNAT() error {
 	defer s.nat.Unlock()
 	var failed error
 	for _, name := range s.forwarding() {
-		list, err := s.forwards(name)
+		list, near, err := s.forwards(name)
 		intact := false
 		if err == nil && len(list) > 0 {
-			intact, err = s.Forward.Intact(name, list)
+			intact, err = s.Forward.Intact(name, list, near)
 		}
 		if err == nil && !intact {
-			err = s.Forward.Apply(name, list)
+			err = s.Forward.Apply(name, list, near)
 		}
 		failed = errors.Join(failed, err, s.reflectAll(name))
 	}

@@ -278,7 +278,7 @@ func (s *Service) Settle(runs func(instance string) bool) error {
 	failed = errors.Join(failed, err)
 	for _, name := range owners {
 		if !runs(name) {
-			failed = errors.Join(failed, s.Forward.Apply(name, nil))
+			failed = errors.Join(failed, s.Forward.Apply(name, nil, nft.Near{}))
 		}
 	}
 	return failed
