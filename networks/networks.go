@@ -31,6 +31,9 @@ type Config struct {
 
 	// Published is what of the host leads into the network.
 	Published []Published
+
+	Tunnels []Tunnel // Of a bridge.
+	Overlay Overlay  // Of a network of type vxlan.
 }
 
 // Family is the configuration for IPv4 or IPv6.
@@ -40,6 +43,7 @@ type Family struct {
 	DHCP     bool
 	Stateful bool // IPv6: addresses by DHCP and not only by autoconfiguration.
 	Ranges   []Range
+	Closed   bool          // No address is given out but those of hosts.
 	Expiry   time.Duration // 0 for one hour.
 	Gateway  netip.Addr    // The router that DHCP names; not valid for Address.
 	Routing  bool          // Forward packets between network and host.
