@@ -35,6 +35,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/tpm"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
+	"github.com/cuib/cuib/lxd-like/internal/zones"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/host"
@@ -66,6 +67,7 @@ type daemon struct {
 	ops          *ops.Manager
 	pools        *pools.Service
 	nets         *nets.Service
+	zones        *zones.Service
 	images       *images.Service
 	volumes      *volumes.Service
 	backups      *backups.Service
@@ -145,6 +147,8 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.nets = &nets.Service{
 		DB: d.db, Dir: cfg.dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: log.With("component", "nets"), Warnings: d.warnings,
 	}
+	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: log.With("component", "zones"), Warnings: d.warnings}
+	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
 	}
@@ -309,10 +313,11 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
-		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Repositories: d.repositories,
+		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, Repositories: d.repositories,
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
+		Follow: map[string]func(context.Context, string) error{zones.KeyAddress: d.zones.Listen},
 	}
 	server := &http.Server{
 		Handler: d.trim.handler(api.Handler()), ConnContext: rest.ConnContext, ReadHeaderTimeout: 10 * time.Second,
@@ -337,6 +342,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		return nil
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
+	g.Go(func() error { return d.serveZones(ctx) })
 	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.proxies.Run(ctx) })
@@ -359,6 +365,15 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	}
 	d.log.InfoContext(context.WithoutCancel(ctx), "ending")
 	return err
+}
+
+// serveZones serves the zones of DNS, where the server's configuration says.
+func (d *daemon) serveZones(ctx context.Context) error {
+	config, err := settings{d.db}.Config(ctx)
+	if err != nil {
+		return err
+	}
+	return d.zones.Run(ctx, config[zones.KeyAddress])
 }
 
 // autostart starts the instances that are to run.

@@ -24,10 +24,15 @@ type Server struct {
 	Volumes      volumeService
 	Backups      backupService
 	Nets         netService
+	Zones        zoneService
 	Repositories repositoryService
 	Warnings     warningService
 	Recovery     recoveryService
 	Config       serverConfig
+
+	// Follow is told of new values of keys of the server, by name, before they
+	// are kept, and may refuse them. An empty value is none.
+	Follow map[string]func(ctx context.Context, value string) error
 
 	// Environment describes host and daemon.
 	Environment func(ctx context.Context) (api.ServerEnvironment, error)

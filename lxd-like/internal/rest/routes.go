@@ -50,6 +50,7 @@ func (s *Server) routes() []route {
 	out = append(out, s.backupRoutes()...)
 	out = append(out, s.repositoryRoutes()...)
 	out = append(out, s.warningRoutes()...)
+	out = append(out, s.zoneRoutes()...)
 	return append(out, s.hostRoutes()...)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/undo"
 )
 
 // extensions are what the API offers beyond its first version. Clients take
@@ -215,15 +216,38 @@ func (s *Server) setConfig(ctx context.Context, changes map[string]string) error
 			}
 			continue
 		}
-		if name, ok := strings.CutPrefix(key, "user."); !ok || name == "" {
-			return errs.Invalidf("server configuration has no key %q: allowed are %s, and keys that begin with \"user.\"", key, KeyCompression)
+		if name, ok := strings.CutPrefix(key, "user."); s.Follow[key] == nil && (!ok || name == "") {
+			known := append(slices.Sorted(maps.Keys(s.Follow)), KeyCompression)
+			return errs.Invalidf("server configuration has no key %q: allowed are %s, and keys that begin with \"user.\"", key, strings.Join(known, ", "))
 		}
 	}
-	if err := s.Config.SetConfig(ctx, changes); err != nil {
+	if err := s.keep(ctx, changes); err != nil {
 		return err
 	}
 	s.Events.Lifecycle("config-updated", "/1.0", nil)
 	return nil
+}
+
+// keep has those follow who are to, and keeps changes of the configuration.
+func (s *Server) keep(ctx context.Context, changes map[string]string) (err error) {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	old, err := s.Config.Config(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		follow := s.Follow[key]
+		if follow == nil || changes[key] == old[key] {
+			continue
+		}
+		if err := follow(ctx, changes[key]); err != nil {
+			return err
+		}
+		u.Push("follow the old "+key, func(ctx context.Context) error { return follow(ctx, old[key]) })
+	}
+	return s.Config.SetConfig(ctx, changes)
 }
 
 // getCluster says that the server is alone.
