@@ -21,11 +21,12 @@ import (
 // fromCopy makes instances of other instances, or of snapshots of them.
 type fromCopy struct {
 	s        *Service
-	from     string // The instance's name.
-	snapshot string // Empty for the instance itself.
-	alone    bool   // Without its snapshots.
-	size     string // Of its root, if its device has none.
-	limit    string // The size of its root, wherever it is from.
+	from     string   // The instance's name.
+	snapshot string   // Empty for the instance itself.
+	alone    bool     // Without its snapshots.
+	size     string   // Of its root, if its device has none.
+	limit    string   // The size of its root, wherever it is from.
+	left     []string // Options of the root disk that its pool does not have.
 }
 
 func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (source, error) {
@@ -42,16 +43,17 @@ func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (sourc
 	f.size, f.limit = from.Config[keyRootSize], from.rootSize().text
 	gets := inherited{config: from.Config, devices: from.Devices, profiles: from.Profiles}
 	gets.architecture, gets.ephemeral = from.Architecture, from.Ephemeral
+	var old *instance
 	if snapshot != "" {
-		old, err := s.past(ctx, from, snapshot)
-		if err != nil {
+		if old, err = s.past(ctx, from, snapshot); err != nil {
 			return nil, err
 		}
 		gets = inherited{config: old.Config, devices: old.Devices, profiles: old.Profiles}
 		gets.architecture, gets.ephemeral = old.Architecture, old.Ephemeral
 	}
 	gets.into(req)
-	return f, nil
+	f.left, err = s.fitDevices(ctx, req.Devices, rootBefore(from, old))
+	return f, err
 }
 
 // past is an instance as a snapshot has it, with the root disk in the pool
@@ -69,9 +71,12 @@ func (s *Service) past(ctx context.Context, in *instance, snapshot string) (old 
 		}, profs)
 		return err
 	})
-	if err == nil {
-		old.putRoot(in.Pool)
+	if err != nil {
+		return nil, err
 	}
+	_, was, _ := root(old.expanded)
+	old.putRoot(in.Pool)
+	_, err = s.fitRoot(ctx, old, was)
 	return old, err
 }
 
@@ -124,7 +129,8 @@ func (g inherited) into(req *api.InstancesPost) {
 
 func (*fromCopy) check(*instance) error { return nil }
 
-func (f *fromCopy) prepare(_ context.Context, in *instance, _ *ops.Op) error {
+func (f *fromCopy) prepare(ctx context.Context, in *instance, op *ops.Op) error {
+	f.s.warnLeft(ctx, in, f.left, op)
 	in.apply(newIdentity())
 	in.apply(map[string]string{keyApplyTemplate: "copy", keyRootSize: ""})
 	if in.rootSize().text == "" {

@@ -10,7 +10,6 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
-	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
@@ -122,6 +121,6 @@ func (s *Service) warnDelegated(ctx context.Context, in *instance, op *ops.Op) {
 	}
 	s.Logger.WarnContext(ctx, "what the guest of an instance has made of datasets is not in what is made of the instance", "instance", in.Name)
 	if op != nil {
-		op.SetMetadata(api.OperationWarning, fmt.Sprintf("the datasets that the guest of instance %q has made are not in it", in.Name))
+		op.Warn(fmt.Sprintf("the datasets that the guest of instance %q has made are not in it", in.Name))
 	}
 }

@@ -281,10 +281,17 @@ func (p *fakePools) Driver(_ context.Context, pool string) (storage.Driver, erro
 }
 
 func (*fakePools) CheckVolumeOption(_ context.Context, pool, key, value string) error {
-	if key == "fake.colour" && (value == "red" || value == "blue") || key == "zfs.delegate" {
+	if key == "fake.colour" && pool != "q" && (value == "red" || value == "blue") || key == "zfs.delegate" {
 		return nil
 	}
 	return errs.Invalidf("%s: got %q, and pool %q has no such option", key, value, pool)
+}
+
+func (*fakePools) VolumeOptions(_ context.Context, pool string) ([]string, error) {
+	if pool == "q" {
+		return []string{"zfs.delegate"}, nil
+	}
+	return []string{"fake.colour", "zfs.delegate"}, nil
 }
 
 func (p *fakePools) List(context.Context) ([]api.StoragePool, error) {

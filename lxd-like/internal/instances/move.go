@@ -23,6 +23,7 @@ type move struct {
 	next *instance // As it is to be, but for the name.
 	to   string    // The name that it gets, or has.
 	only bool      // It loses its snapshots.
+	left []string  // Options of the root disk that the other pool does not have.
 }
 
 func (m move) renames() bool { return m.to != m.in.Name }
@@ -86,10 +87,15 @@ func (s *Service) moved(ctx context.Context, in *instance, req api.InstancePost)
 	if req.Pool != "" {
 		next.putRoot(req.Pool)
 	}
+	_, was, _ := root(in.expanded)
+	left, err := s.fitRoot(ctx, next, was)
+	if err != nil {
+		return move{}, err
+	}
 	if err := s.checkNext(ctx, in, next); err != nil {
 		return move{}, err
 	}
-	m := move{in: in, next: next, to: req.Name, only: req.InstanceOnly}
+	m := move{in: in, next: next, to: req.Name, only: req.InstanceOnly, left: left}
 	if err := s.choosePool(ctx, next); err != nil {
 		return m, err
 	}
@@ -120,6 +126,7 @@ func (s *Service) moveAny(ctx context.Context, m move, op *ops.Op) error {
 	if err := s.moveOrUpdate(ctx, m, op); err != nil {
 		return err
 	}
+	s.warnLeft(ctx, m.next, m.left, op)
 	if !m.renames() {
 		s.event("instance-updated", was, nil)
 		return nil

@@ -352,11 +352,14 @@ func (s *Service) returnedRoot(ctx context.Context, in *instance, r Reinstatemen
 	if in.expanded.Devices[name]["pool"] == pool {
 		return nil
 	}
+	was := disk
 	disk = maps.Clone(disk)
 	disk["pool"] = pool
 	in.Devices = maps.Clone(in.Devices)
 	in.Devices[name], in.expanded.Devices[name] = disk, disk
-	return nil
+	left, err := s.fitRoot(ctx, in, was)
+	s.warnLeft(ctx, in, left, nil)
+	return err
 }
 
 // usualPool returns the pool if it is there, and otherwise the one that new

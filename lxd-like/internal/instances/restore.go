@@ -140,7 +140,12 @@ func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snap
 	if err := s.refresh(ctx, next); err != nil {
 		return err
 	}
+	_, was, _ := root(next.expanded)
 	next.putRoot(in.Pool) // It can have moved since.
+	left, err := s.fitRoot(ctx, next, was)
+	if err != nil {
+		return err
+	}
 	forgetNICs(in, next)
 	if err := s.validate(ctx, next); err != nil {
 		return fmt.Errorf("the configuration of that time is not valid any more: %w", err)
@@ -148,9 +153,10 @@ func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snap
 	if err := samePool(in, next); err != nil {
 		return err
 	}
-	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })
 	if err == nil {
 		*in = *next
+		s.warnLeft(ctx, in, left, nil)
 	}
 	return err
 }

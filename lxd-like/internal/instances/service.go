@@ -46,6 +46,7 @@ type Service struct {
 	Logger   *slog.Logger
 	Warnings *warnings.Service // Nil for none.
 	TPMs     tpmKeeper         // Nil for none.
+	Plugins  pluginKeeper      // Of networks; nil for none.
 
 	locks  locks.Keyed
 	index  index
@@ -72,6 +73,8 @@ type poolKeeper interface {
 	// CheckVolumeOption reports what is wrong with an option that volumes of
 	// the pool's driver have.
 	CheckVolumeOption(ctx context.Context, pool, key, value string) error
+	// VolumeOptions are the keys that only volumes of the pool's driver have.
+	VolumeOptions(ctx context.Context, pool string) ([]string, error)
 	List(ctx context.Context) ([]api.StoragePool, error)
 	Create(ctx context.Context, req api.StoragePoolsPost) error
 }

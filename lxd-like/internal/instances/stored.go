@@ -51,7 +51,7 @@ func (s *Service) stored(ctx context.Context, source string) (architecture strin
 		return snap.Architecture, snap.Config, err
 	}
 	if s.index.get(name) != nil {
-		return "", nil, errs.Conflictf("instance %q is running: stop it first, or name a snapshot of it", name)
+		return "", nil, errs.Conflictf("instance %q is running: stop it first, name a snapshot of it, or let cuib publish --force stop it meanwhile", name)
 	}
 	return in.Architecture, in.Config, nil
 }

@@ -97,7 +97,11 @@ func (s *Service) updated(ctx context.Context, in *instance, put api.InstancePut
 	if id := put.Config[keyUUID]; id != "" && id != in.Config[keyUUID] {
 		// It is what another instance has: clients send that to a copy that
 		// they have brought up to date, and it is where it is.
+		_, was, _ := root(next.expanded)
 		next.putRoot(in.Pool)
+		if _, err := s.fitRoot(ctx, next, was); err != nil {
+			return nil, err
+		}
 	}
 	return next, s.keepNICs(ctx, in, next)
 }

@@ -301,6 +301,17 @@ func (o *Op) SetMetadata(key string, value any) {
 	o.changed()
 }
 
+// Warn tells clients what they should know of an operation that went well.
+// What was said before stays.
+func (o *Op) Warn(text string) {
+	o.mu.Lock()
+	if before, ok := o.desc.Metadata[api.OperationWarning].(string); ok {
+		text = before + "; " + text
+	}
+	o.mu.Unlock()
+	o.SetMetadata(api.OperationWarning, text)
+}
+
 func (o *Op) end(err error) {
 	o.mu.Lock()
 	code := api.Success

@@ -161,14 +161,16 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
+// VolumeOptions are the keys that only volumes of the pool's driver have.
+func (s *Service) VolumeOptions(ctx context.Context, pool string) ([]string, error) {
+	p, err := s.record(ctx, pool)
+	return slices.Sorted(maps.Keys(s.Types[p.Driver].VolumeOptions)), err
+}
+
 // CheckVolumeOption reports what is wrong with an option that only volumes of
 // the pool's driver have, as a root disk gives it to its volume.
 func (s *Service) CheckVolumeOption(ctx context.Context, pool, key, value string) error {
-	var p db.Pool
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		p, err = db.GetPool(ctx, tx, pool)
-		return err
-	})
+	p, err := s.record(ctx, pool)
 	if err != nil {
 		return err
 	}

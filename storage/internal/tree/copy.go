@@ -469,10 +469,17 @@ func copyAttrs(dst, src string, st *unix.Stat_t) error {
 
 func setXattr(path, name, value string) error {
 	err := unix.Lsetxattr(path, name, []byte(value), 0)
-	if errors.Is(err, unix.EOPNOTSUPP) && name == "security.selinux" {
-		return nil // The host has none now.
+	if errors.Is(err, unix.EOPNOTSUPP) && ofPlace(name) {
+		return nil
 	}
 	return err
+}
+
+// ofPlace reports whether an attribute says something of where a file is, so
+// that a copy somewhere else can be without: a label that the host does not
+// have now, or how btrfs is to store it.
+func ofPlace(name string) bool {
+	return name == "security.selinux" || strings.HasPrefix(name, "btrfs.")
 }
 
 // Xattrs returns the extended attributes of a file, which is not followed if

@@ -464,7 +464,7 @@ func (m *mirror) attrs(dst, src string) error {
 		return nil
 	}
 	for name := range old {
-		if _, ok := xattrs[name]; ok || name == "security.selinux" {
+		if _, ok := xattrs[name]; ok || ofPlace(name) {
 			continue
 		}
 		if err := unix.Lremovexattr(dst, name); err != nil && !errors.Is(err, unix.ENODATA) {

@@ -164,7 +164,7 @@ func (r *reader) dirAttrs(dir *os.File, name, at string) error {
 		return err
 	}
 	for attr := range old {
-		if _, ok := a.xattrs[attr]; ok || attr == "security.selinux" {
+		if _, ok := a.xattrs[attr]; ok || ofPlace(attr) {
 			continue
 		}
 		if err := unix.Lremovexattr(procPath(dir, name), attr); err != nil && !errors.Is(err, unix.ENODATA) {

@@ -23,10 +23,38 @@ func newConfig(e *env) *cobra.Command {
 
 type configOptions struct {
 	property, expanded bool
+	dry                *bool
+}
+
+// instanceWriter writes an instance back.
+type instanceWriter func(ctx context.Context, name string, put api.InstancePut, etag string) error
+
+func (e *env) writeInstance(ctx context.Context, name string, put api.InstancePut, etag string) error {
+	op, err := e.Client().UpdateInstance(ctx, name, put, etag)
+	return e.Wait(ctx, op, err)
+}
+
+// previewInstance shows what would become of an instance if it were written
+// back.
+func (e *env) previewInstance(ctx context.Context, name string, put api.InstancePut, etag string) error {
+	all, err := e.Client().PreviewInstance(ctx, name, put, etag)
+	if err != nil {
+		return err
+	}
+	return kit.ShowPreview(e.Env, all)
+}
+
+// instanceWriter returns what writes an instance back, or only shows what that
+// would change.
+func (e *env) instanceWriter(dry *bool) instanceWriter {
+	if *dry {
+		return e.previewInstance
+	}
+	return e.writeInstance
 }
 
 // changeInstance reads an instance, changes it, and writes it back.
-func (e *env) changeInstance(ctx context.Context, name string, change func(*api.Instance) error) error {
+func (e *env) changeInstance(ctx context.Context, name string, change func(*api.Instance) error, write instanceWriter) error {
 	in, etag, err := e.Client().Instance(ctx, name)
 	if err != nil {
 		return err
@@ -40,8 +68,11 @@ func (e *env) changeInstance(ctx context.Context, name string, change func(*api.
 	if err := change(&in); err != nil {
 		return err
 	}
-	op, err := e.Client().UpdateInstance(ctx, name, in.InstancePut, etag)
-	return e.Wait(ctx, op, err)
+	return write(ctx, name, in.InstancePut, etag)
+}
+
+func errDryRun() error {
+	return errs.Invalidf("--dry-run is for the configuration of an instance: that of the daemon or of a snapshot changes no instance")
 }
 
 // changeServer does with the daemon's configuration what changeInstance does.
@@ -75,6 +106,7 @@ func newConfigSet(e *env) *cobra.Command {
 			return e.setConfig(cmd.Context(), o, name, keys)
 		},
 	}
+	o.dry = kit.DryRun(cmd)
 	cmd.Flags().BoolVarP(&o.property, "property", "p", false, "set a property of the instance, such as description")
 	return cmd
 }
@@ -99,6 +131,9 @@ func (e *env) configTarget(args []string) (name string, keys api.ConfigMap, err 
 }
 
 func (e *env) setConfig(ctx context.Context, o configOptions, name string, keys api.ConfigMap) error {
+	if name == "" && *o.dry {
+		return errDryRun()
+	}
 	if name == "" {
 		return e.changeServer(ctx, func(config api.ConfigMap) error { return kit.SetKeys(config, keys) })
 	}
@@ -107,7 +142,7 @@ func (e *env) setConfig(ctx context.Context, o configOptions, name string, keys 
 			return kit.SetProperties(&in.InstancePut, keys)
 		}
 		return kit.SetKeys(in.Config, keys)
-	})
+	}, e.instanceWriter(o.dry))
 }
 
 func newConfigUnset(e *env) *cobra.Command {
@@ -129,6 +164,7 @@ func newConfigUnset(e *env) *cobra.Command {
 			return e.setConfig(cmd.Context(), o, name, api.ConfigMap{key: ""})
 		},
 	}
+	o.dry = kit.DryRun(cmd)
 	cmd.Flags().BoolVarP(&o.property, "property", "p", false, "unset a property of the instance")
 	return cmd
 }
@@ -220,7 +256,8 @@ func (e *env) configOf(ctx context.Context, o configOptions, args []string) (any
 }
 
 func newConfigEdit(e *env) *cobra.Command {
-	return &cobra.Command{
+	var dry *bool
+	cmd := &cobra.Command{
 		Use:     "edit [INSTANCE[/SNAPSHOT]]",
 		Short:   "Edit the configuration of an instance or of the daemon",
 		Long:    "Edit configuration as YAML in $EDITOR. YAML on the standard input is taken\ninstead.",
@@ -228,18 +265,24 @@ func newConfigEdit(e *env) *cobra.Command {
 		Args:    kit.Needs(0, 1), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			if len(args) == 0 || args[0] == "" {
+			object := strings.Join(args, "")
+			instance, snapshot, ofSnapshot := strings.Cut(object, "/")
+			switch {
+			case *dry && (object == "" || ofSnapshot):
+				return errDryRun()
+			case object == "":
 				return e.editServer(ctx)
-			}
-			if instance, snapshot, ok := strings.Cut(args[0], "/"); ok {
+			case ofSnapshot:
 				return e.editSnapshot(ctx, instance, snapshot)
 			}
-			return e.editInstance(ctx, args[0])
+			return e.editInstance(ctx, object, e.instanceWriter(dry))
 		}),
 	}
+	dry = kit.DryRun(cmd)
+	return cmd
 }
 
-func (e *env) editInstance(ctx context.Context, name string) error {
+func (e *env) editInstance(ctx context.Context, name string, write instanceWriter) error {
 	return e.Edit(ctx, kit.Edit{
 		Help: kit.EditHelp,
 		Read: func() (any, string, error) {
@@ -251,8 +294,7 @@ func (e *env) editInstance(ctx context.Context, name string) error {
 			if err := output.ParseYAMLPart(text, &put); err != nil {
 				return err
 			}
-			op, err := e.Client().UpdateInstance(ctx, name, put, etag)
-			return e.Wait(ctx, op, err)
+			return write(ctx, name, put, etag)
 		},
 	})
 }

@@ -23,7 +23,8 @@ type deviceOwner struct {
 	devices  kit.Completer
 	settings kit.Completer // Options of the device that is the second argument.
 	read     func(ctx context.Context, name string) (own, expanded api.DevicesMap, err error)
-	change   func(ctx context.Context, name string, change func(devices, expanded api.DevicesMap) error) error
+	change   func(ctx context.Context, name string, change deviceChange) error
+	preview  func(ctx context.Context, name string, change deviceChange) error
 	override bool // It inherits devices.
 }
 
@@ -67,9 +68,8 @@ func instanceDeviceOwner(e *env) deviceOwner {
 			in, _, err := e.Client().Instance(ctx, name)
 			return in.Devices, in.ExpandedDevices, err
 		},
-		change: func(ctx context.Context, name string, change func(devices, expanded api.DevicesMap) error) error {
-			return e.changeInstance(ctx, name, func(in *api.Instance) error { return change(in.Devices, in.ExpandedDevices) })
-		},
+		change:  instanceDevices(e, e.writeInstance),
+		preview: instanceDevices(e, e.previewInstance),
 	}
 }
 
@@ -80,15 +80,43 @@ func profileDeviceOwner(e *env) deviceOwner {
 			p, _, err := e.Client().Profile(ctx, name)
 			return p.Devices, p.Devices, err
 		},
-		change: func(ctx context.Context, name string, change func(devices, expanded api.DevicesMap) error) error {
-			return profileKind(e).Change(ctx, name, func(p *api.ProfilePut) error {
-				if p.Devices == nil {
-					p.Devices = api.DevicesMap{}
-				}
-				return change(p.Devices, p.Devices)
-			})
-		},
+		change:  profileDevices(profileKind(e).Change),
+		preview: profileDevices(profileKind(e).Previewer(e.Env)),
 	}
+}
+
+// A deviceChange changes the devices that an object has, of which expanded are
+// those of its profiles too.
+type deviceChange func(devices, expanded api.DevicesMap) error
+
+func instanceDevices(e *env, write instanceWriter) func(context.Context, string, deviceChange) error {
+	return func(ctx context.Context, name string, change deviceChange) error {
+		return e.changeInstance(ctx, name, func(in *api.Instance) error { return change(in.Devices, in.ExpandedDevices) }, write)
+	}
+}
+
+func profileDevices(by func(context.Context, string, func(*api.ProfilePut) error) error) func(context.Context, string, deviceChange) error {
+	return func(ctx context.Context, name string, change deviceChange) error {
+		return by(ctx, name, func(p *api.ProfilePut) error {
+			if p.Devices == nil {
+				p.Devices = api.DevicesMap{}
+			}
+			return change(p.Devices, p.Devices)
+		})
+	}
+}
+
+// dryRun gives a command the flag to show what it would change, and the owner
+// whose changes are only shown with it.
+func (o *deviceOwner) dryRun(cmd *cobra.Command) *bool {
+	dry, change := kit.DryRun(cmd), o.change
+	o.change = func(ctx context.Context, name string, how deviceChange) error {
+		if *dry {
+			return o.preview(ctx, name, how)
+		}
+		return change(ctx, name, how)
+	}
+	return dry
 }
 
 func newDevice(e *env, o deviceOwner) *cobra.Command {
@@ -125,7 +153,8 @@ func (o deviceOwner) changeDevice(ctx context.Context, owner, device string, cha
 }
 
 func (o deviceOwner) newAdd(e *env) *cobra.Command {
-	return &cobra.Command{
+	var dry *bool
+	cmd := &cobra.Command{
 		Use: "add " + o.arg + " DEVICE TYPE [KEY=VALUE...]", Short: "Add a device",
 		Long:    "Add a device. Its type is disk, gpu, nic, none, proxy, tpm, unix-block, unix-char,\nunix-hotplug or usb; which options each has is in docs/devices.md.",
 		Example: o.example("add", "data disk source=/srv/web path=/srv") + "\n" + o.example("add", "eth1 nic network=cuibbr0"),
@@ -143,16 +172,19 @@ func (o deviceOwner) newAdd(e *env) *cobra.Command {
 				devices[args[1]] = options
 				return nil
 			})
-			if err == nil {
+			if err == nil && !*dry {
 				e.Say("Device %s added to %s", args[1], args[0])
 			}
 			return err
 		}),
 	}
+	dry = o.dryRun(cmd)
+	return cmd
 }
 
 func (o deviceOwner) newOverride(e *env) *cobra.Command {
-	return &cobra.Command{
+	var dry *bool
+	cmd := &cobra.Command{
 		Use: "override " + o.arg + " DEVICE [KEY=VALUE...]", Short: "Take a device over from a profile, and change it",
 		Example: o.example("override", "root size=20GiB"),
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(o.names, o.devices, o.settings),
@@ -171,16 +203,18 @@ func (o deviceOwner) newOverride(e *env) *cobra.Command {
 				devices[args[1]] = maps.Clone(expanded[args[1]])
 				return kit.SetKeys(devices[args[1]], options)
 			})
-			if err == nil {
+			if err == nil && !*dry {
 				e.Say("Device %s overridden for %s", args[1], args[0])
 			}
 			return err
 		}),
 	}
+	dry = o.dryRun(cmd)
+	return cmd
 }
 
 func (o deviceOwner) newSet(e *env) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "set " + o.arg + " DEVICE KEY=VALUE...", Short: "Set options of a device",
 		Example: o.example("set", "data readonly=true"),
 		Args:    kit.Needs(3, -1), ValidArgsFunction: e.Complete(o.names, o.devices, o.settings),
@@ -192,10 +226,12 @@ func (o deviceOwner) newSet(e *env) *cobra.Command {
 			return o.changeDevice(cmd.Context(), args[0], args[1], func(d api.ConfigMap) { _ = kit.SetKeys(d, options) })
 		}),
 	}
+	o.dryRun(cmd)
+	return cmd
 }
 
 func (o deviceOwner) newUnset(e *env) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "unset " + o.arg + " DEVICE KEY", Short: "Unset an option of a device",
 		Example: o.example("unset", "data readonly"),
 		Args:    kit.Needs(3, 3), ValidArgsFunction: e.Complete(o.names, o.devices, kit.None),
@@ -203,10 +239,13 @@ func (o deviceOwner) newUnset(e *env) *cobra.Command {
 			return o.changeDevice(cmd.Context(), args[0], args[1], func(d api.ConfigMap) { delete(d, args[2]) })
 		}),
 	}
+	o.dryRun(cmd)
+	return cmd
 }
 
 func (o deviceOwner) newRemove(e *env) *cobra.Command {
-	return &cobra.Command{
+	var dry *bool
+	cmd := &cobra.Command{
 		Use: "remove " + o.arg + " DEVICE...", Aliases: []string{"rm"}, Short: "Remove devices",
 		Example: o.example("remove", "data"),
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(o.names, o.devices),
@@ -221,13 +260,15 @@ func (o deviceOwner) newRemove(e *env) *cobra.Command {
 				return nil
 			})
 			for _, name := range args[1:] {
-				if err == nil {
+				if err == nil && !*dry {
 					e.Say("Device %s removed from %s", name, args[0])
 				}
 			}
 			return err
 		}),
 	}
+	dry = o.dryRun(cmd)
+	return cmd
 }
 
 func (o deviceOwner) newGet(e *env) *cobra.Command {

@@ -106,45 +106,28 @@ func newProfileList(e *env) *cobra.Command {
 func newProfileAssign(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "assign INSTANCE PROFILE,...", Aliases: []string{"apply"}, Short: "Give an instance these profiles and no others",
-		Long:    "Give an instance these profiles and no others.\n\n" + kit.PreviewHelp,
 		Example: "  cuib profile assign web default,small\n  cuib profile assign web '' --dry-run",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.Profiles, kit.None),
 	}
-	dry := kit.DryRunFlag(cmd)
+	dry := kit.DryRun(cmd)
 	cmd.RunE = kit.Named(1, func(cmd *cobra.Command, args []string) error {
 		list := []string{}
 		if args[1] != "" {
 			list = strings.Split(args[1], ",")
 		}
-		if *dry {
-			return e.previewProfiles(cmd.Context(), args[0], list)
-		}
-		return e.changeProfiles(cmd.Context(), args[0], func([]string) ([]string, error) { return list, nil })
+		return e.changeProfiles(cmd.Context(), args[0], dry, func([]string) ([]string, error) { return list, nil })
 	})
 	return cmd
 }
 
-// previewProfiles shows what an instance would be with other profiles.
-func (e *env) previewProfiles(ctx context.Context, instance string, list []string) error {
-	in, etag, err := e.Client().Instance(ctx, instance)
-	if err != nil {
-		return err
-	}
-	in.Profiles = list
-	all, err := e.Client().PreviewInstance(ctx, instance, in.InstancePut, etag)
-	if err != nil {
-		return err
-	}
-	return kit.ShowPreview(e.Env, all)
-}
-
 func newProfileAdd(e *env) *cobra.Command {
-	return &cobra.Command{
+	var dry *bool
+	cmd := &cobra.Command{
 		Use: "add INSTANCE PROFILE", Short: "Add a profile to an instance",
 		Example: "  cuib profile add web small",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.Profiles, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			return e.changeProfiles(cmd.Context(), args[0], func(list []string) ([]string, error) {
+			return e.changeProfiles(cmd.Context(), args[0], dry, func(list []string) ([]string, error) {
 				if slices.Contains(list, args[1]) {
 					return nil, errs.Conflictf("instance %q has the profile %q already", args[0], args[1])
 				}
@@ -152,15 +135,18 @@ func newProfileAdd(e *env) *cobra.Command {
 			})
 		}),
 	}
+	dry = kit.DryRun(cmd)
+	return cmd
 }
 
 func newProfileRemove(e *env) *cobra.Command {
-	return &cobra.Command{
+	var dry *bool
+	cmd := &cobra.Command{
 		Use: "remove INSTANCE PROFILE", Short: "Remove a profile from an instance",
 		Example: "  cuib profile remove web small",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.Profiles, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			return e.changeProfiles(cmd.Context(), args[0], func(list []string) ([]string, error) {
+			return e.changeProfiles(cmd.Context(), args[0], dry, func(list []string) ([]string, error) {
 				i := slices.Index(list, args[1])
 				if i < 0 {
 					return nil, errs.NotFoundf("instance %q does not have the profile %q", args[0], args[1])
@@ -169,11 +155,13 @@ func newProfileRemove(e *env) *cobra.Command {
 			})
 		}),
 	}
+	dry = kit.DryRun(cmd)
+	return cmd
 }
 
-func (e *env) changeProfiles(ctx context.Context, instance string, change func([]string) ([]string, error)) error {
+func (e *env) changeProfiles(ctx context.Context, instance string, dry *bool, change func([]string) ([]string, error)) error {
 	return e.changeInstance(ctx, instance, func(in *api.Instance) (err error) {
 		in.Profiles, err = change(in.Profiles)
 		return err
-	})
+	}, e.instanceWriter(dry))
 }

@@ -33,7 +33,12 @@ func (e *env) isReady(ctx context.Context, name string) (bool, error) {
 
 // askFailed prints the state of systemd, and the names of the units that have
 // failed.
-const askFailed = `[ -d /run/systemd/system ] || exit 0
+//
+// Init is asked twice: a unit can fail between the first answer and the list.
+const askFailed = `if [ ! -d /run/systemd/system ]; then
+	case $(readlink -f /sbin/init) in */systemd) echo starting;; *) echo none;; esac
+	exit
+fi
 systemctl is-system-running --wait
 systemctl list-units --failed --plain --no-legend | cut -d " " -f 1`
 
@@ -42,10 +47,15 @@ systemctl list-units --failed --plain --no-legend | cut -d " " -f 1`
 func (e *env) isHealthy(ctx context.Context, name string) (bool, error) {
 	out, _, err := e.probe(ctx, name, askFailed, "")
 	state, failed, _ := strings.Cut(out, "\n")
-	if err == nil && state == "degraded" {
+	switch {
+	case err != nil:
+		return false, err
+	case state == "none":
+		return false, errs.Invalidf("instance %q does not have systemd as its init: wait for ready", name)
+	case slices.Contains(readyStates, state) && failed != "":
 		return false, errs.Conflictf("units of instance %q have failed: %s", name, strings.ReplaceAll(failed, "\n", ", "))
 	}
-	return state == "running", err
+	return state == "running", nil
 }
 
 // probe runs a script in an instance and returns what it printed and its

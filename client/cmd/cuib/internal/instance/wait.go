@@ -47,13 +47,14 @@ const waitLong = `Wait until instances fulfil a condition:
   ip, ipv4, ipv6             it has an address that is not of its own link
   ready                      its init has started all that starts with it, or
                              it has said by the guest API that it is ready
-  systemd                    its systemd has started all, and no unit failed
+  systemd                    its systemd says "running": all is started and no
+                             unit failed; for ready, "degraded" is enough
   unit=NAME                  a unit of its systemd is active
   file=PATH                  there is such a file
   port=NUMBER                a program listens on the TCP port
 
 Of several instances all are waited for at the same time. The exit status is 4 if
-the time is over, or if systemd has failed units.`
+the time is over, or if systemd has failed units, and 2 if it has no systemd.`
 
 func newWait(e *env) *cobra.Command {
 	var what string

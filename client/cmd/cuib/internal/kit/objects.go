@@ -62,6 +62,14 @@ func (k Kind[T, P]) Change(ctx context.Context, name string, change func(put *P)
 	return k.changeBy(ctx, name, change, k.Update)
 }
 
+// Previewer returns Change for who only wants to see what it would change of
+// instances.
+func (k Kind[T, P]) Previewer(e *Env) func(ctx context.Context, name string, change func(put *P) error) error {
+	return func(ctx context.Context, name string, change func(put *P) error) error {
+		return k.changeBy(ctx, name, change, k.previewed(e))
+	}
+}
+
 // changeBy is Change with another way to write it back.
 func (k Kind[T, P]) changeBy(ctx context.Context, name string, change func(put *P) error, update updater[P]) error {
 	object, etag, err := k.Read(ctx, name)

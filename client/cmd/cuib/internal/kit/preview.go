@@ -14,7 +14,7 @@ import (
 // PreviewHelp explains what commands with --dry-run print.
 const PreviewHelp = `With --dry-run nothing changes, and what would is printed: which key of which
 instance, from what to what, and whether at once (now) or from its next start on
-(start). The exit status is 1 if an instance would refuse it.`
+(start). The exit status is 2 if an instance would refuse it.`
 
 // previewed is a change of one key of one instance.
 type previewed struct {
@@ -34,6 +34,15 @@ var previewColumns = []output.Column[previewed]{
 // DryRunFlag adds the flag of commands that can show what they would change.
 func DryRunFlag(cmd *cobra.Command) *bool {
 	return cmd.Flags().Bool("dry-run", false, "change nothing: show what would change of which instances")
+}
+
+// DryRun is DryRunFlag for a command whose help then says what is printed.
+func DryRun(cmd *cobra.Command) *bool {
+	if cmd.Long == "" {
+		cmd.Long = cmd.Short + "."
+	}
+	cmd.Long += "\n\n" + PreviewHelp
+	return DryRunFlag(cmd)
 }
 
 // ShowPreview writes what would change. It fails if an instance refuses it.
@@ -69,15 +78,18 @@ func (k Kind[T, P]) updater(e *Env, cmd *cobra.Command) updater[P] {
 	if k.Preview == nil {
 		return k.Update
 	}
-	dry := DryRunFlag(cmd)
-	if cmd.Long == "" {
-		cmd.Long = cmd.Short + "."
-	}
-	cmd.Long += "\n\n" + PreviewHelp
+	dry := DryRun(cmd)
 	return func(ctx context.Context, name string, put P, etag string) error {
 		if !*dry {
 			return k.Update(ctx, name, put, etag)
 		}
+		return k.previewed(e)(ctx, name, put, etag)
+	}
+}
+
+// previewed returns what shows what writing an object back would change.
+func (k Kind[T, P]) previewed(e *Env) updater[P] {
+	return func(ctx context.Context, name string, put P, etag string) error {
 		all, err := k.Preview(ctx, name, put, etag)
 		if err != nil {
 			return err
