@@ -29,6 +29,10 @@ type Config struct {
 	Hosts      []Host // Static leases and names.
 	Raw        string // Lines for dnsmasq.
 
+	// Integration is for the firewalls of others, which the driver does not
+	// touch.
+	Integration Integration
+
 	// Published is what of the host leads into the network.
 	Published []Published
 
