@@ -18,6 +18,7 @@ import (
 const (
 	Bridge  = "bridge"
 	Macvlan = "macvlan"
+	Vxlan   = "vxlan"
 )
 
 // A Key is a row of the table.
@@ -41,6 +42,8 @@ func Keys() []Key {
 		group("ipv4", familyKeys("ipv4", "IPv4", func(cfg *networks.Config) *networks.Family { return &cfg.IPv4 })),
 		group("ipv6", familyKeys("ipv6", "IPv6", func(cfg *networks.Config) *networks.Family { return &cfg.IPv6 })),
 		group("parent", parentKeys()),
+		group("tunnel", tunnelKeys()),
+		group("vxlan", vxlanKeys()),
 		group("miscellaneous", miscKeys()),
 	)
 }
@@ -64,10 +67,14 @@ func miscKeys() []Key {
 }
 
 // bridges are the types of network that the daemon has a bridge for.
-var bridges = []string{Bridge}
+var bridges = []string{Bridge, Vxlan}
+
+// HasBridge reports whether the daemon has a bridge for networks of a type,
+// with addresses, DHCP and DNS.
+func HasBridge(typ string) bool { return slices.Contains(bridges, typ) }
 
 // Types returns the types of networks that have keys.
-func Types() []string { return []string{Bridge, Macvlan} }
+func Types() []string { return []string{Bridge, Macvlan, Vxlan} }
 
 // tables has the rows of each type of network: those without a * by name, and
 // the others in order.
@@ -171,6 +178,9 @@ func defaults(typ string) networks.Config {
 		on := networks.Family{DHCP: true, Routing: true, Firewall: true}
 		cfg.IPv4, cfg.IPv6 = on, on
 		cfg.DNS = networks.DNS{Mode: networks.DNSManaged, Domain: "cuib"}
+	}
+	if typ == Vxlan {
+		cfg.Overlay = overlayDefaults
 	}
 	return cfg
 }

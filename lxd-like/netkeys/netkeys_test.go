@@ -13,7 +13,7 @@ import (
 
 // base is what a network of a type needs to be one, and what some keys need.
 func base(typ string) map[string]string {
-	if typ == netkeys.Bridge {
+	if netkeys.HasBridge(typ) {
 		return map[string]string{"ipv4.address": "10.1.2.1/24", "ipv6.address": "fd42::1/64"}
 	}
 	return map[string]string{"parent": "eth0"}
@@ -134,7 +134,7 @@ func TestMetadata(t *testing.T) {
 				}
 			}
 		}
-		if !names["user.*"] || names["ipv4.nat"] != (typ == netkeys.Bridge) {
+		if !names["user.*"] || names["ipv4.nat"] != netkeys.HasBridge(typ) {
 			t.Errorf("%s: got %v", typ, slices.Sorted(maps.Keys(names)))
 		}
 	}

@@ -16,6 +16,14 @@ func consistent(typ string, cfg networks.Config) error {
 		}
 		return nil
 	}
+	if typ == Vxlan {
+		if err := consistentOverlay(cfg.Overlay); err != nil {
+			return err
+		}
+	}
+	if err := consistentTunnels(cfg.Tunnels); err != nil {
+		return err
+	}
 	if err := consistentIPv4(cfg.IPv4); err != nil {
 		return err
 	}
