@@ -40,6 +40,9 @@ func (Driver) Apply(ctx context.Context, cfg networks.Config) error {
 	if err != nil {
 		return fmt.Errorf("make bridge %s: %w", cfg.Name, err)
 	}
+	if err := applyTunnels(cfg); err != nil {
+		return err
+	}
 	return dnsmasq.Apply(ctx, cfg, index)
 }
 
@@ -62,6 +65,9 @@ func (d Driver) Remove(ctx context.Context, cfg networks.Config) error {
 // Stop ends the dnsmasq, the bridge and the rules, and keeps the leases.
 func (Driver) Stop(ctx context.Context, cfg networks.Config) error {
 	if err := dnsmasq.Stop(ctx, cfg); err != nil {
+		return err
+	}
+	if err := removeTunnels(cfg.Name); err != nil {
 		return err
 	}
 	if err := removeLink(cfg.Name); err != nil {

@@ -40,16 +40,21 @@ func TestContract(t *testing.T) {
 	other.MTU, other.HWAddr = 1400, "02:11:22:33:44:55"
 	other.IPv4.Address, other.IPv4.NAT = netip.MustParsePrefix("10.9.9.1/25"), false
 	other.IPv6 = networks.Family{}
+	tunnelled := config()
+	tunnelled.Tunnels = []networks.Tunnel{{Name: "one", Protocol: "vxlan", ID: 7, Local: netip.MustParseAddr("127.0.0.1"), Remote: netip.MustParseAddr("127.0.0.2")}}
 	bare := networks.Config{DNS: networks.DNS{Mode: networks.DNSNone}}
 	networkstest.Suite{
 		Driver:  bridge.Driver{},
-		Configs: []networks.Config{config(), other, bare},
+		Configs: []networks.Config{tunnelled, config(), other, bare},
 		Damages: map[string]func(*testing.T, networks.Config){
 			"a flush of all rules": func(t *testing.T, _ networks.Config) { testenv.Run(t, "nft", "flush", "ruleset") },
 			"a lost rule": func(t *testing.T, cfg networks.Config) {
 				testenv.Run(t, "nft", "flush", "chain", "inet", "cuib_"+cfg.Name, "postrouting")
 			},
 			"the bridge's deletion": func(t *testing.T, cfg networks.Config) { testenv.Run(t, "ip", "link", "del", cfg.Name) },
+			"the tunnel's deletion": func(t *testing.T, cfg networks.Config) {
+				testenv.Run(t, "ip", "link", "del", strings.Split(testenv.Run(t, "ip", "-o", "link", "show", "type", "vxlan"), ": ")[1])
+			},
 			"the bridge going down": func(t *testing.T, cfg networks.Config) { testenv.Run(t, "ip", "link", "set", cfg.Name, "down") },
 			"a lost address": func(t *testing.T, cfg networks.Config) {
 				testenv.Run(t, "ip", "addr", "del", cfg.IPv4.Address.String(), "dev", cfg.Name)

@@ -96,6 +96,10 @@ func whatIsMissing(cfg networks.Config) (string, error) {
 	if !ok || err != nil {
 		return "address", err
 	}
+	ok, err = tunnelsIntact(l, cfg)
+	if !ok || err != nil {
+		return "tunnel", err
+	}
 	ok, err = nft.Intact(cfg)
 	if !ok || err != nil {
 		return "nftables rules", err

@@ -207,6 +207,7 @@ func Dump(tb testing.TB, cfg networks.Config) string {
 	var b strings.Builder
 	links, err := host.Kernel{}.Links()
 	must(tb, err)
+	slices.SortFunc(links, func(a, b host.Link) int { return strings.Compare(a.Name, b.Name) })
 	for _, l := range links {
 		// Link-local addresses come when the kernel finds the time.
 		addrs := slices.DeleteFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
