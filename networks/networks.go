@@ -27,6 +27,7 @@ type Config struct {
 	IPv4, IPv6 Family
 	DNS        DNS
 	Hosts      []Host // Static leases and names.
+	Aliases    []Alias
 	Raw        string // Lines for dnsmasq.
 
 	// Integration is for the firewalls of others, which the driver does not
@@ -70,6 +71,7 @@ type DNS struct {
 	Domain      string
 	Search      []string
 	Nameservers []netip.Addr // Told to clients instead of our own.
+	Forward     []DNSForward
 }
 
 // Host is an instance as the network knows it: one NIC of it. The MAC

@@ -27,6 +27,7 @@ func miscKeys() []Key {
 		{Name: prefixSysctl + "*", Type: String, Allowed: "text of one line, less than 4 KiB", Doc: "A sysctl of the instance's own namespaces, such as linux.sysctl.net.ipv4.ip_forward.", Differs: "Those of the whole host are refused, which unprivileged instances cannot set in any case.", check: is(sysctlValue), checkName: sysctlName},
 		{Name: prefixCredential + "*", Type: Blob, Allowed: "text, at most 512 KiB", Doc: "A credential of that name for the instance's systemd, see systemd-creds(1).", checkName: credentialName},
 		{Name: prefixBinaryCredential + "*", Type: String, Allowed: "base64, at most 512 KiB", Doc: "A credential of that name for the instance's systemd, which can be any bytes.", check: is(isBase64), checkName: credentialName},
+		{Name: KeyAliases, Type: String, Allowed: `names of letters, digits and '-' such as "db, cache"`, Live: true, Doc: "Other names of the instance on its networks. Nobody else has them for a name.", check: parses(ParseAliases)},
 		{Name: "user.*", Type: String, Live: true, Doc: "Anything that users want to keep with the instance."},
 	}
 }

@@ -38,7 +38,7 @@ type Key struct {
 func Keys() []Key {
 	return slices.Concat(
 		group("bridge", bridgeKeys()),
-		group("dns", dnsKeys()),
+		group("dns", slices.Concat(dnsKeys(), nameKeys())),
 		group("ipv4", familyKeys("ipv4", "IPv4", func(cfg *networks.Config) *networks.Family { return &cfg.IPv4 })),
 		group("ipv6", familyKeys("ipv6", "IPv6", func(cfg *networks.Config) *networks.Family { return &cfg.IPv6 })),
 		group("parent", parentKeys()),

@@ -51,6 +51,7 @@ func config(cfg networks.Config, index int) (string, error) {
 	l.add("user=nobody\ngroup=%s\npid-file=%s", group, filepath.Join(cfg.Dir, pidFile))
 	l.add("interface=%s\nexcept-interface=lo\nbind-dynamic", cfg.Name)
 	l.dns(cfg)
+	l.names(cfg)
 	l.add("dhcp-leasefile=%s\ndhcp-hostsdir=%s", filepath.Join(cfg.Dir, leaseFile), filepath.Join(cfg.Dir, hostsDir))
 	l.add("dhcp-authoritative\ndhcp-no-override\ndhcp-rapid-commit\ndhcp-lease-max=100000\nno-ping\nquiet-dhcp\nquiet-dhcp6\nquiet-ra")
 	if cfg.MTU != 0 {
@@ -181,6 +182,9 @@ func expiry(f networks.Family) string {
 // check refuses what would become lines of its own in the configuration.
 func check(cfg networks.Config) error {
 	if err := networks.CheckInterface(cfg.Name); err != nil {
+		return err
+	}
+	if err := checkNames(cfg); err != nil {
 		return err
 	}
 	domains := cfg.DNS.Search

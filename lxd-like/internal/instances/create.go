@@ -123,7 +123,7 @@ func (s *Service) free(ctx context.Context, name string) error {
 	case err == nil:
 		return errs.Conflictf("instance %q exists already", name)
 	case errs.Is(err, errs.NotFound):
-		return nil
+		return s.Nets.CheckNames(ctx, name, nil)
 	}
 	return err
 }
@@ -155,6 +155,11 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 	}
 	if err := s.checkRepository(ctx, nil, in); err != nil {
 		return nil, err
+	}
+	if req.Source.Type != "copy" { // A copy has the aliases of its source for when that is gone.
+		if err := s.checkAliases(ctx, nil, in); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.choosePool(ctx, in); err != nil {
 		return nil, err

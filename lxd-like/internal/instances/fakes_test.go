@@ -361,6 +361,8 @@ func (n *fakeNets) Pin(_ context.Context, _ string, h networks.Host, _ networks.
 
 func (n *fakeNets) CheckClaim(context.Context, networks.Claim) error { return nil }
 
+func (n *fakeNets) CheckNames(context.Context, string, []string) error { return nil }
+
 func (n *fakeNets) SetHost(_ context.Context, _ string, h networks.Host) error {
 	if err := n.w.Step("SetHost"); err != nil {
 		return err

@@ -96,6 +96,9 @@ type netKeeper interface {
 	Pin(ctx context.Context, network string, h networks.Host, want networks.Pin) (networks.Host, error)
 	// CheckClaim reports who else has what an instance is to have alone.
 	CheckClaim(ctx context.Context, c networks.Claim) error
+	// CheckNames reports who else has the name of an instance, or one of its
+	// aliases.
+	CheckNames(ctx context.Context, instance string, aliases []string) error
 }
 
 // An imageKeeper is what instances need of images.

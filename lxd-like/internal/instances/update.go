@@ -220,6 +220,9 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
 	if err := s.checkDependencies(ctx, in, next); err != nil {
 		return err
 	}
+	if err := s.checkAliases(ctx, in, next); err != nil {
+		return err
+	}
 	return s.checkLive(ctx, in, next)
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
@@ -225,13 +226,22 @@ func TestAllKeys(t *testing.T) {
 		"dns.mode": "dynamic", "dns.domain": "example.org", "dns.search": "a.org, b.org", "dns.nameservers": "9.9.9.9,fd42::53",
 		"bridge.mtu": "9000", "bridge.hwaddr": "02:11:22:33:44:55", "raw.dnsmasq": "log-queries\nlog-dhcp", "user.x": "any\nthing",
 	})
-	got := fmt.Sprintf("%+v", e.driver.Networks()["br0"])
-	want := "{Name:br0 Dir:" + e.Dir + "/networks/br0 Parent: HWAddr:02:11:22:33:44:55 MTU:9000 " +
-		"IPv4:{Address:10.1.1.1/24 NAT:true DHCP:true Stateful:false Ranges:[{First:10.1.1.5 Last:10.1.1.6} {First:10.1.1.8 Last:10.1.1.9}] Expiry:48h0m0s Gateway:10.1.1.254 Routing:false Firewall:false} " +
-		"IPv6:{Address:fd42::1/80 NAT:false DHCP:true Stateful:true Ranges:[{First:fd42::5 Last:fd42::9}] Expiry:10m0s Gateway:invalid IP Routing:true Firewall:true} " +
-		"DNS:{Mode:dynamic Domain:example.org Search:[a.org b.org] Nameservers:[9.9.9.9 fd42::53]} Hosts:[] Raw:log-queries\nlog-dhcp}"
-	if got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	addr := netip.MustParseAddr
+	want := networks.Config{
+		Name: "br0", Dir: e.Dir + "/networks/br0", HWAddr: "02:11:22:33:44:55", MTU: 9000, Raw: "log-queries\nlog-dhcp",
+		IPv4: networks.Family{
+			Address: netip.MustParsePrefix("10.1.1.1/24"), NAT: true, DHCP: true, Expiry: 48 * time.Hour, Gateway: addr("10.1.1.254"),
+			Ranges: []networks.Range{{First: addr("10.1.1.5"), Last: addr("10.1.1.6")}, {First: addr("10.1.1.8"), Last: addr("10.1.1.9")}},
+		},
+		IPv6: networks.Family{
+			Address: netip.MustParsePrefix("fd42::1/80"), DHCP: true, Stateful: true, Expiry: 10 * time.Minute, Routing: true, Firewall: true,
+			Ranges: []networks.Range{{First: addr("fd42::5"), Last: addr("fd42::9")}},
+		},
+		DNS: networks.DNS{Mode: "dynamic", Domain: "example.org", Search: []string{"a.org", "b.org"}, Nameservers: []netip.Addr{addr("9.9.9.9"), addr("fd42::53")}},
+	}
+	got := e.driver.Networks()["br0"]
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}
 }
 

@@ -129,6 +129,7 @@ func (s *Service) Run(ctx context.Context) error {
 			s.Log.ErrorContext(ctx, "the host's firewall is not watched", "err", err)
 		}
 	})
+	wg.Go(func() { s.keepAliases(ctx) })
 	for {
 		if err := s.guardAll(ctx, guards, &wg); err != nil && ctx.Err() == nil {
 			return err

@@ -59,6 +59,7 @@ type Service struct {
 	pins    map[string]map[netip.Addr]string // By network: the MAC addresses that addresses are reserved for.
 	failed  map[string]error                 // Networks whose last Apply failed, and why.
 	blocked map[string][]firewall.Obstacle   // By network.
+	aliases map[string]string                // Whose they are.
 	dirty   chan struct{}                    // Has one element when networks have changed.
 }
 
@@ -154,7 +155,7 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 	if err != nil {
 		return err
 	}
-	after.Hosts = before.Hosts
+	after.Hosts, after.Aliases = before.Hosts, before.Aliases
 	if err := s.checkFree(after, before); err != nil {
 		return err
 	}

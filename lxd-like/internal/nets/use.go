@@ -206,6 +206,7 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 	for _, mac := range sortedKeys(known) {
 		cfg.Hosts = append(cfg.Hosts, known[mac])
 	}
+	cfg.Aliases = aliasesOf(recorded)
 	return cfg, nil
 }
 
@@ -213,7 +214,8 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 type record struct {
 	networks.Host
 
-	status db.Status
+	status  db.Status
+	aliases []string
 }
 
 // recorded returns the hosts that the records of instances put on a network.
@@ -226,6 +228,7 @@ func (s *Service) recorded(ctx context.Context, network string) ([]record, error
 	var all []record
 	for _, in := range u.instances {
 		expanded := u.expand(in)
+		aliases, _ := profiles.ParseAliases(expanded.Options[profiles.KeyAliases]) // None if it is not valid.
 		for _, name := range sortedKeys(expanded.Devices) {
 			dev := expanded.Devices[name]
 			if dev["type"] != "nic" || dev["network"] != network {
@@ -237,7 +240,7 @@ func (s *Service) recorded(ctx context.Context, network string) ([]record, error
 			}
 			h.IPv4, h.IPv6 = held(dev, expanded.Options["volatile."+name+".last_state.ip_addresses"])
 			h.Port = expanded.Options["volatile."+name+".host_name"]
-			all = append(all, record{h, in.Status})
+			all = append(all, record{h, in.Status, aliases})
 		}
 	}
 	return all, nil

@@ -31,24 +31,14 @@ func zonesOf(config map[string]string) []string {
 
 func split(v string) []string { return profiles.SplitList(v) }
 
-// label is one of a zone's name or a record's. Reverse zones below /24 have a
-// slash by custom (RFC 2317), which URLs cannot: a dash is as good.
-const label = `[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?`
-
 var (
-	zoneName   = regexp.MustCompile(`^` + label + `(\.` + label + `)*$`)
-	recordName = regexp.MustCompile(`^(\*\.)?` + label + `(\.` + label + `)*$`)
+	recordName = regexp.MustCompile(`^(\*\.)?` + networks.ZoneLabel + `(\.` + networks.ZoneLabel + `)*$`)
+	peerName   = regexp.MustCompile(`^` + networks.ZoneLabel + `$`)
+	mailbox    = regexp.MustCompile(`^[A-Za-z0-9_.+-]{1,63}$`)
 )
 
 // longest is how many characters a name in DNS has at most.
 const longest = 253
-
-func checkName(name string) error {
-	if len(name) > longest || !zoneName.MatchString(name) {
-		return errs.Invalidf("network zone name %q is not valid: use labels of letters, digits, '-' and '_', separated by dots, and no dot at the end", name)
-	}
-	return nil
-}
 
 func checkRecordName(zone, name string) error {
 	if name == apex || name == "*" {
@@ -90,7 +80,7 @@ func (s *settings) set(peers map[string]*axfr.Peer, key, v string) (err error) {
 	switch key {
 	case "dns.nameservers":
 		for _, name := range split(v) {
-			if name = strings.TrimSuffix(name, "."); checkName(name) != nil {
+			if name = strings.TrimSuffix(name, "."); networks.CheckZone(name) != nil {
 				return fmt.Errorf("%q is not valid: use names of servers, with commas between them", name)
 			}
 			s.nameservers = append(s.nameservers, dns.Fqdn(name))
@@ -113,7 +103,7 @@ func setPeer(peers map[string]*axfr.Peer, key, v string) error {
 		return fmt.Errorf("is not known: use dns.nameservers, dns.contact, network.nat, peers.NAME.address, peers.NAME.key or user.*")
 	}
 	name := rest[:i]
-	if !regexp.MustCompile(`^` + label + `$`).MatchString(name) {
+	if !peerName.MatchString(name) {
 		return fmt.Errorf("%q is no name of a peer: use letters, digits, '-' and '_', at most 63", name)
 	}
 	if peers[name] == nil {
@@ -139,7 +129,7 @@ func contact(v string) (string, error) {
 		local, domain, isMail = strings.Cut(strings.TrimSuffix(v, "."), ".")
 	}
 	domain = strings.TrimSuffix(domain, ".")
-	if !isMail || checkName(domain) != nil || !regexp.MustCompile(`^[A-Za-z0-9_.+-]{1,63}$`).MatchString(local) {
+	if !isMail || networks.CheckZone(domain) != nil || !mailbox.MatchString(local) {
 		return "", fmt.Errorf("%q is not valid: use a mail address such as admin@example.org", v)
 	}
 	return strings.ReplaceAll(local, ".", `\.`) + "." + dns.Fqdn(domain), nil

@@ -119,7 +119,7 @@ func users(name string, networks []db.Network) []db.Network {
 
 // Create makes a zone.
 func (s *Service) Create(ctx context.Context, req api.NetworkZonesPost) error {
-	if err := checkName(req.Name); err != nil {
+	if err := networks.CheckZone(req.Name); err != nil {
 		return err
 	}
 	put, err := cleaned(req.NetworkZonePut)

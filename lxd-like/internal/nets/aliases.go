@@ -1,0 +1,194 @@
+package nets
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// CheckNames reports who else has the name of an instance, or one of the
+// aliases that it is to have.
+func (s *Service) CheckNames(ctx context.Context, instance string, aliases []string) error {
+	s.mu.Lock()
+	owner := s.aliases[strings.ToLower(instance)]
+	s.mu.Unlock()
+	if owner != "" && owner != instance {
+		return errs.Conflictf("name %q is taken: instance %q has it as an alias (%s)", instance, owner, profiles.KeyAliases)
+	}
+	if len(aliases) == 0 {
+		return nil
+	}
+	u, err := s.users(ctx)
+	if err != nil {
+		return err
+	}
+	for _, in := range u.instances {
+		theirs := profiles.SplitList(u.expand(in).Options[profiles.KeyAliases])
+		for _, a := range aliases {
+			switch is := func(name string) bool { return strings.EqualFold(name, a) }; {
+			case is(instance):
+				return errs.Invalidf("alias %q is the name of the instance itself", a)
+			case is(in.Name) && in.Name != instance:
+				return errs.Conflictf("alias %q is the name of instance %q", a, in.Name)
+			case in.Name != instance && slices.ContainsFunc(theirs, is):
+				return errs.Conflictf("alias %q is taken by instance %q", a, in.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// aliasesOf returns the aliases of the instances that are hosts, each once, and
+// none that is the name of a host: what came by another way than the check, such
+// as a profile, does not take names away.
+func aliasesOf(hosts []record) []networks.Alias {
+	taken := map[string]bool{}
+	for _, h := range hosts {
+		taken[strings.ToLower(h.Name)] = true
+	}
+	byName := map[string][]string{}
+	for _, h := range hosts {
+		if h.status == db.Ready && len(h.aliases) > 0 {
+			byName[h.Name] = h.aliases
+		}
+	}
+	var all []networks.Alias
+	for _, host := range slices.Sorted(maps.Keys(byName)) {
+		for _, a := range byName[host] {
+			if key := strings.ToLower(a); !taken[key] {
+				taken[key] = true
+				all = append(all, networks.Alias{Name: a, Host: host})
+			}
+		}
+	}
+	return all
+}
+
+// named are the aliases that there are: of each network, and whose they are.
+type named struct {
+	networks map[string][]networks.Alias
+	owners   map[string]string
+}
+
+func (s *Service) named(ctx context.Context) (named, error) {
+	out := named{map[string][]networks.Alias{}, map[string]string{}}
+	u, err := s.users(ctx)
+	if err != nil {
+		return out, err
+	}
+	hosts := map[string][]record{}
+	for _, in := range u.instances {
+		expanded := u.expand(in)
+		aliases, _ := profiles.ParseAliases(expanded.Options[profiles.KeyAliases]) // None if it is not valid.
+		for _, a := range aliases {
+			out.owners[strings.ToLower(a)] = in.Name
+		}
+		for _, name := range sortedKeys(expanded.Devices) {
+			if dev := expanded.Devices[name]; dev["type"] == "nic" && dev["network"] != "" {
+				hosts[dev["network"]] = append(hosts[dev["network"]], record{networks.Host{Name: in.Name}, in.Status, aliases})
+			}
+		}
+	}
+	for network, some := range hosts {
+		if all := aliasesOf(some); len(all) > 0 {
+			out.networks[network] = all
+		}
+	}
+	return out, nil
+}
+
+// gather is how long is waited for more changes after one of an instance.
+const gather = 50 * time.Millisecond
+
+// keepAliases makes networks follow the aliases of instances, until ctx ends.
+// They are told of instances when those start, and not when one changes.
+func (s *Service) keepAliases(ctx context.Context) {
+	l := s.Events.Listen("lifecycle")
+	defer func() { l.Close() }()
+	before := s.follow(ctx, named{})
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-l.C:
+			if !ok { // Too much happened at once.
+				l = s.Events.Listen("lifecycle")
+			} else if !renames(e) {
+				continue
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(gather):
+		}
+		drain(l.C)
+		before = s.follow(ctx, before)
+	}
+}
+
+// drain takes what is there already.
+func drain(c <-chan api.Event) {
+	for {
+		select {
+		case _, ok := <-c:
+			if !ok {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// renames reports whether after an event instances may have other names.
+func renames(e api.Event) bool {
+	var what api.EventLifecycle
+	if json.Unmarshal(e.Metadata, &what) != nil {
+		return false
+	}
+	switch what.Action {
+	case "instance-created", "instance-updated", "instance-renamed", "instance-deleted", "instance-restored", "profile-updated":
+		return true
+	}
+	return false
+}
+
+// follow applies the networks whose aliases are not what they were before, and
+// returns those that there are now.
+func (s *Service) follow(ctx context.Context, before named) named {
+	now, err := s.named(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "cannot read the aliases of instances", "err", err)
+		}
+		return before
+	}
+	s.mu.Lock()
+	s.aliases = now.owners
+	s.mu.Unlock()
+	if before.networks == nil {
+		return now // All networks were applied at the start.
+	}
+	changed := maps.Clone(before.networks)
+	maps.Copy(changed, now.networks)
+	for _, network := range sortedKeys(changed) {
+		if reflect.DeepEqual(before.networks[network], now.networks[network]) {
+			continue
+		}
+		if err := s.repair(ctx, network); err != nil && ctx.Err() == nil && !errs.Is(err, errs.NotFound) {
+			s.Log.ErrorContext(ctx, "cannot give instances their aliases", "network", network, "err", err)
+		}
+	}
+	return now
+}
