@@ -20,7 +20,10 @@ type Config struct {
 	// hosts. The user nobody must be able to search all its parents.
 	Dir string
 
-	Parent string // The host interface below it: macvlan.
+	Parent string // The host interface below it: macvlan, physical.
+	VLAN   int    // The VLAN of Parent that is meant; 0 for what has no tag.
+	Tagged []int  // VLANs of Parent, if that is a bridge, that NICs have with tags.
+	GVRP   bool   // Register VLAN at the switch.
 	HWAddr string // The bridge's address; empty for one derived from the name.
 	MTU    int    // 0 for the driver's default.
 
@@ -33,6 +36,9 @@ type Config struct {
 	// Integration is for the firewalls of others, which the driver does not
 	// touch.
 	Integration Integration
+
+	External   []External // Interfaces of the host that are ports of the bridge.
+	NoSnooping bool       // The bridge sends all multicast to all its ports.
 
 	// Published is what of the host leads into the network.
 	Published []Published
@@ -53,6 +59,32 @@ type Family struct {
 	Gateway  netip.Addr    // The router that DHCP names; not valid for Address.
 	Routing  bool          // Forward packets between network and host.
 	Firewall bool          // Accept what the network needs in our own table.
+
+	NATAddress netip.Addr     // What guests leave with; not valid for that of the interface they leave by.
+	NATOrder   string         // NATBefore or NATAfter; empty for neither.
+	Routes     []netip.Prefix // Networks behind guests, that the host routes to the bridge.
+	DHCPRoutes []Route        // That DHCP tells guests of: IPv4.
+	NoRA       bool           // IPv6: no router advertisements.
+}
+
+// When the network's addresses are translated, compared with what other tables
+// of nftables and iptables translate.
+const (
+	NATBefore = "before"
+	NATAfter  = "after"
+)
+
+// Route is a route of guests.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
+}
+
+// External is an interface of the host that becomes a port of a bridge. With a
+// VLAN it is made for that, on Parent.
+type External struct {
+	Name, Parent string
+	VLAN         int
 }
 
 // Range is a range of addresses, both ends in it.

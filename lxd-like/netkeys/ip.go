@@ -26,13 +26,36 @@ func familyKeys(prefix, name string, of func(*networks.Config) *networks.Family)
 		f.boolean("nat", profiles.Key{Default: "true for an address that is auto, else false", Doc: "Give what instances send elsewhere an address of the host."}, func(f *networks.Family) *bool { return &f.NAT }),
 		f.boolean("routing", profiles.Key{Default: "true", Doc: "Route between the network and others."}, func(f *networks.Family) *bool { return &f.Routing }),
 	}
+	keys = append(keys, f.routeKeys()...)
 	if f.four() {
 		keys = append(keys, f.row("dhcp.gateway", profiles.Key{Type: profiles.String, Default: "the network's own address", Allowed: "an IPv4 address in the network", Doc: "The gateway that instances are told of."}, f.setGateway))
+		keys = append(keys, f.row("dhcp.routes", profiles.Key{Type: profiles.String, Allowed: `pairs of a network and a gateway, such as "10.0.0.0/8,10.1.2.3", with commas between them`, Doc: "The routes that instances are told of (option 121), besides that to everywhere by the gateway."}, f.setDHCPRoutes))
 	} else {
+		keys = append(keys, f.row("ra", profiles.Key{Type: profiles.Bool, Default: "true", Allowed: wantBool, Doc: "Send router advertisements, without which instances choose no addresses and have no route to elsewhere."}, func(to *networks.Family, v string) error {
+			on, err := parseBool(v)
+			to.NoRA = !on
+			return err
+		}))
 		keys = append(keys, f.boolean("dhcp.stateful", profiles.Key{Default: "false", Doc: "Give out addresses, instead of letting instances choose theirs."}, func(f *networks.Family) *bool { return &f.Stateful }))
 	}
 	slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.Name, b.Name) })
 	return keys
+}
+
+// routeKeys are about what goes to other networks, and how.
+func (f family) routeKeys() []Key {
+	const nat = "with nat"
+	return []Key{
+		f.row("nat.address", profiles.Key{Type: profiles.String, Default: "that of the interface it leaves by", Condition: nat, Allowed: "an " + f.name + " address", Doc: "The address that what instances send elsewhere has, to which its answers must find their way."}, func(to *networks.Family, v string) (err error) {
+			to.NATAddress, err = f.address(v)
+			return err
+		}),
+		f.row("nat.order", profiles.Key{Type: profiles.String, Condition: nat, Allowed: "before or after", Doc: "Whether the address is changed before or after what other tables of nftables and iptables change; who comes first has it.", Differs: "They look at it with iptables only."}, func(to *networks.Family, v string) error {
+			to.NATOrder = v
+			return oneOf(networks.NATBefore, networks.NATAfter)(nil, "", v)
+		}),
+		f.row("routes", profiles.Key{Type: profiles.String, Allowed: "networks such as " + f.exampleRoute() + ", with commas between them", Doc: "Networks that the host routes to the bridge, behind which an instance has them."}, f.setRoutes),
+	}
 }
 
 // A family makes rows for IPv4 or IPv6.
@@ -50,6 +73,13 @@ func (f family) example() string {
 	return `"fd42:1:2:3::1/64"`
 }
 
+func (f family) exampleRoute() string {
+	if f.four() {
+		return `"10.9.0.0/16"`
+	}
+	return `"fd42:9::/48"`
+}
+
 // row is a row of bridges, whose value set puts into the family.
 func (f family) row(name string, k profiles.Key, set func(to *networks.Family, value string) error) Key {
 	k.Name = f.prefix + "." + name
@@ -59,10 +89,8 @@ func (f family) row(name string, k profiles.Key, set func(to *networks.Family, v
 func (f family) boolean(name string, k profiles.Key, field func(*networks.Family) *bool) Key {
 	k.Type, k.Allowed = profiles.Bool, wantBool
 	return f.row(name, k, func(to *networks.Family, v string) (err error) {
-		if *field(to), err = profiles.ParseBool(v); err != nil {
-			return profiles.ErrValue
-		}
-		return nil
+		*field(to), err = parseBool(v)
+		return err
 	})
 }
 
@@ -102,6 +130,50 @@ func (f family) address(v string) (netip.Addr, error) {
 		return netip.Addr{}, profiles.ErrValue
 	}
 	return a, nil
+}
+
+func (f family) setRoutes(to *networks.Family, v string) error {
+	all, err := list(v)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		p, err := f.network(s)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(to.Routes, p.Overlaps) {
+			return errs.Invalidf("got %q, but %s is in it twice", v, p)
+		}
+		to.Routes = append(to.Routes, p)
+	}
+	return nil
+}
+
+// network reads a network that is not the whole world.
+func (f family) network(v string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(v)
+	a := p.Addr()
+	if err != nil || !f.fits(a) || a.Is4In6() || p != p.Masked() || p.Bits() == 0 || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() {
+		return netip.Prefix{}, profiles.ErrValue
+	}
+	return p, nil
+}
+
+func (f family) setDHCPRoutes(to *networks.Family, v string) error {
+	all, err := list(v)
+	if err != nil || len(all)%2 != 0 {
+		return profiles.ErrValue
+	}
+	for i := 0; i < len(all); i += 2 {
+		p, err := netip.ParsePrefix(all[i])
+		via, verr := f.address(all[i+1])
+		if err != nil || verr != nil || !f.fits(p.Addr()) || p != p.Masked() {
+			return profiles.ErrValue
+		}
+		to.DHCPRoutes = append(to.DHCPRoutes, networks.Route{To: p, Via: via})
+	}
+	return nil
 }
 
 func (f family) setRanges(to *networks.Family, v string) (err error) {

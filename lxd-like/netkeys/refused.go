@@ -19,7 +19,6 @@ const (
 	whyBGP     = "nothing here speaks BGP: run FRR or BIRD on the host, they can announce the routes that the host has"
 	whyOVN     = "there are no OVN networks"
 	whyVSwitch = "bridges are the kernel's; give the port of an Open vSwitch to instances by nictype physical, or as one of bridge.external_interfaces"
-	whyOrder   = "the rules of the network are in a table of nftables of its own, and none of the others' rules stands before or after them"
 	whyFan     = "only kernels of Ubuntu have fan networks"
 )
 
@@ -32,7 +31,6 @@ func Refusals() []Refusal {
 	}{
 		{whyBGP, []string{"bgp.ipv4.*", "bgp.ipv6.*", "bgp.peers.*"}},
 		{whyOVN, []string{"acceleration.parent", "bridge.multicast_relay", "ipv4.l3only", "ipv4.ovn.ranges", "ipv6.l3only", "ipv6.ovn.ranges", "network", "ovn.ingress_mode"}},
-		{whyOrder, []string{"ipv4.nat.order", "ipv6.nat.order"}},
 		{whyFan, []string{"bridge.mode", "fan.*"}},
 	} {
 		for _, name := range r.names {

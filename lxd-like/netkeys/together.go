@@ -24,6 +24,11 @@ func consistent(typ string, cfg networks.Config) error {
 	if err := consistentTunnels(cfg.Tunnels); err != nil {
 		return err
 	}
+	for _, e := range cfg.External {
+		if e.Parent == e.Name {
+			return errs.Invalidf(`configuration key "bridge.external_interfaces": the VLAN %d of %s needs a name of its own`, e.VLAN, e.Name)
+		}
+	}
 	if err := consistentIPv4(cfg.IPv4); err != nil {
 		return err
 	}
@@ -33,6 +38,11 @@ func consistent(typ string, cfg networks.Config) error {
 func consistentIPv4(f networks.Family) error {
 	if f.Gateway.IsValid() && !within(f, f.Gateway) {
 		return errs.Invalidf(`configuration key "ipv4.dhcp.gateway": %s is outside of the network %s`, f.Gateway, f.Address)
+	}
+	for _, r := range f.DHCPRoutes {
+		if !within(f, r.Via) {
+			return errs.Invalidf(`configuration key "ipv4.dhcp.routes": the gateway %s is outside of the network %s`, r.Via, f.Address)
+		}
 	}
 	return rangesWithin("ipv4.dhcp.ranges", f)
 }

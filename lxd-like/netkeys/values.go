@@ -19,6 +19,14 @@ func oneOf(all ...string) func(*networks.Config, string, string) error {
 	}
 }
 
+func parseBool(v string) (bool, error) {
+	on, err := profiles.ParseBool(v)
+	if err != nil {
+		return false, profiles.ErrValue
+	}
+	return on, nil
+}
+
 // address reads an IP address.
 func address(v string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(v)

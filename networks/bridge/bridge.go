@@ -70,6 +70,9 @@ func (Driver) Stop(ctx context.Context, cfg networks.Config) error {
 	if err := removeTunnels(cfg.Name); err != nil {
 		return err
 	}
+	if err := releaseExternal(cfg); err != nil {
+		return fmt.Errorf("give the host its interfaces back: %w", err)
+	}
 	if err := removeLink(cfg.Name); err != nil {
 		return fmt.Errorf("remove bridge %s: %w", cfg.Name, err)
 	}

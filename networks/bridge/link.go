@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -51,14 +52,37 @@ func applyLink(cfg networks.Config) (int, error) {
 	if err := applyAddresses(l, mac, cfg); err != nil {
 		return 0, err
 	}
+	return l.Attrs().Index, start(l, cfg)
+}
+
+// start gives a bridge its ports, and sets it up.
+func start(l netlink.Link, cfg networks.Config) error {
 	if err := applyPorts(l, cfg); err != nil {
-		return 0, err
+		return err
 	}
 	// Bridges are made without STP, and we leave it so.
 	if err := netlink.LinkSetUp(l); err != nil {
-		return 0, fmt.Errorf("set up: %w", err)
+		return fmt.Errorf("set up: %w", err)
 	}
-	return l.Attrs().Index, nil
+	if err := snoop(l, !cfg.NoSnooping); err != nil {
+		return err
+	}
+	if err := applyExternal(l, cfg); err != nil {
+		return err
+	}
+	return applyRoutes(l, cfg)
+}
+
+// snoop has the bridge learn who wants which multicast, or send all to all.
+func snoop(l netlink.Link, on bool) error { //nolint:revive // a value and not a switch
+	if br, ok := l.(*netlink.Bridge); ok && br.MulticastSnooping != nil && *br.MulticastSnooping == on {
+		return nil
+	}
+	// A kernel that cannot learn it sends all to all.
+	if err := netlink.BridgeSetMcastSnoop(l, on); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("set multicast snooping: %w", err)
+	}
+	return nil
 }
 
 func addLink(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {

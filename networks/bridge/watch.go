@@ -26,6 +26,15 @@ type Also struct {
 	Missing func() (string, error) // Returns what is missing; nil for nothing.
 }
 
+// missing returns what of the bridge is missing, or of what else is watched.
+func (a Also) missing(cfg networks.Config) (string, error) {
+	what, err := whatIsMissing(cfg)
+	if what == "" && err == nil && a.Missing != nil {
+		return a.Missing()
+	}
+	return what, err
+}
+
 // Watch waits until something of the bridge is missing, or of what also says.
 func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -33,8 +42,7 @@ func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) 
 
 	// Listening begins before the first look, so that nothing is missed.
 	events := make(chan error, 1)
-	groups := append([]int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}, also.Groups...)
-	links, err := announce.Listen(events, unix.NETLINK_ROUTE, groups...)
+	links, err := announce.Listen(events, unix.NETLINK_ROUTE, groups(cfg, also)...)
 	if err != nil {
 		return "", err
 	}
@@ -56,11 +64,7 @@ func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) 
 		go func() { announce.Post(events, p.Wait(ctx)) }()
 	}
 	for {
-		what, err := whatIsMissing(cfg)
-		if what == "" && err == nil && also.Missing != nil {
-			what, err = also.Missing()
-		}
-		if what != "" || err != nil {
+		if what, err := also.missing(cfg); what != "" || err != nil {
 			return what, err
 		}
 		select {
@@ -78,6 +82,15 @@ func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) 
 		case <-time.After(settling):
 		}
 	}
+}
+
+// groups are those of netlink's routes that tell of changes of the network.
+func groups(cfg networks.Config, also Also) []int {
+	all := append([]int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}, also.Groups...)
+	if len(cfg.IPv4.Routes)+len(cfg.IPv6.Routes) > 0 {
+		all = append(all, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	}
+	return all
 }
 
 // settling is how long after an event it is looked what is missing.
@@ -99,6 +112,13 @@ func whatIsMissing(cfg networks.Config) (string, error) {
 	ok, err = tunnelsIntact(l, cfg)
 	if !ok || err != nil {
 		return "tunnel", err
+	}
+	ok, err = routed(l, cfg)
+	if !ok || err != nil {
+		return "route", err
+	}
+	if name, err := lacking(l, cfg); name != "" || err != nil {
+		return "port " + name, err
 	}
 	ok, err = nft.Intact(cfg)
 	if !ok || err != nil {

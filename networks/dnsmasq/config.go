@@ -118,9 +118,56 @@ func (l *lines) dhcp4(cfg networks.Config) {
 	case f.Gateway.IsValid():
 		l.add("dhcp-option=option:router,%s", f.Gateway)
 	}
+	l.routes(f)
+}
+
+// routes are option 121. Who has it does not look at the router any more
+// (RFC 3442), so that one is among them.
+func (l *lines) routes(f networks.Family) {
+	if len(f.DHCPRoutes) == 0 {
+		return
+	}
+	gateway := f.Gateway
+	if !gateway.IsValid() && f.Routing {
+		gateway = f.Address.Addr()
+	}
+	var all []string
+	for _, r := range f.DHCPRoutes {
+		all = append(all, r.To.String(), r.Via.String())
+		if r.To.Bits() == 0 {
+			gateway = netip.Addr{}
+		}
+	}
+	if gateway.IsValid() {
+		all = append(all, "0.0.0.0/0", gateway.String())
+	}
+	l.add("dhcp-option=option:classless-static-route,%s", strings.Join(all, ","))
 }
 
 func (l *lines) dhcp6(cfg networks.Config) {
+	f := cfg.IPv6
+	if !f.NoRA {
+		l.advertise(cfg)
+	}
+	switch {
+	case f.DHCP && (f.Stateful && f.Closed || f.NoRA && !f.Stateful): // Settings, and addresses of hosts.
+		l.add("dhcp-range=%s,static,%d,%s", f.Address.Masked().Addr(), f.Address.Bits(), expiry(f))
+	case f.DHCP && f.Stateful:
+		for _, r := range Ranges(f) {
+			l.add("dhcp-range=%s,%s,%d,%s", r.First, r.Last, f.Address.Bits(), expiry(f))
+		}
+	case f.NoRA:
+	case f.DHCP && cfg.DNS.Mode != networks.DNSNone:
+		l.add("dhcp-range=::,constructor:%s,ra-stateless,ra-names,%d", cfg.Name, f.Address.Bits())
+	case f.DHCP:
+		l.add("dhcp-range=::,constructor:%s,ra-stateless,%d", cfg.Name, f.Address.Bits())
+	default:
+		l.add("dhcp-range=::,constructor:%s,ra-only,%d", cfg.Name, f.Address.Bits())
+	}
+}
+
+// advertise has dnsmasq send router advertisements.
+func (l *lines) advertise(cfg networks.Config) {
 	f := cfg.IPv6
 	l.add("enable-ra")
 	param, lifetime := "", ""
@@ -132,20 +179,6 @@ func (l *lines) dhcp6(cfg networks.Config) {
 	}
 	if param != "" || lifetime != "" {
 		l.add("ra-param=%s,%s60%s", cfg.Name, param, lifetime)
-	}
-	switch {
-	case f.DHCP && f.Stateful && f.Closed:
-		l.add("dhcp-range=%s,static,%d,%s", f.Address.Masked().Addr(), f.Address.Bits(), expiry(f))
-	case f.DHCP && f.Stateful:
-		for _, r := range Ranges(f) {
-			l.add("dhcp-range=%s,%s,%d,%s", r.First, r.Last, f.Address.Bits(), expiry(f))
-		}
-	case f.DHCP && cfg.DNS.Mode != networks.DNSNone:
-		l.add("dhcp-range=::,constructor:%s,ra-stateless,ra-names,%d", cfg.Name, f.Address.Bits())
-	case f.DHCP:
-		l.add("dhcp-range=::,constructor:%s,ra-stateless,%d", cfg.Name, f.Address.Bits())
-	default:
-		l.add("dhcp-range=::,constructor:%s,ra-only,%d", cfg.Name, f.Address.Bits())
 	}
 }
 

@@ -24,11 +24,11 @@ type rule []expr.Any
 
 // chains returns the table that cfg asks for.
 func chains(cfg networks.Config) []chain {
-	return []chain{
+	return append([]chain{
 		newChain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter, input(cfg)),
 		newChain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter, forward(cfg)),
-		newChain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, postrouting(cfg)),
-	}
+		newChain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, postrouting(cfg, "")),
+	}, ordered(cfg)...)
 }
 
 func newChain(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules []rule) chain {
@@ -83,18 +83,6 @@ func forward(cfg networks.Config) []rule {
 			)
 		case f.Firewall:
 			rules = append(rules, join(from, accept()), join(to, accept()))
-		}
-	}
-	return rules
-}
-
-// postrouting lets guests leave with the host's address.
-func postrouting(cfg networks.Config) []rule {
-	var rules []rule
-	out := notIface(expr.MetaKeyOIFNAME, cfg.Name)
-	for _, f := range []networks.Family{cfg.IPv4, cfg.IPv6} {
-		if f.NAT && f.Address.IsValid() {
-			rules = append(rules, join(out, leaving(f.Address.Masked()), rule{&expr.Masq{}}))
 		}
 	}
 	return rules

@@ -109,7 +109,7 @@ func dhcpMessage(hw net.HardwareAddr, kind byte, options []byte) []byte {
 	msg[10] = 0x80 // Answer by broadcast: there is no address yet.
 	copy(msg[28:], hw)
 	copy(msg[236:], []byte{99, 130, 83, 99})
-	msg = append(msg, optType, 1, kind, 55, 4, optMask, optRouter, optDNS, 15)
+	msg = append(msg, optType, 1, kind, 55, 5, optMask, optRouter, optDNS, 15, 121)
 	msg = append(msg, options...)
 	return append(msg, 255)
 }

@@ -218,29 +218,36 @@ func TestLostNetwork(t *testing.T) {
 
 func TestAllKeys(t *testing.T) {
 	e := newEnv(t)
+	e.kernel.links = []host.Link{{Name: "eth1", Kind: "physical"}, {Name: "eth2", Kind: "physical"}}
 	e.create(t, "br0", api.ConfigMap{
 		"ipv4.address": "10.1.1.1/24", "ipv4.nat": "true", "ipv4.dhcp": "yes", "ipv4.dhcp.ranges": "10.1.1.5-10.1.1.6, 10.1.1.8-10.1.1.9",
 		"ipv4.dhcp.expiry": "2d", "ipv4.dhcp.gateway": "10.1.1.254", "ipv4.routing": "false", "ipv4.firewall": "0",
+		"ipv4.dhcp.routes": "10.8.0.0/16,10.1.1.7", "ipv4.nat.address": "192.0.2.7", "ipv4.nat.order": "after", "ipv4.routes": "10.9.0.0/16, 10.10.0.0/16",
 		"ipv6.address": "fd42::1/80", "ipv6.nat": "false", "ipv6.dhcp": "true", "ipv6.dhcp.stateful": "true",
 		"ipv6.dhcp.ranges": "fd42::5-fd42::9", "ipv6.dhcp.expiry": "600", "ipv6.routing": "true", "ipv6.firewall": "true",
+		"ipv6.ra": "false", "ipv6.nat.address": "2001:db8::7", "ipv6.nat.order": "before", "ipv6.routes": "fd43::/48",
 		"dns.mode": "dynamic", "dns.domain": "example.org", "dns.search": "a.org, b.org", "dns.nameservers": "9.9.9.9,fd42::53",
-		"bridge.mtu": "9000", "bridge.hwaddr": "02:11:22:33:44:55", "raw.dnsmasq": "log-queries\nlog-dhcp", "user.x": "any\nthing",
+		"bridge.mtu": "9000", "bridge.hwaddr": "02:11:22:33:44:55", "bridge.driver": "native", "bridge.external_interfaces": "eth1, v5/eth2/5",
+		"bridge.multicast_snooping": "no", "raw.dnsmasq": "log-queries\nlog-dhcp", "user.x": "any\nthing",
 	})
-	addr := netip.MustParseAddr
+	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
+	between := func(a, b string) networks.Range { return networks.Range{First: addr(a), Last: addr(b)} }
 	want := networks.Config{
-		Name: "br0", Dir: e.Dir + "/networks/br0", HWAddr: "02:11:22:33:44:55", MTU: 9000, Raw: "log-queries\nlog-dhcp",
+		Name: "br0", Dir: filepath.Join(e.Dir, "networks", "br0"), HWAddr: "02:11:22:33:44:55", MTU: 9000,
 		IPv4: networks.Family{
-			Address: netip.MustParsePrefix("10.1.1.1/24"), NAT: true, DHCP: true, Expiry: 48 * time.Hour, Gateway: addr("10.1.1.254"),
-			Ranges: []networks.Range{{First: addr("10.1.1.5"), Last: addr("10.1.1.6")}, {First: addr("10.1.1.8"), Last: addr("10.1.1.9")}},
+			Address: prefix("10.1.1.1/24"), NAT: true, DHCP: true, Ranges: []networks.Range{between("10.1.1.5", "10.1.1.6"), between("10.1.1.8", "10.1.1.9")},
+			Expiry: 48 * time.Hour, Gateway: addr("10.1.1.254"), NATAddress: addr("192.0.2.7"), NATOrder: networks.NATAfter,
+			Routes: []netip.Prefix{prefix("10.9.0.0/16"), prefix("10.10.0.0/16")}, DHCPRoutes: []networks.Route{{To: prefix("10.8.0.0/16"), Via: addr("10.1.1.7")}},
 		},
 		IPv6: networks.Family{
-			Address: netip.MustParsePrefix("fd42::1/80"), DHCP: true, Stateful: true, Expiry: 10 * time.Minute, Routing: true, Firewall: true,
-			Ranges: []networks.Range{{First: addr("fd42::5"), Last: addr("fd42::9")}},
+			Address: prefix("fd42::1/80"), DHCP: true, Stateful: true, Ranges: []networks.Range{between("fd42::5", "fd42::9")}, Expiry: 10 * time.Minute,
+			Routing: true, Firewall: true, NATAddress: addr("2001:db8::7"), NATOrder: networks.NATBefore, Routes: []netip.Prefix{prefix("fd43::/48")}, NoRA: true,
 		},
-		DNS: networks.DNS{Mode: "dynamic", Domain: "example.org", Search: []string{"a.org", "b.org"}, Nameservers: []netip.Addr{addr("9.9.9.9"), addr("fd42::53")}},
+		DNS:      networks.DNS{Mode: "dynamic", Domain: "example.org", Search: []string{"a.org", "b.org"}, Nameservers: []netip.Addr{addr("9.9.9.9"), addr("fd42::53")}},
+		Raw:      "log-queries\nlog-dhcp",
+		External: []networks.External{{Name: "eth1"}, {Name: "v5", Parent: "eth2", VLAN: 5}}, NoSnooping: true,
 	}
-	got := e.driver.Networks()["br0"]
-	if !reflect.DeepEqual(got, want) {
+	if got := e.driver.Networks()["br0"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}
 }
