@@ -40,6 +40,7 @@ import (
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/macvlan"
+	"github.com/cuib/cuib/networks/vxlan"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
@@ -124,7 +125,7 @@ func storageTypes() map[string]storage.Type {
 }
 
 func networkDrivers() map[string]networks.Driver {
-	return map[string]networks.Driver{"bridge": bridge.Driver{}, "macvlan": macvlan.Driver{}}
+	return map[string]networks.Driver{"bridge": bridge.Driver{}, "macvlan": macvlan.Driver{}, "vxlan": &vxlan.Driver{}}
 }
 
 // open opens all that the daemon has, in the order in which each needs what

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/firewall"
 	"github.com/cuib/cuib/networks/nft"
@@ -21,7 +22,7 @@ func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck,
 	if err != nil {
 		return nil, err
 	}
-	if n.Type != "bridge" {
+	if !netkeys.HasBridge(n.Type) {
 		return nil, errs.Invalidf("network %q is of type %s: only bridges can be tried out", name, n.Type)
 	}
 	cfg, err := s.config(n)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/announce"
 	"github.com/cuib/cuib/networks/firewall"
@@ -73,7 +74,7 @@ func (s *Service) examine(ctx context.Context) error {
 	}
 	found := map[string][]firewall.Obstacle{}
 	for _, n := range all {
-		if n.Status != db.Ready || n.Type != "bridge" {
+		if n.Status != db.Ready || !netkeys.HasBridge(n.Type) {
 			continue
 		}
 		cfg, err := s.config(n)

@@ -3,11 +3,11 @@ package nets
 import (
 	"context"
 	"maps"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -35,8 +35,11 @@ func (s *Service) complete(n db.Network, when occasion) (map[string]string, erro
 			config[k] = v
 		}
 	}
-	if n.Type != "bridge" {
+	if !netkeys.HasBridge(n.Type) {
 		return config, nil
+	}
+	if n.Type == netkeys.Vxlan && config[keyVNI] == "" {
+		config[keyVNI] = overlayID(n.Name)
 	}
 	for _, f := range []struct {
 		prefix string
@@ -60,7 +63,7 @@ func (s *Service) complete(n db.Network, when occasion) (map[string]string, erro
 		if err != nil {
 			return nil, err
 		}
-		p, err := f.free(used, rand.IntN)
+		p, err := f.free(used, choice(n))
 		if err != nil {
 			return nil, err
 		}

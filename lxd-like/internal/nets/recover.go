@@ -175,6 +175,9 @@ func (s *Service) guardAll(ctx context.Context, guards map[string]*guard, wg *sy
 		gctx, cancel := context.WithCancel(ctx)
 		guards[n.Name] = &guard{cfg, cancel}
 		wg.Go(func() { s.guard(gctx, w, cfg) })
+		if speaker, ok := w.(networks.Speaker); ok {
+			wg.Go(func() { s.speak(gctx, speaker, cfg) })
+		}
 	}
 	for name, g := range guards {
 		if !want[name] {

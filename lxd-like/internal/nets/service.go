@@ -99,7 +99,7 @@ func (s *Service) Create(ctx context.Context, req api.NetworksPost) (err error) 
 	if err != nil {
 		return err
 	}
-	if err := s.checkFree(cfg, networks.Config{}); err != nil {
+	if err := s.checkOthers(ctx, cfg, networks.Config{}); err != nil {
 		return err
 	}
 	if err := s.check(ctx, n, cfg); err != nil {
@@ -156,7 +156,7 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 		return err
 	}
 	after.Hosts, after.Aliases = before.Hosts, before.Aliases
-	if err := s.checkFree(after, before); err != nil {
+	if err := s.checkOthers(ctx, after, before); err != nil {
 		return err
 	}
 	if err := s.checkStatics(ctx, name, before, after); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
@@ -57,7 +58,7 @@ func (s *Service) CheckHost(ctx context.Context, network string, h networks.Host
 		if !c.addr.IsValid() {
 			continue
 		}
-		if n.Type != "bridge" {
+		if !netkeys.HasBridge(n.Type) {
 			return errs.Invalidf("address %s cannot be given out: network %q is of type %s and has no DHCP of ours", c.addr, network, n.Type)
 		}
 		if err := networks.CheckStatic(c.f, c.addr); err != nil {

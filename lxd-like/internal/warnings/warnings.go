@@ -34,6 +34,7 @@ var (
 	PoolAway       = Kind{"Storage pool unavailable", api.SeverityHigh}
 	PoolFull       = Kind{"Storage pool filling up", api.SeverityHigh}
 	NetworkDown    = Kind{"Network unavailable", api.SeverityHigh}
+	NetworkSplit   = Kind{"Network hosts not in touch", api.SeverityModerate}
 	NetworkBlocked = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
 	DNSDown        = Kind{"DNS of network zones unavailable", api.SeverityModerate}
 	NotStarted     = Kind{"Instance autostart failure", api.SeverityHigh}
