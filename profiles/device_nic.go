@@ -10,6 +10,7 @@ import (
 // The types of NICs, as the option nictype has them.
 const (
 	Bridged  = "bridged"
+	CNI      = "cni"
 	IPVlan   = "ipvlan"
 	Macvlan  = "macvlan"
 	P2P      = "p2p"
@@ -17,11 +18,11 @@ const (
 	Routed   = "routed"
 )
 
-var nicTypes = []string{Bridged, IPVlan, Macvlan, P2P, Physical, Routed}
+var nicTypes = []string{Bridged, CNI, IPVlan, Macvlan, P2P, Physical, Routed}
 
 func nicType() DeviceType {
 	t := DeviceType{Name: "nic", Doc: "A network interface.", together: checkNIC, places: nicPlaces}
-	for _, o := range slices.Concat(nicOptions(), nicAddressOptions("ipv4", "IPv4"), nicAddressOptions("ipv6", "IPv6"), nicPortOptions()) {
+	for _, o := range slices.Concat(nicOptions(), nicAddressOptions("ipv4", "IPv4"), nicAddressOptions("ipv6", "IPv6"), nicPortOptions(), nicPluginOptions()) {
 		if kinds := nicHas[o.Name]; kinds != nil {
 			o.Condition = strings.Join(kinds, ", ")
 		}
@@ -34,11 +35,13 @@ func nicType() DeviceType {
 // nicHas are the types of NICs that have an option; one that is not here all
 // have.
 var nicHas = map[string][]string{
+	"cni.config":              {CNI},
+	"cni.ports":               {CNI},
 	"connected":               {Bridged, P2P, Routed},
 	"gvrp":                    {IPVlan, Macvlan, Physical, Routed},
 	"host_name":               {Bridged, P2P, Routed},
-	"hwaddr":                  {Bridged, Macvlan, P2P, Physical, Routed},
-	"ipv4.address":            {Bridged, IPVlan, Routed},
+	"hwaddr":                  {Bridged, CNI, Macvlan, P2P, Physical, Routed},
+	"ipv4.address":            {Bridged, CNI, IPVlan, Routed},
 	"ipv4.gateway":            {IPVlan, Routed},
 	"ipv4.host_address":       {Routed},
 	"ipv4.host_table":         {IPVlan, Routed},
@@ -46,7 +49,7 @@ var nicHas = map[string][]string{
 	"ipv4.neighbor_probe":     {Routed},
 	"ipv4.routes":             {Bridged, P2P, Routed},
 	"ipv4.routes.external":    {Bridged},
-	"ipv6.address":            {Bridged, IPVlan, Routed},
+	"ipv6.address":            {Bridged, CNI, IPVlan, Routed},
 	"ipv6.gateway":            {IPVlan, Routed},
 	"ipv6.host_address":       {Routed},
 	"ipv6.host_table":         {IPVlan, Routed},
@@ -59,6 +62,7 @@ var nicHas = map[string][]string{
 	"limits.max":              {Bridged, P2P, Routed},
 	"limits.priority":         {Bridged, P2P, Routed},
 	"mode":                    {IPVlan, Macvlan},
+	"mtu":                     {Bridged, IPVlan, Macvlan, P2P, Physical, Routed},
 	"network":                 {Bridged, Macvlan},
 	"parent":                  {Bridged, IPVlan, Macvlan, Physical, Routed},
 	"queue.tx.length":         {Bridged, P2P, Routed},
@@ -79,12 +83,12 @@ func nicOptions() []Option {
 		booleanOption(Key{Name: "connected", Default: "true", Doc: "Whether the interface has a carrier.", Differs: "A macvlan does not have it, as the kernel gives back the carrier that was taken from it."}),
 		booleanOption(Key{Name: "gvrp", Default: "false", Doc: "Register the VLAN at the switch."}),
 		option(Key{Name: "host_name", Type: String, Default: "a random one", Allowed: wantIfname, Doc: "The name of the interface's end on the host.", check: checkIfname}),
-		option(Key{Name: "hwaddr", Type: String, Default: "a random one", Allowed: wantMAC, Doc: "The interface's address.", Differs: "An ipvlan has that of its parent.", check: is(isMAC)}),
+		option(Key{Name: "hwaddr", Type: String, Default: "a random one", Allowed: wantMAC, Doc: "The interface's address.", Differs: "An ipvlan has that of its parent, a cni one that of its plugins.", check: is(isMAC)}),
 		option(Key{Name: "mode", Type: String, Default: "bridge, l3s", Allowed: wantNICMode, Doc: "Who the interfaces on one parent can talk to, and how.", check: oneOf(slices.Concat(macvlanModes, ipvlanModes)...)}),
 		option(Key{Name: "mtu", Type: Integer, Allowed: "a number of bytes from 68 to 65535", Doc: "The largest packet; that of the parent where it is not set.", check: between(68, 65535)}),
 		option(Key{Name: "name", Type: String, Default: "eth0 and so on", Allowed: wantIfname, Doc: "The interface's name inside.", check: checkIfname}),
 		option(Key{Name: "network", Type: String, Allowed: "the name of a network", Doc: "The managed network to connect to, instead of nictype and parent.", check: CheckNetworkName}),
-		option(Key{Name: "nictype", Type: String, Allowed: "bridged, ipvlan, macvlan, p2p, physical or routed", Doc: "How to connect to the parent.", check: oneOf(nicTypes...)}),
+		option(Key{Name: "nictype", Type: String, Allowed: "bridged, cni, ipvlan, macvlan, p2p, physical or routed", Doc: "How to connect to the parent.", check: oneOf(nicTypes...)}),
 		option(Key{Name: "parent", Type: String, Allowed: "the name of an interface of the host", Doc: "The bridge, or the interface of the host that it is on or is.", check: checkIfname}),
 		option(Key{Name: "queue.tx.length", Type: Integer, Default: "1000", Allowed: "a number of packets from 1 to 1000000", Doc: "How many packets wait at either end.", check: between(1, 1000000)}),
 		option(Key{Name: "vrf", Type: String, Allowed: "the name of a VRF of the host", Doc: "The VRF that the host's end is in, with the routes to it.", check: checkIfname}),
@@ -145,7 +149,9 @@ func checkNIC(d Device) error {
 		return checkOnNetwork(d)
 	case d["nictype"] == "":
 		return errs.Invalidf("a device of type nic needs the option network, or nictype and parent")
-	case d["parent"] == "" && d["nictype"] != P2P && d["nictype"] != Routed:
+	case d["nictype"] == CNI && d["cni.config"] == "":
+		return errs.Invalidf("a nic of nictype cni needs the option cni.config, want %s", wantCNIConfig)
+	case d["parent"] == "" && !slices.Contains([]string{CNI, P2P, Routed}, d["nictype"]):
 		return errs.Invalidf("a nic of nictype %s needs the option parent, want the name of an interface of the host", d["nictype"])
 	}
 	return CheckNIC(d, d["nictype"])

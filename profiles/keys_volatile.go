@@ -7,6 +7,7 @@ func volatileKeys() []Key {
 		{Name: "volatile.*.devlxd.owner", Doc: "The id of the instance whose guest attached the device.", Differs: "LXD has the identity of who holds a token there."},
 		{Name: "volatile.*.host_name", Allowed: wantIfname, Doc: "The name of the NIC's end on the host.", check: checkIfname},
 		{Name: "volatile.*.hwaddr", Allowed: wantMAC, Doc: "The address of the NIC.", check: is(isMAC)},
+		{Name: "volatile.*.last_state.cni", Doc: "What the plugins of a cni NIC have made, as JSON: interfaces, addresses, routes and DNS."},
 		{Name: "volatile.*.last_state.created", Doc: "Whether the interface of the host that the NIC is, or is on, was made for it."},
 		{Name: "volatile.*.last_state.hwaddr", Doc: "The address that the interface of the host had before it was the instance's."},
 		{Name: "volatile.*.last_state.ip_addresses", Doc: "The addresses that filtering holds the NIC to, as its network has chosen them."},

@@ -18,6 +18,7 @@ static const struct mode {
 	{"device", device},
 	{"console", console},
 	{"bpffs", bpffs},
+	{"network", network},
 	{"proxy", proxy},
 	{"forget", proxy_forget},
 };

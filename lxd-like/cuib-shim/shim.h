@@ -74,6 +74,9 @@ int connect_handler(const char *dir);
 /* bpffs.c */
 int bpffs(int argc, char **argv);
 
+/* network.c */
+int network(int argc, char **argv);
+
 /* start.c */
 int start(int argc, char **argv);
 

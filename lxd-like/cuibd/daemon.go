@@ -38,6 +38,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/zones"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/bridge"
+	"github.com/cuib/cuib/networks/cni"
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/macvlan"
 	"github.com/cuib/cuib/networks/vxlan"
@@ -173,7 +174,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir),
 		Guest: containers.Init, Log: log.With("component", "proxies"),
 	}
-	d.instances.Proxies = d.proxies
+	d.instances.Proxies, d.instances.Plugins = d.proxies, containers
 	d.instances.TPMs = d.newTPMs(base, cfg.dir)
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
 	d.backups = &backups.Service{
@@ -199,6 +200,7 @@ func (d *daemon) newRuntime(cfg config) *runtime.Runtime {
 	}
 	d.containers = &runtime.Runtime{
 		Dir: filepath.Join(cfg.dir, "run"), Shim: cfg.shim, Log: d.log.With("component", "runtime"), LXCFS: d.lxcfs.Served,
+		CNI: &cni.Plugins{Dir: filepath.Join(cfg.dir, "cni"), Dirs: settings{d.db}.pluginDirs},
 	}
 	d.lxcfs.Changed = d.containers.ShowLXCFS
 	return d.containers

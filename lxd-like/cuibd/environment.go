@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/lxd-like/internal/rest"
+	"github.com/cuib/cuib/networks/cni"
 	"github.com/cuib/cuib/shared/api"
 	release "github.com/cuib/cuib/shared/version"
 	"github.com/cuib/cuib/storage"
@@ -139,6 +140,15 @@ func (s settings) Config(ctx context.Context) (map[string]string, error) {
 func (s settings) backupAlgorithm(ctx context.Context) (string, error) {
 	config, err := s.Config(ctx)
 	return cmp.Or(config[rest.KeyCompression], backups.DefaultAlgorithm), err
+}
+
+// pluginDirs are the directories of network plugins.
+func (s settings) pluginDirs(ctx context.Context) (cni.Dirs, error) {
+	config, err := s.Config(ctx)
+	return cni.Dirs{
+		Config:  cmp.Or(config[rest.KeyCNIConfigDir], cni.ConfigDir),
+		Plugins: strings.Split(cmp.Or(config[rest.KeyCNIPluginDirs], cni.PluginDirs), ":"),
+	}, err
 }
 
 // SetConfig changes keys; an empty value unsets one.

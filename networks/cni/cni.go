@@ -95,11 +95,15 @@ func (p *Plugins) Add(ctx context.Context, a Attachment, netns string) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	if err := p.write(record{a, list.Bytes, dirs.Plugins}); err != nil {
+	place, err := p.place(a.Instance, netns)
+	if err == nil {
+		err = p.write(record{a, list.Bytes, dirs.Plugins})
+	}
+	if err != nil {
 		return nil, err
 	}
 	c := p.run(dirs.Plugins)
-	result, err := c.add(ctx, list, p.conf(a, list, netns))
+	result, err := c.add(ctx, list, p.conf(a, list, place))
 	if err == nil {
 		return result, nil
 	}
@@ -133,11 +137,15 @@ func (p *Plugins) del(ctx context.Context, rec record, netns string) error {
 	if err != nil {
 		return fmt.Errorf("CNI configuration %q on record: %w", rec.Network, err)
 	}
+	place, err := p.place(rec.Instance, netns)
+	if err != nil {
+		return err
+	}
 	c := p.run(rec.Plugins)
-	if err := c.DelNetworkList(ctx, list, p.conf(rec.Attachment, list, netns)); err != nil {
+	if err := c.DelNetworkList(ctx, list, p.conf(rec.Attachment, list, place)); err != nil {
 		return c.explain(rec.Attachment, err)
 	}
-	return ignoreGone(os.Remove(p.file(rec.Instance, rec.Interface)))
+	return p.forget(rec)
 }
 
 // Check reports what the plugins find wrong with an interface.
@@ -148,8 +156,12 @@ func (p *Plugins) Check(ctx context.Context, a Attachment, netns string) error {
 	if err != nil {
 		return err
 	}
+	place, err := p.place(a.Instance, netns)
+	if err != nil {
+		return err
+	}
 	c := p.run(rec.Plugins)
-	err = c.CheckNetworkList(ctx, list, p.conf(rec.Attachment, list, netns))
+	err = c.CheckNetworkList(ctx, list, p.conf(rec.Attachment, list, place))
 	if errors.Is(err, libcni.ErrorCheckNotSupp) {
 		return errs.Newf(errs.Unsupported, "CNI configuration %q is of version %s, and can be checked from 0.4.0 on", a.Network, list.CNIVersion)
 	}

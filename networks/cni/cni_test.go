@@ -107,8 +107,8 @@ func path(n *networkstest.NS) string {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.File().Fd())
 }
 
-func web(instance string) cni.Attachment {
-	return cni.Attachment{Instance: instance, Network: "web", Interface: "eth0"}
+func web() cni.Attachment {
+	return cni.Attachment{Instance: "c1", Network: "web", Interface: "eth0"}
 }
 
 // TestPlugins runs Debian's plugins from the beginning to the end.
@@ -118,7 +118,7 @@ func TestPlugins(t *testing.T) {
 	outside := networkstest.World(t)
 	outside.Must(t, func() error { return networkstest.Route(netip.MustParseAddr("192.0.2.1")) })
 	guest := networkstest.New(t)
-	a := web("c1")
+	a := web()
 	a.MAC, a.Addresses = "10:66:6a:00:00:07", []netip.Addr{netip.MustParseAddr("10.97.0.77")}
 	a.Ports = []cni.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
 	got, err := w.Add(t.Context(), a, path(guest))
@@ -159,10 +159,10 @@ func TestPlugins(t *testing.T) {
 // that it did not make.
 func TestCheck(t *testing.T) {
 	w, guest := newWorld(t), networkstest.New(t)
-	if _, err := w.Add(t.Context(), web("c1"), path(guest)); err != nil {
+	if _, err := w.Add(t.Context(), web(), path(guest)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Check(t.Context(), web("c1"), path(guest)); err != nil {
+	if err := w.Check(t.Context(), web(), path(guest)); err != nil {
 		t.Errorf("check: %v", err)
 	}
 	guest.Must(t, func() error {
@@ -172,10 +172,10 @@ func TestCheck(t *testing.T) {
 		}
 		return netlink.LinkSetDown(l) // Its routes go.
 	})
-	if err := w.Check(t.Context(), web("c1"), path(guest)); err == nil || !strings.Contains(err.Error(), `CNI configuration "web": `) {
+	if err := w.Check(t.Context(), web(), path(guest)); err == nil || !strings.Contains(err.Error(), `CNI configuration "web": `) {
 		t.Errorf("check without routes: %v", err)
 	}
-	if err := w.Del(t.Context(), web("c1"), path(guest)); err != nil {
+	if err := w.Del(t.Context(), web(), path(guest)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -185,22 +185,22 @@ func answers(t *testing.T, guest, outside *networkstest.NS) {
 	t.Helper()
 	var l net.Listener
 	guest.Must(t, func() (err error) {
-		l, err = net.Listen("tcp4", "0.0.0.0:80") //nolint:noctx // It listens at once.
+		l, err = net.Listen("tcp4", "0.0.0.0:80")
 		return err
 	})
 	defer l.Close()
 	go func() {
 		if c, err := l.Accept(); err == nil {
 			fmt.Fprint(c, "hello")
-			c.Close()
+			_ = c.Close()
 		}
 	}()
 	outside.Must(t, func() error {
-		c, err := net.Dial("tcp4", "192.0.2.1:8080") //nolint:noctx // As above.
+		c, err := net.Dial("tcp4", "192.0.2.1:8080")
 		if err != nil {
 			return err
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		b := make([]byte, 5)
 		if _, err := c.Read(b); err != nil || string(b) != "hello" {
 			return fmt.Errorf("got %q, %w", b, err)
@@ -225,7 +225,7 @@ line two" >&2; exit 3`)
 		"broken": `CNI configuration "broken": plugin type="broken" failed (add): no room for this; the rack is full (code 103)`,
 		"mute":   `line one\nline two`,
 	} {
-		a := web("c1")
+		a := web()
 		a.Network = name
 		guest := networkstest.New(t)
 		if _, err := w.Add(t.Context(), a, path(guest)); err == nil || !strings.Contains(err.Error(), want) {
@@ -243,7 +243,7 @@ func TestLeftOver(t *testing.T) {
 	w := newWorld(t)
 	before := w.left(t)
 	guest := networkstest.New(t)
-	if _, err := w.Add(t.Context(), web("c1"), path(guest)); err != nil {
+	if _, err := w.Add(t.Context(), web(), path(guest)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(w.configs, "10-web.conflist")); err != nil {
@@ -281,7 +281,7 @@ func TestAddAgain(t *testing.T) {
 	w.plugin(t, "stuck", `[ -e "$(dirname "$0")/works" ] && cat >/dev/null && exit 0
 echo "it is $CNI_COMMAND" >&2; exit 1`)
 	w.config(t, "20-stuck.conflist", "stuck", bridged, `, {"type": "stuck"}`)
-	a := web("c1")
+	a := web()
 	a.Network = "stuck"
 	guest := networkstest.New(t)
 	if _, err := w.Add(t.Context(), a, path(guest)); err == nil || !strings.Contains(err.Error(), "it is ADD") || !strings.Contains(err.Error(), "it is DEL") {
@@ -293,11 +293,11 @@ echo "it is $CNI_COMMAND" >&2; exit 1`)
 	if err := os.WriteFile(filepath.Join(w.configs, "works"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := w.Add(t.Context(), web("c1"), path(guest))
+	got, err := w.Add(t.Context(), web(), path(guest))
 	if err != nil || len(got.Addresses) != 1 {
 		t.Fatalf("got %+v, %v", got, err)
 	}
-	if err := w.Del(t.Context(), web("c1"), path(guest)); err != nil {
+	if err := w.Del(t.Context(), web(), path(guest)); err != nil {
 		t.Fatal(err)
 	}
 	if left := w.left(t); left != before {
@@ -318,14 +318,14 @@ func TestLook(t *testing.T) {
 		"path":                `there is no plugin "../cni/bridge"`,
 		w.configs + "/10-web": "there is no CNI configuration",
 	} {
-		a := web("c1")
+		a := web()
 		a.Network = name
 		err := w.Look(t.Context(), a)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || errs.Is(err, errs.Internal)) {
 			t.Errorf("%s: got %v, want %s", name, err, want)
 		}
 	}
-	a := web("c1")
+	a := web()
 	a.Network, a.MAC = "one", "10:66:6a:00:00:01"
 	if err := w.Look(t.Context(), a); err == nil || !strings.Contains(err.Error(), `hwaddr: CNI configuration "one" has no plugin with the capability "mac"`) {
 		t.Errorf("got %v", err)
@@ -333,7 +333,7 @@ func TestLook(t *testing.T) {
 	if err := os.Chmod(filepath.Join(w.configs, "10-web.conflist"), 0o666); err != nil { //nolint:gosec // That is what is wrong.
 		t.Fatal(err)
 	}
-	if err := w.Look(t.Context(), web("c1")); err == nil || !strings.Contains(err.Error(), "is not root's alone") {
+	if err := w.Look(t.Context(), web()); err == nil || !strings.Contains(err.Error(), "is not root's alone") {
 		t.Errorf("got %v", err)
 	}
 }

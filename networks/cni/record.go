@@ -58,6 +58,41 @@ func readRecord(path string) (record, error) {
 	return r, nil
 }
 
+// forget removes a record, and the last of an instance with its namespace's
+// place.
+func (p *Plugins) forget(r record) error {
+	if err := ignoreGone(os.Remove(p.file(r.Instance, r.Interface))); err != nil {
+		return err
+	}
+	rest, err := filepath.Glob(p.file(r.Instance, "*"))
+	if err != nil || len(rest) > 0 {
+		return err
+	}
+	return ignoreGone(os.Remove(p.placeOf(r.Instance)))
+}
+
+func (p *Plugins) placeOf(instance string) string { return filepath.Join(p.Dir, "netns", instance) }
+
+// place returns a path for a namespace that is the same each time, and leads to
+// where it is now: plugins compare it with that of before.
+func (p *Plugins) place(instance, netns string) (string, error) {
+	if netns == "" {
+		return "", nil
+	}
+	at := p.placeOf(instance)
+	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+		return "", err
+	}
+	next := at + "@" // No instance's name has it.
+	if err := ignoreGone(os.Remove(next)); err != nil {
+		return "", err
+	}
+	if err := os.Symlink(netns, next); err != nil {
+		return "", err
+	}
+	return at, os.Rename(next, at)
+}
+
 func ignoreGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

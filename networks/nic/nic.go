@@ -23,10 +23,11 @@ const (
 	Macvlan  = "macvlan"  // Beside the host on its interface, with an address of its own.
 	IPVlan   = "ipvlan"   // The same with the host's.
 	Physical = "physical" // An interface of the host itself.
+	CNI      = "cni"      // What plugins make of it; see [github.com/cuib/cuib/networks/cni].
 )
 
 // Kinds are all of them.
-func Kinds() []string { return []string{Bridged, IPVlan, Macvlan, P2P, Physical, Routed} }
+func Kinds() []string { return []string{Bridged, CNI, IPVlan, Macvlan, P2P, Physical, Routed} }
 
 // NIC is a network interface of an instance.
 type NIC struct {
@@ -55,8 +56,25 @@ type NIC struct {
 	IPv6      Family `json:",omitzero"`
 	VRF       string `json:",omitempty"` // Of the host's end.
 
+	// Plugins is what plugins are to know of one of kind CNI, which [Host]
+	// does not make.
+	Plugins Plugins `json:",omitzero"`
+
 	// Before is how the interface of the host was that a physical one is.
 	Before Before `json:",omitzero"`
+}
+
+// Plugins says which network plugins make a NIC, and of what.
+type Plugins struct {
+	Config string        `json:",omitempty"` // The name of the configuration.
+	Ports  []PortMapping `json:",omitempty"`
+}
+
+// PortMapping is a port of the host that leads to one of the instance.
+type PortMapping struct {
+	HostIP     netip.Addr `json:",omitzero"` // Not valid for all.
+	Host, Port int
+	UDP        bool `json:",omitempty"`
 }
 
 // VLAN is a part of a network.
@@ -114,7 +132,7 @@ func (n NIC) Lower() string {
 
 // Live reports whether one NIC can become the other while it is used.
 func (n NIC) Live(to NIC) bool {
-	if n.Kind == Physical || n.Kind == IPVlan {
+	if n.Kind == Physical || n.Kind == IPVlan || n.Kind == CNI {
 		return reflect.DeepEqual(n, to)
 	}
 	if n.Kind == Macvlan {

@@ -194,6 +194,8 @@ type InstanceStateNetwork struct {
 	Mtu       int                           `json:"mtu"`
 	State     string                        `json:"state"` // up or down
 	Type      string                        `json:"type"`  // broadcast, loopback ...
+
+	CNI *InstanceStateNetworkCNI `json:"cni,omitempty"` // Of one that plugins have made.
 }
 
 // InstanceStateNetworkAddress is an address.

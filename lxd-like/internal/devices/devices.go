@@ -43,6 +43,9 @@ type Env struct {
 	// that the host has are kept if they can be.
 	Pin func(ctx context.Context, network string, h networks.Host, want networks.Pin) (networks.Host, error)
 
+	// Plugins reports why network plugins cannot make a NIC of an instance.
+	Plugins func(ctx context.Context, instance string, n runtime.NIC) error
+
 	// Volume says what the source of a disk with a pool is: VOLUME or
 	// VOLUME/SNAPSHOT.
 	Volume func(ctx context.Context, pool, source string) (api.StorageVolume, error)

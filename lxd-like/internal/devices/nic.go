@@ -44,6 +44,11 @@ func planNIC(ctx context.Context, name string, dev profiles.Device, env Env) (Pl
 	if err := arrange(name, n, dev, env, link); err != nil {
 		return Plan{}, err
 	}
+	if n.Kind == nic.CNI {
+		if err := planPlugins(ctx, name, n, env, &p); err != nil {
+			return Plan{}, err
+		}
+	}
 	if n.Kind == nic.Physical || n.Lower() != n.Parent {
 		if err := lastState(name, n, env, &p); err != nil {
 			return Plan{}, err
@@ -88,7 +93,7 @@ func identify(name string, dev profiles.Device, env Env, link networks.Link) Pla
 		Name: chosen("name", func() string { return freeName(env) }),
 	}
 	switch n.Kind {
-	case nic.Physical:
+	case nic.Physical, nic.CNI:
 		n.MAC = strings.ToLower(dev["hwaddr"])
 	case nic.IPVlan: // It has its parent's.
 	default:

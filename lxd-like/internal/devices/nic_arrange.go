@@ -35,6 +35,9 @@ func arrange(name string, n *runtime.NIC, dev profiles.Device, env Env, link net
 	n.VLAN.Tagged, _ = profiles.ParseVLANs(dev["vlan.tagged"])
 	n.VLAN.GVRP = yes(dev, "gvrp")
 	n.IPv4.Only, n.IPv6.Only = four, six
+	if n.Kind == nic.CNI {
+		return arrangePlugins(n, dev)
+	}
 	if n.Kind == nic.Bridged && (four || six) {
 		if err := hold(name, n, dev, env, link); err != nil {
 			return err

@@ -133,7 +133,7 @@ func lastState(name string, n *runtime.NIC, env Env, p *Plan) error {
 }
 
 // lastStates are what is remembered of an interface of the host.
-var lastStates = []string{"created", "hwaddr", "mtu"}
+var lastStates = []string{"created", "hwaddr", "mtu", lastPlugins}
 
 // recallLastState is for a NIC that runs.
 func recallLastState(name string, n *runtime.NIC, env Env) {

@@ -42,6 +42,9 @@ func (s *Service) env(in *instance) devices.Env {
 	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link, Volume: s.lookAtVolume}
 	env.Host, env.CDI, env.TPM = s.Host, s.CDI, s.checkTPM
 	env.Pin = s.Nets.Pin
+	if s.Plugins != nil {
+		env.Plugins = s.Plugins.LookForPlugins
+	}
 	if a := s.index.get(in.Name); a != nil {
 		env.IDs, env.Running = a.ids, true // Whatever the configuration says by now.
 	} else if !isTrue(in.expanded.Options["security.privileged"]) {
@@ -368,6 +371,11 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 			return fmt.Errorf("add device %q: %w", name, err)
 		}
 		next.apply(want[name].LastState)
+		made, err := s.plugged(owner{in.Name, name}, want[name])
+		if err != nil {
+			return fmt.Errorf("add device %q: %w", name, err)
+		}
+		next.apply(made)
 	}
 	s.noteLate(next)
 	u.Push("look for missing disks as before", func(context.Context) error { s.noteLate(in); return nil })

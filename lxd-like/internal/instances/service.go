@@ -46,6 +46,7 @@ type Service struct {
 	Logger   *slog.Logger
 	Warnings *warnings.Service // Nil for none.
 	TPMs     tpmKeeper         // Nil for none.
+	Plugins  pluginKeeper      // Of networks; nil for none.
 
 	locks  locks.Keyed
 	index  index

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -138,6 +139,11 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	if err := s.startProxies(ctx, l, &u); err != nil {
 		return err
 	}
+	made, err := s.allPlugged(in.Name, l.plan)
+	if err != nil {
+		return err
+	}
+	maps.Copy(l.keys, made)
 	l.keys[keyPower] = powerOn
 	if err := s.writeStarted(ctx, in, l.keys); err != nil {
 		return err

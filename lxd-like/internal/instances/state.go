@@ -266,6 +266,7 @@ func (s *Service) fillState(st *api.InstanceState, in *instance, run runtime.Run
 	for name, link := range links {
 		st.Network[name] = apiInterface(link)
 	}
+	s.fillPlugged(st, in.Name)
 	st.OSInfo = s.osInfo(in.Name)
 	return nil
 }

@@ -119,6 +119,10 @@ func (f *fakeInstances) State(_ context.Context, name string) (api.InstanceState
 	return api.InstanceState{Status: "Stopped"}, known(name)
 }
 
+func (f *fakeInstances) Examine(_ context.Context, name string) ([]api.NetworkCheck, error) {
+	return []api.NetworkCheck{{Name: "eth0", Status: "ok"}}, known(name)
+}
+
 func (f *fakeInstances) Metadata(_ context.Context, name string) (api.ImageMetadata, error) {
 	return api.ImageMetadata{Architecture: "x86_64", Properties: map[string]string{"os": "debian"}}, known(name)
 }

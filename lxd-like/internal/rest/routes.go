@@ -66,6 +66,7 @@ func (s *Server) instanceRoutes() []route {
 		{remove, "/1.0/instances/{name}", s.deleteInstance},
 		{get, "/1.0/instances/{name}/state", s.getState},
 		{put, "/1.0/instances/{name}/state", s.putState},
+		{post, "/1.0/instances/{name}/doctor", s.examineInstance},
 		{post, "/1.0/instances/{name}/rebuild", s.rebuildInstance},
 		{post, "/1.0/instances/{name}/exec", s.execInstance},
 		{get, "/1.0/instances/{name}/console", s.getConsoleLog},

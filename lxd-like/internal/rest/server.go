@@ -39,6 +39,7 @@ var extensions = []string{
 	"cuib_image_build",
 	"cuib_network_doctor",
 	"cuib_network_obstacles",
+	"cuib_nic_cni",
 	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",
 	"cuib_snapshot_volumes",
@@ -208,16 +209,24 @@ func (s *Server) serverConfig(r *http.Request) (map[string]string, error) {
 	return config, checkMatch(r, func() (any, error) { return api.ServerPut{Config: orEmpty(config)}, nil })
 }
 
+// serverKeys are the server's keys, each with what checks a value.
+var serverKeys = map[string]func(string) error{
+	KeyCNIConfigDir:  checkCNIConfigDir,
+	KeyCNIPluginDirs: checkCNIPluginDirs,
+	KeyCompression:   checkCompression,
+}
+
 func (s *Server) setConfig(ctx context.Context, changes map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(changes)) {
-		if key == KeyCompression {
-			if err := checkCompression(changes[key]); err != nil {
+		if check := serverKeys[key]; check != nil {
+			if err := check(changes[key]); err != nil {
 				return err
 			}
 			continue
 		}
 		if name, ok := strings.CutPrefix(key, "user."); s.Follow[key] == nil && (!ok || name == "") {
-			known := append(slices.Sorted(maps.Keys(s.Follow)), KeyCompression)
+			known := slices.Sorted(maps.Keys(serverKeys))
+			known = append(known, slices.Sorted(maps.Keys(s.Follow))...)
 			return errs.Invalidf("server configuration has no key %q: allowed are %s, and keys that begin with \"user.\"", key, strings.Join(known, ", "))
 		}
 	}

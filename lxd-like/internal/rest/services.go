@@ -44,6 +44,7 @@ type instanceReader interface {
 	GetFull(ctx context.Context, name string) (api.InstanceFull, error)
 	Summary(ctx context.Context, name string) (api.InstanceSummary, error)
 	State(ctx context.Context, name string) (api.InstanceState, error)
+	Examine(ctx context.Context, name string) ([]api.NetworkCheck, error) // By network plugins.
 	Metadata(ctx context.Context, name string) (api.ImageMetadata, error)
 	SetMetadata(ctx context.Context, name string, meta api.ImageMetadata) error
 	Logs(ctx context.Context, name string) ([]string, error) // File names.

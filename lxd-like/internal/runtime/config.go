@@ -68,13 +68,8 @@ func Render(s Spec, h Host, f Files) (string, error) {
 	renderRoot(c, s, f)
 	renderSecurity(c, s, h, f)
 	renderMounts(c, s, h, f)
-	for i, n := range s.NICs {
-		if err := renderNIC(c, i, n); err != nil {
-			return "", err
-		}
-	}
-	if len(s.NICs) == 0 {
-		c.add("lxc.net.0.type", "empty")
+	if err := renderNICs(c, s, f); err != nil {
+		return "", err
 	}
 	if err := renderLimits(c, s, h.Cgroups); err != nil {
 		return "", err
@@ -237,6 +232,24 @@ func inside(target string) string {
 var fstabEscapes = strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`)
 
 func escape(path string) string { return fstabEscapes.Replace(path) }
+
+func renderNICs(c *conf, s Spec, f Files) error {
+	if len(s.NICs) == len(pluginNICs(s)) {
+		c.add("lxc.net.0.type", "empty")
+	}
+	if len(pluginNICs(s)) > 0 {
+		c.add("lxc.hook.start-host", fmt.Sprintf(`/bin/sh -c 'exec "$0" network "$1"' %s %s`, quoted(f.Shim), quoted(f.Dir)))
+	}
+	for i, n := range s.NICs {
+		if n.Kind == nic.CNI {
+			continue
+		}
+		if err := renderNIC(c, i, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func renderNIC(c *conf, i int, n NIC) error {
 	prefix := fmt.Sprintf("lxc.net.%d.", i)

@@ -197,7 +197,7 @@ func (r *Runtime) watch(ctx context.Context, c *container, onExit func(Exit)) {
 		r.Log.ErrorContext(ctx, "cannot watch instance", "instance", name, "err", err)
 	}
 	exit := r.readExit(name)
-	if err := r.clear(c); err != nil {
+	if err := r.clear(ctx, c); err != nil {
 		r.Log.WarnContext(ctx, "instance left something behind", "instance", name, "err", err)
 	}
 	r.remove(c)
@@ -226,7 +226,7 @@ func (r *Runtime) readExit(name string) Exit {
 }
 
 // clear removes all of a container but its logs.
-func (r *Runtime) clear(c *container) error {
+func (r *Runtime) clear(ctx context.Context, c *container) error {
 	c.mu.Lock()
 	server, init, groups := c.server, c.init, c.groups
 	c.server, c.init, c.ending = nil, nil, true
@@ -237,7 +237,7 @@ func (r *Runtime) clear(c *container) error {
 	if init != nil {
 		init.fd.Close()
 	}
-	err := errors.Join(removeCgroups(groups), r.removeNICs(c.specNow(), c.letGo()))
+	err := errors.Join(removeCgroups(groups), r.removeNICs(ctx, c.specNow(), c.letGo()))
 	if c.shim.fd != nil {
 		c.shim.fd.Close()
 	}
@@ -247,7 +247,7 @@ func (r *Runtime) clear(c *container) error {
 // clearFiles removes what is in Dir/NAME but for the logs.
 func (r *Runtime) clearFiles(name string) error {
 	errList := []error{r.unstage(name)}
-	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, endsFile, devicesDir, appArmorDir, credentialsDir, filterFile, notifyFile, interceptFile, interceptSocket, bpfFile} {
+	for _, file := range []string{confFile, environFile, stateFile, statusFile, "." + statusFile, endsFile, devicesDir, appArmorDir, credentialsDir, filterFile, notifyFile, interceptFile, interceptSocket, bpfFile, networkSocket} {
 		errList = append(errList, os.RemoveAll(r.path(name, file)))
 	}
 	errList = append(errList, ignoreGone(os.Remove("/run/lxc/lock"+r.path("."+name))))

@@ -51,7 +51,7 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	}
 	hostNames := map[string]string{}
 	for _, n := range c.specNow().NICs {
-		hostNames[n.Name] = n.HostName
+		hostNames[n.Name] = r.hostName(name, n)
 	}
 	all := map[string]Interface{}
 	for _, l := range links {

@@ -77,7 +77,10 @@ func (r *Runtime) makeNICs(ctx context.Context, c *container) error {
 	}
 	defer host.Net.Close()
 	for _, n := range all {
-		if err := r.makeNIC(ctx, host, n, nil); err != nil {
+		if n.Kind == nic.CNI {
+			continue // There is no namespace yet.
+		}
+		if err := r.makeNIC(ctx, host, c.name, n, nil); err != nil {
 			return errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err)
 		}
 	}
@@ -94,8 +97,12 @@ func prepared(s Spec) []NIC {
 	return all
 }
 
-// makeNIC makes one, and the VLAN of the host that several can share.
-func (r *Runtime) makeNIC(ctx context.Context, host nic.Host, n NIC, g *nic.Guest) error {
+// makeNIC makes one of a container, and the VLAN of the host that several can
+// share.
+func (r *Runtime) makeNIC(ctx context.Context, host nic.Host, of string, n NIC, g *nic.Guest) error {
+	if n.Kind == nic.CNI {
+		return r.plug(ctx, of, n, g)
+	}
 	if n.Lower() != n.Parent {
 		r.lowers.Lock()
 		defer r.lowers.Unlock()
@@ -104,7 +111,10 @@ func (r *Runtime) makeNIC(ctx context.Context, host nic.Host, n NIC, g *nic.Gues
 }
 
 // removeNIC removes one of a container.
-func (r *Runtime) removeNIC(host nic.Host, of string, n NIC, g *nic.Guest) error {
+func (r *Runtime) removeNIC(ctx context.Context, host nic.Host, of string, n NIC, g *nic.Guest) error {
+	if n.Kind == nic.CNI {
+		return r.unplugged(ctx, of, n, g)
+	}
 	if n.Lower() != n.Parent {
 		r.lowers.Lock()
 		defer r.lowers.Unlock()
@@ -137,7 +147,7 @@ func (r *Runtime) all() []*container {
 
 // removeNICs removes what is left of the NICs of a container that has ended:
 // what liblxc has not made it does not remove.
-func (r *Runtime) removeNICs(s Spec, netns *os.File) error {
+func (r *Runtime) removeNICs(ctx context.Context, s Spec, netns *os.File) error {
 	if netns != nil {
 		defer netns.Close()
 	}
@@ -162,18 +172,21 @@ func (r *Runtime) removeNICs(s Spec, netns *os.File) error {
 	}
 	for _, n := range all {
 		g := guest
-		if n.Kind != nic.Physical {
+		if !ofHost(n) {
 			g = nil
 		}
-		failed = append(failed, r.removeNIC(host, s.Name, n, g))
+		failed = append(failed, r.removeNIC(ctx, host, s.Name, n, g))
 	}
 	return errors.Join(failed...)
 }
 
+// ofHost reports whether a NIC is an interface of the host itself, or can be.
+func ofHost(n NIC) bool { return n.Kind == nic.Physical || n.Kind == nic.CNI }
+
 // hold keeps the network namespace of a guest that has interfaces of the host:
 // with it they would go to the first namespace of the kernel, or be gone.
 func (c *container) hold(in *guestInit) {
-	has := slices.ContainsFunc(c.specNow().NICs, func(n NIC) bool { return n.Kind == nic.Physical })
+	has := slices.ContainsFunc(c.specNow().NICs, ofHost)
 	if !has {
 		return
 	}
@@ -230,8 +243,8 @@ func (r *Runtime) AddNIC(ctx context.Context, name string, n NIC) (err error) {
 	if err := r.respec(c, func(s *Spec) { s.NICs = append(slices.Clone(s.NICs), n) }); err != nil {
 		return err
 	}
-	u.Push("remove "+n.Name, func(context.Context) error { return r.removeNIC(ns.Host, name, n, ns.guest) })
-	if err := r.makeNIC(ctx, ns.Host, n, ns.guest); err != nil {
+	u.Push("remove "+n.Name, func(ctx context.Context) error { return r.removeNIC(ctx, ns.Host, name, n, ns.guest) })
+	if err := r.makeNIC(ctx, ns.Host, name, n, ns.guest); err != nil {
 		return c.orGone(errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
 	}
 	c.hold(in)
@@ -246,7 +259,7 @@ func withoutNIC(n NIC) func(*Spec) {
 
 // RemoveNIC takes a network interface from a running container. That the guest
 // has removed it itself is no error.
-func (r *Runtime) RemoveNIC(_ context.Context, name string, n NIC) error {
+func (r *Runtime) RemoveNIC(ctx context.Context, name string, n NIC) error {
 	c, in, err := r.changing(name)
 	if err != nil {
 		return err
@@ -261,7 +274,7 @@ func (r *Runtime) RemoveNIC(_ context.Context, name string, n NIC) error {
 		return c.orGone(err)
 	}
 	defer ns.close()
-	if err := r.removeNIC(ns.Host, name, c.spec.NICs[i], ns.guest); err != nil {
+	if err := r.removeNIC(ctx, ns.Host, name, c.spec.NICs[i], ns.guest); err != nil {
 		return c.orGone(fmt.Errorf("network interface %s: %w", n.Name, err))
 	}
 	return r.respec(c, withoutNIC(n))

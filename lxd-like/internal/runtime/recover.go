@@ -50,6 +50,7 @@ func (r *Runtime) Recover(ctx context.Context, onExit func(name string, e Exit))
 	if err := r.takeFilters(); err != nil {
 		r.Log.ErrorContext(ctx, "what comes from instances is not filtered", "err", err)
 	}
+	r.settlePlugins(ctx)
 	return list, nil
 }
 
@@ -107,7 +108,7 @@ func (r *Runtime) shimOf(pid int) (name string, ok bool) {
 func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit func(Exit)) (Running, error) {
 	s, err := r.readState(name)
 	if shim == 0 {
-		return r.clearRest(name)
+		return r.clearRest(ctx, name)
 	}
 	c := &container{
 		runtime: r, name: name, spec: s.Spec, started: s.Started, kind: s.Kind, groups: s.groups(),
@@ -125,7 +126,7 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 	}
 	if again, ok := r.shimOf(shim); !ok || again != name {
 		c.shim.fd.Close()
-		return r.clearRest(name)
+		return r.clearRest(ctx, name)
 	}
 	if err := r.add(c); err != nil {
 		return Running{}, errors.Join(err, c.shim.fd.Close())
@@ -148,7 +149,7 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 
 // clearRest clears up after a container that ended without us, and says how
 // it ended, if the host did not end with it.
-func (r *Runtime) clearRest(name string) (Running, error) {
+func (r *Runtime) clearRest(ctx context.Context, name string) (Running, error) {
 	s, err := r.readState(name)
 	if errors.Is(err, fs.ErrNotExist) { // It ended under a daemon's eyes.
 		err = nil
@@ -165,5 +166,5 @@ func (r *Runtime) clearRest(name string) (Running, error) {
 			s.Spec.NICs[i].Before.Index = 0
 		}
 	}
-	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.removeNICs(s.Spec, nil), r.clearFiles(name))
+	return out, errors.Join(err, berr, removeCgroups(s.groups()), r.removeNICs(ctx, s.Spec, nil), r.clearFiles(name))
 }

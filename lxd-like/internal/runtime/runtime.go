@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
+	"github.com/cuib/cuib/networks/cni"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -21,6 +22,9 @@ type Runtime struct {
 	// LXCFS says what serves guests what they see of their limits; nil for
 	// that of the host, if there is one.
 	LXCFS func() lxcfs.Served
+
+	// CNI runs the plugins of NICs that have some; nil for none.
+	CNI *cni.Plugins
 
 	lowers sync.Mutex // Held while an interface that several NICs can share is made or removed.
 

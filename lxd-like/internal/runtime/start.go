@@ -43,7 +43,7 @@ func (r *Runtime) Start(ctx context.Context, spec Spec, onExit func(Exit)) (_ Ru
 		return nil
 	})
 
-	u.Push("remove the instance's files", func(context.Context) error { return r.clear(c) })
+	u.Push("remove the instance's files", func(ctx context.Context) error { return r.clear(ctx, c) })
 	if err := r.provideFor(c.spec.Limits); err != nil {
 		return Running{}, err
 	}
@@ -191,6 +191,12 @@ func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error)
 		return 0, err
 	}
 	defer report.Close()
+	hook, err := r.awaitHook(ctx, c)
+	if err != nil {
+		w.Close()
+		return 0, err
+	}
+	defer func() { _ = hook.close() }()
 	s, err := r.spawnShim(log, []*os.File{w}, append([]string{"start", r.Dir, name, "3"}, c.spec.Init...)...)
 	w.Close()
 	if err != nil {
@@ -210,19 +216,33 @@ func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error)
 	if err == nil {
 		return pid, nil
 	}
-	err = errors.Join(context.Cause(ctx), err)
+	return 0, r.notStarted(ctx, c, started{s, hook}, errors.Join(context.Cause(ctx), err))
+}
+
+// started is what a start consists of on the host.
+type started struct {
+	shim *shimProcess
+	hook *startHook
+}
+
+// notStarted ends a start that has failed, and says why.
+func (r *Runtime) notStarted(ctx context.Context, c *container, what started, err error) error {
+	name := c.name
 	r.abandon(c)
-	<-s.done
+	<-what.shim.done
 	if host, herr := r.cgroups(); herr == nil {
 		if herr := host.removeUnentered(name); herr != nil {
 			r.Log.WarnContext(ctx, "cannot remove the cgroups of a start that was given up", "instance", name, "err", herr)
 		}
 	}
-	err = r.startError(c, err)
-	if errs.Is(err, errs.NotFound) && s.end != nil { // Nobody else has said why.
-		err = fmt.Errorf("%w: cuib-shim ended with %s", err, s.end)
+	if herr := what.hook.close(); herr != nil {
+		return herr
 	}
-	return 0, err
+	err = r.startError(c, err)
+	if errs.Is(err, errs.NotFound) && what.shim.end != nil { // Nobody else has said why.
+		err = fmt.Errorf("%w: cuib-shim ended with %s", err, what.shim.end)
+	}
+	return err
 }
 
 // abandon ends a start. The end of the shim is init's too. It is stopped

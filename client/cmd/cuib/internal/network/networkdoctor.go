@@ -8,6 +8,7 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // check is a check of one of several networks.
@@ -27,16 +28,26 @@ var checkColumns = []output.Column[check]{
 
 func newDoctor(e *env) *cobra.Command {
 	var v kit.ListView
+	var instances []string
 	cmd := &cobra.Command{
 		Use: "doctor [NETWORK...]", Short: "Try bridges out as an instance would, and say what is in the way",
 		Long: "Try managed bridges out, all if none is named: from an interface of its own on the\n" +
 			"bridge the daemon gets an address, pings the host, asks for names and connects to\n" +
 			"what is behind the host. For what fails it tells which rule of the host's firewall\n" +
-			"is in the way, if one is, and the remedy. The exit status is 1 if something fails.",
-		Example: "  cuib network doctor cuibbr0\n  cuib network doctor --format json",
+			"is in the way, if one is, and the remedy. The exit status is 1 if something fails.\n\n" +
+			"With --instance the network plugins (CNI) of an instance's interfaces are asked\n" +
+			"whether all is as they have made it.",
+		Example: "  cuib network doctor cuibbr0\n  cuib network doctor --format json\n  cuib network doctor --instance web",
 		Args:    kit.Needs(0, -1), ValidArgsFunction: e.Complete(kit.Networks),
-		RunE: func(cmd *cobra.Command, args []string) error { return e.examine(cmd.Context(), v, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(instances) > 0 {
+				return e.examineInstances(cmd.Context(), v, instances, args)
+			}
+			return e.examine(cmd.Context(), v, args)
+		},
 	}
+	cmd.Flags().StringArrayVar(&instances, "instance", nil, "Ask the network plugins of `INSTANCE` instead; can be given several times")
+	e.CompleteFlag(cmd, "instance", kit.Instances)
 	v.Flags(cmd, "Nnsdcf")
 	return cmd
 }
@@ -54,7 +65,6 @@ func (e *env) examine(ctx context.Context, v kit.ListView, names []string) error
 		}
 	}
 	var checks []check
-	failed := false
 	for _, name := range names {
 		some, err := e.Client().ExamineNetwork(ctx, name)
 		if err != nil {
@@ -62,14 +72,37 @@ func (e *env) examine(ctx context.Context, v kit.ListView, names []string) error
 		}
 		for _, c := range some {
 			checks = append(checks, check{name, c})
-			failed = failed || c.Status == "failed"
 		}
 	}
+	return e.showChecks(v, checks)
+}
+
+// examineInstances is examine for interfaces of instances.
+func (e *env) examineInstances(ctx context.Context, v kit.ListView, instances, args []string) error {
+	if len(args) > 0 {
+		return errs.Invalidf("--instance: got networks too, want one or the other")
+	}
+	var checks []check
+	for _, name := range instances {
+		some, err := e.Client().ExamineInstance(ctx, name)
+		if err != nil {
+			return err
+		}
+		for _, c := range some {
+			checks = append(checks, check{name, c})
+		}
+	}
+	return e.showChecks(v, checks)
+}
+
+func (e *env) showChecks(v kit.ListView, checks []check) error {
 	if err := kit.Show(e.Env, v, checkColumns, checks); err != nil {
 		return err
 	}
-	if failed {
-		return kit.StatusError(1)
+	for _, c := range checks {
+		if c.Status == "failed" {
+			return kit.StatusError(1)
+		}
 	}
 	return nil
 }
