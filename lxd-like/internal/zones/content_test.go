@@ -78,7 +78,11 @@ func head(t *testing.T, e env, zone string) *dns.SOA {
 	t.Helper()
 	all, err := zones.Content(t.Context(), e.Service, zone)
 	must(t, err)
-	return all[0].(*dns.SOA)
+	soa, ok := all[0].(*dns.SOA)
+	if !ok {
+		t.Fatalf("the first is %v", all[0])
+	}
+	return soa
 }
 
 // TestSerial looks whether the serial grows with each change of what a zone
