@@ -170,7 +170,7 @@ func newFilePush(e *commands) *cobra.Command {
 		Use: "push SOURCE... " + e.at.Arg + "/PATH", Short: "Copy files into " + e.at.What,
 		Long: "Copy files of this host into " + e.at.What + `, in use or not. "-" is the standard
 input. A file keeps its mode and belongs to root unless you say otherwise; with
---recursive files keep their owners too.`,
+--recursive files keep their owners too. Holes of files stay holes.`,
 		Example: e.examples("cuib push index.html @/srv/www/", "cuib push --recursive site @/srv", "echo hello | cuib push - @/etc/motd --mode 0644"),
 		Args:    kit.Needs(1+e.parts(), -1), ValidArgsFunction: e.Complete(kit.LocalFiles),
 		RunE: func(cmd *cobra.Command, args []string) error { return e.push(cmd.Context(), o, args) },
@@ -191,8 +191,10 @@ func (e *commands) push(ctx context.Context, o fileOptions, args []string) error
 	if err != nil {
 		return err
 	}
+	meter := e.meter()
+	defer meter.Progress.Clear()
 	return e.withFiles(ctx, to, func(c *sftp.Client) error {
-		p := Pusher{FS: c, To: to, Attributes: a, CreateDirs: o.createDirs}
+		p := Pusher{FS: c, To: to, Attributes: a, CreateDirs: o.createDirs, Meter: meter}
 		for _, source := range sources {
 			if err := e.pushOne(p, o, source); err != nil {
 				return err
@@ -201,6 +203,9 @@ func (e *commands) push(ctx context.Context, o fileOptions, args []string) error
 		return nil
 	})
 }
+
+// meter shows how far a file is.
+func (e *commands) meter() *kit.Meter { return &kit.Meter{Progress: e.Progress()} }
 
 func (e *commands) pushOne(p Pusher, o fileOptions, source string) error {
 	if source == "-" {
@@ -220,7 +225,7 @@ func newFilePull(e *commands) *cobra.Command {
 	var o fileOptions
 	cmd := &cobra.Command{
 		Use: "pull " + e.at.Arg + "/PATH... TARGET", Short: "Copy files out of " + e.at.What,
-		Long:    "Copy files out of " + e.at.What + ", in use or not. The target \"-\" is the standard\noutput.",
+		Long:    "Copy files out of " + e.at.What + ", in use or not. The target \"-\" is the standard\noutput. Pages of zeros become holes of the file.",
 		Example: e.examples("cuib pull @/etc/hosts .", "cuib pull @/etc/hosts -", "cuib pull --recursive @/var/log logs"),
 		Args:    kit.Needs(1+e.parts(), -1), ValidArgsFunction: e.complete(kit.LocalFiles),
 		RunE: func(cmd *cobra.Command, args []string) error { return e.pull(cmd.Context(), o, args) },
@@ -261,16 +266,19 @@ func (e *commands) pull(ctx context.Context, o fileOptions, args []string) error
 }
 
 func (e *commands) pullOne(c *sftp.Client, o fileOptions, from Path, to string) error {
+	meter := e.meter()
+	defer meter.Progress.Clear()
 	switch {
 	case to == "-":
-		_, err := Pull(c, from.File, e.Out)
+		_, err := Pull(c, from.File, e.Out, meter)
 		return err
 	case o.recursive:
-		return Puller{FS: c, Skip: func(name string) {
+		return Puller{FS: c, Meter: meter, Skip: func(name string) {
+			meter.Progress.Clear()
 			e.Warn("%s: skipped: neither a file, a directory, nor a link", name)
 		}}.Tree(from.File, to)
 	}
-	return PullFile(c, from.File, to)
+	return PullFile(c, from.File, to, meter)
 }
 
 func newFileEdit(e *commands) *cobra.Command {
@@ -298,7 +306,7 @@ func (e *commands) editGuestFile(ctx context.Context, p Path) error {
 	defer func() { _ = os.RemoveAll(dir) }()
 	name := filepath.Join(dir, path.Base(p.File)) // Editors look at the ending.
 	return e.withFiles(ctx, p, func(c *sftp.Client) error {
-		err := PullFile(c, p.File, name)
+		err := PullFile(c, p.File, name, nil)
 		isNew := errs.Is(err, errs.NotFound)
 		if err != nil && !isNew {
 			return err

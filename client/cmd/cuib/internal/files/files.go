@@ -17,6 +17,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -60,7 +61,8 @@ type Pusher struct {
 	FS         *sftp.Client
 	To         Path
 	Attributes Attributes
-	CreateDirs bool // Makes directories that are missing.
+	CreateDirs bool       // Makes directories that are missing.
+	Meter      *kit.Meter // Nil for none.
 }
 
 // target returns where a source of the given name goes.
@@ -122,7 +124,12 @@ func (p Pusher) write(file string, r io.Reader, a Attributes) error {
 	}
 	err = p.apply(file, a)
 	if err == nil {
-		_, err = f.ReadFrom(r)
+		size := int64(0)
+		if _, n, ok := regular(r); ok {
+			size = n
+		}
+		p.Meter.Begin("Pushing "+path.Base(file), size)
+		err = send(f, r, p.Meter)
 	}
 	return Explain(file, errors.Join(err, f.Close()))
 }

@@ -113,15 +113,15 @@ func TestPushAndPull(t *testing.T) {
 	want(t, dir+"/a/in.txt", "x", 0o600)
 
 	to := filepath.Join(t.TempDir(), "back")
-	if err := files.PullFile(c, dir+"/a/b/out.txt", to); err != nil {
+	if err := files.PullFile(c, dir+"/a/b/out.txt", to, nil); err != nil {
 		t.Fatal(err)
 	}
 	want(t, to, "hello", 0o640)
 	var out bytes.Buffer
-	if _, err := files.Pull(c, dir+"/a", &out); !errs.Is(err, errs.Invalid) {
+	if _, err := files.Pull(c, dir+"/a", &out, nil); !errs.Is(err, errs.Invalid) {
 		t.Errorf("pull of a directory: %v", err)
 	}
-	if err := files.PullFile(c, dir+"/none", filepath.Join(t.TempDir(), "x")); !errs.Is(err, errs.NotFound) {
+	if err := files.PullFile(c, dir+"/none", filepath.Join(t.TempDir(), "x"), nil); !errs.Is(err, errs.NotFound) {
 		t.Errorf("pull of nothing: %v", err)
 	}
 }

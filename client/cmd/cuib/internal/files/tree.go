@@ -12,6 +12,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -91,8 +92,9 @@ func replaceLink(c *sftp.Client, target, name string) error {
 	return c.Symlink(target, name)
 }
 
-// Pull copies a file of an instance to w and returns its permissions.
-func Pull(c *sftp.Client, file string, w io.Writer) (fs.FileMode, error) {
+// Pull copies a file of an instance to w and returns its permissions. If w is a
+// file that can have holes, it has them where there are zeros.
+func Pull(c *sftp.Client, file string, w io.Writer, m *kit.Meter) (fs.FileMode, error) {
 	f, err := c.Open(file)
 	if err != nil {
 		return 0, Explain(file, err)
@@ -105,12 +107,12 @@ func Pull(c *sftp.Client, file string, w io.Writer) (fs.FileMode, error) {
 	if info.IsDir() {
 		return 0, errs.Invalidf("%s is a directory: use --recursive", file)
 	}
-	_, err = f.WriteTo(w)
-	return info.Mode().Perm(), Explain(file, err)
+	m.Begin("Pulling "+path.Base(file), info.Size())
+	return info.Mode().Perm(), Explain(file, receive(w, f, m))
 }
 
 // PullFile copies a file of an instance to a file of this host.
-func PullFile(c *sftp.Client, file, to string) error {
+func PullFile(c *sftp.Client, file, to string, m *kit.Meter) error {
 	if _, err := c.Stat(file); err != nil {
 		return Explain(file, err)
 	}
@@ -118,7 +120,7 @@ func PullFile(c *sftp.Client, file, to string) error {
 	if err != nil {
 		return err
 	}
-	mode, err := Pull(c, file, out)
+	mode, err := Pull(c, file, out, m)
 	if err == nil {
 		err = out.Chmod(mode)
 	}
@@ -127,8 +129,9 @@ func PullFile(c *sftp.Client, file, to string) error {
 
 // A Puller copies trees out of an instance.
 type Puller struct {
-	FS   *sftp.Client
-	Skip func(name string) // Told of what is no file, directory or link.
+	FS    *sftp.Client
+	Skip  func(name string) // Told of what is no file, directory or link.
+	Meter *kit.Meter        // Nil for none.
 }
 
 // Tree copies a directory or a file of an instance into the directory to,
@@ -162,7 +165,7 @@ func (p Puller) one(root *os.Root, file, to string, info fs.FileInfo) error {
 		if err != nil {
 			return err
 		}
-		_, err = Pull(p.FS, file, out)
+		_, err = Pull(p.FS, file, out, p.Meter)
 		if err == nil {
 			err = out.Chmod(info.Mode().Perm())
 		}

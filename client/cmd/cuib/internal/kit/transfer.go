@@ -22,14 +22,30 @@ import (
 // tick is how often a [Meter] shows what has passed.
 const tick = 100 * time.Millisecond
 
-// A Meter shows how many bytes of something have passed.
+// A Meter shows how many bytes of something have passed. One that is nil shows
+// nothing.
 type Meter struct {
 	Progress *output.Progress
 	Label    string
 	Size     int64 // Of all; 0 if nobody knows.
 
 	passed      int64
+	skipped     int64 // Of that: nothing had to be moved for it.
 	start, last time.Time
+}
+
+// Begin makes it a meter of something else.
+func (m *Meter) Begin(label string, size int64) {
+	if m != nil {
+		*m = Meter{Progress: m.Progress, Label: label, Size: size, last: m.last}
+	}
+}
+
+// Skip counts what is passed over, such as a hole of a file.
+func (m *Meter) Skip(n int64) {
+	if m != nil {
+		m.passed, m.skipped = m.passed+n, m.skipped+n
+	}
 }
 
 func (m *Meter) add(n int) {
@@ -48,16 +64,26 @@ func (m *Meter) add(n int) {
 	}
 	speed := ""
 	if took := now.Sub(m.start); took >= tick {
-		speed = fmt.Sprintf(" (%s/s)", Size(int64(float64(m.passed)/took.Seconds())))
+		speed = fmt.Sprintf(" (%s/s)", Size(int64(float64(m.passed-m.skipped)/took.Seconds())))
 	}
 	m.Progress.Show("%s: %s%s", m.Label, much, speed)
 }
 
 // Reader returns r with a meter.
-func (m *Meter) Reader(r io.Reader) io.Reader { return &metered{r: r, m: m} }
+func (m *Meter) Reader(r io.Reader) io.Reader {
+	if m == nil {
+		return r
+	}
+	return &metered{r: r, m: m}
+}
 
 // Writer returns w with a meter.
-func (m *Meter) Writer(w io.Writer) io.Writer { return &metered{w: w, m: m} }
+func (m *Meter) Writer(w io.Writer) io.Writer {
+	if m == nil {
+		return w
+	}
+	return &metered{w: w, m: m}
+}
 
 type metered struct {
 	r io.Reader
