@@ -11,7 +11,7 @@
 //	backup/optimized_header.yaml            of streams of btrfs
 //	backup/snapshots/NAME/...               or NAME.bin, the driver's stream
 //	backup/container/backup.yaml            the document
-//	backup/container/{metadata.yaml,templates,rootfs}
+//	backup/container/{metadata.yaml,templates,rootfs,tpm.DEVICE}
 //
 // A custom volume's are backup/volume-snapshots/NAME and backup/volume, and
 // those of an ISO image are the image: backup/volume.img.
@@ -44,6 +44,7 @@ const (
 	templatesDir = "templates"
 	metadataFile = "metadata.yaml"
 	documentFile = "backup.yaml"
+	tpmPrefix    = "tpm." // Before the name of a device: what its TPM holds.
 )
 
 // isoFile is the one file of a volume that is an ISO image.

@@ -53,20 +53,33 @@ func make3(t *testing.T, d storage.Driver, v storage.Volume) {
 	t.Helper()
 	must(t, d.Create(t.Context(), v))
 	root := mount(t, d, v)
+	held := filepath.Join(root, "not-there")
 	if v.Kind == storage.Instance {
 		must(t, os.WriteFile(filepath.Join(root, "metadata.yaml"), []byte("architecture: x86_64\n"), 0o644)) //nolint:gosec // As it is.
 		must(t, os.Mkdir(filepath.Join(root, "templates"), 0o755))
 		must(t, os.WriteFile(filepath.Join(root, "templates", "a.tpl"), []byte("one"), 0o644)) //nolint:gosec // Likewise.
+		held = filepath.Join(root, "tpm.t")
+		must(t, os.Mkdir(held, 0o700))
 		root = filepath.Join(root, "rootfs")
 		must(t, os.Mkdir(root, 0o755))
 	}
 	fill(t, root)
+	hold(t, held, "one")
 	snapshot(t, d, v, "s0")
 	alter(t, root)
+	hold(t, held, "two")
 	snapshot(t, d, v, "s1")
 	must(t, os.WriteFile(filepath.Join(root, "last"), []byte("last"), 0o600))
 	snapshot(t, d, v, ".hidden")
 	must(t, d.Unmount(t.Context(), v))
+}
+
+// hold is what a TPM writes, if there is one.
+func hold(t *testing.T, dir, what string) {
+	t.Helper()
+	if _, err := os.Stat(dir); err == nil {
+		must(t, os.WriteFile(filepath.Join(dir, "tpm2-00.permall"), []byte(what), 0o600))
+	}
 }
 
 func snapshot(t *testing.T, d storage.Driver, v storage.Volume, name string) {

@@ -251,7 +251,10 @@ func (u *unpacker) entry(name string, h *tar.Header) error {
 // the daemon itself reads. There may be more, such as the document, which the
 // index has too, or what a file system has of its own.
 func checkOwn(rest string, h *tar.Header) (skip bool, err error) {
-	top, _, _ := strings.Cut(rest, "/")
+	top, below, _ := strings.Cut(rest, "/")
+	if strings.HasPrefix(top, tpmPrefix) {
+		return ofTPM(below, h), nil
+	}
 	switch {
 	case top == rootfsDir && (rest != rootfsDir || h.Typeflag == tar.TypeDir):
 		return false, nil
@@ -263,6 +266,18 @@ func checkOwn(rest string, h *tar.Header) (skip bool, err error) {
 		return false, errs.Invalidf("bad backup: %q is of a type that it cannot be", rest)
 	}
 	return true, nil
+}
+
+// ofTPM makes an entry of what a TPM holds what the program that reads it
+// takes: a file, or the one directory that they are in, of the instance's root.
+// All else is to be left out, such as a socket of who wrote the archive.
+func ofTPM(file string, h *tar.Header) (skip bool) {
+	if isDir := h.Typeflag == tar.TypeDir; isDir != (file == "") || !isDir && h.Typeflag != tar.TypeReg || strings.Contains(file, "/") {
+		return true
+	}
+	h.Uid, h.Gid, h.PAXRecords = 0, 0, nil
+	h.Mode &= 0o700
+	return false
 }
 
 // begin begins a state.
@@ -298,10 +313,8 @@ func (u *unpacker) roots(state string) ([]archive.Root, error) {
 	}
 	root := filepath.Join(u.dir, rootfsDir)
 	if update { // What is the daemon's own is little.
-		for _, own := range []string{metadataFile, templatesDir} {
-			if err := os.RemoveAll(filepath.Join(u.dir, own)); err != nil {
-				return nil, err
-			}
+		if err := u.clear(); err != nil {
+			return nil, err
 		}
 	} else if err := os.Mkdir(root, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // It is the guest's root.
 		return nil, err
@@ -310,6 +323,23 @@ func (u *unpacker) roots(state string) ([]archive.Root, error) {
 		{Dir: root, Place: placeBelow(at + "/" + rootfsDir), Whole: true, Update: update},
 		{Dir: u.dir, Place: placeBelow(at)},
 	}, nil
+}
+
+// clear removes what an instance's volume has beside its root.
+func (u *unpacker) clear() error {
+	entries, err := os.ReadDir(u.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != metadataFile && name != templatesDir && !strings.HasPrefix(name, tpmPrefix) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(u.dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // placeBelow is where entries below a directory of the archive go.

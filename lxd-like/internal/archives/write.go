@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -136,7 +137,27 @@ func (b *writer) files(v storage.Volume, snapshot, _ string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := b.tpms(dir, at); err != nil {
+		return err
+	}
 	return b.p.Tree(filepath.Join(dir, rootfsDir), path.Join(at, rootfsDir))
+}
+
+// tpms writes what an instance's TPMs hold.
+func (b *writer) tpms(dir, at string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), tpmPrefix) {
+			continue
+		}
+		if err := b.p.Tree(filepath.Join(dir, e.Name()), path.Join(at, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // metadata writes the metadata.yaml of an instance, if it has one.

@@ -89,6 +89,9 @@ func (s *Service) rebuild(ctx context.Context, in *instance, src source, op *ops
 	if err := mustHaveFit(ctx, d, next); err != nil {
 		return err
 	}
+	if err := keepTPMs(ctx, d, in.volume(), next.volume()); err != nil {
+		return fmt.Errorf("keep what its TPMs hold: %w", err)
+	}
 	if err := s.exchange(ctx, d, in, &u); err != nil {
 		return err
 	}

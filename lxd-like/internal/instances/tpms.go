@@ -1,11 +1,13 @@
 package instances
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,9 +17,11 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/tpm"
+	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
 )
 
 // A tpmKeeper is what instances need of [tpm.Service].
@@ -127,6 +131,36 @@ func (g guestDir) state(name string) (st tpm.State, err error) {
 	}
 	st.User, st.Group = uint32(user), uint32(group) //nolint:gosec // Ids have 32 bits.
 	return st, nil
+}
+
+// keepTPMs copies what TPMs hold from the volume of an instance that does not
+// run to the one that takes its place.
+func keepTPMs(ctx context.Context, d storage.Driver, from, to storage.Volume) (err error) {
+	source, err := d.Mount(ctx, from, nil) // As they are stored.
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Unmount(context.WithoutCancel(ctx), from)) }()
+	held, err := filepath.Glob(filepath.Join(source, tpmState+"*"))
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	target, err := d.Mount(ctx, to, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Unmount(context.WithoutCancel(ctx), to)) }()
+	var packed bytes.Buffer // They are a few KiB, and nobody else writes there.
+	p := archive.NewPacker(ctx, &packed)
+	for _, dir := range held {
+		if err := p.Tree(dir, filepath.Base(dir)); err != nil {
+			return err
+		}
+	}
+	if err := p.Close(); err != nil {
+		return err
+	}
+	return archive.Extract(ctx, &packed, archive.Root{Dir: target})
 }
 
 // tpmPart is a TPM that a running instance can be given, and lose.
