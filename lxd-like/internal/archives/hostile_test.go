@@ -131,6 +131,10 @@ func TestHostile(t *testing.T) {
 		"the templates a link":          {whole(entry{"backup/container/templates", tar.TypeSymlink, "HOST"}), "of a type"},
 		"a template that is a link":     {whole(entry{"backup/container/templates/", tar.TypeDir, ""}, entry{"backup/container/templates/x", tar.TypeSymlink, "HOST/secret"}), "of a type"},
 		"a device beside the root":      {whole(entry{"backup/container/templates/sda", tar.TypeBlock, ""}), "of a type"},
+		"a TPM's file":                  {whole(entry{"backup/container/tpm.t/", tar.TypeDir, ""}, entry{"backup/container/tpm.t/x", tar.TypeReg, "x"}), ""},
+		"a TPM that is a link":          {whole(entry{"backup/container/tpm.t", tar.TypeSymlink, "HOST"}, entry{"backup/container/tpm.t/x", tar.TypeReg, "x"}), ""},
+		"a TPM's file that is a link":   {whole(entry{"backup/container/tpm.t/", tar.TypeDir, ""}, entry{"backup/container/tpm.t/x", tar.TypeSymlink, "HOST/secret"}), ""},
+		"a hard link to a TPM's file":   {whole(entry{"backup/container/tpm.t/", tar.TypeDir, ""}, entry{"backup/container/tpm.t/x", tar.TypeReg, "x"}, entry{"backup/container/rootfs/l", tar.TypeLink, "backup/container/tpm.t/x"}), "tpm.t/x"},
 		"a hard link to the host":       {whole(entry{"backup/container/rootfs/l", tar.TypeLink, "HOST/secret"}), "secret"},
 		"a hard link to the index":      {whole(entry{"backup/container/rootfs/l", tar.TypeLink, "backup/index.yaml"}), "index.yaml"},
 		"a hard link to a template": {whole(

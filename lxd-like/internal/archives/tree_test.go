@@ -160,10 +160,13 @@ func states(tb testing.TB, d storage.Driver, v storage.Volume, snapshots ...stri
 		v.Snapshot = name
 		at, err := d.Mount(ctx, v, nil)
 		must(tb, err)
+		held := ""
 		if v.Kind == storage.Instance {
-			at = filepath.Join(at, "rootfs")
+			data, err := os.ReadFile(filepath.Join(at, "tpm.t", "tpm2-00.permall"))
+			must(tb, err)
+			held, at = "its TPM holds "+string(data)+"\n", filepath.Join(at, "rootfs")
 		}
-		out[name] = dump(tb, at)
+		out[name] = held + dump(tb, at)
 		v := v
 		must(tb, d.Unmount(ctx, v))
 	}

@@ -163,6 +163,10 @@ func TestTPMs(t *testing.T) {
 	want("one is removed", "c1/b=2", b)
 	w.state("c1", "stop", true)
 	want("stopped", "", "")
+	w.ok(w.svc.Rebuild(t.Context(), "c1", api.InstanceRebuildPost{Source: api.InstanceSource{Type: "image", Alias: "debian"}}))
+	w.state("c1", "start", false)
+	want("rebuilt", "c1/b=2", b)
+	w.state("c1", "stop", true)
 	if _, err := os.Stat(filepath.Join(w.dir, "pool")); err != nil {
 		t.Error(err)
 	}
