@@ -10,6 +10,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"github.com/cuib/cuib/networks/acl"
 )
 
 // Config is the wanted state of one network on this host.
@@ -42,6 +44,9 @@ type Config struct {
 
 	// Published is what of the host leads into the network.
 	Published []Published
+
+	// ACL is what is let pass between the network and others; nil for all.
+	ACL *acl.Policy
 
 	Tunnels []Tunnel // Of a bridge.
 	Overlay Overlay  // Of a network of type vxlan.

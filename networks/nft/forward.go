@@ -33,7 +33,7 @@ func (f Forwards) Apply(owner string, list []networks.Published, near Near) erro
 
 func forwarded(list []networks.Published, near Near) contents {
 	maps, chains := published(list, near)
-	return contents{maps, chains}
+	return contents{maps: maps, chains: chains}
 }
 
 // Intact reports whether an owner's table still is what Apply made.

@@ -23,6 +23,9 @@ func mark(r rule) []byte {
 		if l, ok := x.(*expr.Lookup); ok {
 			x = &expr.Lookup{SetName: named(l.SetName), SourceRegister: l.SourceRegister, DestRegister: l.DestRegister, IsDestRegSet: l.IsDestRegSet, Invert: l.Invert}
 		}
+		if d, ok := x.(*expr.Dynset); ok {
+			x = &expr.Dynset{SetName: d.SetName, SrcRegKey: d.SrcRegKey, Operation: d.Operation, Timeout: d.Timeout}
+		}
 		raw, err := expr.Marshal(byte(nftables.TableFamilyINet), x)
 		if err != nil { // Which the kernel will not have either.
 			raw = []byte(err.Error())

@@ -5,6 +5,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -22,13 +23,15 @@ func Apply(cfg networks.Config) error {
 // contents are what is in a table.
 type contents struct {
 	maps   []*mapping
+	sets   []set
 	chains []chain
 }
 
 // contentsOf returns what cfg asks for.
 func contentsOf(cfg networks.Config) contents {
 	maps, more := published(cfg.Published, behind(cfg))
-	return contents{maps, append(chains(cfg), more...)}
+	sets, acls := aclContents(cfg)
+	return contents{maps: maps, sets: sets, chains: slices.Concat(chains(cfg), more, acls)}
 }
 
 // replace has a table have some contents, and nothing else.
@@ -49,6 +52,11 @@ func replace(t *nftables.Table, in contents) error {
 	for _, m := range in.maps {
 		if err := m.add(c, t); err != nil {
 			return fmt.Errorf("make nftables table %s: map %s: %w", t.Name, m.Name, err)
+		}
+	}
+	for _, s := range in.sets {
+		if err := s.add(c, t); err != nil {
+			return fmt.Errorf("make nftables table %s: set %s: %w", t.Name, s.Name, err)
 		}
 	}
 	for _, ch := range in.chains {

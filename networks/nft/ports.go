@@ -284,15 +284,20 @@ func portMap(t *nftables.Table) *nftables.Set {
 }
 
 func portChain(t *nftables.Table, p Port) *nftables.Chain {
-	// Names of chains have fewer characters than those of interfaces.
+	return &nftables.Chain{Table: t, Name: "port_" + portName(p.Link)}
+}
+
+// portName tells interfaces apart where names have fewer characters than
+// theirs.
+func portName(link string) string {
 	clean := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
 			return r
 		}
 		return '_'
-	}, p.Link)
-	sum := sha256.Sum256([]byte(p.Link))
-	return &nftables.Chain{Table: t, Name: "port_" + clean + "_" + hex.EncodeToString(sum[:4])}
+	}, link)
+	sum := sha256.Sum256([]byte(link))
+	return clean + "_" + hex.EncodeToString(sum[:4])
 }
 
 func addPort(c *nftables.Conn, t *nftables.Table, p Port) {
