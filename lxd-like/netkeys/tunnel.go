@@ -85,21 +85,20 @@ func consistentTunnels(all []networks.Tunnel) error {
 
 func consistentTunnel(t networks.Tunnel) error {
 	key := func(k string) string { return "tunnel." + t.Name + "." + k }
-	direct := t.Local.IsValid() && t.Remote.IsValid()
 	switch {
 	case t.Protocol == "":
 		return errs.Invalidf("configuration key %q is missing: want vxlan or gre", key("protocol"))
-	case t.Protocol == protoGRE && !direct:
-		return errs.Invalidf("a tunnel of GRE needs %s and %s", key("local"), key("remote"))
-	case t.Protocol == protoGRE && (t.Group.IsValid() || t.ID != 0 || t.Port != 0 || t.Interface != ""):
-		return errs.Invalidf("a tunnel of GRE has no group, id, port or interface: that is for vxlan")
 	case t.Local.IsValid() != t.Remote.IsValid():
 		return errs.Invalidf("%s and %s go together", key("local"), key("remote"))
-	case direct && t.Group.IsValid():
-		return errs.Invalidf("%s is for tunnels without local and remote", key("group"))
-	case direct && t.Local.Is4() != t.Remote.Is4():
+	case t.Local.IsValid() && t.Local.Is4() != t.Remote.Is4():
 		return errs.Invalidf("%s is %s and %s is %s: give both of one family", key("local"), t.Local, key("remote"), t.Remote)
-	case !direct && t.Interface == "":
+	case t.Protocol == protoGRE && !t.Local.IsValid():
+		return errs.Invalidf("a tunnel of GRE needs %s and %s", key("local"), key("remote"))
+	case t.Protocol == protoGRE && t != (networks.Tunnel{Name: t.Name, Protocol: t.Protocol, Local: t.Local, Remote: t.Remote, TTL: t.TTL}):
+		return errs.Invalidf("a tunnel of GRE has no group, id, port or interface: that is for vxlan")
+	case t.Local.IsValid() && t.Group.IsValid():
+		return errs.Invalidf("%s is for tunnels without local and remote", key("group"))
+	case t.Protocol == protoVXLAN && !t.Local.IsValid() && t.Interface == "":
 		return errs.Invalidf("%s is missing: without local and remote the tunnel leads to a group, by one interface", key("interface"))
 	}
 	return nil

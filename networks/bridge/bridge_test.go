@@ -52,7 +52,7 @@ func TestContract(t *testing.T) {
 				testenv.Run(t, "nft", "flush", "chain", "inet", "cuib_"+cfg.Name, "postrouting")
 			},
 			"the bridge's deletion": func(t *testing.T, cfg networks.Config) { testenv.Run(t, "ip", "link", "del", cfg.Name) },
-			"the tunnel's deletion": func(t *testing.T, cfg networks.Config) {
+			"the tunnel's deletion": func(t *testing.T, _ networks.Config) {
 				testenv.Run(t, "ip", "link", "del", strings.Split(testenv.Run(t, "ip", "-o", "link", "show", "type", "vxlan"), ": ")[1])
 			},
 			"the bridge going down": func(t *testing.T, cfg networks.Config) { testenv.Run(t, "ip", "link", "set", cfg.Name, "down") },

@@ -112,4 +112,3 @@ func overlayRules(cfg networks.Config, mac net.HardwareAddr, where rule) []rule 
 func linkLocalOf(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 0x02, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
 }
-

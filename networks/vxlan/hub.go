@@ -111,7 +111,7 @@ func (h *hub) listen(ctx context.Context, at netip.AddrPort, o networks.Overlay,
 			h.open = map[netip.AddrPort]*listener{}
 		}
 		h.open[at] = l
-		go h.serve(l)
+		go h.serve(context.WithoutCancel(ctx), l)
 	}
 	name := serverName(o)
 	if _, taken := l.networks[name]; taken {
@@ -132,7 +132,7 @@ func (h *hub) leave(at netip.AddrPort, name string) {
 	}
 }
 
-func (h *hub) serve(l *listener) {
+func (h *hub) serve(ctx context.Context, l *listener) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -145,18 +145,18 @@ func (h *hub) serve(l *listener) {
 		case l.slots <- struct{}{}:
 			go func() {
 				defer func() { <-l.slots }()
-				h.greet(l, conn)
+				h.greet(ctx, l, conn)
 			}()
 		default:
-			conn.Close()
+			_ = conn.Close() // Nothing was written.
 		}
 	}
 }
 
 // greet finds the network that a host means, and has it show that it knows its
 // key.
-func (h *hub) greet(l *listener, conn net.Conn) {
-	defer conn.Close()
+func (h *hub) greet(ctx context.Context, l *listener, conn net.Conn) {
+	defer func() { _ = conn.Close() }() // Nothing is written.
 	var found subscriber
 	tc := tls.Server(conn, &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -172,7 +172,7 @@ func (h *hub) greet(l *listener, conn net.Conn) {
 		},
 	})
 	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout))
-	if err := tc.Handshake(); err != nil {
+	if err := tc.HandshakeContext(ctx); err != nil {
 		return // A stranger, or one with another key: it finds out itself.
 	}
 	_ = conn.SetDeadline(time.Time{})

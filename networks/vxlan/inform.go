@@ -1,12 +1,10 @@
 package vxlan
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -158,44 +156,55 @@ func (e entry) neigh(port int) (*netlink.Neigh, error) {
 }
 
 func syncNeighbors(bridge int, want []neighbor) error {
-	have := map[netip.Addr]net.HardwareAddr{}
+	wanted := map[netip.Addr]string{}
+	for _, w := range want {
+		wanted[w.addr] = w.mac
+	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		all, err := listNeighbors(bridge, family)
-		if err != nil {
+		if err := forgetNeighbors(bridge, family, wanted); err != nil {
 			return err
-		}
-		for _, n := range all {
-			addr, ok := netip.AddrFromSlice(n.IP)
-			if !ok || n.Flags&netlink.NTF_EXT_LEARNED == 0 {
-				continue
-			}
-			addr = addr.Unmap()
-			i := slices.IndexFunc(want, func(w neighbor) bool { return w.addr == addr })
-			if i < 0 {
-				if err := netlink.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
-					return fmt.Errorf("forget %s: %w", addr, err)
-				}
-				continue
-			}
-			have[addr] = n.HardwareAddr
 		}
 	}
-	for _, w := range want {
-		mac, err := net.ParseMAC(w.mac)
+	// What is there already is not in wanted any more.
+	for addr, text := range wanted {
+		mac, err := net.ParseMAC(text)
 		if err != nil {
 			return err
 		}
-		if bytes.Equal(have[w.addr], mac) {
-			continue
-		}
 		err = netlink.NeighSet(&netlink.Neigh{
-			LinkIndex: bridge, State: netlink.NUD_PERMANENT, Flags: netlink.NTF_EXT_LEARNED, IP: w.addr.AsSlice(), HardwareAddr: mac,
+			LinkIndex: bridge, State: netlink.NUD_PERMANENT, Flags: netlink.NTF_EXT_LEARNED, IP: addr.AsSlice(), HardwareAddr: mac,
 		})
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENODEV) {
 			continue // The bridge has no IPv6.
 		}
 		if err != nil {
-			return fmt.Errorf("%s is %s: %w", w.addr, w.mac, err)
+			return fmt.Errorf("%s is %s: %w", addr, mac, err)
+		}
+	}
+	return nil
+}
+
+// forgetNeighbors takes out of a bridge's table what other hosts have told
+// and is not wanted, and out of wanted what is there.
+func forgetNeighbors(bridge, family int, wanted map[netip.Addr]string) error {
+	all, err := listNeighbors(bridge, family)
+	if err != nil {
+		return err
+	}
+	for _, n := range all {
+		addr, ok := netip.AddrFromSlice(n.IP)
+		if !ok || n.Flags&netlink.NTF_EXT_LEARNED == 0 {
+			continue
+		}
+		addr = addr.Unmap()
+		switch mac, is := wanted[addr]; {
+		case is && mac == n.HardwareAddr.String():
+			delete(wanted, addr)
+		case is: // It is replaced.
+		default:
+			if err := netlink.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("forget %s: %w", addr, err)
+			}
 		}
 	}
 	return nil

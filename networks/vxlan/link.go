@@ -35,23 +35,9 @@ func applyLinks(cfg networks.Config, u underlay) error {
 	if err != nil {
 		return err
 	}
-	l, err := netlink.LinkByName(want.Name)
-	if err != nil && !missing(err) {
+	l, err := link(want)
+	if err != nil {
 		return err
-	}
-	if err == nil && !fits(l, want) {
-		if err := netlink.LinkDel(l); err != nil {
-			return fmt.Errorf("delete the old %s: %w", want.Name, err)
-		}
-		l = nil
-	}
-	if l == nil || missing(err) {
-		if err := addLink(want); err != nil {
-			return err
-		}
-		if l, err = netlink.LinkByName(want.Name); err != nil {
-			return err
-		}
 	}
 	if err := applyPort(l, bridge, want); err != nil {
 		return err
@@ -60,6 +46,26 @@ func applyLinks(cfg networks.Config, u underlay) error {
 		return removeLink(wireName(cfg.Name))
 	}
 	return nil
+}
+
+// link returns the port as it is wanted, and makes it if it is not there.
+func link(want *netlink.Vxlan) (netlink.Link, error) {
+	l, err := netlink.LinkByName(want.Name)
+	if err == nil && fits(l, want) {
+		return l, nil
+	}
+	if err != nil && !missing(err) {
+		return nil, err
+	}
+	if err == nil {
+		if err := netlink.LinkDel(l); err != nil {
+			return nil, fmt.Errorf("delete the old %s: %w", want.Name, err)
+		}
+	}
+	if err := addLink(want); err != nil {
+		return nil, err
+	}
+	return netlink.LinkByName(want.Name)
 }
 
 func wanted(cfg networks.Config, u underlay, src netip.Addr, below int) *netlink.Vxlan {

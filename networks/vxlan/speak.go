@@ -206,8 +206,8 @@ func (k *talk) tell(ctx context.Context, peer netip.Addr, config *tls.Config) er
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() { _ = conn.Close() }() // What was not told is told again.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
 	// A host that hears nothing any more closes; it says nothing itself.
@@ -238,7 +238,7 @@ func (k *talk) tell(ctx context.Context, peer netip.Addr, config *tls.Config) er
 
 // hear takes what a host that calls says, until it stops.
 func (k *talk) hear(ctx context.Context, conn net.Conn) {
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {

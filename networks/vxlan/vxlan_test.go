@@ -2,6 +2,7 @@ package vxlan_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -290,13 +291,12 @@ func TestGatewayStays(t *testing.T) {
 	}
 	// What is for nobody that is known reaches the others, after all before.
 	one.Must(t, func() error {
-		c, err := net.Dial("udp", "10.7.8.99:9") //nolint:noctx // It waits for nothing.
+		c, err := new(net.Dialer).DialContext(t.Context(), "udp", "10.7.8.99:9")
 		if err != nil {
 			return err
 		}
-		defer c.Close()
 		_, err = c.Write([]byte("x"))
-		return err
+		return errors.Join(err, c.Close())
 	})
 	for got := range seen {
 		if strings.HasPrefix(got, "ARP 10.7.8.99") {

@@ -55,7 +55,7 @@ func applyWire(cfg networks.Config, u underlay) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // It has answered.
 
 	want, err := wireConfig(cfg.Overlay, u)
 	if err != nil {

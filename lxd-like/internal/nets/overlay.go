@@ -27,6 +27,13 @@ func overlayID(name string) string {
 	return strconv.Itoa(int(sum[0])<<16 | int(sum[1])<<8 | int(sum[2]) | 1)
 }
 
+// nameOverlay gives the configuration of an overlay that has none an id.
+func nameOverlay(n db.Network, config map[string]string) {
+	if n.Type == netkeys.Vxlan && config[keyVNI] == "" {
+		config[keyVNI] = overlayID(n.Name)
+	}
+}
+
 // choice returns what chooses the addresses of a network that leaves that to
 // us: by chance, but for an overlay by its name: all hosts are to choose alike.
 func choice(n db.Network) func(int) int {

@@ -38,9 +38,7 @@ func (s *Service) complete(n db.Network, when occasion) (map[string]string, erro
 	if !netkeys.HasBridge(n.Type) {
 		return config, nil
 	}
-	if n.Type == netkeys.Vxlan && config[keyVNI] == "" {
-		config[keyVNI] = overlayID(n.Name)
-	}
+	nameOverlay(n, config)
 	for _, f := range []struct {
 		prefix string
 		free   func([]netip.Prefix, func(int) int) (netip.Prefix, error)
