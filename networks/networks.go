@@ -176,8 +176,11 @@ type Lease struct {
 
 // Link is what a NIC on a network is connected to.
 type Link struct {
-	Kind   string // The kind of NIC: bridged or macvlan.
-	Parent string // The bridge, or the interface below a macvlan.
+	Kind   string // The kind of NIC: bridged, macvlan or physical.
+	Parent string // The bridge, or the interface of the host that it is on or is.
+	VLAN   int    // Of Parent, that has no tag inside; 0 for what has none there.
+	Tagged []int  // VLANs of a bridge with tags inside.
+	GVRP   bool   // Register VLAN at the switch.
 	MTU    int    // 0 for the parent's.
 
 	// Autoconf is where guests make their addresses of IPv6 themselves; not

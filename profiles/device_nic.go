@@ -63,7 +63,7 @@ var nicHas = map[string][]string{
 	"limits.priority":         {Bridged, P2P, Routed},
 	"mode":                    {IPVlan, Macvlan},
 	"mtu":                     {Bridged, IPVlan, Macvlan, P2P, Physical, Routed},
-	"network":                 {Bridged, Macvlan},
+	"network":                 {Bridged, Macvlan, Physical},
 	"parent":                  {Bridged, IPVlan, Macvlan, Physical, Routed},
 	"queue.tx.length":         {Bridged, P2P, Routed},
 	"security.ipv4_filtering": {Bridged},
@@ -157,11 +157,14 @@ func checkNIC(d Device) error {
 	return CheckNIC(d, d["nictype"])
 }
 
+// onNetworks are the types of NICs that managed networks make.
+var onNetworks = []string{Bridged, Macvlan, Physical}
+
 // checkOnNetwork is checkNIC for what a managed network makes one of the types
 // of; which one [CheckNIC] looks at when that is known.
 func checkOnNetwork(d Device) error {
 	for name := range sorted(d) {
-		if has := nicHas[name]; d[name] != "" && has != nil && !slices.Contains(has, Bridged) && !slices.Contains(has, Macvlan) {
+		if has := nicHas[name]; d[name] != "" && has != nil && !slices.ContainsFunc(onNetworks, func(kind string) bool { return slices.Contains(has, kind) }) {
 			return errs.Invalidf("%s: a nic on a managed network does not have it, only one of nictype %s", name, strings.Join(has, ", "))
 		}
 	}

@@ -41,8 +41,9 @@ import (
 	"github.com/cuib/cuib/networks/cni"
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/macvlan"
-	"github.com/cuib/cuib/networks/vxlan"
 	"github.com/cuib/cuib/networks/nft"
+	"github.com/cuib/cuib/networks/physical"
+	"github.com/cuib/cuib/networks/vxlan"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/btrfs"
@@ -126,7 +127,7 @@ func storageTypes() map[string]storage.Type {
 }
 
 func networkDrivers() map[string]networks.Driver {
-	return map[string]networks.Driver{"bridge": bridge.Driver{}, "macvlan": macvlan.Driver{}, "vxlan": &vxlan.Driver{}}
+	return map[string]networks.Driver{"bridge": bridge.Driver{}, "macvlan": macvlan.Driver{}, "physical": physical.Driver{}, "vxlan": &vxlan.Driver{}}
 }
 
 // open opens all that the daemon has, in the order in which each needs what

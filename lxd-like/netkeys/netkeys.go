@@ -16,9 +16,10 @@ import (
 
 // The types of networks.
 const (
-	Bridge  = "bridge"
-	Macvlan = "macvlan"
-	Vxlan   = "vxlan"
+	Bridge   = "bridge"
+	Macvlan  = "macvlan"
+	Physical = "physical"
+	Vxlan    = "vxlan"
 )
 
 // A Key is a row of the table.
@@ -74,7 +75,7 @@ var bridges = []string{Bridge, Vxlan}
 func HasBridge(typ string) bool { return slices.Contains(bridges, typ) }
 
 // Types returns the types of networks that have keys.
-func Types() []string { return []string{Bridge, Macvlan, Vxlan} }
+func Types() []string { return []string{Bridge, Macvlan, Physical, Vxlan} }
 
 // tables has the rows of each type of network: those without a * by name, and
 // the others in order.

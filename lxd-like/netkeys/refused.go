@@ -19,12 +19,16 @@ const (
 	whyBGP     = "nothing here speaks BGP: run FRR or BIRD on the host, they can announce the routes that the host has"
 	whyOVN     = "there are no OVN networks"
 	whyVSwitch = "bridges are the kernel's; give the port of an Open vSwitch to instances by nictype physical, or as one of bridge.external_interfaces"
+	whyUplink  = "only routers of OVN networks ask for it; what is beyond the parent gives instances addresses and routes"
 	whyFan     = "only kernels of Ubuntu have fan networks"
 )
 
 // Refusals returns all of them.
 func Refusals() []Refusal {
 	all := []Refusal{{Name: "bridge.driver", Value: "openvswitch", Why: whyVSwitch}}
+	for _, name := range []string{"dns.nameservers", "ipv4.gateway", "ipv4.gateway.hwaddr", "ipv4.routes", "ipv4.routes.anycast", "ipv6.gateway", "ipv6.gateway.hwaddr", "ipv6.routes", "ipv6.routes.anycast"} {
+		all = append(all, Refusal{Name: name, Types: []string{Physical}, Why: whyUplink})
+	}
 	for _, r := range []struct {
 		why   string
 		names []string

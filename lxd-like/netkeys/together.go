@@ -14,7 +14,7 @@ func consistent(typ string, cfg networks.Config) error {
 		if cfg.Parent == "" {
 			return errs.Invalidf(`configuration key "parent" is missing: a network of type %s needs the host interface below it`, typ)
 		}
-		return nil
+		return consistentVLAN(cfg)
 	}
 	if typ == Vxlan {
 		if err := consistentOverlay(cfg.Overlay); err != nil {
@@ -33,6 +33,16 @@ func consistent(typ string, cfg networks.Config) error {
 		return err
 	}
 	return consistentIPv6(cfg)
+}
+
+func consistentVLAN(cfg networks.Config) error {
+	if cfg.GVRP && cfg.VLAN == 0 {
+		return errs.Invalidf(`configuration key "gvrp" needs vlan`)
+	}
+	if cfg.VLAN != 0 && slices.Contains(cfg.Tagged, cfg.VLAN) {
+		return errs.Invalidf(`configuration key "vlan.tagged": VLAN %d is the untagged one of vlan already`, cfg.VLAN)
+	}
+	return nil
 }
 
 func consistentIPv4(f networks.Family) error {

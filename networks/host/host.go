@@ -27,6 +27,7 @@ type Link struct {
 	Up        bool
 	Addresses []netip.Prefix
 	Ports     []string // Of a bridge.
+	Master    string   // The bridge or bond that it is a part of; empty for none.
 	Counters  Counters
 }
 
@@ -46,8 +47,9 @@ func (Kernel) Links() ([]Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list network interfaces: %w", err)
 	}
-	ports := map[int][]string{}
+	ports, names := map[int][]string{}, map[int]string{}
 	for _, l := range all {
+		names[l.Attrs().Index] = l.Attrs().Name
 		if master := l.Attrs().MasterIndex; master != 0 {
 			ports[master] = append(ports[master], l.Attrs().Name)
 		}
@@ -61,7 +63,7 @@ func (Kernel) Links() ([]Link, error) {
 		a := l.Attrs()
 		out = append(out, Link{
 			Name: a.Name, Index: a.Index, Kind: kind(l), MAC: a.HardwareAddr.String(), MTU: a.MTU,
-			Up: a.RawFlags&unix.IFF_UP != 0, Addresses: addrs[a.Index], Ports: ports[a.Index], Counters: counters(a.Statistics),
+			Up: a.RawFlags&unix.IFF_UP != 0, Addresses: addrs[a.Index], Ports: ports[a.Index], Master: names[a.MasterIndex], Counters: counters(a.Statistics),
 		})
 	}
 	return out, nil
@@ -81,22 +83,40 @@ func (Kernel) Find(name string) (Link, error) {
 	return Link{}, errs.NotFoundf("network interface %q not found", name)
 }
 
+// A Use is why a network is not free.
+type Use struct {
+	netip.Prefix
+
+	By string // Such as "the route to 10.0.0.0/8 by tun0".
+}
+
 // Used returns the networks of the host's addresses and routes, but for those
 // of the interface except.
-func (Kernel) Used(except string) ([]netip.Prefix, error) {
+func (k Kernel) Used(except string) ([]netip.Prefix, error) {
+	uses, err := k.Uses(except)
+	all := make([]netip.Prefix, 0, len(uses))
+	for _, u := range uses {
+		all = append(all, u.Prefix)
+	}
+	return all, err
+}
+
+// Uses is Used with what there is in each network.
+func (Kernel) Uses(except string) ([]Use, error) {
 	links, err := Kernel{}.Links()
 	if err != nil {
 		return nil, err
 	}
-	var used []netip.Prefix
-	skip := -1
+	var used []Use
+	skip, names := -1, map[int]string{}
 	for _, l := range links {
+		names[l.Index] = l.Name
 		if l.Name == except {
 			skip = l.Index
 			continue
 		}
 		for _, a := range l.Addresses {
-			used = append(used, a.Masked())
+			used = append(used, Use{a.Masked(), fmt.Sprintf("the address %s of %s", a, l.Name)})
 		}
 	}
 	var routes []netlink.Route
@@ -114,7 +134,7 @@ func (Kernel) Used(except string) ([]netip.Prefix, error) {
 		addr, _ := netip.AddrFromSlice(r.Dst.IP)
 		bits, _ := r.Dst.Mask.Size()
 		if p := netip.PrefixFrom(addr, bits); p.IsValid() && bits > 0 {
-			used = append(used, p)
+			used = append(used, Use{p, fmt.Sprintf("the route to %s by %s", p, names[r.LinkIndex])})
 		}
 	}
 	return used, nil

@@ -30,10 +30,7 @@ func arrange(name string, n *runtime.NIC, dev profiles.Device, env Env, link net
 	n.Isolated = yes(dev, "security.port_isolation")
 	four, six := yes(dev, "security.ipv4_filtering"), yes(dev, "security.ipv6_filtering")
 	n.FilterMAC = four || six || yes(dev, "security.mac_filtering")
-	n.VLAN.Untagged = dev["vlan"] == "none"
-	n.VLAN.ID, _ = strconv.Atoi(dev["vlan"])
-	n.VLAN.Tagged, _ = profiles.ParseVLANs(dev["vlan.tagged"])
-	n.VLAN.GVRP = yes(dev, "gvrp")
+	n.VLAN = vlans(dev, link)
 	n.IPv4.Only, n.IPv6.Only = four, six
 	if n.Kind == nic.CNI {
 		return arrangePlugins(n, dev)
@@ -57,6 +54,20 @@ func arrange(name string, n *runtime.NIC, dev profiles.Device, env Env, link net
 		}
 	}
 	return nil
+}
+
+// vlans are those that the NIC says, or else its network.
+func vlans(dev profiles.Device, link networks.Link) nic.VLAN {
+	v := nic.VLAN{Untagged: dev["vlan"] == "none", GVRP: yes(dev, "gvrp")}
+	v.ID, _ = strconv.Atoi(dev["vlan"]) // As the others, it is valid or empty.
+	v.Tagged, _ = profiles.ParseVLANs(dev["vlan.tagged"])
+	if dev["vlan"] == "" && link.VLAN != 0 {
+		v.ID, v.GVRP = link.VLAN, link.GVRP
+	}
+	if dev["vlan.tagged"] == "" {
+		v.Tagged = link.Tagged
+	}
+	return v
 }
 
 func rate(dev profiles.Device, option string) int64 {

@@ -32,6 +32,9 @@ func checkLink(dev profiles.Device, l networks.Link) error {
 	if dev["network"] == "" {
 		return nil
 	}
+	if l.VLAN != 0 && l.Kind != nic.Bridged && !nic.Supported("vlan") {
+		return errs.Newf(errs.Unsupported, "network %q is on a VLAN (802.1q), and the kernel has none", dev["network"])
+	}
 	if err := profiles.CheckNIC(dev, l.Kind); err != nil {
 		return errs.Invalidf("network %q makes it a nic of nictype %s: %w", dev["network"], l.Kind, err)
 	}

@@ -73,27 +73,37 @@ func (s *Service) complete(n db.Network, when occasion) (map[string]string, erro
 	return config, nil
 }
 
-// checkFree returns an error if an address that cfg has, and old had not,
-// overlaps another network that the host knows.
+// checkFree returns an error if a network that cfg has, and old had not,
+// overlaps another that the host knows.
 func (s *Service) checkFree(cfg, old networks.Config) error {
-	for _, f := range []struct{ now, before netip.Prefix }{
-		{cfg.IPv4.Address, old.IPv4.Address},
-		{cfg.IPv6.Address, old.IPv6.Address},
-	} {
-		if !f.now.IsValid() || f.now.Masked() == f.before.Masked() {
+	had := networksOf(old)
+	for _, p := range networksOf(cfg) {
+		if slices.Contains(had, p) {
 			continue
 		}
-		used, err := s.Host.Used(cfg.Name)
+		used, err := s.Host.Uses(cfg.Name)
 		if err != nil {
 			return err
 		}
 		for _, u := range used {
-			if networks.Overlaps([]netip.Prefix{u}, f.now) {
-				return errs.Conflictf("network %s overlaps %s, which this host has an address in or a route to: give another, or \"auto\"", f.now.Masked(), u)
+			if networks.Overlaps([]netip.Prefix{u.Prefix}, p) {
+				return errs.Conflictf("network %s overlaps %s, as this host has %s: give another, or \"auto\"", p, u.Prefix, u.By)
 			}
 		}
 	}
 	return nil
+}
+
+// networksOf are those that the host routes to a network.
+func networksOf(cfg networks.Config) []netip.Prefix {
+	var all []netip.Prefix
+	for _, f := range []networks.Family{cfg.IPv4, cfg.IPv6} {
+		if f.Address.IsValid() {
+			all = append(all, f.Address.Masked())
+		}
+		all = append(all, f.Routes...)
+	}
+	return all
 }
 
 // checkStatics returns an error if a host has a static address that fits the

@@ -145,17 +145,21 @@ func (s *Service) Leases(ctx context.Context, name string) ([]api.NetworkLease, 
 }
 
 // State returns the state of a network's interface, or of an interface of
-// the host. A macvlan network's is the one below.
+// the host. That of a network with a parent is the parent's.
 func (s *Service) State(ctx context.Context, name string) (api.NetworkState, error) {
 	n, _, err := s.get(ctx, name)
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return api.NetworkState{}, err
 	}
 	iface := name
-	if err == nil && n.Type == "macvlan" {
+	if err == nil && n.Config["parent"] != "" {
 		iface = n.Config["parent"]
 	}
+	managed := err == nil
 	l, err := s.link(iface)
+	if managed && errs.Is(err, errs.NotFound) { // It is an instance's now, or gone.
+		return api.NetworkState{Addresses: []api.NetworkStateAddress{}, State: "down", Type: "broadcast", Obstacles: s.Obstacles(name)}, nil
+	}
 	if err != nil {
 		return api.NetworkState{}, err
 	}

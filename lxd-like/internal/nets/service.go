@@ -34,7 +34,7 @@ import (
 type Service struct {
 	DB       *db.DB
 	Dir      string                     // The daemon's state directory, which nobody can search.
-	Drivers  map[string]networks.Driver // By type: bridge, macvlan.
+	Drivers  map[string]networks.Driver // By type, such as bridge.
 	Host     hostReader                 // host.Kernel{}.
 	Events   *events.Hub
 	Log      *slog.Logger
@@ -68,6 +68,7 @@ type hostReader interface {
 	Links() ([]host.Link, error)
 	Find(name string) (host.Link, error)
 	Used(except string) ([]netip.Prefix, error)
+	Uses(except string) ([]host.Use, error)
 	HasIPv6() bool
 }
 
@@ -100,6 +101,9 @@ func (s *Service) Create(ctx context.Context, req api.NetworksPost) (err error) 
 		return err
 	}
 	if err := s.checkOthers(ctx, cfg, networks.Config{}); err != nil {
+		return err
+	}
+	if err := s.checkNeeds(ctx, n, cfg, networks.Config{}); err != nil {
 		return err
 	}
 	if err := s.check(ctx, n, cfg); err != nil {
@@ -157,6 +161,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 	}
 	after.Hosts, after.Aliases = before.Hosts, before.Aliases
 	if err := s.checkOthers(ctx, after, before); err != nil {
+		return err
+	}
+	if err := s.checkNeeds(ctx, n, after, before); err != nil {
 		return err
 	}
 	if err := s.checkStatics(ctx, name, before, after); err != nil {
@@ -299,7 +306,7 @@ func (s *Service) checkName(ctx context.Context, n db.Network) error {
 	if !errs.Is(err, errs.NotFound) {
 		return err
 	}
-	if n.Type == "macvlan" {
+	if !netkeys.HasBridge(n.Type) {
 		return nil // It makes no interface.
 	}
 	_, err = s.Host.Find(n.Name)

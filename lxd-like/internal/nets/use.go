@@ -29,8 +29,8 @@ func (s *Service) Link(ctx context.Context, network string) (networks.Link, erro
 	if err != nil {
 		return networks.Link{}, err
 	}
-	if n.Type == "macvlan" {
-		return networks.Link{Kind: "macvlan", Parent: cfg.Parent, MTU: cfg.MTU}, nil
+	if cfg.Parent != "" {
+		return s.linkOnParent(n, cfg)
 	}
 	l := networks.Link{Kind: "bridged", Parent: n.Name, MTU: cfg.MTU, Stateful: cfg.IPv6.DHCP && cfg.IPv6.Stateful}
 	if cfg.IPv6.Address.IsValid() && cfg.IPv6.DHCP && !cfg.IPv6.Stateful {

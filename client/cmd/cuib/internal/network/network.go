@@ -84,7 +84,7 @@ func newCreate(e *env) *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().StringVarP(&typ, "type", "t", "bridge", "bridge, macvlan or vxlan")
+	cmd.Flags().StringVarP(&typ, "type", "t", "bridge", "bridge, macvlan, physical or vxlan")
 	e.CompleteFlag(cmd, "type", kit.NetworkTypes)
 	cmd.ValidArgsFunction = e.Complete(kit.None, func(ctx context.Context, k *kit.Env, args []string) ([]string, error) {
 		return kit.NewNetworkSettings(typ)(ctx, k, args)
