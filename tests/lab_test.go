@@ -135,6 +135,7 @@ func labKit(t *testing.T) string {
 		{"go", "test", "-c", "-o", kit + "/overlay.test", "../storage/overlay"},
 		{"go", "test", "-c", "-o", kit + "/dir.test", "../storage/dir"},
 		{"go", "test", "-c", "-o", kit + "/zfs.test", "../storage/zfs"},
+		{"go", "test", "-c", "-o", kit + "/vxlan.test", "../networks/vxlan"},
 		{"go", "test", "-c", "-o", kit + "/tests.test", "."},
 		{"go", "build", "-tags", "crashtest", "-o", kit + "/crash/cuibd", "../lxd-like/cuibd"},
 		{"cp", filepath.Join(binDir, "cuib-shim"), kit + "/crash"},

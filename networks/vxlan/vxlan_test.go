@@ -1,6 +1,7 @@
 package vxlan_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -54,6 +57,11 @@ func (h *host) in(fn func()) {
 // hosts makes hosts in subnets of their own, with a router between them.
 func hosts(t *testing.T, under []string) []*host {
 	t.Helper()
+	return hostsWith(t, under, func(*networks.Config) {})
+}
+
+func hostsWith(t *testing.T, under []string, change func(*networks.Config)) []*host {
+	t.Helper()
 	networkstest.Host(t) // The router.
 	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
 	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0o644))
@@ -79,6 +87,7 @@ func hosts(t *testing.T, under []string) []*host {
 				h.cfg.Overlay.Peers = append(h.cfg.Overlay.Peers, netip.MustParsePrefix(other).Addr())
 			}
 		}
+		change(&h.cfg)
 		all = append(all, h)
 	}
 	for _, h := range all {
@@ -276,6 +285,110 @@ func echo(t *testing.T, guest *networkstest.NS, a netip.Addr) {
 	}()
 }
 
+// TestEncrypted looks at what passes between hosts, on the router. The text that
+// guests send is there if nothing encrypts it, and else not.
+func TestEncrypted(t *testing.T) {
+	testenv.Kernel(t)
+	if os.Getenv("CUIB_TEST_WIREGUARD") == "" {
+		t.Skip("set CUIB_TEST_WIREGUARD=1 where the kernel has WireGuard")
+	}
+	for encrypt, plain := range map[string]bool{networks.EncryptNone: true, networks.EncryptWireGuard: false, networks.EncryptAuto: false} {
+		for below, under := range map[string][]string{"IPv4": {"192.0.2.2/26", "192.0.2.66/26"}, "IPv6": {"2001:db8:1::2/64", "2001:db8:2::2/64"}} {
+			if encrypt == networks.EncryptAuto && below == "IPv6" {
+				continue // It is WireGuard again.
+			}
+			t.Run(encrypt+" over "+below, func(t *testing.T) { encrypted(t, under, encrypt, plain) })
+		}
+	}
+}
+
+func encrypted(t *testing.T, under []string, encrypt string, plain bool) { //nolint:revive // what is expected
+	all := hostsWith(t, under, func(cfg *networks.Config) { cfg.Overlay.Encryption = encrypt })
+	one, two := all[0].add("one", mac1), all[1].add("two", mac2)
+	a, b := lease(t, one, mac1), lease(t, two, mac2)
+	exchange(t, all)
+	exchange(t, all)
+	const secret = "tell nobody of it"
+	packets, seen := onTheWire(t, secret)
+	echo(t, two, b)
+	one.Must(t, func() error { return say(netip.AddrPortFrom(b, 7), secret) })
+	echo(t, one, a)
+	two.Must(t, func() error { return say(netip.AddrPortFrom(a, 7), secret) })
+	if packets.Load() == 0 {
+		t.Error("nothing passed the router")
+	}
+	if got := seen.Load() > 0; got != plain {
+		t.Errorf("the text was seen on the way: %v, in one of %d packets", got, packets.Load())
+	}
+	all[0].in(func() {
+		before := testenv.Run(t, "ip", "-o", "link", "show", "type", "vxlan")
+		must(t, all[0].driver.Apply(t.Context(), all[0].cfg))
+		if after := testenv.Run(t, "ip", "-o", "link", "show", "type", "vxlan"); after != before {
+			t.Errorf("applied twice, it is another port: %s and before %s", after, before)
+		}
+	})
+}
+
+// say sends a text until it comes back.
+func say(to netip.AddrPort, text string) error {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	buf := make([]byte, 100)
+	for end := time.Now().Add(testenv.Patience); time.Now().Before(end); {
+		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if _, err := conn.Write([]byte(text)); err != nil {
+			continue // The other end is not there yet.
+		}
+		if n, err := conn.Read(buf); err == nil && string(buf[:n]) == text {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s did not answer", to)
+}
+
+// onTheWire counts the packets that the calling thread's namespace sees, and
+// those that have a text.
+func onTheWire(t *testing.T, text string) (packets, seen *atomic.Int64) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, everything)
+	must(t, err)
+	// So that reading ends: shutdown does not wake it.
+	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
+	packets, seen = &atomic.Int64{}, &atomic.Int64{}
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 2000)
+		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			n, _, err := unix.Recvfrom(fd, buf, 0)
+			if err != nil {
+				continue
+			}
+			packets.Add(1)
+			if bytes.Contains(buf[:n], []byte(text)) {
+				seen.Add(1)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(end)
+		<-done
+		_ = unix.Close(fd)
+	})
+	return packets, seen
+}
+
+// everything is ETH_P_ALL as the network has it.
+const everything = 0x0300
+
 // TestGatewayStays sends what each host answers itself: the other hosts must
 // not see it.
 func TestGatewayStays(t *testing.T) {
@@ -315,18 +428,24 @@ func sniff(t *testing.T, guest *networkstest.NS, seen chan<- string) (stop func(
 	t.Helper()
 	var fd int
 	guest.Must(t, func() (err error) {
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0x0300) // All protocols, as the network has them.
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, everything)
 		return err
 	})
-	f := os.NewFile(uintptr(fd), "packets")
+	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
+	end := make(chan struct{})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		buf := make([]byte, 2000)
 		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
 			n, _, err := unix.Recvfrom(fd, buf, 0)
 			if err != nil || n < 42 {
-				return
+				continue
 			}
 			if net.HardwareAddr(buf[6:12]).String() != mac1 {
 				continue
@@ -341,8 +460,9 @@ func sniff(t *testing.T, guest *networkstest.NS, seen chan<- string) (stop func(
 		}
 	}()
 	return func() {
-		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
-		f.Close()
+		close(end)
+		<-done
+		_ = unix.Close(fd)
 	}
 }
 
