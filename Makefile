@@ -45,6 +45,7 @@ install: build
 	for unit in scripts/systemd/*; do \
 		sed 's|/usr/local|$(PREFIX)|g' "$$unit" | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/"$${unit##*/}" || exit 1; \
 	done
+	install -D -m 0644 scripts/firewalld/cuib.xml $(DESTDIR)/usr/lib/firewalld/zones/cuib.xml
 
 clean:
 	rm -rf bin

@@ -102,6 +102,8 @@ func (e *evaluation) load(x expr.Any) bool {
 		if x.OperationType == expr.PayloadLoad {
 			e.regs.load(x.DestRegister, e.payload(x))
 		}
+	case *expr.Fib:
+		e.regs.load(x.Register, known(e.fib(x)))
 	case *expr.Immediate:
 		e.regs.load(x.Register, known(x.Data))
 	case *expr.Bitwise:
@@ -112,6 +114,16 @@ func (e *evaluation) load(x expr.Any) bool {
 		return false
 	}
 	return true
+}
+
+// fib returns what kind of address the packet goes to; nil for what else is
+// asked of the host's routes.
+func (e *evaluation) fib(x *expr.Fib) []byte {
+	typ, ok := e.packet.destination()
+	if !ok || !x.FlagDADDR || !x.ResultADDRTYPE || x.FlagIIF || x.FlagOIF {
+		return nil
+	}
+	return binary.NativeEndian.AppendUint32(nil, typ)
 }
 
 func (e *evaluation) bits(x *expr.Bitwise) []octet {

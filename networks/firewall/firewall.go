@@ -55,11 +55,20 @@ type Obstacle struct {
 	Base   string // The chain that the kernel calls.
 	Rule   string // As nft would show it: `iifname "br0" drop`, `policy drop`.
 	Owner  Owner
+	Legacy bool // In the tables of iptables-legacy, which nftables does not have.
 }
 
 // String tells what is lost where.
 func (o Obstacle) String() string {
-	return fmt.Sprintf("%s are dropped by the host's firewall: table %s %s, chain %s: %s", o.Packet.What, o.Family, o.Table, o.Chain, o.Rule)
+	return fmt.Sprintf("%s are dropped by the host's firewall: table %s, chain %s: %s", o.Packet.What, o.Where(), o.Chain, o.Rule)
+}
+
+// Where names the table: "inet filter".
+func (o Obstacle) Where() string {
+	if o.Legacy {
+		return o.Family + " " + o.Table + " of iptables-legacy"
+	}
+	return o.Family + " " + o.Table
 }
 
 // An Owner is who wrote a table.
@@ -99,9 +108,10 @@ func (r *Ruleset) Obstacles(packets []Packet) ([]Obstacle, error) {
 				return nil, err
 			}
 			if end.verdict == drop {
+				table, legacy := strings.CutSuffix(base.Table.Name, legacySuffix)
 				out = append(out, Obstacle{
-					Packet: p, Family: familyNames[base.Table.Family], Table: base.Table.Name, Chain: end.chain, Base: base.Name, Rule: end.rule,
-					Owner: r.owner(base.Table),
+					Packet: p, Family: familyNames[base.Table.Family], Table: table, Chain: end.chain, Base: base.Name, Rule: end.rule,
+					Owner: r.owner(base.Table), Legacy: legacy,
 				})
 			}
 		}

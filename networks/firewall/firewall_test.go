@@ -1,6 +1,7 @@
 package firewall_test
 
 import (
+	"context"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -15,12 +16,12 @@ import (
 // The kinds of packet of a network on br0, with eth0 as the way out.
 var (
 	guest   = netip.MustParseAddr("10.7.8.5")
-	request = firewall.Packet{What: "DHCP", Hook: firewall.Input, In: "br0", Proto: unix.IPPROTO_UDP, Port: 67, Src: netip.MustParseAddr("0.0.0.0")}
-	dns     = firewall.Packet{What: "DNS", Hook: firewall.Input, In: "br0", Proto: unix.IPPROTO_UDP, Port: 53, Src: guest}
+	request = firewall.Packet{What: "DHCP", Hook: firewall.Input, In: "br0", Proto: unix.IPPROTO_UDP, Port: 67, Src: netip.MustParseAddr("0.0.0.0"), Dst: netip.MustParseAddr("255.255.255.255")}
+	dns     = firewall.Packet{What: "DNS", Hook: firewall.Input, In: "br0", Proto: unix.IPPROTO_UDP, Port: 53, Src: guest, Dst: netip.MustParseAddr("10.7.8.1")}
 	out     = firewall.Packet{What: "out", Hook: firewall.Forward, In: "br0", Out: "eth0", Proto: unix.IPPROTO_TCP, Port: 443, Src: guest}
 	back    = firewall.Packet{What: "back", Hook: firewall.Forward, In: "eth0", Out: "br0", Proto: unix.IPPROTO_TCP, Dst: guest, Reply: true}
 	out6    = firewall.Packet{What: "out6", Hook: firewall.Forward, IPv6: true, In: "br0", Out: "eth0", Proto: unix.IPPROTO_TCP, Port: 443}
-	rs      = firewall.Packet{What: "RS", Hook: firewall.Input, IPv6: true, In: "br0", Proto: unix.IPPROTO_ICMPV6, ICMPType: 133}
+	rs      = firewall.Packet{What: "RS", Hook: firewall.Input, IPv6: true, In: "br0", Proto: unix.IPPROTO_ICMPV6, ICMPType: 133, Dst: netip.MustParseAddr("ff02::2")}
 	answer  = firewall.Packet{What: "answer", Hook: firewall.Output, Out: "br0", Proto: unix.IPPROTO_UDP, Port: 68}
 	all     = []firewall.Packet{request, dns, out, back, out6, rs, answer}
 )
@@ -28,6 +29,9 @@ var (
 func look(packets []firewall.Packet) ([]firewall.Obstacle, error) {
 	r, err := firewall.Read(ours)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := r.ReadLegacy(context.Background()); err != nil {
 		return nil, err
 	}
 	return r.Obstacles(packets)
@@ -94,6 +98,13 @@ func TestLook(t *testing.T) {
 		"what is not known may accept": {
 			`table ip t { chain f { type filter hook forward priority 0; policy drop; ct state established accept; fib saddr type unicast accept; }; }`, nil,
 		},
+		"may have left the chain": {
+			`table inet t { chain deny { fib saddr type local return; drop; }; chain f { type filter hook forward priority 0; jump deny; }; }`, nil,
+		},
+		"kind of destination": {
+			`table inet t { chain deny { fib daddr type local return; fib daddr type multicast return; drop; }; chain i { type filter hook input priority 0; jump deny; }; }`,
+			[]string{"DHCP: deny: drop"},
+		},
 		"output": {
 			`table inet t { chain o { type filter hook output priority 0; policy drop; oifname "lo" accept; }; }`, []string{"answer: o: policy drop"},
 		},
@@ -158,27 +169,29 @@ func TestFirewalls(t *testing.T) {
 		},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			testenv.NetNS(t)
-			testenv.Kernel(t, "iptables-nft")
-			for _, c := range test.commands {
-				testenv.Run(t, append([]string{"iptables-nft"}, strings.Fields(c)...)...)
-			}
-			got, err := look(all)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var lost []string
-			for _, o := range got {
-				lost = append(lost, o.Packet.What)
-				if o.Owner != test.owner || o.Family != "ip" || o.Table != "filter" {
-					t.Errorf("%s: %q of %q, want %q", o, o.Table, o.Owner, test.owner)
+		for _, program := range []string{"iptables-nft", "iptables-legacy"} {
+			t.Run(name+" by "+program, func(t *testing.T) {
+				testenv.NetNS(t)
+				testenv.Kernel(t, program)
+				for _, c := range test.commands {
+					testenv.Run(t, append([]string{program}, strings.Fields(c)...)...)
 				}
-			}
-			if strings.Join(lost, " ") != test.lost {
-				t.Errorf("lost %q, want %q: %v", lost, test.lost, got)
-			}
-		})
+				got, err := look(all)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var lost []string
+				for _, o := range got {
+					lost = append(lost, o.Packet.What)
+					if o.Owner != test.owner || o.Family != "ip" || o.Table != "filter" || o.Legacy != (program == "iptables-legacy") {
+						t.Errorf("%s: %q of %q, want %q", o, o.Table, o.Owner, test.owner)
+					}
+				}
+				if strings.Join(lost, " ") != test.lost {
+					t.Errorf("lost %q, want %q: %v", lost, test.lost, got)
+				}
+			})
+		}
 	}
 }
 

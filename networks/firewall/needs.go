@@ -110,23 +110,28 @@ func ones(m net.IPMask) int {
 // table has it done.
 func (o Obstacle) Remedy(bridge string) string {
 	p := o.Packet
-	switch o.Owner {
-	case Docker:
-		program := map[bool]string{false: "iptables", true: "ip6tables"}[p.IPv6]
-		return fmt.Sprintf("%[1]s -I DOCKER-USER -i %[2]s -j ACCEPT; %[1]s -I DOCKER-USER -o %[2]s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", program, bridge)
-	case UFW:
-		if p.Hook == Forward {
-			return "ufw route allow in on " + bridge
-		}
-		if p.Hook == Input && p.Proto == unix.IPPROTO_UDP {
-			return fmt.Sprintf("ufw allow in on %s to any port %d proto udp", bridge, p.Port)
-		}
-	case Firewalld:
+	switch {
+	case o.Owner == Docker && p.Hook == Forward:
+		return fmt.Sprintf("%[1]s -I DOCKER-USER -i %[2]s -j ACCEPT; %[1]s -I DOCKER-USER -o %[2]s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", o.iptables(), bridge)
+	case o.Owner == UFW && p.Hook == Forward:
+		return "ufw route allow in on " + bridge
+	case o.Owner == UFW && p.Hook == Input && p.Proto == unix.IPPROTO_UDP:
+		return fmt.Sprintf("ufw allow in on %s to any port %d proto udp", bridge, p.Port)
+	case o.Owner == Firewalld:
 		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --change-interface=%s; firewall-cmd --reload", bridge)
 	}
-	direction := map[Hook]string{Input: "iifname", Forward: "iifname", Output: "oifname"}[p.Hook]
-	if p.Hook == Forward && p.Out == bridge {
-		direction = "oifname"
+	out := p.Hook == Output || p.Hook == Forward && p.Out == bridge
+	if o.Legacy {
+		return fmt.Sprintf("%s -I %s %s %s -j ACCEPT", o.iptables(), o.Base, map[bool]string{false: "-i", true: "-o"}[out], bridge)
 	}
-	return fmt.Sprintf("nft insert rule %s %s %s %s %q accept", o.Family, o.Table, o.Base, direction, bridge)
+	return fmt.Sprintf("nft insert rule %s %s %s %s %q accept", o.Family, o.Table, o.Base, map[bool]string{false: "iifname", true: "oifname"}[out], bridge)
+}
+
+// iptables is the program for the table.
+func (o Obstacle) iptables() string {
+	name := map[bool]string{false: "iptables", true: "ip6tables"}[o.Packet.IPv6]
+	if o.Legacy {
+		return name + "-legacy"
+	}
+	return name
 }

@@ -74,6 +74,7 @@ func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 		return outcome{}, err
 	}
 	doubt := false
+	left := false // It may have gone back to the chain that called this one.
 	for _, rule := range rules {
 		e := evaluation{r: r, packet: p, table: ch.Table}
 		matches, v, err := e.rule(rule.Exprs)
@@ -90,10 +91,11 @@ func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 		doubt = doubt || end.doubt
 		if matches == maybe {
 			doubt = doubt || end.verdict == accept
+			left = left || v.Kind == expr.VerdictReturn
 			continue
 		}
 		if over {
-			end.doubt = doubt
+			end.doubt = doubt || left && end.verdict == drop
 			return end, nil
 		}
 	}
@@ -107,7 +109,7 @@ func (r *Ruleset) follow(ch *nftables.Chain, rule *nftables.Rule, v *expr.Verdic
 		return outcome{verdict: accept}, true, nil
 	}
 	if v.Kind == expr.VerdictDrop {
-		return outcome{verdict: drop, chain: ch.Name, rule: text(rule.Exprs)}, true, nil
+		return outcome{verdict: drop, chain: ch.Name, rule: shown(rule)}, true, nil
 	}
 	to, ok := r.chain(ch.Table, v.Chain)
 	if !ok {

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
@@ -31,6 +32,8 @@ func (e *evaluation) match(x *expr.Match) truth {
 		return e.conntrack(info.MatchFlags, info.InvertFlags, info.StateMask)
 	case *xt.ConntrackMtinfo3:
 		return e.conntrack(info.MatchFlags, info.InvertFlags, info.StateMask)
+	case *xt.AddrTypeV1:
+		return e.addressType(info)
 	case *xt.Tcp:
 		if info.FlagsMask != 0 || info.Option != 0 {
 			return maybe
@@ -55,6 +58,39 @@ func (e *evaluation) unknown(name string, info []byte) truth {
 		}
 	}
 	return maybe
+}
+
+// invertDestinationType is the flag of the match addrtype for all other types.
+const invertDestinationType xt.AddrTypeFlags = 2
+
+// addressType is the match addrtype, if it asks for where the packet goes to
+// alone.
+func (e *evaluation) addressType(info *xt.AddrTypeV1) truth {
+	typ, ok := e.packet.destination()
+	if !ok || info.Source != 0 || info.Flags&^invertDestinationType != 0 {
+		return maybe
+	}
+	t := truthOf[info.Dest&(1<<typ) != 0]
+	if info.Flags != 0 {
+		return t.not()
+	}
+	return t
+}
+
+// destination returns the kind of address that a packet goes to, as routes have
+// it.
+func (p Packet) destination() (typ uint32, ok bool) {
+	switch {
+	case !p.Dst.IsValid():
+		return 0, false
+	case p.Dst.IsMulticast():
+		return unix.RTN_MULTICAST, true
+	case p.Dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return unix.RTN_BROADCAST, true
+	case p.Hook == Input:
+		return unix.RTN_LOCAL, true
+	}
+	return unix.RTN_UNICAST, true
 }
 
 // conntrack is the match of that name, if it asks for the state alone.
