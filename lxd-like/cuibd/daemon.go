@@ -43,6 +43,7 @@ import (
 	"github.com/cuib/cuib/networks/macvlan"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/networks/physical"
+	"github.com/cuib/cuib/networks/resolved"
 	"github.com/cuib/cuib/networks/vxlan"
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/storage"
@@ -71,6 +72,7 @@ type daemon struct {
 	pools        *pools.Service
 	nets         *nets.Service
 	zones        *zones.Service
+	resolver     *resolved.Registrar
 	images       *images.Service
 	volumes      *volumes.Service
 	backups      *backups.Service
@@ -150,6 +152,8 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.nets = &nets.Service{
 		DB: d.db, Dir: cfg.dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: log.With("component", "nets"), Warnings: d.warnings,
 	}
+	d.resolver = &resolved.Registrar{Log: log.With("component", "resolved")}
+	d.nets.Resolver = d.resolver
 	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: log.With("component", "zones"), Warnings: d.warnings}
 	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
 	d.images = &images.Service{
@@ -347,6 +351,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
 	g.Go(func() error { return d.serveZones(ctx) })
+	g.Go(func() error { return d.resolver.Run(ctx) })
 	g.Go(func() error { return d.pools.Run(ctx) })
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.proxies.Run(ctx) })

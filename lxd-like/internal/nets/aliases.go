@@ -20,12 +20,9 @@ import (
 // aliases that it is to have.
 func (s *Service) CheckNames(ctx context.Context, instance string, aliases []string) error {
 	s.mu.Lock()
-	owner := s.aliases[strings.ToLower(instance)]
+	_, suspect := s.aliases[strings.ToLower(instance)] // Which may have changed just now.
 	s.mu.Unlock()
-	if owner != "" && owner != instance {
-		return errs.Conflictf("name %q is taken: instance %q has it as an alias (%s)", instance, owner, profiles.KeyAliases)
-	}
-	if len(aliases) == 0 {
+	if len(aliases) == 0 && !suspect {
 		return nil
 	}
 	u, err := s.users(ctx)
@@ -34,6 +31,9 @@ func (s *Service) CheckNames(ctx context.Context, instance string, aliases []str
 	}
 	for _, in := range u.instances {
 		theirs := profiles.SplitList(u.expand(in).Options[profiles.KeyAliases])
+		if in.Name != instance && slices.ContainsFunc(theirs, func(a string) bool { return strings.EqualFold(a, instance) }) {
+			return errs.Conflictf("name %q is taken: instance %q has it as an alias (%s)", instance, in.Name, profiles.KeyAliases)
+		}
 		for _, a := range aliases {
 			switch is := func(name string) bool { return strings.EqualFold(name, a) }; {
 			case is(instance):

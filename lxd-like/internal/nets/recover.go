@@ -134,6 +134,9 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.guardAll(ctx, guards, &wg); err != nil && ctx.Err() == nil {
 			return err
 		}
+		if err := s.tellResolver(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
 		select {
 		case again <- struct{}{}:
 		default:

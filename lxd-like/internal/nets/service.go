@@ -39,6 +39,7 @@ type Service struct {
 	Events   *events.Hub
 	Log      *slog.Logger
 	Warnings *warnings.Service // Nil for none.
+	Resolver resolver          // Of the host; nil for none.
 
 	// Restored is told of networks that were disturbed and are made anew; nil
 	// for nobody.
