@@ -65,3 +65,14 @@ func (e Published) Spread(to netip.Addr, ports, targets []uint16) []Published {
 	}
 	return out
 }
+
+// Overlaps reports whether two would get the same connections.
+func (e Published) Overlaps(o Published) bool {
+	if e.Listen.Is4() != o.Listen.Is4() || e.Protocol != o.Protocol {
+		return false
+	}
+	if e.Listen != o.Listen && !e.Listen.IsUnspecified() && !o.Listen.IsUnspecified() {
+		return false
+	}
+	return e.Protocol == 0 || e.First <= o.Last && o.First <= e.Last
+}

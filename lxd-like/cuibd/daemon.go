@@ -28,6 +28,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
+	"github.com/cuib/cuib/lxd-like/internal/publish"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
 	"github.com/cuib/cuib/lxd-like/internal/rest"
@@ -71,6 +72,7 @@ type daemon struct {
 	ops          *ops.Manager
 	pools        *pools.Service
 	nets         *nets.Service
+	published    *publish.Service
 	zones        *zones.Service
 	resolver     *resolved.Registrar
 	images       *images.Service
@@ -156,6 +158,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.nets.Resolver = d.resolver
 	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: log.With("component", "zones"), Warnings: d.warnings}
 	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
+	d.published = d.newPublished()
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
 	}
@@ -177,7 +180,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.guests.Volumes = d.instances.GuestVolumes()
 	d.proxies = &proxies.Service{
 		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir),
-		Guest: containers.Init, Log: log.With("component", "proxies"),
+		Guest: containers.Init, Log: log.With("component", "proxies"), Taken: d.published.Takes,
 	}
 	d.instances.Proxies, d.instances.Plugins = d.proxies, containers
 	d.instances.TPMs = d.newTPMs(base, cfg.dir)
@@ -196,6 +199,18 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		return nil, err
 	}
 	return d, nil
+}
+
+// newPublished makes the service of forwards and load balancers, which tells
+// that of networks what there is.
+func (d *daemon) newPublished() *publish.Service {
+	s := &publish.Service{
+		DB: d.db, Nets: d.nets, Events: d.events, Log: d.log.With("component", "publish"),
+		Taken: func(e networks.Published) string { return d.proxies.Takes(e) },
+	}
+	d.nets.Parts = append(d.nets.Parts, s.Part)
+	d.nets.Checks = append(d.nets.Checks, s.Check)
+	return s
 }
 
 // newRuntime makes what runs containers, and the lxcfs that they see.
@@ -321,7 +336,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
-		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, Repositories: d.repositories,
+		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, Publish: d.published, Repositories: d.repositories,
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
@@ -350,6 +365,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		return nil
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
+	g.Go(func() error { return d.published.Run(ctx) })
 	g.Go(func() error { return d.serveZones(ctx) })
 	g.Go(func() error { return d.resolver.Run(ctx) })
 	g.Go(func() error { return d.pools.Run(ctx) })

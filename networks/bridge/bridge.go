@@ -43,12 +43,18 @@ func (Driver) Apply(ctx context.Context, cfg networks.Config) error {
 	if err := applyTunnels(cfg); err != nil {
 		return err
 	}
+	if err := reflect(cfg); err != nil {
+		return err
+	}
 	return dnsmasq.Apply(ctx, cfg, index)
 }
 
 // ApplyParts makes the rules be as cfg says.
 func (Driver) ApplyParts(_ context.Context, cfg networks.Config) error {
-	return nft.Apply(cfg)
+	if err := nft.Apply(cfg); err != nil {
+		return err
+	}
+	return reflect(cfg)
 }
 
 // Remove takes away the bridge, its rules and its dnsmasq.

@@ -67,6 +67,9 @@ func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) 
 		if what, err := also.missing(cfg); what != "" || err != nil {
 			return what, err
 		}
+		if err := reflect(cfg); err != nil { // There may be ports that were not.
+			return "", err
+		}
 		select {
 		case <-ctx.Done():
 			return "", ctx.Err()

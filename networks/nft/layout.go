@@ -109,7 +109,7 @@ func find(name string) rule {
 
 // translate has the address in the registers be that of the connection, or the
 // address and the port.
-func (f layout) translate(typ expr.NATType, port bool) rule {
+func (f layout) translate(typ expr.NATType, port bool) rule { //nolint:revive // Not exported.
 	nat := &expr.NAT{Type: typ, Family: uint32(f.number), RegAddrMin: word(0)}
 	if port {
 		nat.RegProtoMin = word(f.words())
@@ -119,7 +119,7 @@ func (f layout) translate(typ expr.NATType, port bool) rule {
 
 // pick loads a number below another: the next, or always the same for a
 // source.
-func (f layout) pick(below int, bySource bool) rule {
+func (f layout) pick(below int, bySource bool) rule { //nolint:revive // Not exported.
 	if !bySource {
 		return rule{&expr.Numgen{Register: word(0), Modulus: uint32(below), Type: unix.NFT_NG_INCREMENTAL}}
 	}

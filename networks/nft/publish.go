@@ -223,7 +223,7 @@ func (p *publisher) chains() []chain {
 		return newChain(name, nftables.ChainTypeNAT, hook, prio, rules)
 	}
 	// Just before what gives all that leaves the host's own address.
-	before := nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 1)
+	before := new(*nftables.ChainPriorityNATSource - 1)
 	out := []chain{
 		nat(publishedIn, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, p.find(
 			place{}, place{guarded: true, gates: true}, place{any: true}, place{any: true, guarded: true, gates: true},

@@ -14,6 +14,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
@@ -51,6 +52,10 @@ type Service struct {
 	// it waits. It returns an error of kind NotFound if there is none any more.
 	Guest func(instance string) (pid int, pidfd *os.File, err error)
 
+	// Taken returns who else has ports of the host; an empty string for
+	// nobody. Nil if nobody can.
+	Taken func(ctx context.Context, e networks.Published) (string, error)
+
 	recordsOnce sync.Once
 	kept        process.Records // See [Service.records].
 
@@ -71,6 +76,9 @@ type proxy struct {
 // Start starts a proxy of a running instance, and returns when clients can
 // connect. It refuses ports that somebody has, and names who.
 func (s *Service) Start(ctx context.Context, of Owner, r Rule) error {
+	if err := s.checkTaken(ctx, r); err != nil {
+		return err
+	}
 	p, err := s.claim(of, r)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type Server struct {
 	Backups      backupService
 	Nets         netService
 	Zones        zoneService
+	Publish      publishService
 	Repositories repositoryService
 	Warnings     warningService
 	Recovery     recoveryService

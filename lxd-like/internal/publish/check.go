@@ -1,0 +1,174 @@
+package publish
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/netkeys"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// check reports what is wrong with a forward or a load balancer that is to be
+// made, or to be another.
+func check[T any](ctx context.Context, s *Service, k kind[T], p db.NetworkPart[T]) error {
+	listen, err := parseListen(p.Name)
+	if err != nil {
+		return err
+	}
+	want, err := k.read(listen, p.Document)
+	if err != nil {
+		return err
+	}
+	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		n, err := db.GetNetwork(ctx, tx, p.Network)
+		if err != nil {
+			return err
+		}
+		if n.Type != "bridge" {
+			return errs.Invalidf("network %q is of type %s: only networks of type bridge have a %s", n.Name, n.Type, k.name)
+		}
+		cfg, err := netkeys.Parse(n.Type, n.Config)
+		if err != nil {
+			return err
+		}
+		if err := fits(listen, want, n.Name, cfg); err != nil {
+			return err
+		}
+		if err := apart(want.entries); err != nil {
+			return err
+		}
+		return s.checkTaken(ctx, tx, want.entries, owner{string(k.name), n.Name, listen})
+	})
+}
+
+// fits reports what of a plan is not possible in a network.
+func fits(listen netip.Addr, want plan, network string, cfg networks.Config) error {
+	family, name := cfg.IPv4, "ipv4"
+	if listen.Is6() {
+		family, name = cfg.IPv6, "ipv6"
+	}
+	for _, f := range []networks.Family{cfg.IPv4, cfg.IPv6} {
+		if f.Address.IsValid() && f.Address.Masked().Contains(listen) {
+			return errs.Invalidf("listen_address: %s is in network %q itself (%s): want an address of the host, or one that is routed to it", listen, network, f.Address.Masked())
+		}
+	}
+	if !family.Address.IsValid() {
+		return errs.Invalidf("listen_address: %s cannot lead into network %q, whose %s.address is none", listen, network, name)
+	}
+	if !family.Routing && len(want.entries) > 0 {
+		return errs.Invalidf("nothing from outside reaches network %q, whose %s.routing is false", network, name)
+	}
+	for _, e := range want.entries {
+		for _, t := range e.Targets {
+			to, net := t.Addr(), family.Address.Masked()
+			switch {
+			case !net.Contains(to):
+				return errs.Invalidf("%s: target address %s is outside of network %q (%s)", e.field, to, network, net)
+			case to == family.Address.Addr():
+				return errs.Invalidf("%s: target address %s is the host's own in network %q: want that of an instance", e.field, to, network)
+			case to == net.Addr() || to.Is4() && to == networks.Last(net):
+				return errs.Invalidf("%s: target address %s cannot be that of an instance: it stands for the whole network %s", e.field, to, net)
+			}
+		}
+	}
+	return nil
+}
+
+// apart reports ports that are in a plan twice.
+func apart(entries []entry) error {
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.First, b.First))
+	})
+	for i := 1; i < len(sorted); i++ {
+		a, b := sorted[i-1], sorted[i]
+		if a.Protocol == b.Protocol && b.First <= a.Last {
+			return errs.Invalidf("%s: listen_port: port %d is in %s too", b.field, b.First, a.field)
+		}
+	}
+	return nil
+}
+
+// An owner is a forward or a load balancer.
+type owner struct {
+	kind, network string
+	listen        netip.Addr
+}
+
+func (o owner) String() string {
+	return fmt.Sprintf("the %s %s of network %q", o.kind, o.listen, o.network)
+}
+
+// claims are the entries of all forwards and load balancers, by owner.
+func claims(ctx context.Context, tx *db.Tx) (map[owner][]entry, error) {
+	out := map[owner][]entry{}
+	add := func(o owner, p plan) error {
+		out[o] = p.entries
+		return nil
+	}
+	return out, errors.Join(each(ctx, tx, forwards, "", add), each(ctx, tx, balancers, "", add))
+}
+
+// checkTaken reports a port that another has.
+func (s *Service) checkTaken(ctx context.Context, tx *db.Tx, entries []entry, self owner) error {
+	all, err := claims(ctx, tx)
+	if err != nil {
+		return err
+	}
+	delete(all, self)
+	for _, e := range entries {
+		if o, other, found := taker(all, e.Published); found {
+			return errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, other), o)
+		}
+		if s.Taken == nil {
+			continue
+		}
+		if who := s.Taken(e.Published); who != "" {
+			return errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, e.Published), who)
+		}
+	}
+	return nil
+}
+
+// taker returns who has a port of e, and what it is there.
+func taker(all map[owner][]entry, e networks.Published) (owner, networks.Published, bool) {
+	for _, o := range slices.SortedFunc(maps.Keys(all), func(a, b owner) int { return cmp.Compare(a.String(), b.String()) }) {
+		for _, other := range all[o] {
+			if e.Overlaps(other.Published) {
+				return o, other.Published, true
+			}
+		}
+	}
+	return owner{}, networks.Published{}, false
+}
+
+// overlap names what two have in common.
+func overlap(a, b networks.Published) string {
+	if a.Protocol == 0 {
+		return fmt.Sprintf("what comes for %s and for no port that is forwarded", a.Listen)
+	}
+	return fmt.Sprintf("port %d of %s", max(a.First, b.First), a.Listen)
+}
+
+// Takes returns who has a port that e is for; an empty string for nobody.
+func (s *Service) Takes(ctx context.Context, e networks.Published) (who string, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		all, err := claims(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if o, _, found := taker(all, e); found {
+			who = o.String()
+		}
+		return nil
+	})
+	return who, err
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
