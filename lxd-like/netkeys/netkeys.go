@@ -198,5 +198,6 @@ func Metadata() map[string]map[string]profiles.DocGroup {
 		}
 		all["network-"+typ] = map[string]profiles.DocGroup{"network-conf": g}
 	}
+	all["network-zone"] = zoneMetadata()
 	return all
 }

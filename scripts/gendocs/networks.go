@@ -19,6 +19,10 @@ func networkKeys(w io.Writer) {
 		}
 		row(w, code(k.Name), value(k.Key), k.Default, strings.Join(k.Types, ", "), doc(k.Key))
 	}
+	fmt.Fprint(w, "\n### network zones\n\n| key | value | default | |\n|---|---|---|---|\n")
+	for _, k := range netkeys.ZoneKeys() {
+		row(w, code(k.Name), value(k), k.Default, doc(k))
+	}
 	fmt.Fprint(w, "\nWhat LXD and Incus have besides is refused with the reason:\n\n| reason | key |\n|---|---|\n")
 	names, reasons := map[string][]string{}, []string{}
 	for _, r := range netkeys.Refusals() {

@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/internal/zones"
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -228,6 +229,24 @@ func TestReverseZones(t *testing.T) {
 			t.Errorf("%s: %s, %s: got %v", name, tt.address, tt.zone, err)
 		}
 		must(t, e.Delete(t.Context(), tt.zone))
+	}
+}
+
+// TestKeys looks whether the keys that are described are those that there are.
+func TestKeys(t *testing.T) {
+	e := newEnv(t)
+	values := map[string]string{
+		"dns.contact": "jane@example.org", "dns.nameservers": "ns1.example.org", "network.nat": "false", "peers.*.address": "192.0.2.1",
+		"peers.*.key": secret, "user.*": "x",
+	}
+	for _, k := range netkeys.ZoneKeys() {
+		name := strings.ReplaceAll(k.Name, "*", "x")
+		e.create(t, "example.org", api.ConfigMap{name: values[k.Name]})
+		must(t, e.Delete(t.Context(), "example.org"))
+		delete(values, k.Name)
+	}
+	if len(values) > 0 {
+		t.Errorf("not described: %v", values)
 	}
 }
 

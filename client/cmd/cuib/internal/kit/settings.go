@@ -59,8 +59,8 @@ func NewNetworkSettings(typ string) Completer {
 func NetworkTypes(ctx context.Context, e *Env, _ []string) ([]string, error) {
 	all, err := e.Client().ConfigurationKeys(ctx)
 	var out []string
-	for entity := range all {
-		if typ, ok := strings.CutPrefix(entity, networkEntity); ok {
+	for entity, groups := range all {
+		if typ, ok := strings.CutPrefix(entity, networkEntity); ok && groups["network-conf"] != nil { // Zones are none.
 			out = append(out, typ)
 		}
 	}
