@@ -48,6 +48,12 @@ func (c *Client) NetworkLeases(ctx context.Context, name string) ([]api.NetworkL
 	return list[[]api.NetworkLease](ctx, c, path("networks", name, "leases"))
 }
 
+// NetworkAllocations returns the addresses that managed networks and those on
+// them have.
+func (c *Client) NetworkAllocations(ctx context.Context) ([]api.NetworkAllocation, error) {
+	return list[[]api.NetworkAllocation](ctx, c, path("network-allocations"))
+}
+
 // CreateNetwork creates a network.
 func (c *Client) CreateNetwork(ctx context.Context, req api.NetworksPost) error {
 	return c.send(ctx, call{method: http.MethodPost, path: path("networks"), body: req})

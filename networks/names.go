@@ -3,6 +3,7 @@ package networks
 import (
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -13,11 +14,15 @@ var (
 	hostLabel     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 )
 
+// reserved are the names that the kernel or users mean something else by: no
+// network at all, and the host's own.
+var reserved = []string{"all", "default", "host", "none"}
+
 // CheckInterface reports what is wrong with name as the name of a network
 // interface that we make.
 func CheckInterface(name string) error {
-	if !interfaceName.MatchString(name) || name == "all" || name == "default" {
-		return errs.Invalidf("network name %q is not valid: use 2 to 15 letters, digits, '-', '_' or '.', the first a letter or digit, and neither \"all\" nor \"default\"", name)
+	if !interfaceName.MatchString(name) || slices.Contains(reserved, name) {
+		return errs.Invalidf("network name %q is not valid: use 2 to 15 letters, digits, '-', '_' or '.', the first a letter or digit, and none of %s", name, strings.Join(reserved, ", "))
 	}
 	return nil
 }

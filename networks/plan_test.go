@@ -100,7 +100,7 @@ func TestNames(t *testing.T) {
 		good  []string
 		bad   []string
 	}{
-		"interface": {networks.CheckInterface, []string{"br0", "a.b-c_d", "123456789012345"}, []string{"", "a", "1234567890123456", "-a", ".a", "a b", "a/b", "a\n", "ä0", "all", "default", "a:1", "a*"}},
+		"interface": {networks.CheckInterface, []string{"br0", "a.b-c_d", "123456789012345"}, []string{"", "a", "1234567890123456", "-a", ".a", "a b", "a/b", "a\n", "ä0", "all", "default", "none", "host", "a:1", "a*"}},
 		"domain":    {networks.CheckDomain, []string{"cuib", "a.b-c.d"}, []string{"", ".", "a..b", "a_b", "a\nb", "a b", "a,b", "-a", "a/b", "a#b"}},
 		"host": {
 			func(s string) error { return networks.CheckHost(networks.Host{Name: s, MAC: "10:66:6a:00:00:01"}) },

@@ -27,6 +27,8 @@ const (
 	whySRIOV     = "virtual functions of network cards (SR-IOV) are not handed out"
 	whyOVN       = "there are no OVN networks"
 	whyACL       = "there are no network ACLs yet"
+	whyHostNet   = "in the host's own network an instance could take ports of the host and reach daemons by their abstract sockets; nictype macvlan, physical or routed, or a proxy device, gives it a part of it"
+	whyNoNIC     = "an instance without a nic has only its loopback: a device of type none takes away the one that a profile gives"
 	whyBurst     = "the kernel's cgroups limit what goes through a disk in each second, without bursts"
 	whyPCI       = "only virtual machines take PCI devices, a container shares the host's drivers"
 	whyMediated  = "only virtual machines take parts of a graphics card"
@@ -97,6 +99,10 @@ func refusedDevices() []Refusal {
 		refuseOptions("nic", whyVM, "boot.priority", "io.bus"),
 		refuseOptions("nic", whyOVN, "acceleration", "acceleration.parent", "ipv4.address.external", "ipv6.address.external", "nested", "security.promiscuous"),
 		refuseValues("nic", "nictype", whyOVN, "ovn"),
+		refuseValues("nic", "nictype", whyHostNet, "host"),
+		refuseValues("nic", "nictype", whyNoNIC, "none"),
+		refuseValues("nic", "network", whyHostNet, "host"),
+		refuseValues("nic", "network", whyNoNIC, "none"),
 		refuseOptions("nic", whyACL, "security.acls", "security.acls.*"),
 		refuseOptions("nic", whySRIOV, "pci", "productid", "security.trusted", "vendorid"),
 		refuseValues("nic", "nictype", whySRIOV, "sriov"),

@@ -519,7 +519,7 @@ func TestListAndState(t *testing.T) {
 	for _, l := range leases {
 		got = append(got, strings.TrimSpace(l.Type+" "+l.Address+" "+l.Hostname+" "+l.Hwaddr))
 	}
-	if want := []string{"gateway 10.1.1.1 br0.gw", "gateway fd42::1 br0.gw", "static 10.1.1.5 c1 " + mac}; !slices.Equal(got, want) {
+	if want := []string{"gateway 10.1.1.1 br0.gw", "gateway fd42::1 br0.gw", "static 10.1.1.5 c1 " + mac, "dynamic fd42::1266:6aff:fe00:1 c1 " + mac}; !slices.Equal(got, want) {
 		t.Errorf("got leases %q", got)
 	}
 	for name, err := range map[string]error{

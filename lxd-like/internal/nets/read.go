@@ -112,17 +112,18 @@ func (s *Service) link(name string) (host.Link, error) {
 	return l, err
 }
 
-// Leases returns the addresses that are given out on a managed network.
+// Leases returns the addresses that are given out on a managed network, and
+// those of IPv6 that instances make themselves.
 func (s *Service) Leases(ctx context.Context, name string) ([]api.NetworkLease, error) {
-	n, d, err := s.get(ctx, name)
+	n, _, err := s.get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := s.withHosts(ctx, n)
+	cfg, err := s.config(n)
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.Leases(ctx, cfg)
+	found, err := s.given(ctx, n)
 	if err != nil {
 		return nil, fmt.Errorf("read the leases of network %q: %w", name, err)
 	}

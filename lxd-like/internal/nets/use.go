@@ -275,6 +275,7 @@ func held(dev profiles.Device, pinned string) (four, six netip.Addr) {
 type users struct {
 	instances []db.Instance
 	profiles  []db.Profile
+	networks  []db.Network // Which are on interfaces, and on bridges of others.
 }
 
 func (s *Service) users(ctx context.Context) (u users, err error) {
@@ -282,7 +283,10 @@ func (s *Service) users(ctx context.Context) (u users, err error) {
 		if u.instances, err = db.Instances(ctx, tx); err != nil {
 			return err
 		}
-		u.profiles, err = db.Profiles(ctx, tx)
+		if u.profiles, err = db.Profiles(ctx, tx); err != nil {
+			return err
+		}
+		u.networks, err = db.Networks(ctx, tx)
 		return err
 	})
 	return u, err
@@ -318,6 +322,12 @@ func (u users) of(name string) []string {
 	for _, p := range u.profiles {
 		if uses(p.Devices) {
 			all = append(all, "/1.0/profiles/"+p.Name)
+		}
+	}
+	for _, n := range u.networks {
+		cfg, err := parse(n)
+		if err == nil && n.Name != name && slices.ContainsFunc(needs(n.Type, cfg), func(has need) bool { return has.name == name }) {
+			all = append(all, networkURL(n.Name))
 		}
 	}
 	return all

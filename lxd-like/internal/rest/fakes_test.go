@@ -475,6 +475,10 @@ func (f *fakeNets) Delete(_ context.Context, name string) error {
 	return known(name)
 }
 
+func (f *fakeNets) Allocations(context.Context) ([]api.NetworkAllocation, error) {
+	return []api.NetworkAllocation{{Address: "10.0.0.1/24", Type: "network", Network: "n1"}}, nil
+}
+
 func (f *fakeNets) Leases(_ context.Context, name string) ([]api.NetworkLease, error) {
 	return nil, known(name)
 }

@@ -62,6 +62,10 @@ func (s *Server) listLeases(r *http.Request) (response, error) {
 	return got(leases, err)
 }
 
+func (s *Server) listAllocations(r *http.Request) (response, error) {
+	return got(s.Nets.Allocations(r.Context()))
+}
+
 func (s *Server) getNetworkState(r *http.Request) (response, error) {
 	return got(s.Nets.State(r.Context(), r.PathValue("name")))
 }

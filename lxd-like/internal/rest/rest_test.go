@@ -212,6 +212,7 @@ func TestRoutes(t *testing.T) {
 		"projects":          {"GET", "/1.0/projects?recursion=1", "", 200, `"name":"default"`, ""},
 		"configuration":     {"GET", "/1.0/metadata/configuration", "", 200, `"boot.autostart"`, ""},
 		"cluster":           {"GET", "/1.0/cluster", "", 200, `"enabled":false`, ""},
+		"allocations":       {"GET", "/1.0/network-allocations?all-projects=true", "", 200, `"addresses":"10.0.0.1/24"`, ""},
 		"leases":            {"GET", "/1.0/networks/n1/leases", "", 200, `"metadata":[]`, ""},
 		"volumes":           {"GET", "/1.0/storage-pools/p1/volumes", "", 200, `["/1.0/storage-pools/p1/volumes/custom/c1","/1.0/storage-pools/p1/volumes/custom/c1/snapshots/s0","/1.0/storage-pools/p1/volumes/image/abc"]`, ""},
 		"volumes of a type": {"GET", "/1.0/storage-pools/p1/volumes/image", "", 200, `["/1.0/storage-pools/p1/volumes/image/abc"]`, ""},

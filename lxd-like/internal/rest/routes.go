@@ -140,6 +140,7 @@ func (s *Server) hostRoutes() []route {
 		{patch, "/1.0/storage-pools/{name}", s.patchPool},
 		{remove, "/1.0/storage-pools/{name}", s.deletePool},
 		{get, "/1.0/storage-pools/{name}/resources", s.getPoolResources},
+		{get, "/1.0/network-allocations", s.listAllocations},
 		{get, "/1.0/networks", s.listNetworks},
 		{post, "/1.0/networks", s.createNetwork},
 		{get, "/1.0/networks/{name}", s.getNetwork},

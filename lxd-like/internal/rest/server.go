@@ -86,6 +86,7 @@ var extensions = []string{
 	"network",
 	"network_dns",
 	"network_dns_records",
+	"network_allocations",
 	"network_forward",
 	"network_forward_snat",
 	"network_leases",

@@ -158,6 +158,7 @@ type netService interface {
 	Rename(ctx context.Context, name, to string) error
 	Delete(ctx context.Context, name string) error
 	Leases(ctx context.Context, name string) ([]api.NetworkLease, error)
+	Allocations(ctx context.Context) ([]api.NetworkAllocation, error)
 	State(ctx context.Context, name string) (api.NetworkState, error)
 	Examine(ctx context.Context, name string) ([]api.NetworkCheck, error)
 }

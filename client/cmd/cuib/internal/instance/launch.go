@@ -29,7 +29,7 @@ func (o *createOptions) flags(e *env, cmd *cobra.Command) {
 	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value of the configuration")
 	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option, as name,key=value")
 	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of \"default\"; again for more")
-	f.StringVarP(&o.network, "network", "n", "", "network for the first interface")
+	f.StringVarP(&o.network, "network", "n", "", "network for the first interface, or none")
 	f.StringVarP(&o.storage, "storage", "s", "", "storage pool for the root disk")
 	f.StringVar(&o.description, "description", "", "text that describes the instance")
 	f.StringVar(&o.envFile, "environment-file", "", "file of KEY=VALUE lines for the environment")
@@ -39,7 +39,10 @@ func (o *createOptions) flags(e *env, cmd *cobra.Command) {
 	f.StringVarP(&o.typ, "type", "t", "", "type of instance; there is only \"container\"")
 	e.CompleteFlag(cmd, "config", kit.InstanceSettings)
 	e.CompleteFlag(cmd, "profile", kit.Profiles)
-	e.CompleteFlag(cmd, "network", kit.Networks)
+	e.CompleteFlag(cmd, "network", func(ctx context.Context, k *kit.Env, args []string) ([]string, error) {
+		all, err := kit.Networks(ctx, k, args)
+		return append(all, "none"), err
+	})
 	e.CompleteFlag(cmd, "storage", kit.Pools)
 }
 
@@ -225,9 +228,8 @@ func (e *env) applyDevices(ctx context.Context, o createOptions, put *api.Instan
 	if err != nil {
 		return err
 	}
-	if o.network != "" {
-		name := deviceOf(inherited, "nic", "eth0")
-		put.Devices[name] = api.ConfigMap{"type": "nic", "name": name, "network": o.network}
+	if err := applyNetwork(o.network, put.Devices, inherited); err != nil {
+		return err
 	}
 	if o.storage != "" {
 		name := rootDevice(inherited)
@@ -238,6 +240,26 @@ func (e *env) applyDevices(ctx context.Context, o createOptions, put *api.Instan
 	}
 	for _, name := range kit.KeysOf(changes) {
 		merge(put.Devices, inherited, name, changes[name])
+	}
+	return nil
+}
+
+// applyNetwork puts the first interface into a network. As in managers of
+// application containers "none" is for no interface at all.
+func applyNetwork(network string, own, inherited api.DevicesMap) error {
+	switch network {
+	case "":
+	case "host":
+		return errs.Invalidf("network %q: an instance is not put into the host's own network, where it could take the host's ports and reach its daemons; use a network of type macvlan or physical, or a proxy device", network)
+	case "none":
+		for _, name := range kit.KeysOf(inherited) {
+			if inherited[name]["type"] == "nic" {
+				own[name] = api.ConfigMap{"type": "none"}
+			}
+		}
+	default:
+		name := deviceOf(inherited, "nic", "eth0")
+		own[name] = api.ConfigMap{"type": "nic", "name": name, "network": network}
 	}
 	return nil
 }
