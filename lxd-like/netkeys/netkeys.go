@@ -40,6 +40,7 @@ func Keys() []Key {
 	return slices.Concat(
 		group("bridge", bridgeKeys()),
 		group("dns", slices.Concat(dnsKeys(), nameKeys())),
+		group("firewall", firewallKeys()),
 		group("ipv4", familyKeys("ipv4", "IPv4", func(cfg *networks.Config) *networks.Family { return &cfg.IPv4 })),
 		group("ipv6", familyKeys("ipv6", "IPv6", func(cfg *networks.Config) *networks.Family { return &cfg.IPv6 })),
 		group("parent", parentKeys()),
