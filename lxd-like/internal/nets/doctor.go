@@ -9,7 +9,6 @@ import (
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/firewall"
-	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/networks/probe"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -37,7 +36,7 @@ func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck,
 	if err != nil {
 		return nil, fmt.Errorf("try out network %q: %w", name, err)
 	}
-	return append([]api.NetworkCheck{made}, s.explained(cfg, tried)...), nil
+	return append([]api.NetworkCheck{made}, s.explained(ctx, cfg, tried)...), nil
 }
 
 // made tells whether the network is there at all.
@@ -51,9 +50,9 @@ func (s *Service) made(name string) api.NetworkCheck {
 }
 
 // explained adds to what failed what is known to be in the way.
-func (s *Service) explained(cfg networks.Config, tried []probe.Check) []api.NetworkCheck {
+func (s *Service) explained(ctx context.Context, cfg networks.Config, tried []probe.Check) []api.NetworkCheck {
 	var some []firewall.Obstacle
-	rules, err := firewall.Read(nft.Ours)
+	rules, err := readFirewall(ctx)
 	if err == nil {
 		some, err = obstacles(rules, cfg)
 	}

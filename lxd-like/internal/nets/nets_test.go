@@ -261,7 +261,7 @@ func TestAllKeys(t *testing.T) {
 // TestFailsAnywhere fails each step of each change: once with an error, and
 // once by the caller's leaving, which the step after it notices.
 func TestFailsAnywhere(t *testing.T) {
-	put := api.NetworkPut{Description: "new", Config: api.ConfigMap{"ipv4.address": "10.2.2.1/24"}}
+	put := api.NetworkPut{Description: "new", Config: api.ConfigMap{"ipv4.address": "10.2.2.1/24", "firewall.integrate": "false"}}
 	changes := map[string]func(ctx context.Context, e env) error{
 		"create": func(ctx context.Context, e env) error {
 			return e.Create(ctx, api.NetworksPost{Name: "br1", NetworkPut: put})
@@ -278,6 +278,8 @@ func TestFailsAnywhere(t *testing.T) {
 		} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				e := newEnv(t)
+				w := &wall{}
+				e.Opener = w
 				e.create(t, "br0", api.ConfigMap{"ipv4.address": "10.1.1.1/24", "ipv6.address": "none"})
 				before := e.picture(t)
 				for n := 0; ; n++ {
@@ -290,9 +292,10 @@ func TestFailsAnywhere(t *testing.T) {
 						failed = true
 						return fail(cancel)
 					}
+					w.fail = e.driver.Fail
 					saved := n
 					err := change(ctx, e)
-					e.driver.Fail = nil
+					e.driver.Fail, w.fail = nil, nil
 					cancel()
 					n = saved
 					if !failed || err == nil && kind == "cancel" { // Nothing came after the step.

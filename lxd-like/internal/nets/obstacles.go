@@ -2,6 +2,7 @@ package nets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,9 +24,13 @@ import (
 // who write it do so in many steps.
 const calm = time.Second
 
+// silent is how often tables are looked at that change silently.
+const silent = 3 * time.Second
+
 // watchFirewall keeps what is known of foreign rules that drop what networks
 // need, until ctx ends. It looks when rules or routes change, and when again is
-// sent.
+// sent; and now and then where there are tables of iptables-legacy, whose
+// changes nobody announces.
 func (s *Service) watchFirewall(ctx context.Context, again <-chan struct{}) error {
 	events := make(chan error, 1)
 	rules, err := announce.Listen(events, unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
@@ -40,8 +45,13 @@ func (s *Service) watchFirewall(ctx context.Context, again <-chan struct{}) erro
 	}
 	defer routes.Close()
 
+	networksChanged := true
 	for {
-		if err := s.examine(ctx); err != nil && ctx.Err() == nil {
+		err := s.examine(ctx)
+		if networksChanged {
+			err = errors.Join(err, s.shutLost(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot look through the host's firewall", "err", err)
 		}
 		select {
@@ -49,39 +59,54 @@ func (s *Service) watchFirewall(ctx context.Context, again <-chan struct{}) erro
 			return nil
 		case <-time.After(calm):
 		}
+		if err != nil { // It may have changed while it was read.
+			continue
+		}
+		if networksChanged, err = wake(ctx, events, again); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// wake waits until the host's firewall is to be looked through, and tells
+// whether that is for networks that have changed.
+func wake(ctx context.Context, events <-chan error, again <-chan struct{}) (networksChanged bool, err error) {
+	tick := time.NewTicker(silent)
+	defer tick.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		case err := <-events:
-			if err != nil {
-				return err
-			}
+			return false, err
 		case <-again:
+			return true, nil
+		case <-tick.C:
+			if firewall.HasLegacy() {
+				return false, nil
+			}
 		}
 	}
 }
 
 // examine looks through the host's firewall for all networks that go through
-// it.
+// it, and lets pass what is lost where that can be.
 func (s *Service) examine(ctx context.Context) error {
 	all, err := s.records(ctx)
 	if err != nil {
 		return err
 	}
-	rules, err := firewall.Read(nft.Ours)
+	rules, err := readFirewall(ctx)
 	if err != nil {
 		return err
 	}
 	found := map[string][]firewall.Obstacle{}
 	for _, n := range all {
-		if n.Status != db.Ready || !netkeys.HasBridge(n.Type) {
-			continue
-		}
 		cfg, err := s.config(n)
-		if err != nil {
-			continue // It says so elsewhere.
+		if n.Status != db.Ready || !netkeys.HasBridge(n.Type) || err != nil {
+			continue // An error is told elsewhere.
 		}
-		if found[n.Name], err = obstacles(rules, cfg); err != nil {
+		if found[n.Name], err = s.through(ctx, rules, cfg); err != nil {
 			return err
 		}
 	}
@@ -95,6 +120,36 @@ func (s *Service) examine(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// through returns what is lost of a network, after it was tried to let it pass.
+func (s *Service) through(ctx context.Context, rules *firewall.Ruleset, cfg networks.Config) ([]firewall.Obstacle, error) {
+	lost, err := obstacles(rules, cfg)
+	if err != nil {
+		return nil, err
+	}
+	tried, failed := s.open(ctx, cfg, lost)
+	if failed != nil && tried {
+		s.Log.ErrorContext(ctx, "cannot let a network through the host's firewall", "network", cfg.Name, "err", failed)
+	}
+	if tried && len(lost) > 0 {
+		if rules, err = readFirewall(ctx); err == nil {
+			lost, err = obstacles(rules, cfg)
+		}
+	}
+	if tried {
+		s.tried(cfg, lost, failed)
+	}
+	return lost, err
+}
+
+// readFirewall reads the rules of others.
+func readFirewall(ctx context.Context) (*firewall.Ruleset, error) {
+	rules, err := firewall.Read(nft.Ours)
+	if err == nil {
+		_, err = rules.ReadLegacy(ctx)
+	}
+	return rules, err
 }
 
 func obstacles(rules *firewall.Ruleset, cfg networks.Config) ([]firewall.Obstacle, error) {
@@ -136,7 +191,7 @@ func (s *Service) Obstacles(name string) []api.NetworkObstacle {
 	out := []api.NetworkObstacle{}
 	for _, o := range s.blocked[name] {
 		out = append(out, api.NetworkObstacle{
-			What: o.Packet.What, Table: o.Family + " " + o.Table, Chain: o.Chain, Rule: o.Rule, Owner: string(o.Owner), Remedy: o.Remedy(name),
+			What: o.Packet.What, Table: o.Where(), Chain: o.Chain, Rule: o.Rule, Owner: string(o.Owner), Remedy: o.Remedy(name),
 		})
 	}
 	return out

@@ -59,7 +59,7 @@ func (s *Service) Stop(ctx context.Context) error {
 		}
 		cfg, serr := s.whole(ctx, n)
 		if serr == nil {
-			serr = stopper.Stop(ctx, cfg)
+			serr = errors.Join(s.shut(ctx, n.Name), stopper.Stop(ctx, cfg))
 		}
 		if serr != nil {
 			err = errors.Join(err, fmt.Errorf("stop network %q: %w", n.Name, serr))

@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +40,8 @@ type Service struct {
 	Warnings *warnings.Service // Nil for none.
 	Resolver resolver          // Of the host; nil for none.
 
+	Opener opener // Nil to change nothing in the firewalls of others.
+
 	// Restored is told of networks that were disturbed and are made anew; nil
 	// for nobody.
 	Restored func(ctx context.Context, network string)
@@ -54,6 +55,10 @@ type Service struct {
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.
 	change sync.Mutex
+
+	// opening is held by what changes the firewalls of others.
+	opening  sync.Mutex
+	attempts map[string]attempt // By network. Guarded by opening.
 
 	mu      sync.Mutex // Guards what follows.
 	hosts   map[string]map[string]networks.Host
@@ -180,13 +185,20 @@ func (s *Service) update(ctx context.Context, n db.Network, d networks.Driver, b
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if s.failure(n.Name) != nil || !reflect.DeepEqual(before, after) {
+	if s.failure(n.Name) != nil || !sameBut(before, after) {
 		u.Push("apply the old configuration", func(ctx context.Context) error { return d.Apply(ctx, before) })
 		if err := d.Apply(ctx, after); err != nil {
 			return fmt.Errorf("change network %q: %w", n.Name, err)
 		}
 	}
-	err = s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateNetwork(ctx, tx, n) })
+	write := func(ctx context.Context) error {
+		return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateNetwork(ctx, tx, n) })
+	}
+	if before.Integration != after.Integration {
+		err = s.shutAnd(ctx, n.Name, write)
+	} else {
+		err = write(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -227,6 +239,9 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before networks
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
+	if err := s.shut(ctx, before.Name); err != nil {
+		return err
+	}
 	u.Push("make the network of the old name", func(ctx context.Context) error { return d.Apply(ctx, before) })
 	if err := d.Remove(ctx, before); err != nil {
 		return fmt.Errorf("rename network %q: %w", before.Name, err)
@@ -285,6 +300,9 @@ func (s *Service) delete(ctx context.Context, n db.Network, d networks.Driver, c
 	}
 	u.Push("make the network ready again", func(ctx context.Context) error { return status(ctx, n.Status) })
 
+	if err := s.shut(ctx, n.Name); err != nil {
+		return err
+	}
 	u.Push("apply the network", func(ctx context.Context) error { return d.Apply(ctx, cfg) })
 	if err := d.Remove(ctx, cfg); err != nil {
 		return fmt.Errorf("delete network %q: %w", n.Name, err)
