@@ -41,6 +41,7 @@ import (
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/cni"
 	"github.com/cuib/cuib/networks/host"
+	"github.com/cuib/cuib/networks/integrate"
 	"github.com/cuib/cuib/networks/macvlan"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/networks/physical"
@@ -156,6 +157,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	}
 	d.resolver = &resolved.Registrar{Log: log.With("component", "resolved")}
 	d.nets.Resolver = d.resolver
+	d.nets.Opener = integrate.New(cfg.dir)
 	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: log.With("component", "zones"), Warnings: d.warnings}
 	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
 	d.published = d.newPublished()
