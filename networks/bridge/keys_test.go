@@ -95,6 +95,61 @@ func TestDisturbed(t *testing.T) {
 	}
 }
 
+// TestRenamed has somebody rename the bridge of a guest.
+func TestRenamed(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := apply(t, config())
+	guest := networkstest.Guest(t, cfg.Name, "veth1", mac1)
+	first := guest.DHCP(t, mac1, "").Address
+	testenv.Run(t, "ip", "link", "set", cfg.Name, "down")
+	testenv.Run(t, "ip", "link", "set", cfg.Name, "name", "renamed")
+	testenv.Run(t, "ip", "link", "set", "renamed", "up")
+	must(t, bridge.Driver{}.Apply(t.Context(), cfg))
+	if got := testenv.Run(t, "ip", "link"); strings.Contains(got, "renamed:") || !strings.Contains(got, "master "+cfg.Name) {
+		t.Errorf("got %s", got)
+	}
+	if got := guest.DHCP(t, mac1, "").Address; got != first {
+		t.Errorf("got %s, and before %s", got, first)
+	}
+}
+
+// TestFlowsGoOn changes a network below a connection, which keeps the address
+// that it began with.
+func TestFlowsGoOn(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := apply(t, config())
+	world := networkstest.World(t)
+	must(t, networkstest.Address("uplink", "192.0.2.50/24"))
+	guest := configured(t, cfg)
+	conn := world.Listen(t, "192.0.2.2:7")
+	var out net.Conn
+	guest.Must(t, func() (err error) {
+		out, err = new(net.Dialer).DialContext(t.Context(), "udp", "192.0.2.2:7")
+		return err
+	})
+	defer func() { must(t, out.Close()) }()
+	var first string
+	for i, change := range []func(){func() {}, func() { cfg.IPv4.NATAddress = addr("192.0.2.50") }, func() { cfg.IPv4.Routes = []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")} }} {
+		change()
+		must(t, bridge.Driver{}.Apply(t.Context(), cfg))
+		from := caller(conn)
+		_, err := out.Write([]byte("ping"))
+		must(t, err)
+		got := <-from
+		if i == 0 {
+			first = got
+		}
+		if got != first {
+			t.Errorf("change %d: called by %s, and by %s before", i, got, first)
+		}
+	}
+	from := caller(conn)
+	guest.Ping(t, netip.MustParseAddrPort("192.0.2.2:7"))
+	if got := <-from; got != "192.0.2.50" {
+		t.Errorf("what begins now: called by %s", got)
+	}
+}
+
 // caller returns the address that somebody has who sends to the socket.
 func caller(conn net.PacketConn) <-chan string {
 	from := make(chan string, 1)

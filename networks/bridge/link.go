@@ -24,12 +24,7 @@ func applyLink(cfg networks.Config) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	l, err := netlink.LinkByName(cfg.Name)
-	if missing(err) {
-		if l, err = addLink(cfg, mac); err != nil {
-			return 0, err
-		}
-	}
+	l, err := bridgeOf(cfg, mac)
 	if err != nil {
 		return 0, err
 	}
@@ -83,6 +78,41 @@ func snoop(l netlink.Link, on bool) error { //nolint:revive // a value and not a
 		return fmt.Errorf("set multicast snooping: %w", err)
 	}
 	return nil
+}
+
+// bridgeOf returns the bridge of the network, which it makes if there is none.
+// One that somebody has renamed gets its name back, with all its ports.
+func bridgeOf(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {
+	l, err := netlink.LinkByName(cfg.Name)
+	if !missing(err) {
+		return l, err
+	}
+	all, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list network interfaces: %w", err)
+	}
+	for _, l := range all {
+		if l.Type() != "bridge" || l.Attrs().HardwareAddr.String() != mac.String() {
+			continue
+		}
+		if err := rename(l, cfg.Name); err != nil {
+			return nil, fmt.Errorf("rename %s: %w", l.Attrs().Name, err)
+		}
+		return netlink.LinkByName(cfg.Name)
+	}
+	return addLink(cfg, mac)
+}
+
+// rename gives an interface a name. Kernels before 6.2 rename none that is up.
+func rename(l netlink.Link, name string) error {
+	err := netlink.LinkSetName(l, name)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	if err := netlink.LinkSetDown(l); err != nil {
+		return err
+	}
+	return netlink.LinkSetName(l, name) // It is set up then.
 }
 
 func addLink(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {

@@ -87,7 +87,8 @@ func (Kernel) Find(name string) (Link, error) {
 type Use struct {
 	netip.Prefix
 
-	By string // Such as "the route to 10.0.0.0/8 by tun0".
+	Interface string
+	By        string // Such as "the route to 10.0.0.0/8 by tun0".
 }
 
 // Used returns the networks of the host's addresses and routes, but for those
@@ -116,7 +117,7 @@ func (Kernel) Uses(except string) ([]Use, error) {
 			continue
 		}
 		for _, a := range l.Addresses {
-			used = append(used, Use{a.Masked(), fmt.Sprintf("the address %s of %s", a, l.Name)})
+			used = append(used, Use{a.Masked(), l.Name, fmt.Sprintf("the address %s of %s", a, l.Name)})
 		}
 	}
 	var routes []netlink.Route
@@ -134,7 +135,7 @@ func (Kernel) Uses(except string) ([]Use, error) {
 		addr, _ := netip.AddrFromSlice(r.Dst.IP)
 		bits, _ := r.Dst.Mask.Size()
 		if p := netip.PrefixFrom(addr, bits); p.IsValid() && bits > 0 {
-			used = append(used, Use{p, fmt.Sprintf("the route to %s by %s", p, names[r.LinkIndex])})
+			used = append(used, Use{p, names[r.LinkIndex], fmt.Sprintf("the route to %s by %s", p, names[r.LinkIndex])})
 		}
 	}
 	return used, nil

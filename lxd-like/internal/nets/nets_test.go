@@ -37,7 +37,7 @@ func (k *kernel) Links() ([]host.Link, error)         { return k.links, nil }
 func (k *kernel) Used(string) ([]netip.Prefix, error) { return k.used, nil }
 func (k *kernel) Uses(string) (all []host.Use, err error) {
 	for _, p := range k.used {
-		all = append(all, host.Use{Prefix: p, By: "the route to " + p.String() + " by tun0"})
+		all = append(all, host.Use{Prefix: p, Interface: "tun0", By: "the route to " + p.String() + " by tun0"})
 	}
 	return all, nil
 }

@@ -130,6 +130,11 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { s.keepAliases(ctx) })
+	wg.Go(func() {
+		if err := s.watchRoutes(ctx); err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "the host's routes are not watched", "err", err)
+		}
+	})
 	for {
 		if err := s.guardAll(ctx, guards, &wg); err != nil && ctx.Err() == nil {
 			return err

@@ -31,17 +31,18 @@ type Kind struct {
 
 // What can be wrong.
 var (
-	PoolAway       = Kind{"Storage pool unavailable", api.SeverityHigh}
-	PoolFull       = Kind{"Storage pool filling up", api.SeverityHigh}
-	NetworkDown    = Kind{"Network unavailable", api.SeverityHigh}
-	NetworkSplit   = Kind{"Network hosts not in touch", api.SeverityModerate}
-	NetworkBlocked = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
-	DNSDown        = Kind{"DNS of network zones unavailable", api.SeverityModerate}
-	NotStarted     = Kind{"Instance autostart failure", api.SeverityHigh}
-	Dying          = Kind{"Instance dies again and again", api.SeverityHigh}
-	ProxyDown      = Kind{"Proxy unavailable", api.SeverityModerate}
-	LXCFSDown      = Kind{"LXCFS unavailable", api.SeverityModerate}
-	ScheduleFailed = Kind{"Scheduled work failed", api.SeverityModerate}
+	PoolAway        = Kind{"Storage pool unavailable", api.SeverityHigh}
+	PoolFull        = Kind{"Storage pool filling up", api.SeverityHigh}
+	NetworkDown     = Kind{"Network unavailable", api.SeverityHigh}
+	NetworkOverlaps = Kind{"Network overlaps another of the host", api.SeverityModerate}
+	NetworkSplit    = Kind{"Network hosts not in touch", api.SeverityModerate}
+	NetworkBlocked  = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
+	DNSDown         = Kind{"DNS of network zones unavailable", api.SeverityModerate}
+	NotStarted      = Kind{"Instance autostart failure", api.SeverityHigh}
+	Dying           = Kind{"Instance dies again and again", api.SeverityHigh}
+	ProxyDown       = Kind{"Proxy unavailable", api.SeverityModerate}
+	LXCFSDown       = Kind{"LXCFS unavailable", api.SeverityModerate}
+	ScheduleFailed  = Kind{"Scheduled work failed", api.SeverityModerate}
 )
 
 // Service keeps the warnings. It is safe for concurrent use. A nil one keeps
