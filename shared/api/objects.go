@@ -158,6 +158,9 @@ type Network struct {
 	Status    string   `json:"status"`
 	Locations []string `json:"locations"`
 	Project   string   `json:"project"`
+
+	// Obstacles are as in NetworkState.
+	Obstacles []NetworkObstacle `json:"obstacles,omitempty"`
 }
 
 // NetworkLease is an address that is given out.
