@@ -93,7 +93,7 @@ func (s *Service) describe(ctx context.Context, n db.Network, u users) (api.Netw
 	return api.Network{
 		NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
 		Name:       n.Name, Type: n.Type, UsedBy: usedBy, Managed: true, Status: status,
-		Locations: []string{"none"}, Project: "default",
+		Locations: []string{"none"}, Project: "default", Obstacles: s.Obstacles(n.Name),
 	}, err
 }
 
