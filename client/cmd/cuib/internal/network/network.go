@@ -22,8 +22,17 @@ var columns = []output.Column[api.Network]{
 	{Key: '6', Name: "IPV6", Value: func(n api.Network) string { return n.Config["ipv6.address"] }},
 	{Key: 'd', Name: "DESCRIPTION", Value: func(n api.Network) string { return n.Description }},
 	{Key: 'u', Name: "USED BY", Value: func(n api.Network) string { return kit.Count(n.UsedBy) }},
-	{Key: 's', Name: "STATE", Value: func(n api.Network) string { return strings.ToUpper(n.Status) }},
+	{Key: 's', Name: "STATE", Value: state},
 	{Key: 'e', Name: "PROJECT", Value: func(n api.Network) string { return n.Project }},
+}
+
+// state is that of a network. One whose packets the host's firewall drops is of
+// little use, whatever else it is.
+func state(n api.Network) string {
+	if len(n.Obstacles) > 0 && n.Status == "Created" {
+		return "BLOCKED"
+	}
+	return strings.ToUpper(n.Status)
 }
 
 var leaseColumns = []output.Column[api.NetworkLease]{
