@@ -22,7 +22,7 @@ var nicTypes = []string{Bridged, CNI, IPVlan, Macvlan, P2P, Physical, Routed}
 
 func nicType() DeviceType {
 	t := DeviceType{Name: "nic", Doc: "A network interface.", together: checkNIC, places: nicPlaces}
-	for _, o := range slices.Concat(nicOptions(), nicAddressOptions("ipv4", "IPv4"), nicAddressOptions("ipv6", "IPv6"), nicPortOptions(), nicPluginOptions()) {
+	for _, o := range slices.Concat(nicOptions(), nicACLOptions(), nicAddressOptions("ipv4", "IPv4"), nicAddressOptions("ipv6", "IPv6"), nicPortOptions(), nicPluginOptions()) {
 		if kinds := nicHas[o.Name]; kinds != nil {
 			o.Condition = strings.Join(kinds, ", ")
 		}
@@ -35,44 +35,49 @@ func nicType() DeviceType {
 // nicHas are the types of NICs that have an option; one that is not here all
 // have.
 var nicHas = map[string][]string{
-	"cni.config":              {CNI},
-	"cni.ports":               {CNI},
-	"connected":               {Bridged, P2P, Routed},
-	"gvrp":                    {IPVlan, Macvlan, Physical, Routed},
-	"host_name":               {Bridged, P2P, Routed},
-	"hwaddr":                  {Bridged, CNI, Macvlan, P2P, Physical, Routed},
-	"ipv4.address":            {Bridged, CNI, IPVlan, Routed},
-	"ipv4.gateway":            {IPVlan, Routed},
-	"ipv4.host_address":       {Routed},
-	"ipv4.host_table":         {IPVlan, Routed},
-	"ipv4.host_tables":        {Routed},
-	"ipv4.neighbor_probe":     {Routed},
-	"ipv4.routes":             {Bridged, P2P, Routed},
-	"ipv4.routes.external":    {Bridged},
-	"ipv6.address":            {Bridged, CNI, IPVlan, Routed},
-	"ipv6.gateway":            {IPVlan, Routed},
-	"ipv6.host_address":       {Routed},
-	"ipv6.host_table":         {IPVlan, Routed},
-	"ipv6.host_tables":        {Routed},
-	"ipv6.neighbor_probe":     {Routed},
-	"ipv6.routes":             {Bridged, P2P, Routed},
-	"ipv6.routes.external":    {Bridged},
-	"limits.egress":           {Bridged, P2P, Routed},
-	"limits.ingress":          {Bridged, P2P, Routed},
-	"limits.max":              {Bridged, P2P, Routed},
-	"limits.priority":         {Bridged, P2P, Routed},
-	"mode":                    {IPVlan, Macvlan},
-	"mtu":                     {Bridged, IPVlan, Macvlan, P2P, Physical, Routed},
-	"network":                 {Bridged, Macvlan, Physical},
-	"parent":                  {Bridged, IPVlan, Macvlan, Physical, Routed},
-	"queue.tx.length":         {Bridged, P2P, Routed},
-	"security.ipv4_filtering": {Bridged},
-	"security.ipv6_filtering": {Bridged},
-	"security.mac_filtering":  {Bridged},
-	"security.port_isolation": {Bridged},
-	"vlan":                    {Bridged, IPVlan, Macvlan, Physical, Routed},
-	"vlan.tagged":             {Bridged},
-	"vrf":                     {Routed},
+	"cni.config":                           {CNI},
+	"cni.ports":                            {CNI},
+	"connected":                            {Bridged, P2P, Routed},
+	"gvrp":                                 {IPVlan, Macvlan, Physical, Routed},
+	"host_name":                            {Bridged, P2P, Routed},
+	"hwaddr":                               {Bridged, CNI, Macvlan, P2P, Physical, Routed},
+	"ipv4.address":                         {Bridged, CNI, IPVlan, Routed},
+	"ipv4.gateway":                         {IPVlan, Routed},
+	"ipv4.host_address":                    {Routed},
+	"ipv4.host_table":                      {IPVlan, Routed},
+	"ipv4.host_tables":                     {Routed},
+	"ipv4.neighbor_probe":                  {Routed},
+	"ipv4.routes":                          {Bridged, P2P, Routed},
+	"ipv4.routes.external":                 {Bridged},
+	"ipv6.address":                         {Bridged, CNI, IPVlan, Routed},
+	"ipv6.gateway":                         {IPVlan, Routed},
+	"ipv6.host_address":                    {Routed},
+	"ipv6.host_table":                      {IPVlan, Routed},
+	"ipv6.host_tables":                     {Routed},
+	"ipv6.neighbor_probe":                  {Routed},
+	"ipv6.routes":                          {Bridged, P2P, Routed},
+	"ipv6.routes.external":                 {Bridged},
+	"limits.egress":                        {Bridged, P2P, Routed},
+	"limits.ingress":                       {Bridged, P2P, Routed},
+	"limits.max":                           {Bridged, P2P, Routed},
+	"limits.priority":                      {Bridged, P2P, Routed},
+	"mode":                                 {IPVlan, Macvlan},
+	"mtu":                                  {Bridged, IPVlan, Macvlan, P2P, Physical, Routed},
+	"network":                              {Bridged, Macvlan, Physical},
+	"parent":                               {Bridged, IPVlan, Macvlan, Physical, Routed},
+	"queue.tx.length":                      {Bridged, P2P, Routed},
+	"security.acls":                        {Bridged},
+	"security.acls.default.egress.action":  {Bridged},
+	"security.acls.default.egress.logged":  {Bridged},
+	"security.acls.default.ingress.action": {Bridged},
+	"security.acls.default.ingress.logged": {Bridged},
+	"security.ipv4_filtering":              {Bridged},
+	"security.ipv6_filtering":              {Bridged},
+	"security.mac_filtering":               {Bridged},
+	"security.port_isolation":              {Bridged},
+	"vlan":                                 {Bridged, IPVlan, Macvlan, Physical, Routed},
+	"vlan.tagged":                          {Bridged},
+	"vrf":                                  {Routed},
 }
 
 const wantNICMode = "bridge, vepa, passthru or private for macvlan, l2, l3 or l3s for ipvlan"
@@ -139,6 +144,21 @@ func nicPortOptions() []Option {
 	}
 }
 
+// nicACLOptions are those of network ACLs.
+func nicACLOptions() []Option {
+	const acls = "security.acls"
+	const action = "allow, reject or drop"
+	const differs = "Dropped where it would have to be rejected on its way to the instance, as the kernel cannot answer there."
+	actions := oneOf("allow", "reject", "drop")
+	return []Option{
+		option(Key{Name: acls, Type: String, Allowed: "names of network ACLs, with commas between them", Doc: "The ACLs that say what passes to and from the interface, also between instances on one bridge.", check: is(listOf(func(v string) bool { return v != "" && !strings.ContainsAny(v, "/ ") }))}),
+		option(Key{Name: acls + ".default.egress.action", Type: String, Default: "that of the network, or reject", Allowed: action, Doc: "What happens to what the instance sends and no rule of the ACLs is about.", check: actions}),
+		booleanOption(Key{Name: acls + ".default.egress.logged", Default: "that of the network, or false", Doc: "Log it."}),
+		option(Key{Name: acls + ".default.ingress.action", Type: String, Default: "that of the network, or reject", Allowed: action, Doc: "What happens to what is sent to the instance and no rule of the ACLs is about.", Differs: differs, check: actions}),
+		booleanOption(Key{Name: acls + ".default.ingress.logged", Default: "that of the network, or false", Doc: "Log it."}),
+	}
+}
+
 func checkNIC(d Device) error {
 	switch {
 	case d["network"] != "" && d["nictype"] != "":
@@ -199,6 +219,12 @@ func CheckNIC(d Device, kind string) error {
 func checkTogether(d Device) error {
 	if d["limits.max"] != "" && (d["limits.ingress"] != "" || d["limits.egress"] != "") {
 		return errs.Invalidf("limits.max: want it, or limits.ingress and limits.egress, as it is both of them")
+	}
+	if d["security.acls"] != "" && d["network"] == "" {
+		return errs.Invalidf("security.acls: a nic with ACLs needs the option network, in which their names are meant")
+	}
+	if d["security.acls"] != "" && d["vlan.tagged"] != "" {
+		return errs.Invalidf("security.acls: what is in a VLAN of vlan.tagged cannot be looked at, want one of them")
 	}
 	for _, f := range []string{"ipv4", "ipv6"} {
 		if d[f+".host_table"] != "" && d[f+".host_tables"] != "" {

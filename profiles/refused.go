@@ -26,7 +26,6 @@ const (
 	whyCeph      = "there is no storage driver for Ceph"
 	whySRIOV     = "virtual functions of network cards (SR-IOV) are not handed out"
 	whyOVN       = "there are no OVN networks"
-	whyACL       = "there are no network ACLs yet"
 	whyHostNet   = "in the host's own network an instance could take ports of the host and reach daemons by their abstract sockets; nictype macvlan, physical or routed, or a proxy device, gives it a part of it"
 	whyNoNIC     = "an instance without a nic has only its loopback: a device of type none takes away the one that a profile gives"
 	whyBurst     = "the kernel's cgroups limit what goes through a disk in each second, without bursts"
@@ -103,7 +102,6 @@ func refusedDevices() []Refusal {
 		refuseValues("nic", "nictype", whyNoNIC, "none"),
 		refuseValues("nic", "network", whyHostNet, "host"),
 		refuseValues("nic", "network", whyNoNIC, "none"),
-		refuseOptions("nic", whyACL, "security.acls", "security.acls.*"),
 		refuseOptions("nic", whySRIOV, "pci", "productid", "security.trusted", "vendorid"),
 		refuseValues("nic", "nictype", whySRIOV, "sriov"),
 	)

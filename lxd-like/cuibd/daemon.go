@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cuib/cuib/lxd-like/internal/acls"
 	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/cdi"
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -75,6 +76,7 @@ type daemon struct {
 	nets         *nets.Service
 	published    *publish.Service
 	zones        *zones.Service
+	acls         *acls.Service
 	resolver     *resolved.Registrar
 	images       *images.Service
 	volumes      *volumes.Service
@@ -160,6 +162,8 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.nets.Opener = integrate.New(cfg.dir)
 	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: log.With("component", "zones"), Warnings: d.warnings}
 	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
+	d.acls = &acls.Service{DB: d.db, Dir: cfg.dir, Nets: d.nets, Events: d.events, Logger: log.With("component", "acls")}
+	d.nets.Parts, d.nets.Checks = append(d.nets.Parts, d.acls.Part), append(d.nets.Checks, d.acls.Check)
 	d.published = d.newPublished()
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
@@ -172,12 +176,14 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	}
 	containers := d.newRuntime(cfg)
 	d.nets.Restored = containers.Reconnect
+	d.acls.Ports = containers.ACLs()
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
 		Guests:  d.guests, Host: machine.Local(), CDI: cdi.Dirs(),
 		Events: d.events, IDs: ids, Logger: log.With("component", "instances"), Warnings: d.warnings,
 	}
+	d.instances.CheckACLs = d.acls.CheckNames
 	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
 	d.guests.Volumes = d.instances.GuestVolumes()
 	d.proxies = &proxies.Service{
@@ -300,6 +306,7 @@ func (d *daemon) recover(ctx context.Context) error {
 		fn   func(context.Context) error
 	}{
 		{"storage pools", d.pools.Recover},
+		{"network ACLs", d.acls.Recover},
 		{"networks", d.nets.Recover},
 		{"images", d.images.Recover},
 		{"backups", d.backups.Recover},
@@ -338,7 +345,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
-		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, Publish: d.published, Repositories: d.repositories,
+		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, ACLs: d.acls, AddressSets: d.acls.Sets(), Publish: d.published, Repositories: d.repositories,
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
@@ -374,6 +381,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.proxies.Run(ctx) })
 	g.Go(func() error { return d.containers.KeepFilters(ctx) })
+	g.Go(func() error { return d.acls.Run(ctx) })
 	g.Go(func() error { return d.guests.Run(ctx) })
 	g.Go(func() error { return d.warnings.Run(ctx) })
 	g.Go(func() error { return d.lxcfs.Run(ctx) })

@@ -44,6 +44,7 @@ func Keys() []Key {
 		group("ipv4", familyKeys("ipv4", "IPv4", func(cfg *networks.Config) *networks.Family { return &cfg.IPv4 })),
 		group("ipv6", familyKeys("ipv6", "IPv6", func(cfg *networks.Config) *networks.Family { return &cfg.IPv6 })),
 		group("parent", parentKeys()),
+		group("security", aclKeys()),
 		group("tunnel", tunnelKeys()),
 		group("vxlan", vxlanKeys()),
 		group("miscellaneous", miscKeys()),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -439,8 +440,15 @@ func (s *ACLPorts) intact() (bool, error) {
 		_, some := policyContents(key, s.rules[key].policy, &ids{})
 		want = append(want, some...)
 	}
-	for _, p := range s.here() {
+	there, err := chainsOf(c, s.table())
+	if err != nil {
+		return false, err
+	}
+	for _, p := range s.have {
 		_, some := portContents(p, s.rules[keyOf(p.Ref)].policy, &ids{})
+		if _, err := netlink.LinkByName(p.Link); err != nil { // The kernel can have taken some with the interface.
+			some = slices.DeleteFunc(some, func(ch chain) bool { return there[ch.Name] == nil })
+		}
 		want = append(want, some...)
 	}
 	return intact(c, s.table(), want)

@@ -41,6 +41,7 @@ func (p Port) empty() bool {
 // port at once, however many ports there are.
 type Ports struct {
 	suffix string
+	acls   *ACLPorts
 
 	mu   sync.Mutex // Guards what follows.
 	have map[string]Port
@@ -50,8 +51,11 @@ type Ports struct {
 // NewPorts returns the tables of the daemon with a directory.
 func NewPorts(dir string) *Ports {
 	sum := sha256.Sum256([]byte(dir))
-	return &Ports{suffix: hex.EncodeToString(sum[:4]), have: map[string]Port{}, made: map[nftables.TableFamily]bool{}}
+	return &Ports{suffix: hex.EncodeToString(sum[:4]), acls: NewACLPorts(dir), have: map[string]Port{}, made: map[nftables.TableFamily]bool{}}
 }
+
+// ACLs are those of the same ports.
+func (s *Ports) ACLs() *ACLPorts { return s.acls }
 
 // Set makes the rules of a port be those that it asks for, in one transaction:
 // no packet passes between the old and the new ones.

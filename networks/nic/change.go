@@ -37,6 +37,9 @@ func (h Host) Change(_ context.Context, old, now NIC, g *Guest) error {
 	if err := h.filter(now); err != nil {
 		return err
 	}
+	if err := h.guard(now); err != nil {
+		return err
+	}
 	for _, step := range []func(change, *Guest) error{
 		h.changeMTU, h.changeBridge, h.changeQueue, h.changeLimits, h.changeRoutes, h.changePlug,
 	} {

@@ -103,7 +103,7 @@ func (h Host) Remove(n NIC, g *Guest, used func(lower string) bool) error {
 		failed = append(failed, h.unroute(n), h.removeLink(n.inner()))
 	}
 	if h.Ports != nil && n.Pair() {
-		failed = append(failed, h.Ports.Unset(n.HostName))
+		failed = append(failed, h.Ports.Unset(n.HostName), h.Ports.ACLs().Unset(n.HostName))
 	}
 	if lower := n.Lower(); lower != n.Parent && !used(lower) {
 		failed = append(failed, h.removeLower(lower))

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/acl"
 )
 
 // The kinds of NICs.
@@ -50,11 +51,12 @@ type NIC struct {
 	// Priority is what packets from the instance have for the host's queues.
 	Priority uint32 `json:",omitempty"`
 
-	Isolated  bool   `json:",omitempty"` // From other isolated ports of the bridge.
-	FilterMAC bool   `json:",omitempty"` // Frames come from MAC only.
-	IPv4      Family `json:",omitzero"`
-	IPv6      Family `json:",omitzero"`
-	VRF       string `json:",omitempty"` // Of the host's end.
+	Isolated  bool    `json:",omitempty"` // From other isolated ports of the bridge.
+	FilterMAC bool    `json:",omitempty"` // Frames come from MAC only.
+	ACL       acl.Ref `json:",omitzero"`  // Bridged, on a managed network.
+	IPv4      Family  `json:",omitzero"`
+	IPv6      Family  `json:",omitzero"`
+	VRF       string  `json:",omitempty"` // Of the host's end.
 
 	// Plugins is what plugins are to know of one of kind CNI, which [Host]
 	// does not make.
@@ -144,7 +146,7 @@ func (n NIC) Live(to NIC) bool {
 	n.IPv4.Routes, n.IPv6.Routes = to.IPv4.Routes, to.IPv6.Routes
 	n.IPv4.Probe, n.IPv6.Probe = to.IPv4.Probe, to.IPv6.Probe // That is over.
 	if n.Kind == Bridged {
-		n.Isolated, n.FilterMAC, n.VLAN, n.Parent = to.Isolated, to.FilterMAC, to.VLAN, to.Parent
+		n.ACL, n.Isolated, n.FilterMAC, n.VLAN, n.Parent = to.ACL, to.Isolated, to.FilterMAC, to.VLAN, to.Parent
 		n.IPv4, n.IPv6 = to.IPv4, to.IPv6 // Nothing of it is inside.
 	}
 	return reflect.DeepEqual(n, to)

@@ -30,6 +30,9 @@ func (h Host) makePair(n NIC, g *Guest) error {
 	if err := h.connect(n, outer); err != nil {
 		return err
 	}
+	if err := h.guard(n); err != nil {
+		return err
+	}
 	if err := h.shape(n, outer); err != nil {
 		return err
 	}
@@ -114,7 +117,11 @@ func (h Host) connect(n NIC, outer netlink.Link) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Net.LinkSetMaster(outer, l); err != nil {
+	err = h.Net.LinkSetMaster(outer, l)
+	if errors.Is(err, unix.EXFULL) {
+		return errs.Conflictf("%s has as many ports as a bridge can have, which are 1023", master)
+	}
+	if err != nil {
 		return fmt.Errorf("connect to %s: %w", master, err)
 	}
 	if n.Kind != Bridged {
@@ -144,6 +151,18 @@ func (h Host) filter(n NIC) error {
 }
 
 // port is what nftables is to do with what comes from the guest.
+// guard has nftables let pass what the ACLs of a NIC say, at its end on the host,
+// which is there.
+func (h Host) guard(n NIC) error {
+	if h.Ports == nil || n.Kind != Bridged {
+		return nil
+	}
+	return h.Ports.ACLs().Set(n.ACLPort())
+}
+
+// ACLPort returns what nftables has of the ACLs of a NIC.
+func (n NIC) ACLPort() nft.ACLPort { return nft.ACLPort{Link: n.HostName, Ref: n.ACL} }
+
 func (n NIC) port() (nft.Port, error) {
 	p := nft.Port{
 		Link: n.HostName, Bridged: n.Kind == Bridged, Priority: n.Priority,

@@ -46,6 +46,9 @@ type Env struct {
 	// Plugins reports why network plugins cannot make a NIC of an instance.
 	Plugins func(ctx context.Context, instance string, n runtime.NIC) error
 
+	// CheckACLs refuses network ACLs that are not there.
+	CheckACLs func(ctx context.Context, names []string) error
+
 	// Volume says what the source of a disk with a pool is: VOLUME or
 	// VOLUME/SNAPSHOT.
 	Volume func(ctx context.Context, pool, source string) (api.StorageVolume, error)

@@ -31,6 +31,9 @@ func planNIC(ctx context.Context, name string, dev profiles.Device, env Env) (Pl
 	if err := checkLink(dev, link); err != nil {
 		return Plan{}, err
 	}
+	if err := checkACLs(ctx, dev, env); err != nil {
+		return Plan{}, err
+	}
 	p := identify(name, dev, env, link)
 	n := &p.NICs[0]
 	if err := checkParent(name, n, dev, env); err != nil {

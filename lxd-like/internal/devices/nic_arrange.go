@@ -7,6 +7,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
@@ -28,6 +29,7 @@ func arrange(name string, n *runtime.NIC, dev profiles.Device, env Env, link net
 	n.Priority = uint32(priority)
 	n.Ingress, n.Egress = rate(dev, "limits.ingress"), rate(dev, "limits.egress")
 	n.Isolated = yes(dev, "security.port_isolation")
+	n.ACL = aclsOf(dev)
 	four, six := yes(dev, "security.ipv4_filtering"), yes(dev, "security.ipv6_filtering")
 	n.FilterMAC = four || six || yes(dev, "security.mac_filtering")
 	n.VLAN = vlans(dev, link)
@@ -68,6 +70,20 @@ func vlans(dev profiles.Device, link networks.Link) nic.VLAN {
 		v.Tagged = link.Tagged
 	}
 	return v
+}
+
+// aclsOf says which ACLs a NIC has.
+func aclsOf(dev profiles.Device) acl.Ref {
+	const option = "security.acls"
+	all := acl.Ref{Network: dev["network"], ACLs: profiles.SplitList(dev[option])}
+	if len(all.ACLs) == 0 {
+		return acl.Ref{}
+	}
+	of := func(direction string) acl.Default {
+		return acl.Default{Action: dev[option+".default."+direction+".action"], Logged: dev[option+".default."+direction+".logged"]}
+	}
+	all.Ingress, all.Egress = of(acl.Ingress), of(acl.Egress)
+	return all
 }
 
 func rate(dev profiles.Device, option string) int64 {

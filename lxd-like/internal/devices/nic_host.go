@@ -41,6 +41,18 @@ func checkLink(dev profiles.Device, l networks.Link) error {
 	return nil
 }
 
+// checkACLs reports ACLs of a NIC that are not there.
+func checkACLs(ctx context.Context, dev profiles.Device, env Env) error {
+	all := profiles.SplitList(dev["security.acls"])
+	switch {
+	case len(all) == 0:
+		return nil
+	case env.CheckACLs == nil:
+		return errs.Newf(errs.Unsupported, "security.acls: there are no network ACLs")
+	}
+	return env.CheckACLs(ctx, all)
+}
+
 // holds reports whether the instance runs and has an interface of the host,
 // which the host lacks meanwhile.
 func holds(name string, env Env) bool {

@@ -41,7 +41,7 @@ func (p plan) into(spec *runtime.Spec) {
 func (s *Service) env(in *instance) devices.Env {
 	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link, Volume: s.lookAtVolume}
 	env.Host, env.CDI, env.TPM = s.Host, s.CDI, s.checkTPM
-	env.Pin = s.Nets.Pin
+	env.Pin, env.CheckACLs = s.Nets.Pin, s.CheckACLs
 	if s.Plugins != nil {
 		env.Plugins = s.Plugins.LookForPlugins
 	}

@@ -48,6 +48,10 @@ type Service struct {
 	TPMs     tpmKeeper         // Nil for none.
 	Plugins  pluginKeeper      // Of networks; nil for none.
 
+	// CheckACLs refuses network ACLs that are not there; nil where there are
+	// none.
+	CheckACLs func(ctx context.Context, names []string) error
+
 	locks  locks.Keyed
 	index  index
 	ranges idRanges

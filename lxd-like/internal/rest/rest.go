@@ -25,6 +25,8 @@ type Server struct {
 	Backups      backupService
 	Nets         netService
 	Zones        zoneService
+	ACLs         aclService
+	AddressSets  addressSetService
 	Publish      publishService
 	Repositories repositoryService
 	Warnings     warningService

@@ -51,6 +51,7 @@ func (s *Server) routes() []route {
 	out = append(out, s.repositoryRoutes()...)
 	out = append(out, s.warningRoutes()...)
 	out = append(out, s.zoneRoutes()...)
+	out = append(out, s.aclRoutes()...)
 	out = append(out, s.publishRoutes()...)
 	return append(out, s.hostRoutes()...)
 }

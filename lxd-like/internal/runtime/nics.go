@@ -326,8 +326,25 @@ func (r *Runtime) takeFilters() error {
 			}
 		}
 	}
-	return r.ports().Take(ports)
+	return errors.Join(r.ports().Take(ports), r.takeACLs())
 }
+
+// takeACLs does the same for ACLs. What one NIC cannot have any more it does
+// without: that is no reason for others to have none.
+func (r *Runtime) takeACLs() error {
+	var ports []nft.ACLPort
+	for _, c := range r.all() {
+		for _, n := range c.specNow().NICs {
+			if n.Kind == nic.Bridged && len(n.ACL.ACLs) > 0 {
+				ports = append(ports, n.ACLPort())
+			}
+		}
+	}
+	return r.ports().ACLs().Take(ports)
+}
+
+// ACLs are those of the host's ends of NICs.
+func (r *Runtime) ACLs() *nft.ACLPorts { return r.ports().ACLs() }
 
 // Reconnect gives the ports of a bridge that was made anew what they had there:
 // isolation, VLANs, routes.
@@ -358,7 +375,9 @@ func (r *Runtime) reconnect(n NIC) error {
 func (r *Runtime) KeepFilters(ctx context.Context) error {
 	err := nft.Watch(ctx, func() {
 		missing, err := r.ports().Restore()
-		if missing {
+		again, failed := r.ACLs().Restore()
+		err = errors.Join(err, failed)
+		if missing || again {
 			r.Log.WarnContext(ctx, "the filters of network interfaces were disturbed, making them again")
 		}
 		if err != nil {

@@ -1,0 +1,147 @@
+package acls
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/networks/acl"
+	"github.com/cuib/cuib/shared/api"
+)
+
+// Recover finds out which addresses subjects have, before networks and
+// interfaces are made again. The daemon calls it at its start.
+func (s *Service) Recover(ctx context.Context) error {
+	s.Ports.Serve(func(ref acl.Ref) (*acl.Policy, error) { return s.Policy(context.WithoutCancel(ctx), ref) })
+	_, err := s.reload(ctx)
+	return err
+}
+
+// Steps of Run: how long changes are collected, and how long it waits until it
+// tries again what has failed.
+const (
+	settling = 100 * time.Millisecond
+	retry    = 10 * time.Second
+)
+
+// Run has rules follow the addresses of those whom they name, and writes what
+// is logged, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	leases, err := watchLeases()
+	if err != nil {
+		return err
+	}
+	dirty := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.keepLogs(ctx) })
+	wg.Go(func() { s.listen(ctx, dirty) })
+	wg.Go(func() {
+		for leases.next() == nil {
+			touch(dirty)
+		}
+	})
+	defer leases.Close()
+	for {
+		var again <-chan time.Time
+		if err := s.followAddresses(ctx, leases); err != nil && ctx.Err() == nil {
+			s.Logger.ErrorContext(ctx, "rules of network ACLs do not follow addresses", "err", err)
+			again = time.After(retry)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again:
+		case <-dirty:
+		}
+		// An instance that starts makes many changes, one after the other.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(settling):
+		}
+	}
+}
+
+func touch(dirty chan struct{}) {
+	select {
+	case dirty <- struct{}{}:
+	default:
+	}
+}
+
+// listen tells of events of instances and networks, until ctx ends.
+func (s *Service) listen(ctx context.Context, dirty chan struct{}) {
+	for ctx.Err() == nil {
+		l := s.Events.Listen("lifecycle")
+		for open := true; open && ctx.Err() == nil; {
+			touch(dirty)
+			var e api.Event
+			select {
+			case <-ctx.Done():
+			case e, open = <-l.C: // It ends for who is too slow.
+			}
+			if bytes.Contains(e.Metadata, []byte(`"network-updated"`)) {
+				// Interfaces on it can have its defaults, and know its gateway.
+				if err := s.Ports.Refresh(); err != nil {
+					s.Logger.ErrorContext(ctx, "interfaces do not follow their network", "err", err)
+				}
+			}
+		}
+		l.Close()
+	}
+}
+
+func (s *Service) followAddresses(ctx context.Context, leases leaseWatch) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	if err := leases.add(filepath.Join(s.Dir, "networks")); err != nil {
+		return err
+	}
+	return s.readdress(ctx)
+}
+
+// A leaseWatch sees that addresses are given out, by the files with them.
+type leaseWatch struct{ *os.File }
+
+func watchLeases() (leaseWatch, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return leaseWatch{}, os.NewSyscallError("inotify_init1", err)
+	}
+	return leaseWatch{os.NewFile(uintptr(fd), "inotify")}, nil
+}
+
+// add watches the directories of all networks. To watch one again does no harm.
+func (l leaseWatch) add(dir string) error {
+	all, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	conn, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Control(func(fd uintptr) {
+		for _, e := range all {
+			// One that goes meanwhile has no addresses any more.
+			_, _ = unix.InotifyAddWatch(int(fd), filepath.Join(dir, e.Name()), unix.IN_MODIFY|unix.IN_MOVED_TO|unix.IN_ONLYDIR)
+		}
+	})
+}
+
+// next waits for a change.
+func (l leaseWatch) next() error {
+	const room = 16 << 10
+	_, err := l.Read(make([]byte, room))
+	return err
+}

@@ -1,0 +1,153 @@
+package acls
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
+)
+
+// The key of networks and option of interfaces that name ACLs.
+const keyACLs = "security.acls"
+
+// A world is all records that rules can be about, or that can have ACLs.
+type world struct {
+	acls      map[string]api.NetworkACLPut
+	sets      map[string]api.NetworkAddressSetPut
+	networks  []db.Network
+	instances []db.Instance
+	profiles  []db.Profile
+
+	// had are the names in rules that there are already: what they name can
+	// have gone meanwhile.
+	had map[string]bool
+}
+
+func load(ctx context.Context, tx *db.Tx) (*world, error) {
+	w := &world{acls: map[string]api.NetworkACLPut{}, sets: map[string]api.NetworkAddressSetPut{}, had: map[string]bool{}}
+	all, err := db.NetworkObjects(ctx, tx, kind)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range all {
+		w.acls[a.Name] = a.Document
+	}
+	sets, err := db.NetworkObjects(ctx, tx, setKind)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range sets {
+		w.sets[a.Name] = a.Document
+	}
+	if w.networks, err = db.Networks(ctx, tx); err != nil {
+		return nil, err
+	}
+	if w.instances, err = db.Instances(ctx, tx); err != nil {
+		return nil, err
+	}
+	w.profiles, err = db.Profiles(ctx, tx)
+	return w, err
+}
+
+// known has the names in the rules of an ACL be right, whatever they name.
+func (w *world) known(put api.NetworkACLPut) {
+	for _, r := range slices.Concat(put.Ingress, put.Egress) {
+		for _, s := range slices.Concat(profiles.SplitList(r.Source), profiles.SplitList(r.Destination)) {
+			w.had[s] = true
+		}
+	}
+}
+
+// has reports whether there is a subject of a kind, which its prefix says.
+func (w *world) has(prefix, name string) bool {
+	switch prefix {
+	case bookACL:
+		_, ok := w.acls[name]
+		return ok
+	case bookNetwork:
+		return slices.ContainsFunc(w.networks, func(n db.Network) bool { return n.Name == name })
+	}
+	return slices.ContainsFunc(w.instances, func(in db.Instance) bool { return in.Name == name })
+}
+
+// networksWith returns the names of the networks with an ACL.
+func (w *world) networksWith(name string) []string {
+	var all []string
+	for _, n := range w.networks {
+		if slices.Contains(profiles.SplitList(n.Config[keyACLs]), name) {
+			all = append(all, n.Name)
+		}
+	}
+	return all
+}
+
+// usersOf returns the URLs of what uses an ACL.
+func (w *world) usersOf(name string) []string {
+	all := []string{}
+	for _, n := range w.networksWith(name) {
+		all = append(all, "/1.0/networks/"+n)
+	}
+	uses := func(devices map[string]profiles.Device) bool {
+		for _, d := range devices {
+			if d["type"] == "nic" && slices.Contains(profiles.SplitList(d[keyACLs]), name) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, in := range w.instances {
+		if uses(w.devices(in)) {
+			all = append(all, "/1.0/instances/"+in.Name)
+		}
+	}
+	for _, p := range w.profiles {
+		if uses(p.Devices) {
+			all = append(all, "/1.0/profiles/"+p.Name)
+		}
+	}
+	for _, other := range sorted(w.acls) {
+		if other != name && w.names(other, func(s string) bool { return s == bookACL+name || s == name }) {
+			all = append(all, aclURL(other))
+		}
+	}
+	return all
+}
+
+// usersOfSet returns the URLs of the ACLs that name an address set.
+func (w *world) usersOfSet(name string) []string {
+	all := []string{}
+	for _, a := range sorted(w.acls) {
+		if w.names(a, func(s string) bool { return s == "$"+name }) {
+			all = append(all, aclURL(a))
+		}
+	}
+	return all
+}
+
+// names reports whether a rule of an ACL has a subject.
+func (w *world) names(name string, is func(string) bool) bool {
+	put := w.acls[name]
+	for _, r := range slices.Concat(put.Ingress, put.Egress) {
+		if slices.ContainsFunc(slices.Concat(profiles.SplitList(r.Source), profiles.SplitList(r.Destination)), is) {
+			return true
+		}
+	}
+	return false
+}
+
+// devices are those of an instance, with those of its profiles.
+func (w *world) devices(in db.Instance) map[string]profiles.Device {
+	var all []profiles.Config
+	for _, name := range in.Profiles {
+		i := slices.IndexFunc(w.profiles, func(p db.Profile) bool { return p.Name == name })
+		if i >= 0 {
+			all = append(all, profiles.Config{Options: w.profiles[i].Config, Devices: w.profiles[i].Devices})
+		}
+	}
+	return profiles.Expand(profiles.Config{Options: in.Config, Devices: in.Devices}, all...).Devices
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
