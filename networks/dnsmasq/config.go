@@ -53,6 +53,9 @@ func config(cfg networks.Config, index int) (string, error) {
 	l.dns(cfg)
 	l.names(cfg)
 	l.add("dhcp-leasefile=%s\ndhcp-hostsdir=%s", filepath.Join(cfg.Dir, leaseFile), filepath.Join(cfg.Dir, hostsDir))
+	// A guest has one lease a MAC address, whatever it calls itself: copies of
+	// one system call themselves the same.
+	l.add("dhcp-ignore-clid")
 	l.add("dhcp-authoritative\ndhcp-no-override\ndhcp-rapid-commit\ndhcp-lease-max=100000\nno-ping\nquiet-dhcp\nquiet-dhcp6\nquiet-ra")
 	if cfg.MTU != 0 {
 		l.add("dhcp-option=option:mtu,%d", cfg.MTU)

@@ -119,7 +119,7 @@ func (p Port) macs() []rule {
 		return payload(expr.PayloadBaseTransportHeader, offset, []byte{typ}, expr.CmpOpNeq)
 	}
 	some := address(8, unspecified, expr.CmpOpNeq) // Who has no address yet tells of none.
-	return []rule{
+	return append([]rule{
 		join(payload(expr.PayloadBaseLLHeader, 6, p.MAC, expr.CmpOpNeq), drop()),
 		join(frame(unix.ETH_P_ARP), payload(expr.PayloadBaseNetworkHeader, 8, p.MAC, expr.CmpOpNeq), drop()),
 		join(icmp(neighborAsk), some, option(24, ask), drop()),
@@ -128,7 +128,7 @@ func (p Port) macs() []rule {
 		join(icmp(neighborAnswer), other(26), drop()),
 		join(icmp(routerSolicit), some, option(8, ask), drop()),
 		join(icmp(routerSolicit), some, other(10), drop()),
-	}
+	}, p.dhcp()...)
 }
 
 func (p Port) ipv4() []rule {

@@ -115,6 +115,21 @@ func udp(src, dst uint16) []byte {
 	return append(binary.BigEndian.AppendUint16(out, dst), 0, 12, 0, 0, 'g', 'o', 'o', 'd')
 }
 
+// dhcp is the beginning of a message to a server of DHCP.
+func dhcp(mac net.HardwareAddr) []byte {
+	const size = 8 + 44
+	out := append(binary.BigEndian.AppendUint16(nil, 68), 0, 67, 0, size, 0, 0, 1, 1, 6, 0)
+	return append(append(append(out, make([]byte, 24)...), mac...), make([]byte, 10)...)
+}
+
+// piece makes a packet of IPv4 the first of several.
+func piece(frame []byte) []byte {
+	head := frame[14:34]
+	head[6], head[10], head[11] = 0x20, 0, 0
+	binary.BigEndian.PutUint16(head[10:], checksum(head))
+	return frame
+}
+
 func ipv6(from net.HardwareAddr, src netip.Addr, next byte, data []byte) []byte {
 	head := []byte{0x60, 0, 0, 0, 0, byte(len(data)), next, 255}
 	head = append(append(head, src.AsSlice()...), group6.AsSlice()...)
@@ -151,6 +166,9 @@ var spoofs = map[string]struct {
 	"another's IPv4":             {ipv4(attacker, other4, own4, udp(1000, 1000)), true, false},
 	"another's IPv4 and MAC":     {ipv4(victim, other4, own4, udp(1000, 1000)), false, false},
 	"DHCP asks":                  {ipv4(attacker, zero4, cast4, udp(68, 67)), true, true},
+	"DHCP asks for itself":       {ipv4(attacker, zero4, cast4, dhcp(attacker)), true, true},
+	"DHCP asks for another":      {ipv4(attacker, zero4, cast4, dhcp(victim)), false, false},
+	"DHCP asks in pieces":        {piece(ipv4(attacker, zero4, cast4, udp(68, 67))), false, false},
 	"no address and not DHCP":    {ipv4(attacker, zero4, cast4, udp(68, 68)), true, false},
 	"DHCP server":                {ipv4(attacker, own4, cast4, udp(67, 68)), true, false},
 	"DHCP server without":        {ipv4(attacker, zero4, cast4, udp(67, 68)), true, false},
