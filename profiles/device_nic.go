@@ -91,7 +91,7 @@ func nicOptions() []Option {
 		option(Key{Name: "hwaddr", Type: String, Default: "a random one", Allowed: wantMAC, Doc: "The interface's address.", Differs: "An ipvlan has that of its parent, a cni one that of its plugins.", check: is(isMAC)}),
 		option(Key{Name: "mode", Type: String, Default: "bridge, l3s", Allowed: wantNICMode, Doc: "Who the interfaces on one parent can talk to, and how.", check: oneOf(slices.Concat(macvlanModes, ipvlanModes)...)}),
 		option(Key{Name: "mtu", Type: Integer, Allowed: "a number of bytes from 68 to 65535", Doc: "The largest packet; that of the parent where it is not set.", check: between(68, 65535)}),
-		option(Key{Name: "name", Type: String, Default: "eth0 and so on", Allowed: wantIfname, Doc: "The interface's name inside.", check: checkIfname}),
+		option(Key{Name: "name", Type: String, Default: "eth0 and so on", Allowed: "a name of 2 to 15 letters and digits", Doc: "The interface's name inside.", check: checkInnerName}),
 		option(Key{Name: "network", Type: String, Allowed: "the name of a network", Doc: "The managed network to connect to, instead of nictype and parent.", check: CheckNetworkName}),
 		option(Key{Name: "nictype", Type: String, Allowed: "bridged, cni, ipvlan, macvlan, p2p, physical or routed", Doc: "How to connect to the parent.", check: oneOf(nicTypes...)}),
 		option(Key{Name: "parent", Type: String, Allowed: "the name of an interface of the host", Doc: "The bridge, or the interface of the host that it is on or is.", check: checkIfname}),

@@ -182,6 +182,15 @@ func ParseBitRate(v string) (int64, error) {
 	return n * unit, nil
 }
 
+// checkInnerName is for the names of interfaces inside: liblxc gives none that
+// is one character long.
+func checkInnerName(v string) error {
+	if len(v) == 1 {
+		return errs.Invalidf("got %q, want a name of 2 to 15 letters and digits", v)
+	}
+	return checkIfname(v)
+}
+
 // checkIfname is for the names of interfaces of the host and inside.
 func checkIfname(v string) error {
 	if CheckInterfaceName("interface", v) != nil {

@@ -132,6 +132,7 @@ func labKit(t *testing.T) string {
 		// Without the race detector: it needs more address space than the machine has.
 		{"go", "build", "-o", kit + "/cuibd", "../lxd-like/cuibd"},
 		{"go", "test", "-c", "-o", kit + "/runtime.test", runtime},
+		{"go", "test", "-c", "-o", kit + "/nic.test", "../networks/nic"},
 		{"go", "test", "-c", "-o", kit + "/overlay.test", "../storage/overlay"},
 		{"go", "test", "-c", "-o", kit + "/dir.test", "../storage/dir"},
 		{"go", "test", "-c", "-o", kit + "/zfs.test", "../storage/zfs"},
@@ -142,7 +143,7 @@ func labKit(t *testing.T) string {
 		{"gcc", "-O2", "-shared", "-fPIC", "-o", kit + "/oneprocessor.so", "lab/oneprocessor.c"},
 		{"gcc", "-O2", "-shared", "-fPIC", "-nostdlib", "-Wl,--version-script=lab/unused.map", "-o", kit + "/unused.so", "lab/unused.c"},
 	}
-	for _, name := range []string{"init", "calls"} { // Of the runtime's tests.
+	for _, name := range []string{"init", "calls", "asks"} { // Of the runtime's tests.
 		commands = append(commands, []string{"gcc", "-O2", "-static", "-o", filepath.Join(kit, name), runtime + "/testdata/" + name + ".c"})
 	}
 	for _, args := range commands {
