@@ -38,6 +38,7 @@ var (
 	NetworkSplit    = Kind{"Network hosts not in touch", api.SeverityModerate}
 	NetworkBlocked  = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
 	DNSDown         = Kind{"DNS of network zones unavailable", api.SeverityModerate}
+	NetworkFull     = Kind{"Network without free addresses", api.SeverityModerate}
 	NotStarted      = Kind{"Instance autostart failure", api.SeverityHigh}
 	Dying           = Kind{"Instance dies again and again", api.SeverityHigh}
 	ProxyDown       = Kind{"Proxy unavailable", api.SeverityModerate}
