@@ -83,6 +83,36 @@ func (Kernel) Find(name string) (Link, error) {
 	return Link{}, errs.NotFoundf("network interface %q not found", name)
 }
 
+// Gateways returns those of the host's default routes through an interface.
+func (Kernel) Gateways(name string) ([]netip.Addr, error) {
+	l, err := netlink.LinkByName(name)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find network interface %s: %w", name, err)
+	}
+	var routes []netlink.Route
+	err = retry(func() (err error) {
+		routes, err = netlink.RouteList(l, netlink.FAMILY_ALL)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes of %s: %w", name, err)
+	}
+	var out []netip.Addr
+	for _, r := range routes {
+		bits := 0
+		if r.Dst != nil {
+			bits, _ = r.Dst.Mask.Size()
+		}
+		if gw, ok := netip.AddrFromSlice(r.Gw); ok && bits == 0 {
+			out = append(out, gw.Unmap())
+		}
+	}
+	return out, nil
+}
+
 // A Use is why a network is not free.
 type Use struct {
 	netip.Prefix

@@ -186,6 +186,10 @@ type NetworkState struct {
 	VLAN      any                   `json:"vlan"`
 	OVN       any                   `json:"ovn"`
 
+	// Gateways are those of the host's default routes through the interface:
+	// extension cuib_network_gateways.
+	Gateways []string `json:"gateways,omitempty"`
+
 	// Obstacles are what of the host's firewall drops packets of the network:
 	// extension cuib_network_obstacles.
 	Obstacles []NetworkObstacle `json:"obstacles,omitempty"`

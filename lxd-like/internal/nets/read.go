@@ -179,6 +179,9 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkState, err
 	if l.Kind == "loopback" {
 		st.Type = "loopback"
 	}
+	if st.Gateways, err = s.gateways(l.Name); err != nil {
+		return api.NetworkState{}, err
+	}
 	for _, p := range l.Addresses {
 		st.Addresses = append(st.Addresses, stateAddress(p))
 	}
@@ -189,6 +192,22 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkState, err
 		}
 	}
 	return st, nil
+}
+
+// gateways are those of the host's default routes through an interface.
+func (s *Service) gateways(name string) ([]string, error) {
+	reader, can := s.Host.(interface {
+		Gateways(name string) ([]netip.Addr, error)
+	})
+	if !can {
+		return nil, nil
+	}
+	all, err := reader.Gateways(name)
+	var out []string
+	for _, a := range all {
+		out = append(out, a.String())
+	}
+	return out, err
 }
 
 func stateAddress(p netip.Prefix) api.NetworkStateAddress {

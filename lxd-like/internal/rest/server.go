@@ -39,6 +39,7 @@ var extensions = []string{
 	"cuib_image_build",
 	"cuib_network_acl_state",
 	"cuib_network_doctor",
+	"cuib_network_gateways",
 	"cuib_network_obstacles",
 	"cuib_nic_cni",
 	"cuib_snapshot_bulk",

@@ -54,7 +54,7 @@ func New(k *kit.Env, attach ...*cobra.Command) *cobra.Command {
 	e := &env{k}
 	cmd := kit.Group("network", "Manage networks, and what is in them",
 		"  cuib network create lab ipv4.address=10.77.0.1/24\n  cuib network list-leases cuibbr0",
-		newACL(e), newAddressSet(e), newCreate(e), newDelete(e), newDoctor(e), kit.NewEdit(k, kind(e)), kit.NewKeyGet(k, kind(e)), newInfo(e), newList(e),
+		newACL(e), newAddressSet(e), newCreate(e), newDelete(e), newDoctor(e), kit.NewEdit(k, kind(e)), kit.NewKeyGet(k, kind(e)), newGraph(e), newInfo(e), newList(e),
 		newAllocations(e), newLeases(e), newRename(e), kit.NewKeySet(k, kind(e)), kit.NewShow(k, kind(e)), kit.NewKeyUnset(k, kind(e)),
 		newZone(e), newForward(e), newBalancer(e),
 	)
