@@ -20,10 +20,11 @@ func proxyOptions() []Option {
 	return []Option{
 		option(Key{Name: "bind", Type: String, Default: "host", Allowed: "host or instance (also guest or container)", Doc: "Where it listens; it connects on the other side.", check: oneOf("host", "instance", "guest", "container")}),
 		{Required: true, Key: Key{Name: "connect", Type: String, Allowed: proxyAddress, Doc: "What clients are connected to: one port for all, or as many as listen has.", check: parses(ParseProxyAddress)}},
+		option(Key{Name: "expose", Type: String, Default: "host-firewall", Allowed: "host-firewall or public", Condition: "nat", Doc: "Whether what the host's own firewall refuses for the port stays out.", check: oneOf("host-firewall", "public")}),
 		option(Key{Name: "gid", Type: Integer, Default: "0", Allowed: "a group id", Condition: withPath, Doc: "The group that owns the socket, on the side where it is.", check: between(0, 1<<32-2)}),
 		{Required: true, Key: Key{Name: "listen", Type: String, Allowed: proxyAddress, Doc: "Where clients connect to.", check: parses(ParseProxyAddress)}},
 		option(Key{Name: "mode", Type: String, Default: "0644", Allowed: `an octal mode such as "0660"`, Condition: withPath, Doc: "Who may connect to the socket: who may write to it.", check: is(isMode)}),
-		booleanOption(Key{Name: "nat", Default: "false", Condition: "bind is host", Doc: "Forward packets instead of connections: to a static address of a bridged nic."}),
+		booleanOption(Key{Name: "nat", Default: "false", Condition: "bind is host", Doc: "Forward packets instead of connections: to an address of a bridged nic, static or as it is just now."}),
 		booleanOption(Key{Name: "proxy_protocol", Default: "false", Condition: "connect is tcp", Doc: "Tell servers with a PROXY header, version 1, who their client is."}),
 		option(Key{Name: "security.gid", Type: Integer, Default: "0", Allowed: "a group id", Condition: process, Doc: "The group as which it connects, on the side where it does.", check: between(0, 1<<32-2)}),
 		option(Key{Name: "security.uid", Type: Integer, Default: "0", Allowed: "a user id", Condition: process, Doc: "The user as whom it connects, on the side where it does.", check: between(0, 1<<32-2)}),
@@ -57,6 +58,8 @@ func checkProxy(d Device) error {
 		return errs.Invalidf("proxy_protocol: only a proxy that connects to tcp has it, got connect %q", d["connect"])
 	case nat:
 		return checkNAT(d, listen, connect)
+	case d["expose"] != "":
+		return errs.Invalidf("expose: only a proxy with nat has it: a process is behind the host's firewall anyway")
 	}
 	return nil
 }
@@ -67,19 +70,27 @@ func checkNAT(d Device, listen, connect ProxyAddress) error {
 			return errs.Invalidf("%s: a proxy with nat does not have it, as it has no process", o)
 		}
 	}
+	four, six := NATFamilies(listen, connect)
 	switch {
 	case ListensInside(d):
 		return errs.Invalidf("nat: only a proxy that listens on the host has it, got bind %q", d["bind"])
 	case listen.Kind != connect.Kind || listen.Kind == "unix":
 		return errs.Invalidf("nat: got listen %q and connect %q, want both tcp or both udp", d["listen"], d["connect"])
-	case listen.ListenHost().Is4() != connect.ConnectHost().Is4():
+	case !four && !six:
 		return errs.Invalidf("nat: got listen %q and connect %q, want both IPv4 or both IPv6", d["listen"], d["connect"])
 	case listen.Host.IsLoopback():
 		return errs.Invalidf("nat: got listen %q, want no loopback address: the kernel forwards nothing from there", d["listen"])
 	case connect.Host.IsLoopback():
-		return errs.Invalidf("nat: got connect %q, want a static address of a bridged nic of the instance, or 0.0.0.0 or [::] for the first that there is", d["connect"])
+		return errs.Invalidf("nat: got connect %q, want a static address of a bridged nic of the instance, or none for those that it has at the time, as tcp::80", d["connect"])
 	}
 	return nil
+}
+
+// NATFamilies says which families a proxy with nat forwards: those that both
+// ends can be of. One that has no host can be of either.
+func NATFamilies(listen, connect ProxyAddress) (four, six bool) {
+	can := func(a netip.Addr, is4 bool) bool { return !a.IsValid() || a.Is4() == is4 }
+	return can(listen.Host, true) && can(connect.Host, true), can(listen.Host, false) && can(connect.Host, false)
 }
 
 // ListensInside reports whether a proxy listens in the instance and connects

@@ -44,7 +44,6 @@ import (
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/integrate"
 	"github.com/cuib/cuib/networks/macvlan"
-	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/networks/physical"
 	"github.com/cuib/cuib/networks/resolved"
 	"github.com/cuib/cuib/networks/vxlan"
@@ -186,10 +185,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.instances.CheckACLs = d.acls.CheckNames
 	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
 	d.guests.Volumes = d.instances.GuestVolumes()
-	d.proxies = &proxies.Service{
-		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir),
-		Guest: containers.Init, Log: log.With("component", "proxies"), Taken: d.published.Takes,
-	}
+	d.proxies = d.newProxies(cfg)
 	d.instances.Proxies, d.instances.Plugins = d.proxies, containers
 	d.instances.TPMs = d.newTPMs(base, cfg.dir)
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/profiles"
@@ -17,11 +18,7 @@ func proxy(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	if !r.NAT {
 		return Plan{Proxy: r}, nil
 	}
-	connect, err := profiles.ParseProxyAddress(dev["connect"])
-	if err != nil {
-		return Plan{}, err
-	}
-	err = natTarget(ctx, connect.ConnectHost(), env, &r)
+	err := natTargets(ctx, dev, env, &r)
 	return Plan{Proxy: r}, err
 }
 
@@ -29,14 +26,33 @@ func proxy(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 func proxyRule(dev profiles.Device) proxies.Rule {
 	return proxies.Rule{
 		Inside: profiles.ListensInside(dev), Listen: dev["listen"], Connect: dev["connect"],
-		Header: yes(dev, "proxy_protocol"), NAT: yes(dev, "nat"),
+		Header: yes(dev, "proxy_protocol"), NAT: yes(dev, "nat"), Public: dev["expose"] == "public",
 		Mode: dev["mode"], UID: dev["uid"], GID: dev["gid"], AsUID: dev["security.uid"], AsGID: dev["security.gid"],
 	}
 }
 
+// natTargets finds where packets are forwarded to: a static address of a
+// bridged NIC, or the addresses that the first one on a network of ours has at
+// the time.
+func natTargets(ctx context.Context, dev profiles.Device, env Env, r *proxies.Rule) error {
+	listen, err := profiles.ParseProxyAddress(dev["listen"])
+	if err != nil {
+		return err
+	}
+	connect, err := profiles.ParseProxyAddress(dev["connect"])
+	if err != nil {
+		return err
+	}
+	four, six := profiles.NATFamilies(listen, connect)
+	if connect.Host.IsValid() {
+		return natTarget(ctx, connect.Host, env, r)
+	}
+	return natFollows(ctx, env, r, map[string]bool{"ipv4.address": four, "ipv6.address": six})
+}
+
 // natTarget finds the static address that packets are forwarded to, and the
 // bridge of the NIC that has it. An unspecified address is the first one of
-// its family.
+// its family, or if there is none the one that the instance has at the time.
 func natTarget(ctx context.Context, want netip.Addr, env Env, r *proxies.Rule) error {
 	option := "ipv4.address"
 	if want.Is6() {
@@ -58,7 +74,30 @@ func natTarget(ctx context.Context, want netip.Addr, env Env, r *proxies.Rule) e
 		}
 	}
 	if want.IsUnspecified() {
-		return errs.Invalidf("nat: the instance has no bridged nic with a static address, want one with the option %s", option)
+		return natFollows(ctx, env, r, map[string]bool{option: true})
 	}
 	return errs.Invalidf("nat: connect is to %s, want the static address of a bridged nic of the instance: its option %s", want, option)
+}
+
+// natFollows has packets go to the addresses that the first NIC on a managed
+// bridge has at the time. Static ones are known beforehand.
+func natFollows(ctx context.Context, env Env, r *proxies.Rule, options map[string]bool) error {
+	for _, name := range slices.Sorted(maps.Keys(env.Devices)) {
+		dev := env.Devices[name]
+		if dev["type"] != "nic" || dev["network"] == "" {
+			continue
+		}
+		link, err := linkOf(ctx, dev, env)
+		if err != nil {
+			return errs.Newf(errs.KindOf(err), "nat: device %q: %w", name, err)
+		}
+		if link.Kind != "bridged" {
+			continue
+		}
+		r.Network, r.Bridge, r.Port = dev["network"], link.Parent, given(name, dev, env, "host_name")
+		r.Four = options["ipv4.address"] && dev["ipv4.address"] != "none"
+		r.Six = options["ipv6.address"] && dev["ipv6.address"] != "none"
+		return nil
+	}
+	return errs.Invalidf("nat: the instance has no nic on a managed bridge whose address could be followed, and no bridged nic with a static one: want the option network of a nic, or %s", strings.Join(slices.Sorted(maps.Keys(options)), " or "))
 }

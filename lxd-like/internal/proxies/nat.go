@@ -22,7 +22,7 @@ import (
 )
 
 // forwards are what nftables is to have for an instance.
-func (s *Service) forwards(instance string) (list []networks.Published, near nft.Near, err error) {
+func (s *Service) forwards(ctx context.Context, instance string) (list []networks.Published, near nft.Near, err error) {
 	var all []*proxy
 	for _, p := range s.of(instance) {
 		if p.rule.NAT {
@@ -31,26 +31,42 @@ func (s *Service) forwards(instance string) (list []networks.Published, near nft
 	}
 	slices.SortFunc(all, func(a, b *proxy) int { return cmp.Compare(a.owner.Device, b.owner.Device) })
 	for _, p := range all {
-		some, err := forward(p.rule)
-		if err != nil {
-			return nil, near, fmt.Errorf("device %q: %w", p.owner.Device, err)
-		}
-		around, err := subnet(p.rule.Bridge, p.rule.Target)
-		if err != nil {
-			return nil, near, fmt.Errorf("device %q: %w", p.owner.Device, err)
-		}
-		list = append(list, some...)
-		if !slices.Contains(near.Bridges, p.rule.Bridge) {
-			near.Bridges = append(near.Bridges, p.rule.Bridge)
-		}
-		if !slices.Contains(near.Subnets, around) {
-			near.Subnets = append(near.Subnets, around)
+		for _, target := range s.targets(p) {
+			some, around, err := s.leads(ctx, p.rule, target)
+			if err != nil {
+				return nil, near, fmt.Errorf("device %q: %w", p.owner.Device, err)
+			}
+			list = append(list, some...)
+			near.Bridges = added(near.Bridges, p.rule.Bridge)
+			near.Subnets = added(near.Subnets, around)
 		}
 	}
 	return list, near, nil
 }
 
-func forward(r Rule) ([]networks.Published, error) {
+func added[T comparable](list []T, v T) []T {
+	if slices.Contains(list, v) {
+		return list
+	}
+	return append(list, v)
+}
+
+// leads is what leads to a target, behind gates if the rule says so, and which
+// addresses reach the target without the host.
+func (s *Service) leads(ctx context.Context, r Rule, target netip.Addr) ([]networks.Published, netip.Prefix, error) {
+	some, err := forward(r, target)
+	if err != nil {
+		return nil, netip.Prefix{}, err
+	}
+	if !r.Public && s.Admit != nil {
+		some = s.Admit(ctx, some)
+	}
+	around, err := subnet(r.Bridge, target)
+	return some, around, err
+}
+
+// forward is what leads from where a rule listens to a target.
+func forward(r Rule, target netip.Addr) ([]networks.Published, error) {
 	listen, err := profiles.ParseProxyAddress(r.Listen)
 	if err != nil {
 		return nil, err
@@ -59,11 +75,18 @@ func forward(r Rule) ([]networks.Published, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := networks.Published{Listen: listen.ListenHost(), Protocol: unix.IPPROTO_TCP}
+	e := networks.Published{Listen: listen.Host, Protocol: unix.IPPROTO_TCP}
+	switch {
+	case listen.Host.IsValid():
+	case target.Is6():
+		e.Listen = netip.IPv6Unspecified()
+	default:
+		e.Listen = netip.IPv4Unspecified()
+	}
 	if listen.Kind == "udp" {
 		e.Protocol = unix.IPPROTO_UDP
 	}
-	return e.Spread(r.Target, listen.List(), connect.List()), nil
+	return e.Spread(target, listen.List(), connect.List()), nil
 }
 
 // subnet is which addresses reach one behind a bridge without the host.
@@ -90,17 +113,17 @@ func subnet(bridge string, target netip.Addr) (netip.Prefix, error) {
 // reflect has a bridge send back to an instance what comes from there and is
 // forwarded to it. The bridge does that itself where the kernel filters
 // bridges; else the host does, which is above it.
-func (s *Service) reflect(r Rule) error {
+func (s *Service) reflect(bridge, name string) error {
 	on, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables")
 	switch {
-	case errors.Is(err, fs.ErrNotExist), r.Port == "":
+	case errors.Is(err, fs.ErrNotExist), name == "":
 		return nil
 	case err != nil:
 		return err
 	case strings.TrimSpace(string(on)) == "0":
 		return nil
 	}
-	l, err := netlink.LinkByName(r.Port)
+	l, err := netlink.LinkByName(name)
 	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
 		return nil // It comes when the guest has booted.
 	}
@@ -108,16 +131,16 @@ func (s *Service) reflect(r Rule) error {
 		err = netlink.LinkSetHairpin(l, true)
 	}
 	if err != nil {
-		return fmt.Errorf("port %s of bridge %s: %w", r.Port, r.Bridge, err)
+		return fmt.Errorf("port %s of bridge %s: %w", name, bridge, err)
 	}
 	return nil
 }
 
 // applyNAT makes nftables have what an instance is to have.
-func (s *Service) applyNAT(instance string) error {
+func (s *Service) applyNAT(ctx context.Context, instance string) error {
 	s.nat.Lock()
 	defer s.nat.Unlock()
-	list, near, err := s.forwards(instance)
+	list, near, err := s.forwards(ctx, instance)
 	if err != nil {
 		return err
 	}
@@ -128,7 +151,7 @@ func (s *Service) reflectAll(instance string) error {
 	var failed error
 	for _, p := range s.of(instance) {
 		if p.rule.NAT {
-			failed = errors.Join(failed, s.reflect(p.rule))
+			failed = errors.Join(failed, s.reflect(p.rule.Bridge, s.port(p)))
 		}
 	}
 	return failed
@@ -142,9 +165,10 @@ func (s *Service) Run(ctx context.Context) error {
 	for protocol, group := range map[int]int{unix.NETLINK_NETFILTER: unix.NFNLGRP_NFTABLES, unix.NETLINK_ROUTE: unix.RTNLGRP_LINK} {
 		g.Go(func() error { return announce(ctx, protocol, group, changed) })
 	}
+	g.Go(func() error { return s.keepFollowing(ctx) })
 	g.Go(func() error {
 		for {
-			if err := s.repairNAT(); err != nil && ctx.Err() == nil {
+			if err := s.repairNAT(ctx); err != nil && ctx.Err() == nil {
 				s.Log.ErrorContext(ctx, "cannot keep rules of proxies", "err", err)
 			}
 			select {
@@ -215,12 +239,12 @@ func nextChange(ctx context.Context, f *os.File) error {
 }
 
 // repairNAT applies again what is not as it was applied.
-func (s *Service) repairNAT() error {
+func (s *Service) repairNAT(ctx context.Context) error {
 	s.nat.Lock()
 	defer s.nat.Unlock()
 	var failed error
 	for _, name := range s.forwarding() {
-		list, near, err := s.forwards(name)
+		list, near, err := s.forwards(ctx, name)
 		intact := false
 		if err == nil && len(list) > 0 {
 			intact, err = s.Forward.Intact(name, list, near)

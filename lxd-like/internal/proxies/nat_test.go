@@ -183,7 +183,7 @@ func TestNATReturns(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- w.service.Run(ctx) }()
 	far := side{w.far}
-	for _, cmd := range []string{"flush ruleset", "flush table inet " + table(t), "flush chain inet " + table(t) + " prerouting"} {
+	for _, cmd := range []string{"flush ruleset", "flush table inet " + table(t), "flush chain inet " + table(t) + " published-in"} {
 		testenv.Run(t, append([]string{"nft"}, strings.Fields(cmd)...)...)
 		testenv.Eventually(t, "forwarding after "+cmd, func() bool { return hear(t, far, "tcp:192.0.2.1:8080") == "80 192.0.2.2" })
 	}

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/nft"
@@ -32,9 +33,15 @@ type Rule struct {
 	AsUID, AsGID    string // Who it is when it connects, on that side; both empty for root.
 
 	NAT    bool
-	Target netip.Addr // NAT: an address of the instance.
+	Target netip.Addr // NAT: an address of the instance; not valid for those that it has at the time.
+	Public bool       // NAT: what the host's firewall refuses comes in, too.
 	Bridge string     // NAT: the target's.
 	Port   string     // NAT: of the bridge, to which the target is connected; empty if it is not known.
+
+	// NAT without a target: the managed network in which the instance has
+	// addresses, and of which families they are forwarded to.
+	Network   string
+	Four, Six bool
 }
 
 // An Owner is the device of an instance that a proxy is for.
@@ -59,9 +66,19 @@ type Service struct {
 	recordsOnce sync.Once
 	kept        process.Records // See [Service.records].
 
+	// Follow returns the addresses that an instance has in a network at the
+	// time.
+	Follow func(ctx context.Context, instance, network string) (Place, error)
+
+	// Admit puts what is published behind gates that let in what the host's
+	// firewall lets in. Nil if all is let in.
+	Admit func(ctx context.Context, list []networks.Published) []networks.Published
+
 	nat sync.Mutex // Held by who changes rules of nftables, before mu.
 	mu  sync.Mutex // Guards all.
 	all map[Owner]*proxy
+
+	begun chan struct{} // See [Service.starts].
 }
 
 // proxy is one that is wanted.
@@ -71,6 +88,8 @@ type proxy struct {
 	stop  context.CancelFunc
 	done  chan struct{} // Closed when nobody looks after it any more.
 	end   func()        // Ends the process that there is now; guarded by Service.mu. Nil for none.
+	place Place         // NAT: what it leads to; guarded by Service.mu.
+	since time.Time     // NAT: when it began.
 }
 
 // Start starts a proxy of a running instance, and returns when clients can
@@ -84,8 +103,13 @@ func (s *Service) Start(ctx context.Context, of Owner, r Rule) error {
 		return err
 	}
 	if r.NAT {
-		if err = s.applyNAT(of.Instance); err == nil {
+		s.follow(ctx, p)
+		if err = s.applyNAT(ctx, of.Instance); err == nil {
 			close(p.done)
+			select {
+			case s.starts() <- struct{}{}:
+			default:
+			}
 			return nil
 		}
 	} else {
@@ -115,7 +139,7 @@ func (s *Service) claim(of Owner, r Rule) (*proxy, error) {
 	if s.all == nil {
 		s.all = map[Owner]*proxy{}
 	}
-	p := &proxy{owner: of, rule: r, stop: func() {}, done: make(chan struct{})}
+	p := &proxy{owner: of, rule: r, stop: func() {}, done: make(chan struct{}), since: time.Now()}
 	s.all[of] = p
 	return p, nil
 }
@@ -134,8 +158,11 @@ func clash(r Rule, other Owner, o Rule, same bool) error { //nolint:revive // No
 		return err
 	}
 	port, overlaps := a.Overlaps(b)
+	if (r.NAT || o.NAT) && a.Kind != "unix" {
+		port, overlaps = natOverlap(r, o)
+	}
 	switch {
-	case !overlaps, apart(r, o, a, b), apart(o, r, b, a):
+	case !overlaps:
 		return nil
 	case a.Kind == "unix":
 		return errs.Conflictf("listen: %s is taken by device %q of instance %q", r.Listen, other.Device, other.Instance)
@@ -143,12 +170,25 @@ func clash(r Rule, other Owner, o Rule, same bool) error { //nolint:revive // No
 	return errs.Conflictf("listen: port %d of %s is taken by device %q of instance %q, which listens on %s", port, r.Listen, other.Device, other.Instance, o.Listen)
 }
 
-// apart reports whether a rule of nftables and another proxy are for different
-// addresses although one is for all: those of the loopback are not forwarded,
-// and only a process listens on those of both families.
-func apart(r, o Rule, a, b profiles.ProxyAddress) bool {
-	x, y := a.ListenHost(), b.ListenHost()
-	return r.NAT && (y.IsLoopback() || x.Is4() != y.Is4() && (o.NAT || !y.IsUnspecified()))
+// natOverlap returns a port that two rules are for, of which one at least is
+// for nftables. What comes for the loopback is not forwarded.
+func natOverlap(r, o Rule) (port uint16, overlaps bool) {
+	mine, err := hostPorts(r)
+	if err != nil {
+		return 0, false
+	}
+	others, err := hostPorts(o)
+	if err != nil {
+		return 0, false
+	}
+	for _, a := range mine {
+		for _, b := range others {
+			if a.Overlaps(b) && !a.Listen.IsLoopback() && !b.Listen.IsLoopback() {
+				return max(a.First, b.First), true
+			}
+		}
+	}
+	return 0, false
 }
 
 func (s *Service) release(of Owner) {
@@ -168,7 +208,7 @@ func (s *Service) Stop(ctx context.Context, of Owner) error {
 	}
 	s.quit(p)
 	if p.rule.NAT {
-		return s.applyNAT(of.Instance)
+		return s.applyNAT(ctx, of.Instance)
 	}
 	return errors.Join(s.forget(of), s.removeSocket(ctx, p))
 }
@@ -186,7 +226,7 @@ func (s *Service) quit(p *proxy) {
 }
 
 // End ends all proxies of an instance that has ended.
-func (s *Service) End(_ context.Context, instance string) error {
+func (s *Service) End(ctx context.Context, instance string) error {
 	var failed error
 	forwards := false
 	for _, p := range s.of(instance) {
@@ -195,7 +235,7 @@ func (s *Service) End(_ context.Context, instance string) error {
 		failed = errors.Join(failed, s.forget(p.owner), removeListen(p.rule))
 	}
 	if forwards {
-		failed = errors.Join(failed, s.applyNAT(instance))
+		failed = errors.Join(failed, s.applyNAT(ctx, instance))
 	}
 	return failed
 }

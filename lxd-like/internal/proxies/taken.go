@@ -64,7 +64,7 @@ func hostPorts(r Rule) ([]networks.Published, error) {
 		e.Protocol = unix.IPPROTO_UDP
 	}
 	hosts := []netip.Addr{a.ListenHost()}
-	if !r.NAT && a.ListenHost().IsUnspecified() { // Processes listen on both families.
+	if !r.NAT && a.ListenHost().IsUnspecified() || r.NAT && !a.Host.IsValid() { // Processes listen on both families.
 		hosts = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
 	var out []networks.Published

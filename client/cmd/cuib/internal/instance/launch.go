@@ -19,6 +19,8 @@ type createOptions struct {
 	network, storage          string
 	description, envFile      string
 	ephemeral, noProfiles     bool
+	publish                   []string
+	expose                    string
 	empty                     bool
 	typ                       string
 	console                   bool
@@ -28,7 +30,9 @@ func (o *createOptions) flags(e *env, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value of the configuration")
 	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option, as name,key=value")
-	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of \"default\"; again for more")
+	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of \"default\"; again for more; also ports, as for --publish")
+	f.StringArrayVar(&o.publish, "publish", nil, "[ADDRESS:]PORT:INSTANCE-PORT[/udp] of the host that leads to the instance; again for more")
+	f.StringVar(&o.expose, "expose", "", "host-firewall: what that refuses stays out; public: published ports are open whatever it says")
 	f.StringVarP(&o.network, "network", "n", "", "network for the first interface, or none")
 	f.StringVarP(&o.storage, "storage", "s", "", "storage pool for the root disk")
 	f.StringVar(&o.description, "description", "", "text that describes the instance")
@@ -121,6 +125,7 @@ func (e *env) create(ctx context.Context, o createOptions, args []string, start 
 
 // createRequest makes a request of flags, arguments and standard input.
 func (e *env) createRequest(ctx context.Context, o createOptions, args []string) (api.InstancesPost, error) {
+	o.takePorts()
 	req := api.InstancesPost{Type: "container"}
 	if o.typ != "" && o.typ != "container" {
 		return req, errs.Invalidf("type %q: there is only \"container\"", o.typ)
@@ -220,6 +225,9 @@ func (e *env) applyDevices(ctx context.Context, o createOptions, put *api.Instan
 	}
 	if put.Devices == nil {
 		put.Devices = api.DevicesMap{}
+	}
+	if err := o.applyPorts(put.Devices); err != nil {
+		return err
 	}
 	if len(changes) == 0 && o.network == "" && o.storage == "" {
 		return nil

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"github.com/cuib/cuib/lxd-like/internal/proxies"
+	"github.com/cuib/cuib/networks/nft"
+)
+
+// newProxies makes the service of proxies.
+func (d *daemon) newProxies(cfg config) *proxies.Service {
+	return &proxies.Service{
+		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir), Guest: d.containers.Init,
+		Log: d.log.With("component", "proxies"), Taken: d.published.Takes, Follow: d.follow,
+	}
+}
+
+// follow finds where an instance is in a network.
+func (d *daemon) follow(ctx context.Context, instance, network string) (p proxies.Place, err error) {
+	all, err := d.containers.Interfaces(instance)
+	if err != nil {
+		return p, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		p.Four, p.Six, err = d.nets.Choose(ctx, network, instance, all[name].Addresses)
+		if err != nil || p.Four.IsValid() || p.Six.IsValid() {
+			p.Port = all[name].HostName
+			return p, err
+		}
+	}
+	return p, nil
+}
