@@ -190,6 +190,17 @@ func (h Host) program(p program) Result {
 	return Result{Name: p.name, Status: p.need, Found: "not installed: " + p.without, Remedy: "apt install " + p.pkg}
 }
 
+// plugins looks for those of networks.
+func (h Host) plugins() Result {
+	const name = "network plugins"
+	for _, dir := range []string{"usr/lib/cni", "opt/cni/bin"} {
+		if h.exists(dir + "/bridge") {
+			return ok(name, "/%s", dir)
+		}
+	}
+	return Result{Name: name, Status: Advice, Found: "not installed: no instance can have a nic of type cni", Remedy: "apt install containernetworking-plugins"}
+}
+
 func (h Host) liblxc() Result {
 	for _, pattern := range []string{"usr/lib/*/liblxc.so.1", "usr/lib/liblxc.so.1", "usr/lib64/liblxc.so.1", "usr/local/lib/liblxc.so.1"} {
 		if found, err := fs.Glob(h.Files, pattern); err == nil && len(found) > 0 {

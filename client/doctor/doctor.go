@@ -81,7 +81,7 @@ func Examine(ctx context.Context, h Host) []Result {
 	for _, p := range programs {
 		out = append(out, h.program(p))
 	}
-	for _, check := range []func() Result{h.liblxc, h.lxcfs, h.versionTwo, h.pressure, h.ids, h.forwarding, h.docker} {
+	for _, check := range []func() Result{h.liblxc, h.plugins, h.lxcfs, h.versionTwo, h.pressure, h.ids, h.forwarding, h.docker} {
 		out = append(out, check())
 	}
 	for _, l := range limits {

@@ -20,7 +20,7 @@ func healthy() doctor.Host {
 		"etc/group": "root:x:0:\ncuib:x:990:ann\n", "proc/self/ns/user": "", "proc/sys/user/max_user_namespaces": "15000\n",
 		"proc/filesystems": "nodev\tproc\nnodev\toverlay\n\text4\n", "proc/sys/kernel/seccomp/actions_avail": "kill\n", "dev/fuse": "",
 		"lib/modules/6.1.0/modules.dep":    "kernel/fs/btrfs/btrfs.ko: \nkernel/net/netfilter/nf_tables.ko.xz:\n",
-		"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n", "usr/lib/x86_64-linux-gnu/liblxc.so.1": "",
+		"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n", "usr/lib/x86_64-linux-gnu/liblxc.so.1": "", "usr/lib/cni/bridge": "",
 		"var/lib/lxcfs/proc/meminfo": "", "etc/subuid": "root:1000000:65536000\n", "proc/sys/net/ipv4/ip_forward": "1\n",
 		"proc/sys/fs/inotify/max_user_instances": "1024\n", "proc/sys/kernel/keys/maxkeys": "2000\n",
 		"proc/pressure/cpu": "",
@@ -73,6 +73,7 @@ func TestExamine(t *testing.T) {
 			unset("var/lib/lxcfs/proc/meminfo")(h)
 			set("proc/self/mounts", "lxcfs /var/lib/cuib/lxcfs fuse.lxcfs rw 0 0\n")(h)
 		}, nil, doctor.OK},
+		"no plugins":    {unset("usr/lib/cni/bridge"), []string{"advice network plugins: not installed: no instance can have a nic of type cni -> apt install containernetworking-plugins"}, doctor.Advice},
 		"no liblxc":     {unset("usr/lib/x86_64-linux-gnu/liblxc.so.1"), []string{"missing liblxc: not installed -> apt install liblxc1"}, doctor.Missing},
 		"no group":      {set("etc/group", "root:x:0:\n"), []string{"advice group"}, doctor.Advice},
 		"no dnsmasq":    {func(h *doctor.Host) { h.Program = func(p string) bool { return p != "dnsmasq" } }, []string{"missing dnsmasq: not installed: bridges have no DHCP and no DNS -> apt install dnsmasq-base"}, doctor.Missing},
