@@ -21,7 +21,7 @@ import (
 	"github.com/cuib/cuib/shared/testenv"
 )
 
-// env is what the tests' devices are planned for: networks br and mac exist.
+// env is what the tests' devices are planned for: networks br, mac, trunk and whole exist.
 func env() devices.Env {
 	return devices.Env{
 		Instance: "c1", IDs: idmap.Default(1000000, 65536), Volatile: map[string]string{},
@@ -31,6 +31,10 @@ func env() devices.Env {
 				return networks.Link{Kind: "bridged", Parent: "br", MTU: 1400}, nil
 			case "mac":
 				return networks.Link{Kind: "macvlan", Parent: "eth9"}, nil
+			case "trunk":
+				return networks.Link{Kind: "bridged", Parent: "lan", VLAN: 5, Tagged: []int{6, 7}}, nil
+			case "whole":
+				return networks.Link{Kind: "physical", Parent: "nowhere0", MTU: 1300}, nil
 			}
 			return networks.Link{}, errs.NotFoundf("network %q not found", network)
 		},

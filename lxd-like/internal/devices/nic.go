@@ -118,6 +118,9 @@ func identify(name string, dev profiles.Device, env Env, link networks.Link) Pla
 // finish says who must know of the NIC.
 func finish(name string, dev profiles.Device, env Env, p Plan) (Plan, error) {
 	n := p.NICs[0]
+	if dev["network"] != "" && n.Kind == nic.Physical {
+		return p, nil // Nobody else is on its network, which gives out no address.
+	}
 	if dev["network"] != "" {
 		h, err := host(name, dev, env, n.MAC)
 		if err != nil {

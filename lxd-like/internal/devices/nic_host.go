@@ -126,7 +126,9 @@ func lastState(name string, n *runtime.NIC, env Env, p *Plan) error {
 	keep := func(what, v string) { p.LastState[volatile(name, "last_state."+what)] = v }
 	if env.Running && env.Volatile[volatile(name, "last_state.created")] != "" {
 		for _, what := range lastStates {
-			keep(what, env.Volatile[volatile(name, "last_state."+what)])
+			if v, has := env.Volatile[volatile(name, "last_state."+what)]; has {
+				keep(what, v)
+			}
 		}
 		recallLastState(name, n, env)
 		return nil

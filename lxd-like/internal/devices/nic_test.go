@@ -240,3 +240,35 @@ func TestChangeInPlace(t *testing.T) {
 		}
 	}
 }
+
+// TestNICsOfNetworks plans NICs whose networks say which interface of the host
+// they are, and which VLANs they have.
+func TestNICsOfNetworks(t *testing.T) {
+	p, err := devices.Make(t.Context(), "a", profiles.Device{"type": "nic", "network": "whole"}, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := p.NICs[0]; n.Kind != "physical" || n.Parent != "nowhere0" || n.MTU != 1300 || n.MAC != "" || len(p.Hosts) > 0 {
+		t.Errorf("got %+v", p)
+	}
+	p, err = devices.Make(t.Context(), "a", profiles.Device{"type": "nic", "network": "trunk"}, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := p.NICs[0]; n.Kind != "bridged" || n.Parent != "lan" || n.VLAN.ID != 5 || len(n.VLAN.Tagged) != 2 || len(p.Hosts) != 1 {
+		t.Errorf("got %+v", p)
+	}
+	p, err = devices.Make(t.Context(), "a", profiles.Device{"type": "nic", "network": "trunk", "vlan": "9", "vlan.tagged": "8"}, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := p.NICs[0]; n.VLAN.ID != 9 || len(n.VLAN.Tagged) != 1 {
+		t.Errorf("its own VLANs: got %+v", n)
+	}
+	for _, option := range []string{"ipv4.address", "security.mac_filtering"} {
+		dev := profiles.Device{"type": "nic", "network": "whole", option: map[string]string{"ipv4.address": "10.0.0.5"}[option] + map[string]string{"security.mac_filtering": "true"}[option]}
+		if _, err := devices.Make(t.Context(), "a", dev, env()); err == nil {
+			t.Errorf("%s: planned", option)
+		}
+	}
+}
