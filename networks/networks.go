@@ -48,6 +48,10 @@ type Config struct {
 	// ACL is what is let pass between the network and others; nil for all.
 	ACL *acl.Policy
 
+	// Peers are networks of this host that packets pass to and from as they
+	// are.
+	Peers []Peer
+
 	Tunnels []Tunnel // Of a bridge.
 	Overlay Overlay  // Of a network of type vxlan.
 }
@@ -78,6 +82,13 @@ const (
 	NATBefore = "before"
 	NATAfter  = "after"
 )
+
+// Peer is a network that is routed to without NAT.
+type Peer struct {
+	IPv4, IPv6 netip.Prefix // Not valid for none.
+	Domain     string       // That its server answers for; empty for none that is not our own.
+	Server     netip.Addr
+}
 
 // Route is a route of guests.
 type Route struct {

@@ -29,6 +29,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
+	"github.com/cuib/cuib/lxd-like/internal/peering"
 	"github.com/cuib/cuib/lxd-like/internal/publish"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
@@ -74,6 +75,7 @@ type daemon struct {
 	pools        *pools.Service
 	nets         *nets.Service
 	published    *publish.Service
+	peering      *peering.Service
 	zones        *zones.Service
 	acls         *acls.Service
 	resolver     *resolved.Registrar
@@ -164,6 +166,8 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.acls = &acls.Service{DB: d.db, Dir: cfg.dir, Nets: d.nets, Events: d.events, Logger: log.With("component", "acls")}
 	d.nets.Parts, d.nets.Checks = append(d.nets.Parts, d.acls.Part), append(d.nets.Checks, d.acls.Check)
 	d.published = d.newPublished()
+	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
+	d.nets.Parts = append(d.nets.Parts, d.peering.Part)
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
 	}
@@ -341,7 +345,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
-		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, ACLs: d.acls, AddressSets: d.acls.Sets(), Publish: d.published, Repositories: d.repositories,
+		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, ACLs: d.acls, AddressSets: d.acls.Sets(), Publish: d.published, Peering: d.peering, Repositories: d.repositories,
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,

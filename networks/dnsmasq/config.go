@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,9 @@ func (l *lines) dns(cfg networks.Config) {
 	if cfg.DNS.Domain != "" {
 		l.add("domain=%s\nlocal=/%[1]s/", cfg.DNS.Domain)
 	}
+	for _, p := range cfg.Peers {
+		l.peer(p)
+	}
 	if len(cfg.DNS.Search) > 0 {
 		all := strings.Join(cfg.DNS.Search, ",")
 		l.add("dhcp-option=option:domain-search,%s\ndhcp-option=option6:domain-search,%[1]s", all)
@@ -102,6 +106,19 @@ func (l *lines) dns(cfg networks.Config) {
 	default:
 		// Nobody takes another's name: names come from the hosts alone.
 		l.add("dhcp-ignore-names=tag:!known\nhostsdir=%s", filepath.Join(cfg.Dir, namesDir))
+	}
+}
+
+// peer has the server of another network asked for what is its own.
+func (l *lines) peer(p networks.Peer) {
+	if p.Domain == "" || !p.Server.IsValid() {
+		return
+	}
+	l.add("server=/%s/%s", p.Domain, p.Server)
+	for _, a := range []netip.Prefix{p.IPv4, p.IPv6} {
+		if a.IsValid() {
+			l.add("rev-server=%s,%s", a.Masked(), p.Server)
+		}
 	}
 }
 
@@ -223,7 +240,12 @@ func check(cfg networks.Config) error {
 	if err := checkNames(cfg); err != nil {
 		return err
 	}
-	domains := cfg.DNS.Search
+	domains := slices.Clone(cfg.DNS.Search)
+	for _, p := range cfg.Peers {
+		if p.Domain != "" {
+			domains = append(domains, p.Domain)
+		}
+	}
 	if cfg.DNS.Domain != "" {
 		domains = append([]string{cfg.DNS.Domain}, domains...)
 	}

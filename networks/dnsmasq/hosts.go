@@ -180,6 +180,16 @@ func Leases(cfg networks.Config) ([]networks.Lease, error) {
 	return all, nil
 }
 
+// current reports whether the network has the address.
+func current(cfg networks.Config, a netip.Addr) bool {
+	for _, p := range []netip.Prefix{cfg.IPv4.Address, cfg.IPv6.Address} {
+		if p.IsValid() && p.Masked().Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
 // release ends the leases of a host, and waits until they have ended: its
 // address may be wanted by another at once.
 func release(ctx context.Context, cfg networks.Config, h networks.Host) error {
@@ -194,7 +204,9 @@ func release(ctx context.Context, cfg networks.Config, h networks.Host) error {
 		if err != nil {
 			return err
 		}
-		mine := slices.DeleteFunc(found.all, func(l lease) bool { return l.mac != mac.String() })
+		// What was given out before the network had other addresses is
+		// nobody's any more, and dnsmasq does not hear of its end.
+		mine := slices.DeleteFunc(found.all, func(l lease) bool { return l.mac != mac.String() || !current(cfg, l.addr) })
 		if len(mine) == 0 {
 			return nil
 		}

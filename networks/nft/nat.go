@@ -38,7 +38,27 @@ func postrouting(cfg networks.Config, order string) []rule {
 	out := notIface(expr.MetaKeyOIFNAME, cfg.Name)
 	for _, f := range []networks.Family{cfg.IPv4, cfg.IPv6} {
 		if f.NAT && f.Address.IsValid() && f.NATOrder == order {
+			rules = append(rules, toPeers(cfg, f.Address)...)
 			rules = append(rules, join(out, leaving(f.Address.Masked()), leaveWith(f.NATAddress)))
+		}
+	}
+	return rules
+}
+
+// toPeers lets packets to peers leave as they are.
+func toPeers(cfg networks.Config, from netip.Prefix) []rule {
+	var rules []rule
+	number, src, dst := byte(unix.NFPROTO_IPV4), uint32(12), uint32(16)
+	if from.Addr().Is6() {
+		number, src, dst = unix.NFPROTO_IPV6, 8, 24
+	}
+	for _, p := range cfg.Peers {
+		to := p.IPv4
+		if from.Addr().Is6() {
+			to = p.IPv6
+		}
+		if to.IsValid() {
+			rules = append(rules, join(family(number), address(src, from.Masked(), expr.CmpOpEq), address(dst, to.Masked(), expr.CmpOpEq), leave()))
 		}
 	}
 	return rules

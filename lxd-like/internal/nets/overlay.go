@@ -106,6 +106,22 @@ func (s *Service) speak(ctx context.Context, d networks.Speaker, cfg networks.Co
 	}
 }
 
+// Remake is [Service.Reapply] for parts that are more than rules of the kernel.
+func (s *Service) Remake(ctx context.Context, network string) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	n, d, err := s.get(ctx, network)
+	if err != nil || n.Status != db.Ready {
+		return err
+	}
+	if err := s.apply(ctx, n, d); err != nil {
+		return err
+	}
+	s.touch()
+	return nil
+}
+
 // known is a network's configuration as it is now, with its hosts.
 func (s *Service) known(ctx context.Context, network string) (networks.Config, error) {
 	n, _, err := s.ready(ctx, network)

@@ -28,6 +28,7 @@ type Server struct {
 	ACLs         aclService
 	AddressSets  addressSetService
 	Publish      publishService
+	Peering      peeringService
 	Repositories repositoryService
 	Warnings     warningService
 	Recovery     recoveryService

@@ -53,6 +53,7 @@ func (s *Server) routes() []route {
 	out = append(out, s.zoneRoutes()...)
 	out = append(out, s.aclRoutes()...)
 	out = append(out, s.publishRoutes()...)
+	out = append(out, s.peeringRoutes()...)
 	return append(out, s.hostRoutes()...)
 }
 

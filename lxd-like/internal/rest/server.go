@@ -100,6 +100,7 @@ var extensions = []string{
 	"network_load_balancer",
 	"network_load_balancer_health_check",
 	"network_load_balancer_state",
+	"network_peer",
 	"network_state",
 	"network_zones_all_projects",
 	"networks_all_projects",

@@ -56,7 +56,7 @@ func New(k *kit.Env, attach ...*cobra.Command) *cobra.Command {
 		"  cuib network create lab ipv4.address=10.77.0.1/24\n  cuib network list-leases cuibbr0",
 		newACL(e), newAddressSet(e), newCreate(e), newDelete(e), newDoctor(e), kit.NewEdit(k, kind(e)), kit.NewKeyGet(k, kind(e)), newGraph(e), newInfo(e), newList(e),
 		newAllocations(e), newLeases(e), newRename(e), kit.NewKeySet(k, kind(e)), kit.NewShow(k, kind(e)), kit.NewKeyUnset(k, kind(e)),
-		newZone(e), newForward(e), newBalancer(e),
+		newZone(e), newForward(e), newBalancer(e), newPeer(e),
 	)
 	cmd.AddCommand(attach...)
 	return cmd
