@@ -138,7 +138,7 @@ func OfPrefix(p netip.Prefix) Range {
 func OfAddress(a netip.Addr) Range { return Range{a, a} }
 
 // Merge returns the ranges of a family, without those that overlap or touch.
-func Merge(ranges []Range, six bool) []Range { //nolint:revive // a value and not a switch
+func Merge(ranges []Range, six bool) []Range {
 	all := slices.DeleteFunc(slices.Clone(ranges), func(r Range) bool { return r.First.Is6() != six })
 	slices.SortFunc(all, func(a, b Range) int { return a.First.Compare(b.First) })
 	var out []Range

@@ -197,14 +197,14 @@ func has(s acl.Side, six bool) bool {
 }
 
 // addressOffsets are those of the source and the destination in a header.
-func addressOffsets(six bool) (source, destination uint32) {
+func addressOffsets(six bool) (source, destination uint32) { //nolint:revive // a value and not a switch
 	if six {
 		return 8, 24
 	}
 	return 12, 16
 }
 
-func addressSize(six bool) uint32 {
+func addressSize(six bool) uint32 { //nolint:revive // a value and not a switch
 	if six {
 		return 16
 	}
@@ -212,7 +212,7 @@ func addressSize(six bool) uint32 {
 }
 
 // protocolIs matches packets of a family, also where frames pass.
-func protocolIs(six bool) rule {
+func protocolIs(six bool) rule { //nolint:revive // a value and not a switch
 	ethertype := uint16(unix.ETH_P_IP)
 	if six {
 		ethertype = unix.ETH_P_IPV6
@@ -261,7 +261,7 @@ func lookupIn(s *nftables.Set) *expr.Lookup {
 	return &expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID}
 }
 
-func addressType(six bool) nftables.SetDatatype {
+func addressType(six bool) nftables.SetDatatype { //nolint:revive // a value and not a switch
 	if six {
 		return nftables.TypeIP6Addr
 	}
@@ -272,7 +272,7 @@ func addressType(six bool) nftables.SetDatatype {
 func (w *aclWriter) fixed(typ nftables.SetDatatype, elements []nftables.SetElement) *nftables.Set {
 	sum := sha256.New()
 	for _, e := range elements {
-		fmt.Fprint(sum, e.Key, e.IntervalEnd)
+		fmt.Fprintf(sum, "%x %t ", e.Key, e.IntervalEnd)
 	}
 	name := "set_" + hex.EncodeToString(sum.Sum(nil)[:8])
 	if had, ok := w.named[name]; ok {
@@ -296,7 +296,7 @@ func (w *aclWriter) known(s acl.Side, six bool) *nftables.Set {
 }
 
 // setName tells the sides of rules apart, by what is in them.
-func setName(s acl.Side, six bool) string {
+func setName(s acl.Side, six bool) string { //nolint:revive // a value and not a switch
 	sum := sha256.Sum256(fmt.Append(nil, slices.Sorted(slices.Values(s.Names)), s.Addresses))
 	if six {
 		return "six_" + hex.EncodeToString(sum[:8])

@@ -70,8 +70,11 @@ func newLab(t *testing.T) *lab {
 	testenv.Kernel(t, "nft", "ip")
 	l := &lab{t: t, here: networkstest.Here(t), booked: map[string][]acl.Range{}, listens: map[*networkstest.NS]bool{}, hostAddress4: "10.7.8.1"}
 	for _, args := range [][]string{
-		{"ip", "link", "set", "lo", "up"}, {"ip", "link", "add", "br0", "type", "bridge"}, {"ip", "link", "set", "br0", "up"},
-		{"ip", "address", "add", "10.7.8.1/24", "dev", "br0"}, {"ip", "address", "add", "fd42:7::1/64", "dev", "br0", "nodad"},
+		{"ip", "link", "set", "lo", "up"},
+		{"ip", "link", "add", "br0", "type", "bridge"},
+		{"ip", "link", "set", "br0", "up"},
+		{"ip", "address", "add", "10.7.8.1/24", "dev", "br0"},
+		{"ip", "address", "add", "fd42:7::1/64", "dev", "br0", "nodad"},
 	} {
 		testenv.Run(t, args...)
 	}
@@ -160,7 +163,7 @@ func (l *lab) want(what string, from, to *networkstest.NS, port, wanted string) 
 			l.t.Errorf("%s, to %s port %s: got %s, want %s", what, l.address[to][six], port, got, wanted)
 		}
 		if c != nil {
-			c.Close()
+			_ = c.Close()
 		}
 	}
 }

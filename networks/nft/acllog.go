@@ -28,7 +28,7 @@ type Logged struct {
 // Numbers of the kernel's nfnetlink_log.
 const (
 	logConfig = unix.NFNL_SUBSYS_ULOG<<8 | 1
-	logPacket = unix.NFNL_SUBSYS_ULOG<<8 | 0
+	logPacket = unix.NFNL_SUBSYS_ULOG << 8
 
 	logConfigCommand = 1
 	logConfigMode    = 2
@@ -47,7 +47,7 @@ func ReadLog(ctx context.Context, group uint16, fn func(Logged)) error {
 	if err != nil {
 		return fmt.Errorf("open nfnetlink_log: %w", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	mode := append(binary.BigEndian.AppendUint32(nil, logBytes), logCopyPacket, 0)

@@ -276,14 +276,7 @@ func (s *ACLPorts) Refresh(names ...string) error {
 }
 
 func intersect(a, b []string) bool {
-	for _, x := range a {
-		for _, y := range b {
-			if x == y {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(a, func(x string) bool { return slices.Contains(b, x) })
 }
 
 // Readdress puts the addresses that the book has now into the table. The rules
@@ -466,7 +459,7 @@ func (s *ACLPorts) here() []ACLPort {
 }
 
 // gateways of a family.
-func gateways(p *acl.Policy, six bool) []netip.Addr {
+func gateways(p *acl.Policy, six bool) []netip.Addr { //nolint:revive // a value and not a switch
 	var all []netip.Addr
 	for _, a := range p.Gateways {
 		if a.Is6() == six {

@@ -72,9 +72,9 @@ func (e env) must(err error) {
 	}
 }
 
-func (e env) network(name string, config map[string]string) {
+func (e env) network(config map[string]string) {
 	e.t.Helper()
-	n := db.Network{Name: name, Type: "bridge", Status: db.Ready, Config: config}
+	n := db.Network{Name: "lab", Type: "bridge", Status: db.Ready, Config: config}
 	e.must(e.DB.Do(e.t.Context(), func(ctx context.Context, tx *db.Tx) error { return db.AddNetwork(ctx, tx, &n) }))
 }
 
@@ -84,7 +84,7 @@ func (e env) create(name string, ingress ...api.NetworkACLRule) error {
 
 func TestRulesAreChecked(t *testing.T) {
 	e := newEnv(t)
-	e.network("lab", map[string]string{"ipv4.address": "10.1.2.1/24"})
+	e.network(map[string]string{"ipv4.address": "10.1.2.1/24"})
 	e.must(e.create("friends"))
 	e.must(e.create("lab"))
 	e.must(e.Sets().Create(t.Context(), api.NetworkAddressSetsPost{Name: "office"}))
@@ -142,7 +142,7 @@ func TestUsers(t *testing.T) {
 	e.must(e.create("web"))
 	e.must(e.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: "office"}))
 	e.must(e.create("other", api.NetworkACLRule{Action: "allow", Source: "web,$office"}))
-	e.network("lab", map[string]string{"security.acls": "web"})
+	e.network(map[string]string{"security.acls": "web"})
 	p := db.Profile{Name: "p", Devices: map[string]map[string]string{"eth0": {"type": "nic", "network": "lab", "security.acls": "none, web"}}}
 	e.must(e.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.AddProfile(ctx, tx, &p) }))
 	got, err := e.Get(ctx, "web")
@@ -179,7 +179,7 @@ func TestUpdateFollowsOrChangesNothing(t *testing.T) {
 	e := newEnv(t)
 	ctx := t.Context()
 	e.must(e.create("web"))
-	e.network("lab", map[string]string{"security.acls": "web", "ipv4.address": "10.1.2.1/24", "security.acls.default.egress.action": "drop"})
+	e.network(map[string]string{"security.acls": "web", "ipv4.address": "10.1.2.1/24", "security.acls.default.egress.action": "drop"})
 	rule := api.NetworkACLRule{Action: "allow", Source: "@internal", State: "logged"}
 	e.nets.fail = errors.New("no room")
 	if err := e.Update(ctx, "web", api.NetworkACLPut{Ingress: []api.NetworkACLRule{rule}}); err == nil || !strings.Contains(err.Error(), "no room") {
@@ -221,7 +221,7 @@ func TestAddressesFollow(t *testing.T) {
 	testenv.Kernel(t, "nft")
 	e := newEnv(t)
 	ctx := t.Context()
-	e.network("lab", map[string]string{"ipv4.address": "10.1.2.1/24"})
+	e.network(map[string]string{"ipv4.address": "10.1.2.1/24"})
 	e.must(e.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: "office", NetworkAddressSetPut: api.NetworkAddressSetPut{Addresses: []string{"192.0.2.1", "192.0.2.1"}}}))
 	e.must(e.Sets().Update(ctx, "office", api.NetworkAddressSetPut{Addresses: []string{"192.0.2.2-192.0.2.3", "192.0.2.4"}}))
 	want := []acl.Range{{First: netip.MustParseAddr("192.0.2.2"), Last: netip.MustParseAddr("192.0.2.4")}}
