@@ -34,6 +34,7 @@ type bench struct {
 	crowded int
 	booting int
 	volumes bool // Measure storage alone.
+	nets    bool // Measure networks alone.
 	env     []string
 	host    *host // Nil if the daemon is not ours.
 }
@@ -51,6 +52,7 @@ func main() {
 	flag.IntVar(&b.crowded, "crowd", 0, "how many instances to run in lists of -many; 0 to leave that out")
 	flag.IntVar(&b.booting, "boot", 0, "how many instances to have a daemon start, as after a boot of the host; 0 to leave that out")
 	flag.BoolVar(&b.volumes, "storage", false, "measure snapshots, copies and archives instead, of a daemon of our own")
+	flag.BoolVar(&b.nets, "network", false, "measure networks instead, by turns with one made by hand, of a daemon of our own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -66,6 +68,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return fmt.Errorf("-n %d: at least 1", b.n)
 	case b.volumes && b.client != "cuib":
 		return errors.New("-storage is for -client cuib")
+	case b.nets && b.client != "cuib":
+		return errors.New("-network is for -client cuib")
 	}
 	fmt.Printf("client %s, driver %s, n %d; %s, %s\n", b.client, b.driver, b.n, kernel(), processor())
 	begun := readLoad()
@@ -83,6 +87,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 	parts := []func(context.Context) error{b.life, b.memory, b.lists, b.besideStopped, b.besideRunning, b.crowd, b.boot}
 	if b.volumes {
 		parts = []func(context.Context) error{b.storage}
+	}
+	if b.nets {
+		parts = []func(context.Context) error{b.network}
 	}
 	for _, part := range parts {
 		if err := part(ctx); err != nil {
