@@ -63,6 +63,13 @@ func (e *env) graphSource(ctx context.Context) (netgraph.Source, error) {
 		if !n.Managed || n.Type != "bridge" {
 			continue
 		}
+		peers, err := c.NetworkPeers(ctx, n.Name)
+		if err != nil && !errs.Is(err, errs.NotFound) {
+			return s, err
+		}
+		for _, p := range peers {
+			s.Peers[n.Name] = append(s.Peers[n.Name], p.TargetNetwork)
+		}
 		if s.Forwards[n.Name], err = c.NetworkForwards(ctx, n.Name); err != nil && !errs.Is(err, errs.NotFound) {
 			return s, err
 		}
