@@ -33,6 +33,24 @@ func Needs(cfg networks.Config) ([]Packet, error) {
 	return out, nil
 }
 
+// Inward returns the packets that have to pass for the host to reach the guests
+// of a bridge. A network does its work without them.
+func Inward(cfg networks.Config) []Packet {
+	var out []Packet
+	for version, f := range map[string]networks.Family{"IPv4": cfg.IPv4, "IPv6": cfg.IPv6} {
+		if !f.Address.IsValid() {
+			continue
+		}
+		host, guest := f.Address.Addr(), f.Address.Addr().Next()
+		p := Packet{IPv6: host.Is6(), Proto: unix.IPPROTO_TCP}
+		there, back := p, p
+		there.What, there.Hook, there.Out, there.Port, there.Src, there.Dst = "connections of the host to instances ("+version+")", Output, cfg.Name, 80, host, guest
+		back.What, back.Hook, back.In, back.Reply, back.Src, back.Dst = "answers of instances to the host ("+version+")", Input, cfg.Name, true, guest, host
+		out = append(out, there, back)
+	}
+	return out
+}
+
 // needs returns the packets of one of IPv4 and IPv6.
 func needs(bridge string, f networks.Family, uplink string) []Packet {
 	host := f.Address.Addr()

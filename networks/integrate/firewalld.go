@@ -3,7 +3,6 @@ package integrate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -57,10 +56,12 @@ func (f firewalld) open(ctx context.Context, u *undo.Stack, w want) error {
 
 // choose returns the zone for a bridge; "" for none.
 func (firewalld) choose(ctx context.Context, w want) (string, error) {
-	out, err := run.Cmd(ctx, "firewall-cmd", "--get-zones")
+	out, err := ask(ctx, "--get-zones")
 	switch {
 	case err != nil:
 		return "", err
+	case out == "":
+		return "", nil
 	case slices.Contains(strings.Fields(out), zone):
 		return zone, nil
 	case w.mode == networks.IntegrateAlways:
@@ -123,18 +124,18 @@ func (f firewalld) bridges(context.Context) ([]string, error) {
 // zoneOf returns the zone that a bridge is in; "" if it is in none, or
 // firewalld does not run.
 func zoneOf(ctx context.Context, bridge string) (string, error) {
-	out, err := run.Cmd(ctx, "firewall-cmd", "--get-zone-of-interface="+bridge)
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && (exit.ExitCode() == noZone || exit.ExitCode() == notRunning) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("ask firewalld for the zone of %s: %w", bridge, err)
-	}
-	return strings.TrimSpace(out), nil
+	return ask(ctx, "--get-zone-of-interface="+bridge)
 }
 
-// Exit statuses of firewall-cmd.
-const (
-	noZone     = 2
-	notRunning = 252
-)
+// ask asks firewalld; "" is the answer of one that does not run, too.
+func ask(ctx context.Context, question string) (string, error) {
+	out, err := run.Cmd(ctx, "firewall-cmd", question)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && slices.Contains(noAnswers, exit.ExitCode()) {
+		return "", nil
+	}
+	return strings.TrimSpace(out), err
+}
+
+// noAnswers are the exit statuses of firewall-cmd for an interface in no zone, for
+// no bus to ask on, and for a firewalld that does not run.
+var noAnswers = []int{2, 36, 252}

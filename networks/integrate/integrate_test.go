@@ -16,12 +16,12 @@ import (
 	"github.com/cuib/cuib/shared/testenv"
 )
 
-const bridge = "br0"
+const guestNet = "br0"
 
 // lost returns what the host's firewall drops of what the bridge needs.
 func lost(t *testing.T) []firewall.Obstacle {
 	t.Helper()
-	cfg := networks.Config{Name: bridge}
+	cfg := networks.Config{Name: guestNet}
 	f := networks.Family{NAT: true, DHCP: true, Routing: true}
 	cfg.IPv4, cfg.IPv6 = f, f
 	cfg.IPv4.Address, cfg.IPv6.Address = netip.MustParsePrefix("10.7.8.1/24"), netip.MustParsePrefix("fd42::1/64")
@@ -86,7 +86,7 @@ func each(t *testing.T, fn func(t *testing.T, w wall)) {
 		t.Run(w.name, func(t *testing.T) {
 			networkstest.Host(t)
 			w.raise(t)
-			testenv.Run(t, "ip", "link", "add", bridge, "type", "bridge")
+			testenv.Run(t, "ip", "link", "add", guestNet, "type", "bridge")
 			testenv.Run(t, "ip", "link", "add", "docker0", "type", "bridge")
 			fn(t, w)
 		})
@@ -110,29 +110,29 @@ func opens(t *testing.T, w wall) {
 	if len(some) == 0 {
 		t.Fatal("nothing is lost")
 	}
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateNever, some))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateNever, some))
 	if got := w.picture(t); got != before {
 		t.Errorf("changed without being allowed to: %s", got)
 	}
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateSafe, some))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateSafe, some))
 	if left := lost(t); len(left) > 0 {
 		t.Errorf("lost still: %v", left)
 	}
 	opened := w.picture(t)
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateSafe, nil))
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateSafe, some))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateSafe, nil))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateSafe, some))
 	if got := w.picture(t); got != opened {
 		t.Errorf("again: got\n%s\nwant\n%s", got, opened)
 	}
 	if !strings.HasPrefix(w.name, "firewalld") {
-		must(t, other.Close(t.Context(), bridge))
+		must(t, other.Close(t.Context(), guestNet))
 	}
 	must(t, h.Close(t.Context(), "br"))
-	if got, err := h.Bridges(t.Context()); err != nil || !slices.Equal(got, []string{bridge}) {
+	if got, err := h.Bridges(t.Context()); err != nil || !slices.Equal(got, []string{guestNet}) {
 		t.Errorf("got bridges %q, %v", got, err)
 	}
 	for range 2 {
-		must(t, h.Close(t.Context(), bridge))
+		must(t, h.Close(t.Context(), guestNet))
 		if got := w.picture(t); got != before {
 			t.Errorf("closed: got\n%s\nwant\n%s", got, before)
 		}
@@ -153,7 +153,7 @@ func failsAnywhere(t *testing.T, w wall) {
 			t.Fatal("it never succeeds")
 		}
 		heal := failing(t, n)
-		err := h.Open(t.Context(), bridge, networks.IntegrateSafe, some)
+		err := h.Open(t.Context(), guestNet, networks.IntegrateSafe, some)
 		heal()
 		if err == nil {
 			break
@@ -168,7 +168,7 @@ func failsAnywhere(t *testing.T, w wall) {
 	// What failed to be taken out is found, and taken out later.
 	for n := 1; ; n++ {
 		heal := failing(t, n)
-		err := h.Close(t.Context(), bridge)
+		err := h.Close(t.Context(), guestNet)
 		heal()
 		if err == nil {
 			break
@@ -202,7 +202,7 @@ func TestOthers(t *testing.T) {
 	}
 	testenv.Run(t, "ip", "link", "add", "docker0", "type", "bridge")
 	h := integrate.New("/one")
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateSafe, lost(t)))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateSafe, lost(t)))
 	const want = `-N DOCKER-USER
 -A DOCKER-USER -i br0 -p tcp -m tcp --dport 25 -j DROP
 -A DOCKER-USER -i br0 -o docker0 -m comment --comment "MARK" -j RETURN
@@ -217,7 +217,7 @@ func TestOthers(t *testing.T) {
 	}
 	// Docker makes another network.
 	testenv.Run(t, "ip", "link", "add", "br-0123456789ab", "type", "bridge")
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateSafe, nil))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateSafe, nil))
 	if got := testenv.Run(t, "iptables-nft", "-S", "DOCKER-USER"); !strings.Contains(got, "-o br-0123456789ab") {
 		t.Errorf("got\n%s", got)
 	}
@@ -228,29 +228,29 @@ func TestOthers(t *testing.T) {
 func TestZones(t *testing.T) {
 	networkstest.Host(t)
 	networkstest.Firewalld(t, zone(t))
-	testenv.Run(t, "ip", "link", "add", bridge, "type", "bridge")
+	testenv.Run(t, "ip", "link", "add", guestNet, "type", "bridge")
 	some := lost(t)
-	testenv.Run(t, "firewall-cmd", "--zone=dmz", "--add-interface="+bridge)
+	testenv.Run(t, "firewall-cmd", "--zone=dmz", "--add-interface="+guestNet)
 	h := integrate.New(t.TempDir())
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateAlways, some))
-	if got := testenv.Run(t, "firewall-cmd", "--get-zone-of-interface="+bridge); got != "dmz" {
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateAlways, some))
+	if got := testenv.Run(t, "firewall-cmd", "--get-zone-of-interface="+guestNet); got != "dmz" {
 		t.Errorf("it is in %q", got)
 	}
-	testenv.Run(t, "firewall-cmd", "--zone=dmz", "--remove-interface="+bridge)
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateSafe, some))
-	testenv.Run(t, "firewall-cmd", "--permanent", "--zone=cuib", "--add-interface="+bridge)
-	must(t, h.Close(t.Context(), bridge))
-	if got := testenv.Run(t, "firewall-cmd", "--get-zone-of-interface="+bridge); got != "cuib" {
+	testenv.Run(t, "firewall-cmd", "--zone=dmz", "--remove-interface="+guestNet)
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateSafe, some))
+	testenv.Run(t, "firewall-cmd", "--permanent", "--zone=cuib", "--add-interface="+guestNet)
+	must(t, h.Close(t.Context(), guestNet))
+	if got := testenv.Run(t, "firewall-cmd", "--get-zone-of-interface="+guestNet); got != "cuib" {
 		t.Errorf("it was taken out of %q", got)
 	}
 	// Without our zone there is only firewalld's own.
 	testenv.Run(t, "rm", "/etc/firewalld/zones/cuib.xml")
 	testenv.Run(t, "firewall-cmd", "--reload")
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateSafe, some))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateSafe, some))
 	if left := lost(t); len(left) == 0 {
 		t.Error("more was let pass than is needed")
 	}
-	must(t, h.Open(t.Context(), bridge, networks.IntegrateAlways, some))
+	must(t, h.Open(t.Context(), guestNet, networks.IntegrateAlways, some))
 	if left := lost(t); len(left) > 0 {
 		t.Errorf("lost still: %v", left)
 	}

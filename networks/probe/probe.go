@@ -62,7 +62,7 @@ func Run(ctx context.Context, cfg networks.Config) (checks []Check, err error) {
 		defer close(done)
 		runtime.LockOSThread() // The thread, and with it the namespace, ends with the goroutine.
 		if err = unix.Setns(int(host.Fd()), unix.CLONE_NEWNET); err == nil {
-			checks, err = run(ctx, cfg)
+			checks, err = run(ctx, cfg, host)
 		}
 	}()
 	<-done
@@ -72,14 +72,15 @@ func Run(ctx context.Context, cfg networks.Config) (checks []Check, err error) {
 // trial is one run.
 type trial struct {
 	cfg    networks.Config
+	host   *os.File // The namespace of the bridge.
 	client Client
 	hw     net.HardwareAddr
 	checks []Check
 }
 
-func run(ctx context.Context, cfg networks.Config) (_ []Check, err error) {
+func run(ctx context.Context, cfg networks.Config, host *os.File) (_ []Check, err error) {
 	// Before the thread has a namespace of its own: what is behind the host.
-	t := &trial{cfg: cfg, client: Client{Interface: inner, Patience: patience}}
+	t := &trial{cfg: cfg, host: host, client: Client{Interface: inner, Patience: patience}}
 	out4, out6 := behind(ctx, netlink.FAMILY_V4), behind(ctx, netlink.FAMILY_V6)
 	unplug, err := t.plug()
 	if err != nil {
@@ -140,9 +141,11 @@ func (t *trial) plug() (unplug func() error, err error) {
 
 // setUp sets the interfaces of the namespace up.
 func (t *trial) setUp() error {
-	// An address can be used at once.
-	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+inner+"/accept_dad", []byte("0"), 0o644); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	// An address can be used at once, and routers are asked again and again.
+	for name, value := range map[string]string{"accept_dad": "0", "router_solicitation_delay": "0", "router_solicitation_interval": "1"} {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+inner+"/"+name, []byte(value), 0o644); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	for _, name := range []string{"lo", inner} {
 		l, err := netlink.LinkByName(name)
@@ -302,6 +305,8 @@ func (t *trial) common(ctx context.Context, f networks.Family, out target, suffi
 		_, err := t.client.Lookup(ctx, host, name, dnsmessage.TypeA)
 		return host.String() + " answers", err
 	})
+	inward := []string{"connections of the host to instances" + suffix, "answers of instances to the host" + suffix}
+	t.try(Check{Name: "connection from the host" + suffix, Needs: inward}, func() (string, error) { return t.fromHost(ctx, f.Address) })
 	const name = "connection to other networks"
 	switch {
 	case !f.Routing:

@@ -84,7 +84,7 @@ func echo(ctx context.Context, to netip.Addr) (time.Duration, error) {
 		return 0, err
 	}
 	began := time.Now()
-	return ask(ctx, Client{Patience: patience / 2}, conn, question[time.Duration]{
+	return ask(ctx, Client{Patience: patience}, conn, question[time.Duration]{
 		&net.IPAddr{IP: to.AsSlice()}, msg,
 		func(_, got []byte) (time.Duration, bool) {
 			m, err := icmp.ParseMessage(request.Protocol(), got)

@@ -56,6 +56,11 @@ func (s *Service) explained(ctx context.Context, cfg networks.Config, tried []pr
 	if err == nil {
 		some, err = obstacles(rules, cfg)
 	}
+	if err == nil {
+		var more []firewall.Obstacle
+		more, err = rules.Obstacles(firewall.Inward(cfg))
+		some = append(some, more...)
+	}
 	var out []api.NetworkCheck
 	for _, c := range tried {
 		check := api.NetworkCheck{Name: c.Name, Status: string(c.Status), Detail: c.Detail}

@@ -1,0 +1,81 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// fromHost has the host connect to a program that listens here.
+func (t *trial) fromHost(ctx context.Context, network netip.Prefix) (string, error) {
+	to, err := address(network)
+	if err != nil {
+		return "", err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", netip.AddrPortFrom(to, 0).String())
+	if err != nil {
+		return "", fmt.Errorf("listen: %w", err)
+	}
+	defer func() { _ = l.Close() }() // Nothing was written.
+
+	go answer(l)
+	began := time.Now()
+	err = t.onHost(func() error {
+		conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	return fmt.Sprintf("%s answers in %.1f ms", to, time.Since(began).Seconds()*1000), err
+}
+
+// answer takes connections until the listener is closed.
+func answer(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_ = conn.Close() // Nothing was written.
+	}
+}
+
+// onHost runs fn on a thread in the namespace of the bridge.
+func (t *trial) onHost(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // The thread ends with the goroutine.
+		if err := unix.Setns(int(t.host.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
+
+// address returns the one in a network that the interface has.
+func address(network netip.Prefix) (netip.Addr, error) {
+	l, err := netlink.LinkByName(inner)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	all, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range all {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && network.Contains(ip.Unmap()) {
+			return ip.Unmap(), nil
+		}
+	}
+	return netip.Addr{}, errors.New("the interface has lost its address")
+}
