@@ -70,8 +70,8 @@ func overlayTable(network string) *nftables.Table {
 // overlayChains are for what comes from other hosts to this one and to its
 // guests, and for what goes to them from both.
 func overlayChains(cfg networks.Config, port string, mac net.HardwareAddr) []chain {
-	in := overlayRules(cfg, mac, iface(expr.MetaKeyIIFNAME, port))
-	out := overlayRules(cfg, mac, iface(expr.MetaKeyOIFNAME, port))
+	in := overlayRules(cfg, mac, notIface(expr.MetaKeyIIFNAME, port))
+	out := overlayRules(cfg, mac, notIface(expr.MetaKeyOIFNAME, port))
 	prio := nftables.ChainPriorityRef(-200)
 	return []chain{
 		newChain("incoming", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, prio, in),
@@ -79,9 +79,11 @@ func overlayChains(cfg networks.Config, port string, mac net.HardwareAddr) []cha
 	}
 }
 
-func overlayRules(cfg networks.Config, mac net.HardwareAddr, where rule) []rule {
-	var rules []rule
-	deny := func(parts ...rule) { rules = append(rules, join(where, join(parts...), drop())) }
+// overlayRules refuse what stays on a host. What passes other ports, and most
+// of what passes this one, meets the first two of them alone.
+func overlayRules(cfg networks.Config, mac net.HardwareAddr, elsewhere rule) []rule {
+	rules := []rule{join(elsewhere, leave()), join(proto(unix.IPPROTO_TCP), leave())}
+	deny := func(parts ...rule) { rules = append(rules, join(join(parts...), drop())) }
 	for _, p := range []uint16{67, 68} {
 		deny(frame(unix.ETH_P_IP), port(unix.IPPROTO_UDP, p))
 	}

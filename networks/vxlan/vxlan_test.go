@@ -38,7 +38,7 @@ func config() networks.Config {
 type host struct {
 	*networkstest.NS
 
-	t      *testing.T
+	t      testing.TB
 	driver *vxlan.Driver
 	cfg    networks.Config
 }
@@ -55,12 +55,12 @@ func (h *host) in(fn func()) {
 }
 
 // hosts makes hosts in subnets of their own, with a router between them.
-func hosts(t *testing.T, under []string) []*host {
+func hosts(t testing.TB, under []string) []*host {
 	t.Helper()
 	return hostsWith(t, under, func(*networks.Config) {})
 }
 
-func hostsWith(t *testing.T, under []string, change func(*networks.Config)) []*host {
+func hostsWith(t testing.TB, under []string, change func(*networks.Config)) []*host {
 	t.Helper()
 	networkstest.Host(t) // The router.
 	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
@@ -122,7 +122,7 @@ func (h *host) remove(name string) {
 }
 
 // exchange has each host tell each other what it has.
-func exchange(t *testing.T, all []*host) {
+func exchange(t testing.TB, all []*host) {
 	t.Helper()
 	for _, h := range all {
 		var m networks.Member
@@ -140,7 +140,7 @@ func exchange(t *testing.T, all []*host) {
 }
 
 // lease gets a guest its addresses, and has it use them.
-func lease(t *testing.T, guest *networkstest.NS, mac string) netip.Addr {
+func lease(t testing.TB, guest *networkstest.NS, mac string) netip.Addr {
 	t.Helper()
 	a := guest.DHCP(t, mac, "").Address
 	guest.Must(t, func() error {
@@ -506,7 +506,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
