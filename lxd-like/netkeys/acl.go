@@ -1,8 +1,8 @@
 package netkeys
 
 import (
+	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
@@ -29,13 +29,15 @@ func aclKeys() []Key {
 	}
 }
 
+var aclName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,62}$`)
+
 func setACLs(_ *networks.Config, _, v string) error {
 	all, err := list(v)
 	if err != nil {
 		return err
 	}
 	for i, name := range all {
-		if strings.ContainsAny(name, "/ ") || slices.Contains(all[:i], name) {
+		if !aclName.MatchString(name) || slices.Contains(all[:i], name) {
 			return profiles.ErrValue
 		}
 	}
