@@ -51,6 +51,15 @@ func TestContract(t *testing.T) {
 			"a lost rule": func(t *testing.T, cfg networks.Config) {
 				testenv.Run(t, "nft", "flush", "chain", "inet", "cuib_"+cfg.Name, "postrouting")
 			},
+			"an edit of rules that are as many": func(t *testing.T, cfg networks.Config) {
+				table := "inet cuib_" + cfg.Name
+				rules := strings.Count(testenv.Run(t, "nft", "list chain "+table+" forward"), "accept\n")
+				testenv.Run(t, "nft", "flush chain "+table+" forward"+strings.Repeat("; add rule "+table+" forward accept", rules))
+			},
+			"another name of the bridge": func(t *testing.T, cfg networks.Config) {
+				testenv.Run(t, "ip", "link", "set", cfg.Name, "down")
+				testenv.Run(t, "ip", "link", "set", cfg.Name, "name", "other0")
+			},
 			"the bridge's deletion": func(t *testing.T, cfg networks.Config) { testenv.Run(t, "ip", "link", "del", cfg.Name) },
 			"the tunnel's deletion": func(t *testing.T, _ networks.Config) {
 				testenv.Run(t, "ip", "link", "del", strings.Split(testenv.Run(t, "ip", "-o", "link", "show", "type", "vxlan"), ": ")[1])
