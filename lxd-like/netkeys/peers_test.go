@@ -31,7 +31,7 @@ var peers = map[string]string{
 // refused with a reason.
 func TestPeers(t *testing.T) {
 	for typ, names := range peers {
-		for _, name := range strings.FieldsSeq(names) {
+		for name := range strings.FieldsSeq(names) {
 			err := parse(typ, name, "\x01")
 			if err == nil && (name == "user.x" || name == "raw.dnsmasq") { // Which are text.
 				continue
