@@ -76,3 +76,17 @@ func (e Published) Overlaps(o Published) bool {
 	}
 	return e.Protocol == 0 || e.First <= o.Last && o.First <= e.Last
 }
+
+// From is e without the ports before one.
+func (e Published) From(port uint16) Published {
+	out := e
+	out.First = port
+	out.Targets = make([]netip.AddrPort, len(e.Targets))
+	for i, t := range e.Targets {
+		if t.Port() != 0 {
+			t = netip.AddrPortFrom(t.Addr(), t.Port()+port-e.First)
+		}
+		out.Targets[i] = t
+	}
+	return out
+}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cuib/cuib/lxd-like/internal/acls"
+	"github.com/cuib/cuib/lxd-like/internal/admission"
 	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/cdi"
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -76,6 +77,7 @@ type daemon struct {
 	nets         *nets.Service
 	published    *publish.Service
 	peering      *peering.Service
+	admission    *admission.Service
 	zones        *zones.Service
 	acls         *acls.Service
 	resolver     *resolved.Registrar
@@ -212,9 +214,10 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 // newPublished makes the service of forwards and load balancers, which tells
 // that of networks what there is.
 func (d *daemon) newPublished() *publish.Service {
+	d.admission = &admission.Service{Host: host.Kernel{}, Log: d.log.With("component", "admission")}
 	s := &publish.Service{
 		DB: d.db, Nets: d.nets, Events: d.events, Log: d.log.With("component", "publish"),
-		Taken: func(e networks.Published) string { return d.proxies.Takes(e) },
+		Taken: func(e networks.Published) string { return d.proxies.Takes(e) }, Admit: d.admission.Admit,
 	}
 	d.nets.Parts = append(d.nets.Parts, s.Part)
 	d.nets.Checks = append(d.nets.Checks, s.Check)
@@ -374,7 +377,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		return nil
 	})
 	g.Go(func() error { return d.nets.Run(ctx) })
-	g.Go(func() error { return d.published.Run(ctx) })
+	g.Go(func() error { return d.runPublished(ctx) })
 	g.Go(func() error { return d.serveZones(ctx) })
 	g.Go(func() error { return d.resolver.Run(ctx) })
 	g.Go(func() error { return d.pools.Run(ctx) })

@@ -6,15 +6,28 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/networks/nft"
 )
+
+// runPublished has forwards, load balancers and published ports follow what
+// they depend on, until ctx ends.
+func (d *daemon) runPublished(ctx context.Context) error {
+	d.admission.Changed = []func(context.Context) error{d.published.Refresh, d.proxies.Refresh}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.published.Run(ctx) })
+	g.Go(func() error { return d.admission.Run(ctx) })
+	return g.Wait()
+}
 
 // newProxies makes the service of proxies.
 func (d *daemon) newProxies(cfg config) *proxies.Service {
 	return &proxies.Service{
 		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir), Guest: d.containers.Init,
 		Log: d.log.With("component", "proxies"), Taken: d.published.Takes, Follow: d.follow,
+		Admit: d.admission.Admit,
 	}
 }
 

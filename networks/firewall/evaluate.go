@@ -52,6 +52,8 @@ func (e *evaluation) one(x expr.Any) (truth, *expr.Verdict, error) {
 		return e.compare(x), nil, nil
 	case *expr.Range:
 		return e.within(x), nil, nil
+	case *expr.Limit, *expr.Connlimit, *expr.Dynset:
+		return truthOf[!isExcess(x)], nil, nil
 	}
 	if changesNothing(x) || e.load(x) {
 		return yes, nil, nil
@@ -76,11 +78,24 @@ func verdictIn(x expr.Any) (*expr.Verdict, bool) {
 	return nil, false
 }
 
+// isExcess tells whether an expression matches only what is too much.
+func isExcess(x expr.Any) bool {
+	switch x := x.(type) {
+	case *expr.Limit:
+		return x.Over
+	case *expr.Connlimit:
+		return x.Flags&unix.NFT_LIMIT_F_INV != 0
+	case *expr.Dynset:
+		return slices.ContainsFunc(x.Exprs, isExcess)
+	}
+	return false
+}
+
 // changesNothing tells whether rules go on behind an expression as if it were
 // not there.
 func changesNothing(x expr.Any) bool {
 	switch x.(type) {
-	case *expr.Counter, *expr.Log, *expr.Limit, *expr.Quota, *expr.Notrack, *expr.NAT, *expr.Masq, *expr.Objref, *expr.FlowOffload, *expr.Dynset:
+	case *expr.Counter, *expr.Log, *expr.Quota, *expr.Notrack, *expr.NAT, *expr.Masq, *expr.Objref, *expr.FlowOffload:
 		return true
 	}
 	return false

@@ -93,7 +93,7 @@ func TestLook(t *testing.T) {
 			`table ip t { chain f { type filter hook forward priority 0; policy drop; ip saddr 10.7.0.0/16 accept; ip daddr 10.7.8.0/24 ct state established accept; }; }`, nil,
 		},
 		"what is not known drops nothing": {
-			`table ip t { chain f { type filter hook forward priority 0; ip daddr 192.0.2.1 drop; meta mark 7 drop; tcp flags syn drop; fib daddr type local drop; }; }`, nil,
+			`table ip t { chain f { type filter hook forward priority 0; ip daddr 192.0.2.1 drop; meta mark 7 drop; tcp sport 1-1023 drop; fib daddr type local drop; }; }`, nil,
 		},
 		"what is not known may accept": {
 			`table ip t { chain f { type filter hook forward priority 0; policy drop; ct state established accept; fib saddr type unicast accept; }; }`, nil,

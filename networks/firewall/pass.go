@@ -44,6 +44,7 @@ type outcome struct {
 	verdict     verdict
 	chain, rule string // Of a drop.
 	doubt       bool   // It may have been accepted before.
+	risk        bool   // It may have been dropped before.
 }
 
 // depth is how deep the kernel lets chains call each other.
@@ -51,15 +52,21 @@ const depth = 16
 
 // pass follows a packet through a base chain.
 func (r *Ruleset) pass(base *nftables.Chain, p Packet) (outcome, error) {
+	end, err := r.end(base, p)
+	if end.doubt {
+		end.verdict = pass
+	}
+	return end, err
+}
+
+// end is pass for who wants to know of a drop also if it is in doubt.
+func (r *Ruleset) end(base *nftables.Chain, p Packet) (outcome, error) {
 	end, err := r.walk(base, p, 0)
 	if err != nil {
 		return outcome{}, err
 	}
 	if end.verdict == pass && base.Policy != nil && *base.Policy == nftables.ChainPolicyDrop {
 		end.verdict, end.chain, end.rule = drop, base.Name, "policy drop"
-	}
-	if end.doubt {
-		end.verdict = pass
 	}
 	return end, nil
 }
@@ -73,7 +80,7 @@ func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 	if err != nil {
 		return outcome{}, err
 	}
-	doubt := false
+	doubt, risk := false, false
 	left := false // It may have gone back to the chain that called this one.
 	for _, rule := range rules {
 		e := evaluation{r: r, packet: p, table: ch.Table}
@@ -88,18 +95,18 @@ func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 		if err != nil {
 			return outcome{}, err
 		}
-		doubt = doubt || end.doubt
+		doubt, risk = doubt || end.doubt, risk || end.risk
 		if matches == maybe {
-			doubt = doubt || end.verdict == accept
+			doubt, risk = doubt || end.verdict == accept, risk || end.verdict == drop
 			left = left || v.Kind == expr.VerdictReturn
 			continue
 		}
 		if over {
-			end.doubt = doubt || left && end.verdict == drop
+			end.doubt, end.risk = doubt || left && end.verdict == drop, risk || left && end.verdict == accept
 			return end, nil
 		}
 	}
-	return outcome{doubt: doubt}, nil
+	return outcome{doubt: doubt, risk: risk}, nil
 }
 
 // follow does what a rule says with a packet that it matches. Over tells

@@ -106,8 +106,12 @@ func (p Packet) transport() []octet {
 	h := make([]octet, 20)
 	switch p.Proto {
 	case unix.IPPROTO_TCP, unix.IPPROTO_UDP:
-		if !p.Reply {
+		if !p.Reply && p.Port != 0 {
 			put(h[2:], byte(p.Port>>8), byte(p.Port))
+		}
+		if !p.Reply && p.Proto == unix.IPPROTO_TCP {
+			const flags, syn = 13, 2
+			put(h[flags:], syn)
 		}
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
 		put(h, p.ICMPType)

@@ -238,6 +238,15 @@ func nextChange(ctx context.Context, f *os.File) error {
 	})
 }
 
+// Refresh has the rules follow what is let in now.
+func (s *Service) Refresh(ctx context.Context) error {
+	var failed error
+	for _, name := range s.forwarding() {
+		failed = errors.Join(failed, s.applyNAT(ctx, name))
+	}
+	return failed
+}
+
 // repairNAT applies again what is not as it was applied.
 func (s *Service) repairNAT(ctx context.Context) error {
 	s.nat.Lock()

@@ -38,6 +38,22 @@ func (s *Service) Part(ctx context.Context, tx *db.Tx, n db.Network, cfg *networ
 	return nil
 }
 
+// Refresh has all networks follow what is let in now.
+func (s *Service) Refresh(ctx context.Context) error {
+	of := map[string]bool{}
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		note := func(o owner, _ plan) error {
+			of[o.network] = true
+			return nil
+		}
+		return errors.Join(each(ctx, tx, forwards, "", note), each(ctx, tx, balancers, "", note))
+	})
+	for _, network := range sortedKeys(of) {
+		err = errors.Join(err, s.Nets.Reapply(ctx, network))
+	}
+	return err
+}
+
 // Check refuses a configuration of a network into which something of it does
 // not lead any more.
 func (s *Service) Check(ctx context.Context, tx *db.Tx, n db.Network, cfg networks.Config) error {
