@@ -94,6 +94,7 @@ func newLaunch(e *env) *cobra.Command {
 				return err
 			}
 			e.Say("Launched %s", name)
+			e.tellBlocked(cmd.Context(), name)
 			if o.console {
 				return e.console(cmd.Context(), name, api.InstanceConsolePost{})
 			}

@@ -106,6 +106,9 @@ func (e *env) setStates(ctx context.Context, o stateOptions, names []string) err
 		op, err := e.Client().SetInstanceState(ctx, name, o.InstanceStatePut)
 		return e.WaitFor(ctx, name+": ", op, err)
 	})
+	if err == nil && (o.Action == "start" || o.Action == "restart") {
+		e.tellBlocked(ctx, names...)
+	}
 	if err == nil && o.console {
 		return e.console(ctx, names[0], api.InstanceConsolePost{})
 	}

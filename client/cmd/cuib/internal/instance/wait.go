@@ -53,6 +53,9 @@ const waitLong = `Wait until instances fulfil a condition:
   file=PATH                  there is such a file
   port=NUMBER                a program listens on the TCP port
 
+If there is no address when the time is over, the networks of the instance are
+tried out, as "cuib network doctor" does it, and what fails is told.
+
 Of several instances all are waited for at the same time. The exit status is 4 if
 the time is over, or if systemd has failed units, and 2 if it has no systemd.`
 
@@ -99,6 +102,7 @@ func conditionNames() []string {
 
 // waitFor waits for so long, or if that is negative for as long as it takes.
 func (e *env) waitFor(ctx context.Context, w waiting, limit time.Duration) error {
+	parent := ctx
 	if limit >= 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, limit,
@@ -111,6 +115,9 @@ func (e *env) waitFor(ctx context.Context, w waiting, limit time.Duration) error
 	}
 	err = e.poll(ctx, look, w.every)
 	if ctx.Err() != nil {
+		if parent.Err() == nil && strings.HasPrefix(w.what, "ip") {
+			e.tellWhy(parent, w.name)
+		}
 		return context.Cause(ctx)
 	}
 	return err
