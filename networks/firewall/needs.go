@@ -47,6 +47,11 @@ func Inward(cfg networks.Config) []Packet {
 		there.What, there.Hook, there.Out, there.Port, there.Src, there.Dst = "connections of the host to instances ("+version+")", Output, cfg.Name, 80, host, guest
 		back.What, back.Hook, back.In, back.Reply, back.Src, back.Dst = "answers of instances to the host ("+version+")", Input, cfg.Name, true, guest, host
 		out = append(out, there, back)
+		if host.Is6() {
+			found := p
+			found.What, found.Hook, found.In, found.Proto, found.ICMPType, found.Src, found.Dst = "neighbor advertisements of instances (IPv6)", Input, cfg.Name, unix.IPPROTO_ICMPV6, 136, guest, host
+			out = append(out, found)
+		}
 	}
 	return out
 }

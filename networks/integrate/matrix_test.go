@@ -92,7 +92,7 @@ func TestMatrix(t *testing.T) {
 				}
 				h := integrate.New(t.TempDir())
 				must(t, h.Open(t.Context(), cfg.Name, networks.IntegrateSafe, dropped(t, cfg)))
-				named(t, cfg, c.open, dropped(t, cfg))
+				c.named(t, cfg, dropped(t, cfg))
 				must(t, h.Close(t.Context(), cfg.Name))
 			})
 		}
@@ -119,14 +119,14 @@ func dropped(t *testing.T, cfg networks.Config) []firewall.Obstacle {
 	must(t, err)
 	_, err = r.ReadLegacy(t.Context())
 	must(t, err)
-	all, err := r.Obstacles(packets)
+	all, err := r.Obstacles(append(packets, firewall.Inward(cfg)...))
 	must(t, err)
 	return all
 }
 
 // named tries the network out. What fails has something in its way that is
 // known, and all is well where nothing is.
-func named(t *testing.T, cfg networks.Config, open bool, known []firewall.Obstacle) {
+func (m matrixCase) named(t *testing.T, cfg networks.Config, known []firewall.Obstacle) {
 	t.Helper()
 	checks, err := probe.Run(t.Context(), cfg)
 	must(t, err)
@@ -139,11 +139,11 @@ func named(t *testing.T, cfg networks.Config, open bool, known []firewall.Obstac
 		because := slices.ContainsFunc(known, func(o firewall.Obstacle) bool {
 			return o.Rule != "" && o.Chain != "" && slices.ContainsFunc(c.Needs, func(n string) bool { return strings.HasPrefix(o.Packet.What, n) })
 		})
-		if open || !because && len(c.Needs) > 0 {
+		if m.open || !because && len(c.Needs) > 0 {
 			t.Errorf("%s: %s: %s; known are %v", c.Name, c.Status, c.Detail, known)
 		}
 	}
-	if !open && (failures == 0 || len(known) == 0) {
+	if !m.open && (failures == 0 || len(known) == 0) {
 		t.Errorf("%d failures, known are %v", failures, known)
 	}
 }

@@ -305,7 +305,7 @@ func (t *trial) common(ctx context.Context, f networks.Family, out target, suffi
 		_, err := t.client.Lookup(ctx, host, name, dnsmessage.TypeA)
 		return host.String() + " answers", err
 	})
-	inward := []string{"connections of the host to instances" + suffix, "answers of instances to the host" + suffix}
+	inward := []string{"connections of the host to instances" + suffix, "answers of instances to the host" + suffix, "neighbor advertisements of instances" + suffix}
 	t.try(Check{Name: "connection from the host" + suffix, Needs: inward}, func() (string, error) { return t.fromHost(ctx, f.Address) })
 	const name = "connection to other networks"
 	switch {

@@ -86,7 +86,7 @@ func TestRun(t *testing.T) {
 		{"answers", `chain f { type filter hook forward priority 0; oifname "` + cfg.Name + `" drop; }`, "failed connection to other networks (IPv4)"},
 		{"DHCP", "chain i { type filter hook input priority 0; udp dport 67 drop; }", "failed address by DHCP (IPv4)"},
 		{"DNS", "chain i { type filter hook input priority 0; udp dport 53 drop; }", "failed DNS of the host (IPv4)"},
-		{"the way in", `chain o { type filter hook output priority 0; oifname "` + cfg.Name + `" ip protocol tcp tcp flags & (syn | ack) == syn drop; }`, "failed connection from the host (IPv4)"},
+		{"the way in", `chain o { type filter hook output priority 0; oifname "` + cfg.Name + `" ip protocol 6 tcp flags & (syn | ack) == syn drop; }`, "failed connection from the host (IPv4)"},
 		{"pings", "chain i { type filter hook input priority 0; icmp type echo-request drop; }", "failed ping of the host (IPv4)"},
 	}
 	for _, test := range tests {
