@@ -143,6 +143,11 @@ func (s *Service) check(ctx context.Context, network string, req api.NetworkPeer
 	if err := checkConfig(req.Config); err != nil {
 		return err
 	}
+	return s.checkNetworks(ctx, network, req)
+}
+
+// checkNetworks reports what is wrong with two networks as peers.
+func (s *Service) checkNetworks(ctx context.Context, network string, req api.NetworkPeersPost) error {
 	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		for _, name := range []string{network, req.TargetNetwork} {
 			n, err := db.GetNetwork(ctx, tx, name)
