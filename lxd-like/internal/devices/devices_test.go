@@ -25,6 +25,12 @@ import (
 func env() devices.Env {
 	return devices.Env{
 		Instance: "c1", IDs: idmap.Default(1000000, 65536), Volatile: map[string]string{},
+		CheckACLs: func(_ context.Context, names []string) error {
+			if names[0] == "gone" {
+				return errs.NotFoundf("network ACL %q not found", names[0])
+			}
+			return nil
+		},
 		Link: func(_ context.Context, network string) (networks.Link, error) {
 			switch network {
 			case "br":

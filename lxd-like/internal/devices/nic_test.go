@@ -10,6 +10,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
@@ -68,6 +69,10 @@ func TestNICOptions(t *testing.T) {
 		"network=br connected=false queue.tx.length=7 limits.max=1Mbit limits.priority=3 security.port_isolation=true host_name=v1": {
 			Kind: nic.Bridged, Parent: "br", MTU: 1400, HostName: "v1", MAC: testMAC, Unplugged: true, QueueLength: 7,
 			Ingress: 1e6, Egress: 1e6, Priority: 3, Isolated: true,
+		},
+		"network=br host_name=v1 security.acls=web security.acls.default.egress.action=drop security.acls.default.ingress.logged=true": {
+			Kind: nic.Bridged, Parent: "br", MTU: 1400, HostName: "v1", MAC: testMAC,
+			ACL: acl.Ref{Network: "br", ACLs: []string{"web"}, Egress: acl.Default{Action: acl.Drop}, Ingress: acl.Default{Logged: "true"}},
 		},
 		"network=br host_name=v1 security.ipv4_filtering=true security.ipv6_filtering=true": {
 			Kind: nic.Bridged, Parent: "br", MTU: 1400, HostName: "v1", MAC: testMAC, FilterMAC: true,
@@ -181,6 +186,7 @@ func TestNICHostRefusals(t *testing.T) {
 		"nictype=routed parent=no0":                    `the host has no interface "no0"`,
 		"network=mac security.mac_filtering=true":      "makes it a nic of nictype macvlan: security.mac_filtering",
 		"network=mac limits.max=1Mbit":                 "limits.max: a nic of nictype macvlan does not have it",
+		"network=br security.acls=gone":                `network ACL "gone" not found`,
 		"network=br vlan.tagged=3 mode=private":        "mode: a nic of nictype bridged does not have it",
 		"nictype=routed vrf=no0 ipv4.address=10.0.0.2": "vrf: the ",
 	}

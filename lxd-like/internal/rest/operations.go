@@ -117,7 +117,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, op *ops.Op, sec
 }
 
 // eventTypes are the types that there are.
-var eventTypes = []string{"lifecycle", "logging", "operation"}
+var eventTypes = []string{"lifecycle", "logging", "network-acl", "operation"}
 
 // listenEvents sends events until the client or the server goes.
 func (s *Server) listenEvents(r *http.Request) (response, error) {

@@ -37,7 +37,7 @@ func newMonitor(e *env) *cobra.Command {
 		RunE: kit.Named(-1, func(cmd *cobra.Command, _ []string) error { return e.monitor(cmd.Context(), o) }),
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.types, "type", "t", nil, "operation, lifecycle or logging; again for more, none for all")
+	f.StringArrayVarP(&o.types, "type", "t", nil, "operation, lifecycle, logging or network-acl; again for more, none for all")
 	f.StringVarP(&o.format, "format", "f", "yaml", "yaml, json (one event a line) or pretty")
 	f.BoolVar(&o.pretty, "pretty", false, "the same as --format pretty")
 	f.StringVar(&o.level, "loglevel", "", "least level of log messages: debug, info, warning or error")
