@@ -82,6 +82,14 @@ type named struct {
 
 func (s *Service) named(ctx context.Context) (named, error) {
 	out := named{map[string][]networks.Alias{}, map[string]string{}}
+	some := false
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		some, err = db.Mentions(ctx, tx, `"`+profiles.KeyAliases+`"`)
+		return err
+	})
+	if err != nil || !some {
+		return out, err
+	}
 	u, err := s.users(ctx)
 	if err != nil {
 		return out, err

@@ -38,6 +38,8 @@ type Server struct {
 	// are kept, and may refuse them. An empty value is none.
 	Follow map[string]func(ctx context.Context, value string) error
 
+	follow sync.Mutex // Held by what changes the configuration.
+
 	// Environment describes host and daemon.
 	Environment func(ctx context.Context) (api.ServerEnvironment, error)
 

@@ -255,6 +255,8 @@ func (s *Server) setConfig(ctx context.Context, changes map[string]string) error
 
 // keep has those follow who are to, and keeps changes of the configuration.
 func (s *Server) keep(ctx context.Context, changes map[string]string) (err error) {
+	s.follow.Lock()
+	defer s.follow.Unlock()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
