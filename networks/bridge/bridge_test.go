@@ -380,3 +380,24 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestLeaseEndsUnheard forgets a host although the host's firewall drops all that
+// dnsmasq would hear of it.
+func TestLeaseEndsUnheard(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := config()
+	cfg.Hosts = []networks.Host{{Name: "web", MAC: mac1}, {Name: "db", MAC: mac2}}
+	cfg = apply(t, cfg)
+	networkstest.Guest(t, cfg.Name, "veth1", mac1).DHCP(t, mac1, "")
+	other := networkstest.Guest(t, cfg.Name, "veth2", mac2).DHCP(t, mac2, "")
+	testenv.Run(t, "nft", "table ip strict { chain in { type filter hook input priority 0; udp dport 67 drop; }; }")
+	must(t, bridge.Driver{}.UnsetHost(t.Context(), cfg, cfg.Hosts[0]))
+	got, err := bridge.Driver{}.Leases(t.Context(), cfg)
+	must(t, err)
+	if len(got) != 1 || got[0].Address != other.Address {
+		t.Errorf("got %v", got)
+	}
+	if n := len(networkstest.Processes(t, cfg.Dir)); n != 1 {
+		t.Errorf("%d processes", n)
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/networks"
-	"github.com/cuib/cuib/shared/errs"
 )
 
 // SetHost tells dnsmasq of a host. A new one is noticed without a reload.
@@ -197,6 +196,7 @@ func release(ctx context.Context, cfg networks.Config, h networks.Host) error {
 	if err != nil {
 		return err
 	}
+	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
 	for {
@@ -224,8 +224,31 @@ func release(ctx context.Context, cfg networks.Config, h networks.Host) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errs.Newf(errs.Internal, "dnsmasq did not end the lease of %s for %s", mine[0].addr, h.Name)
+			return forceRelease(parent, cfg, mac.String())
 		case <-time.After(releasePause):
 		}
 	}
+}
+
+// forceRelease ends the leases of a MAC address where dnsmasq does not hear that
+// they are given up, as where the host's firewall drops that.
+func forceRelease(ctx context.Context, cfg networks.Config, mac string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("end the leases of %s: %w", mac, err)
+	}
+	ctx = context.WithoutCancel(ctx) // What is stopped is started again.
+	p, err := Find(cfg)
+	if err != nil {
+		return err
+	}
+	if p == nil {
+		return dropLeases(cfg, mac)
+	}
+	defer p.Close()
+
+	if err := p.stop(ctx); err != nil {
+		return err
+	}
+	// It is started whatever becomes of the leases.
+	return errors.Join(dropLeases(cfg, mac), launch(ctx, cfg))
 }
