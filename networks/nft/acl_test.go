@@ -125,7 +125,7 @@ func (l *lab) serve() {
 						_, _ = c.Read(make([]byte, 1))
 						_, _ = c.Write([]byte("x"))
 						_, _ = c.Read(make([]byte, 1))
-						c.Close()
+						_ = c.Close()
 					}()
 				}
 			}()
@@ -135,7 +135,7 @@ func (l *lab) serve() {
 
 // try connects, and tells what came of it. Wanted is what is hoped for.
 func (l *lab) try(from, to *networkstest.NS, six int, port, wanted string) (string, net.Conn) {
-	patience := 3 * time.Second
+	patience := testenv.Patience
 	if wanted == silent {
 		patience = silence
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 // manyRules are as different ones as users have: networks, lists, ports, names.
-func manyRules(n int) acl.Direction {
+func manyRules() acl.Direction {
+	const n = 250
 	d := acl.Direction{Default: acl.Reject}
 	for i := range n {
 		a := netip.AddrFrom4([4]byte{198, byte(i >> 8), byte(i), 1})
@@ -41,7 +42,7 @@ func BenchmarkApplyACL500(b *testing.B) {
 	testenv.NetNS(b)
 	testenv.Kernel(b, "nft")
 	cfg := config()
-	cfg.ACL = &acl.Policy{Network: cfg.Name, Book: emptyBook{}, Egress: manyRules(250), Ingress: manyRules(250)}
+	cfg.ACL = &acl.Policy{Network: cfg.Name, Book: emptyBook{}, Egress: manyRules(), Ingress: manyRules()}
 	for b.Loop() {
 		if err := nft.Apply(cfg); err != nil {
 			b.Fatal(err)
@@ -54,7 +55,7 @@ func BenchmarkRefreshPortACL500(b *testing.B) {
 	testenv.Kernel(b, "nft", "ip")
 	testenv.Run(b, "ip", "link", "add", "port1", "type", "veth", "peer", "name", "inner1")
 	s := nft.NewACLPorts("/bench")
-	policy := &acl.Policy{Network: "br0", Book: emptyBook{}, Egress: manyRules(250), Ingress: manyRules(250)}
+	policy := &acl.Policy{Network: "br0", Book: emptyBook{}, Egress: manyRules(), Ingress: manyRules()}
 	s.Serve(func(acl.Ref) (*acl.Policy, error) { return policy, nil })
 	if err := s.Set(nft.ACLPort{Link: "port1", Ref: acl.Ref{Network: "br0", ACLs: []string{"a"}}}); err != nil {
 		b.Fatal(err)

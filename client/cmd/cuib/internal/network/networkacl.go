@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -50,28 +51,33 @@ func aclKeys(ctx context.Context, e *kit.Env, args []string) ([]string, error) {
 func userKeys(context.Context, *kit.Env, []string) ([]string, error) { return []string{"user."}, nil }
 
 func newACLCreate(e *env) *cobra.Command {
-	var description string
-	cmd := &cobra.Command{
+	return e.creation(&cobra.Command{
 		Use: "create ACL [KEY=VALUE...]", Short: "Create a network ACL",
 		Long:    "Create a network ACL, which has no rules yet. YAML on the standard input, in the\nform that \"cuib network acl show\" has, is what it begins with.",
 		Example: "  cuib network acl create web\n  cuib network acl create web < web.yaml",
-		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.None, userKeys),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			req := api.NetworkACLsPost{Name: args[0]}
-			if err := e.CreateConfig(args[1:], &req.NetworkACLPut, &req.Config); err != nil {
-				return err
-			}
-			if description != "" {
-				req.Description = description
-			}
-			if err := e.Client().CreateNetworkACL(cmd.Context(), req); err != nil {
-				return err
-			}
-			e.Say("Network ACL %s created", args[0])
-			return nil
-		}),
-	}
-	cmd.Flags().StringVar(&description, "description", "", "text that describes the ACL")
+	}, "Network ACL", func(ctx context.Context, args []string, description string) error {
+		req := api.NetworkACLsPost{Name: args[0]}
+		if err := e.CreateConfig(args[1:], &req.NetworkACLPut, &req.Config); err != nil {
+			return err
+		}
+		req.Description = cmp.Or(description, req.Description)
+		return e.Client().CreateNetworkACL(ctx, req)
+	})
+}
+
+// creation completes the command that creates an object which has keys of users
+// only. args are its name, and keys.
+func (e *env) creation(cmd *cobra.Command, what string, create func(ctx context.Context, args []string, description string) error) *cobra.Command {
+	var description string
+	cmd.Args, cmd.ValidArgsFunction = kit.Needs(1, -1), e.Complete(kit.None, userKeys)
+	cmd.Flags().StringVar(&description, "description", "", "text that describes it")
+	cmd.RunE = kit.Named(1, func(cmd *cobra.Command, args []string) error {
+		if err := create(cmd.Context(), args, description); err != nil {
+			return err
+		}
+		e.Say("%s %s created", what, args[0])
+		return nil
+	})
 	return cmd
 }
 

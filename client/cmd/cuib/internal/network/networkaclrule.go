@@ -88,7 +88,7 @@ func directions(context.Context, *kit.Env, []string) ([]string, error) {
 	return []string{ingress, egress}, nil
 }
 
-// list is the rules of a direction.
+// rulesIn returns the rules of a direction.
 func rulesIn(put *api.NetworkACLPut, direction string) (*[]api.NetworkACLRule, error) {
 	switch direction {
 	case ingress:
@@ -185,7 +185,7 @@ func hasFields(have, want api.NetworkACLRule, given api.ConfigMap) bool {
 	return true
 }
 
-func removeRules(list *[]api.NetworkACLRule, is func(api.NetworkACLRule) bool, force bool) error { //nolint:revive // a flag of the command
+func removeRules(list *[]api.NetworkACLRule, is func(api.NetworkACLRule) bool, force bool) error {
 	left := slices.DeleteFunc(slices.Clone(*list), is)
 	switch n := len(*list) - len(left); {
 	case n == 0:

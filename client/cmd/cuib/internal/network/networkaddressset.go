@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -56,29 +57,18 @@ func addressesOf(ctx context.Context, e *kit.Env, args []string) ([]string, erro
 }
 
 func newAddressSetCreate(e *env) *cobra.Command {
-	var description string
-	cmd := &cobra.Command{
+	return e.creation(&cobra.Command{
 		Use: "create SET [KEY=VALUE...]", Short: "Create an address set",
 		Long:    "Create an address set, which has no addresses yet. YAML on the standard input, in\nthe form that \"cuib network address-set show\" has, is what it begins with.",
 		Example: "  cuib network address-set create office\n  cuib network address-set create office < office.yaml",
-		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.None, userKeys),
-		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			req := api.NetworkAddressSetsPost{Name: args[0]}
-			if err := e.CreateConfig(args[1:], &req.NetworkAddressSetPut, &req.Config); err != nil {
-				return err
-			}
-			if description != "" {
-				req.Description = description
-			}
-			if err := e.Client().CreateNetworkAddressSet(cmd.Context(), req); err != nil {
-				return err
-			}
-			e.Say("Network address set %s created", args[0])
-			return nil
-		}),
-	}
-	cmd.Flags().StringVar(&description, "description", "", "text that describes the address set")
-	return cmd
+	}, "Network address set", func(ctx context.Context, args []string, description string) error {
+		req := api.NetworkAddressSetsPost{Name: args[0]}
+		if err := e.CreateConfig(args[1:], &req.NetworkAddressSetPut, &req.Config); err != nil {
+			return err
+		}
+		req.Description = cmp.Or(description, req.Description)
+		return e.Client().CreateNetworkAddressSet(ctx, req)
+	})
 }
 
 func newAddressSetDelete(e *env) *cobra.Command {
