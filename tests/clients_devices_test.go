@@ -55,6 +55,7 @@ var goodOptions = map[string]string{
 	"nic ipv4.routes": "10.98.0.0/24", "nic ipv6.routes": "fd42:98::/64", "nic ipv4.routes.external": "10.98.0.0/24",
 	"nic ipv6.routes.external": "fd42:98::/64", "nic limits.egress": "1Mbit", "nic limits.ingress": "1Mbit", "nic limits.max": "1Mbit",
 	"nic cni.config": "", "nic cni.ports": "", "nic vrf": "", "nic mtu": "1400",
+	"nic security.acls": "web", "nic security.acls.default.egress.action": "drop", "nic security.acls.default.ingress.action": "drop",
 	"proxy listen": "tcp:127.0.0.1:8", "proxy connect": "tcp:127.0.0.1:8", "proxy bind": "instance", "proxy mode": "0600",
 	"tpm path": "/dev/tpm1", "tpm pathrm": "/dev/tpmrm1",
 	"unix-char source": "/dev/zero", "unix-char path": "/dev/x", "unix-block source": "/dev/loop1", "unix-block path": "/dev/x",
@@ -70,6 +71,9 @@ var baseOf = map[string]profiles.Device{
 	"nic network": {"network": "cuibbr0"},
 	"nic nictype": {"nictype": "bridged", "parent": "br9"},
 	"nic parent":  {"nictype": "bridged", "parent": "br9"},
+
+	"nic security.acls":                       {"network": "cuibbr0"},
+	"nic security.acls.default.egress.action": {"network": "cuibbr0", "security.acls": "web"},
 }
 
 // withOption returns a device of a type that is good without the option, or
@@ -129,6 +133,7 @@ func TestClientsSetEachOption(t *testing.T) {
 		{"ip", "-n", h.ns, "link", "add", "br8", "up", "type", "bridge"},
 		{"ip", "-n", h.ns, "link", "add", "br9", "up", "type", "bridge"},
 		{"lxc", "network", "create", "net2"},
+		{"incus", "network", "acl", "create", "web"},
 	} {
 		if _, err := h.user(args...); err != nil {
 			t.Fatal(err)

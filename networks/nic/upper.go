@@ -270,14 +270,19 @@ func setLink(h *netlink.Handle, l netlink.Link, address string, mtu int) error {
 // giveBack makes an interface of the host be what it was before.
 func (h Host) giveBack(n NIC, g *Guest) error {
 	name := n.Lower()
+	had := true
 	if g != nil {
-		if err := g.release(n, h.Net); err != nil {
+		var err error
+		if had, err = g.release(n, h.Net); err != nil {
 			return err
 		}
 	}
 	l, err := h.returned(n)
 	if l == nil || err != nil { // It has gone, as those do that exist in the host only.
 		return err
+	}
+	if !had && n.isAnother(l) {
+		return nil
 	}
 	if l.Attrs().Name != name || l.Attrs().MTU != n.Before.MTU || l.Attrs().HardwareAddr.String() != n.Before.MAC {
 		if err := h.Net.LinkSetDown(l); err != nil {
@@ -296,6 +301,13 @@ func (h Host) giveBack(n NIC, g *Guest) error {
 		return h.Net.LinkSetUp(l)
 	}
 	return nil
+}
+
+// isAnother reports whether an interface of the host has the place of one that
+// a guest had, and that has gone.
+func (n NIC) isAnother(l netlink.Link) bool {
+	a := l.Attrs()
+	return n.Before.Index != 0 && a.Index != n.Before.Index && !slices.Contains([]string{n.MAC, n.Before.MAC}, a.HardwareAddr.String())
 }
 
 // returned is the interface of the host that a NIC was, nil if it is gone. Of a
@@ -320,25 +332,26 @@ func (h Host) returned(n NIC) (netlink.Link, error) {
 	return l, err
 }
 
-// release moves an interface of the host out of a guest.
-func (g *Guest) release(n NIC, to *netlink.Handle) error {
+// release moves an interface of the host out of a guest, and reports whether
+// that had it.
+func (g *Guest) release(n NIC, to *netlink.Handle) (had bool, err error) {
 	l, err := g.Net.LinkByName(n.Name)
 	if missing(err) {
 		l, err = g.Net.LinkByName(n.inner())
 	}
 	if missing(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return true, err
 	}
 	if err := g.Net.LinkSetDown(l); err != nil {
-		return err
+		return true, err
 	}
 	host, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return err
+		return true, err
 	}
 	defer host.Close()
-	return move(l, n.inner(), n.Lower(), place{g.Net, nil}, place{to, host})
+	return true, move(l, n.inner(), n.Lower(), place{g.Net, nil}, place{to, host})
 }

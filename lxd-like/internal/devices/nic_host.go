@@ -59,6 +59,18 @@ func holds(name string, env Env) bool {
 	return env.Running && env.Volatile[volatile(name, "last_state.hwaddr")] != ""
 }
 
+// Returns reports whether a device is an interface of the host, which an
+// instance is to have again when it goes and comes back.
+func Returns(dev profiles.Device) bool {
+	return dev["type"] == "nic" && dev["nictype"] == nic.Physical && attached(dev)
+}
+
+// OnHost reports whether the parent of a NIC is an interface of the host now.
+func OnHost(dev profiles.Device) bool {
+	_, err := netlink.LinkByName(dev["parent"])
+	return err == nil
+}
+
 // checkParent reports why a NIC cannot be connected to an interface of the
 // host that no managed network has made.
 func checkParent(name string, n *runtime.NIC, dev profiles.Device, env Env) error {

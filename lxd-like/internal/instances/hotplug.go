@@ -34,7 +34,7 @@ type plugs struct {
 func (s *Service) follow(in *instance) {
 	wants := map[string]profiles.Device{}
 	for name, dev := range in.expanded.Devices {
-		if devices.Comes(dev) {
+		if devices.Comes(dev) || devices.Returns(dev) {
 			wants[name] = dev
 		}
 	}
@@ -294,6 +294,9 @@ func concernedBy(e uevents.Event) func(profiles.Device) bool {
 		return nil
 	}
 	subsystem := e.Get("SUBSYSTEM")
+	if subsystem == "net" {
+		return func(dev profiles.Device) bool { return devices.Returns(dev) && dev["parent"] == e.Get("INTERFACE") }
+	}
 	node := e.Get("DEVNAME") != ""
 	switch {
 	case subsystem == "module" || subsystem == "pci" || subsystem == "drm": // NVIDIA's nodes have no events of their own.
@@ -339,9 +342,11 @@ func (s *Service) replug(ctx context.Context, name string) error {
 	have := s.recall(ctx, in)
 	var failed error
 	for _, device := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
-		if devices.Comes(in.expanded.Devices[device]) {
-			err := s.replugDevice(ctx, in, device, have[device].Nodes)
-			failed = errors.Join(failed, err)
+		switch dev := in.expanded.Devices[device]; {
+		case devices.Comes(dev):
+			failed = errors.Join(failed, s.replugDevice(ctx, in, device, have[device].Nodes))
+		case devices.Returns(dev):
+			failed = errors.Join(failed, s.retakeNIC(ctx, in, device, have[device].NICs))
 		}
 	}
 	return failed

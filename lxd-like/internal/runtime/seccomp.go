@@ -20,7 +20,7 @@ import (
 // cuib-shim loads (filter.c). Those of all containers that ask for nothing
 // else are in Dir, others in Dir/NAME.
 const (
-	profileFile = "seccomp.profile"
+	profileFile = "seccomp.none"
 	filterFile  = "seccomp.bpf"
 	notifyFile  = "seccomp.notify"
 
@@ -50,6 +50,22 @@ func update(path string, content []byte) error {
 		return nil
 	}
 	return replaceFile(path, content)
+}
+
+// oldProfileFile is the profile of containers that an older daemon has started,
+// with a cuib-shim that loads it: it stays as that daemon has left it.
+const oldProfileFile = "seccomp.profile"
+
+// profileOf is the profile of a container. One that runs may need that of an
+// older daemon: its shim is as old, and starts it over when the guest boots
+// again.
+func (r *Runtime) profileOf(c *container, profile string) string {
+	old := filepath.Join(r.Dir, oldProfileFile)
+	conf, err := os.ReadFile(r.path(c.name, confFile))
+	if err != nil || c.shim.fd == nil || !strings.Contains(string(conf), "lxc.seccomp.profile = "+old+"\n") {
+		return profile
+	}
+	return old
 }
 
 // writeOwnSeccomp writes what a container has for itself.

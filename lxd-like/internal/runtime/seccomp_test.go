@@ -251,3 +251,32 @@ func TestInterceptSysinfo(t *testing.T) {
 		t.Errorf("after a change: got %q", got)
 	}
 }
+
+// TestProfileOfAnOlderDaemon has a container whose shim loads the profile that
+// an older daemon wrote: neither another daemon nor a change takes it away.
+func TestProfileOfAnOlderDaemon(t *testing.T) {
+	t.Parallel()
+	r := newRuntime(t)
+	spec := newSpec(t)
+	start(t, r, spec)
+	conf := filepath.Join(r.Dir, spec.Name, "lxc.conf")
+	text, err := os.ReadFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const old = "2\ndenylist\nreject_force_umount\n"
+	profile := filepath.Join(r.Dir, "seccomp.profile")
+	writeFile(t, profile, old)
+	writeFile(t, conf, strings.Replace(string(text), "seccomp.none", "seccomp.profile", 1))
+	if err := r.AddMount(t.Context(), spec.Name, runtime.Mount{Source: "/usr", Target: "/srv"}); err != nil {
+		t.Fatal(err)
+	}
+	text, err = os.ReadFile(conf)
+	if err != nil || !strings.Contains(string(text), "lxc.seccomp.profile = "+profile+"\n") {
+		t.Errorf("%v: the configuration is\n%s", err, text)
+	}
+	if got, err := os.ReadFile(profile); err != nil || string(got) != old {
+		t.Errorf("the profile is %q, %v", got, err)
+	}
+	reboot(t, r, spec.Name)
+}

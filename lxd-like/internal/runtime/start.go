@@ -127,7 +127,7 @@ func (r *Runtime) writeConf(c *container) error {
 		return err
 	}
 	text, err := Render(spec, host, Files{
-		Dir: r.path(name), Seccomp: profile, Shim: r.Shim, Staged: staged,
+		Dir: r.path(name), Seccomp: r.profileOf(c, profile), Shim: r.Shim, Staged: staged,
 		OnlyV2: onlyV2, Systemd: c.kind.Name == "systemd",
 	})
 	if err != nil {

@@ -202,7 +202,7 @@ func pathError(op, path string, err error) error {
 // linked to.
 func checkPath(at string) error {
 	if len(at) >= unix.PathMax {
-		return errs.Newf(errs.Unsupported, "a path in it is longer than the %d bytes that a path can have", unix.PathMax)
+		return errs.Newf(errs.Unsupported, "a path in it is longer than the %d bytes that a path can have: %.200s...", unix.PathMax, at)
 	}
 	return nil
 }
