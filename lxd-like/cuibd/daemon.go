@@ -28,9 +28,9 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/peering"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
-	"github.com/cuib/cuib/lxd-like/internal/peering"
 	"github.com/cuib/cuib/lxd-like/internal/publish"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
@@ -76,8 +76,8 @@ type daemon struct {
 	pools        *pools.Service
 	nets         *nets.Service
 	published    *publish.Service
-	peering      *peering.Service
 	admission    *admission.Service
+	peering      *peering.Service
 	zones        *zones.Service
 	acls         *acls.Service
 	resolver     *resolved.Registrar
@@ -165,8 +165,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.nets.Opener = integrate.New(cfg.dir)
 	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: log.With("component", "zones"), Warnings: d.warnings}
 	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
-	d.acls = &acls.Service{DB: d.db, Dir: cfg.dir, Nets: d.nets, Events: d.events, Logger: log.With("component", "acls")}
-	d.nets.Parts, d.nets.Checks = append(d.nets.Parts, d.acls.Part), append(d.nets.Checks, d.acls.Check)
+	d.acls = d.newACLs(cfg.dir)
 	d.published = d.newPublished()
 	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
 	d.nets.Parts = append(d.nets.Parts, d.peering.Part)
@@ -181,14 +180,13 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	}
 	containers := d.newRuntime(cfg)
 	d.nets.Restored = containers.Reconnect
-	d.acls.Ports = containers.ACLs()
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
 		Guests:  d.guests, Host: machine.Local(), CDI: cdi.Dirs(),
 		Events: d.events, IDs: ids, Logger: log.With("component", "instances"), Warnings: d.warnings,
+		CheckACLs: d.acls.CheckNames,
 	}
-	d.instances.CheckACLs = d.acls.CheckNames
 	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
 	d.guests.Volumes = d.instances.GuestVolumes()
 	d.proxies = d.newProxies(cfg)
@@ -224,6 +222,14 @@ func (d *daemon) newPublished() *publish.Service {
 	return s
 }
 
+// newACLs makes the service of network ACLs, which tells that of networks what
+// they have.
+func (d *daemon) newACLs(dir string) *acls.Service {
+	s := &acls.Service{DB: d.db, Dir: dir, Nets: d.nets, Events: d.events, Logger: d.log.With("component", "acls")}
+	d.nets.Parts, d.nets.Checks = append(d.nets.Parts, s.Part), append(d.nets.Checks, s.Check)
+	return s
+}
+
 // newRuntime makes what runs containers, and the lxcfs that they see.
 func (d *daemon) newRuntime(cfg config) *runtime.Runtime {
 	d.lxcfs = &lxcfs.Keeper{
@@ -234,6 +240,7 @@ func (d *daemon) newRuntime(cfg config) *runtime.Runtime {
 		CNI: &cni.Plugins{Dir: filepath.Join(cfg.dir, "cni"), Dirs: settings{d.db}.pluginDirs},
 	}
 	d.lxcfs.Changed = d.containers.ShowLXCFS
+	d.acls.Ports = d.containers.ACLs()
 	return d.containers
 }
 
