@@ -1,0 +1,129 @@
+package peering_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/peering"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// nets are networks of which one fails to follow.
+type nets struct{ fails string }
+
+func (*nets) Exists(context.Context, string) error { return nil }
+
+func (n *nets) Remake(_ context.Context, network string) error {
+	if network == n.fails {
+		return errors.New("boom")
+	}
+	return nil
+}
+
+func setup(t *testing.T) (*peering.Service, *nets) {
+	t.Helper()
+	n := &nets{}
+	s := &peering.Service{DB: dbtest.New(t), Nets: n, Events: &events.Hub{}}
+	must(t, s.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		for name, address := range map[string]string{"one": "10.1.1.1/24", "two": "10.1.2.1/24"} {
+			config := map[string]string{"ipv4.address": address, "ipv6.address": "none", "dns.domain": name}
+			if err := db.AddNetwork(ctx, tx, &db.Network{Name: name, Type: "bridge", Status: db.Ready, Config: config}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	return s, n
+}
+
+func post(target string) api.NetworkPeersPost {
+	return api.NetworkPeersPost{Name: "p", TargetNetwork: target}
+}
+
+// peersOf is what a network is told of its peers.
+func peersOf(t *testing.T, s *peering.Service, network string) []networks.Peer {
+	t.Helper()
+	var cfg networks.Config
+	must(t, s.DB.View(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		cfg.Peers = nil
+		return s.Part(ctx, tx, db.Network{Name: network}, &cfg)
+	}))
+	return cfg.Peers
+}
+
+func TestMutual(t *testing.T) {
+	s, _ := setup(t)
+	must(t, s.Create(t.Context(), "one", post("two")))
+	if got := peersOf(t, s, "one"); len(got) != 0 {
+		t.Errorf("one side alone: got %v", got)
+	}
+	must(t, s.Create(t.Context(), "two", post("one")))
+	got := peersOf(t, s, "one")
+	if len(got) != 1 || got[0].IPv4.String() != "10.1.2.1/24" || got[0].Domain != "two" || got[0].Server.String() != "10.1.2.1" {
+		t.Errorf("got %v", got)
+	}
+	must(t, s.Delete(t.Context(), "two", "p"))
+	p, err := s.Peer(t.Context(), "one", "p")
+	must(t, err)
+	if p.Status != api.PeerPending || len(peersOf(t, s, "one")) != 0 {
+		t.Errorf("the other has gone: got %+v", p)
+	}
+}
+
+func TestFailureUnwinds(t *testing.T) {
+	for _, fails := range []string{"one", "two"} {
+		s, n := setup(t)
+		n.fails = fails
+		if err := s.Create(t.Context(), "one", post("two")); err == nil {
+			t.Error("created, although a network did not follow")
+		}
+		if all, err := s.Peers(t.Context(), "one"); err != nil || len(all) != 0 {
+			t.Errorf("left: %v, %v", all, err)
+		}
+		n.fails = ""
+		must(t, s.Create(t.Context(), "one", post("two")))
+		n.fails = fails
+		if err := s.Delete(t.Context(), "one", "p"); err == nil {
+			t.Error("deleted, although a network did not follow")
+		}
+		if _, err := s.Peer(t.Context(), "one", "p"); err != nil {
+			t.Errorf("it is gone: %v", err)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	s, _ := setup(t)
+	must(t, s.Create(t.Context(), "one", post("two")))
+	for name, tt := range map[string]struct {
+		change func(*api.NetworkPeersPost)
+		kind   errs.Kind
+	}{
+		"itself":      {func(p *api.NetworkPeersPost) { p.TargetNetwork = "one" }, errs.Invalid},
+		"twice":       {func(p *api.NetworkPeersPost) { p.Name = "q" }, errs.Conflict},
+		"no network":  {func(p *api.NetworkPeersPost) { p.Name, p.TargetNetwork = "q", "nosuch" }, errs.NotFound},
+		"bad name":    {func(p *api.NetworkPeersPost) { p.Name = "a/b" }, errs.Invalid},
+		"key":         {func(p *api.NetworkPeersPost) { p.Config = api.ConfigMap{"x": "y"} }, errs.Invalid},
+		"project":     {func(p *api.NetworkPeersPost) { p.TargetProject = "other" }, errs.NotFound},
+		"integration": {func(p *api.NetworkPeersPost) { p.Type = "remote" }, errs.Invalid},
+	} {
+		req := post("two")
+		tt.change(&req)
+		if err := s.Create(t.Context(), "one", req); !errs.Is(err, tt.kind) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
