@@ -390,7 +390,7 @@ func TestSnooping(t *testing.T) {
 	cfg := apply(t, config())
 	br, err := netlink.LinkByName(cfg.Name)
 	must(t, err)
-	if err := netlink.BridgeSetMcastSnoop(br, true); errors.Is(err, unix.EOPNOTSUPP) {
+	if err := netlink.BridgeSetMcastSnoop(br, true); errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		return
 	}
 	for _, off := range []bool{false, true, false} {

@@ -74,7 +74,7 @@ func snoop(l netlink.Link, on bool) error { //nolint:revive // a value and not a
 		return nil
 	}
 	// A kernel that cannot learn it sends all to all.
-	if err := netlink.BridgeSetMcastSnoop(l, on); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := netlink.BridgeSetMcastSnoop(l, on); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("set multicast snooping: %w", err)
 	}
 	return nil
