@@ -41,14 +41,11 @@ const legacySuffix = " (iptables-legacy)"
 // any. Unread names those that no program is installed for.
 func (r *Ruleset) ReadLegacy(ctx context.Context) (unread []string, err error) {
 	for _, t := range legacyTools {
-		names, err := os.ReadFile(t.names)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		used, err := t.used()
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(strings.Fields(string(names)), "filter") {
+		if !used {
 			continue
 		}
 		if _, err := exec.LookPath(t.program); err != nil {
@@ -62,6 +59,23 @@ func (r *Ruleset) ReadLegacy(ctx context.Context) (unread []string, err error) {
 		r.addLegacy(t.family, lines)
 	}
 	return unread, nil
+}
+
+// HasLegacy tells whether there are tables of iptables-legacy.
+func HasLegacy() bool {
+	return slices.ContainsFunc(legacyTools, func(t legacyTool) bool {
+		used, err := t.used()
+		return used && err == nil
+	})
+}
+
+// used tells whether the table is there, without making it.
+func (t legacyTool) used() (bool, error) {
+	names, err := os.ReadFile(t.names)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return slices.Contains(strings.Fields(string(names)), "filter"), err
 }
 
 // addLegacy adds a table as the program writes it.
