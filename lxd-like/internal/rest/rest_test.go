@@ -55,7 +55,7 @@ func serve(tb testing.TB) *server {
 	s.Server = &rest.Server{
 		Instances: s.instances, Images: s.images, Pools: s.pools, Volumes: s.volumes, Nets: s.nets, Config: s.config, Ops: manager, Events: hub,
 		Backups: &fakeBackups{}, Repositories: &fakeRepositories{}, Recovery: fakeRecovery{}, Warnings: &fakeWarnings{},
-		ACLs: &fakeACLs{}, AddressSets: &fakeAddressSets{}, Zones: &fakeZones{}, Peering: &fakePeering{},
+		ACLs: &fakeACLs{}, AddressSets: &fakeAddressSets{}, Zones: &fakeZones{}, Peering: &fakePeering{}, Publish: &fakePublish{},
 		Environment: func(context.Context) (api.ServerEnvironment, error) {
 			return api.ServerEnvironment{Server: "cuib"}, nil
 		},
