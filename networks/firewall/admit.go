@@ -92,7 +92,7 @@ var elsewhere = map[bool][]netip.Addr{
 
 // within returns an address of a network that is in none of others; of none
 // that is valid it is any other address.
-func within(n netip.Prefix, others []netip.Prefix, six bool) (netip.Addr, bool) { //nolint:revive // Not exported.
+func within(n netip.Prefix, others []netip.Prefix, six bool) (netip.Addr, bool) {
 	candidates := elsewhere[six]
 	if n.IsValid() {
 		first, last := n.Masked().Addr(), networks.Last(n)

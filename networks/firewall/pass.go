@@ -80,7 +80,7 @@ func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 	if err != nil {
 		return outcome{}, err
 	}
-	doubt, risk := false, false
+	var so outcome // Doubts and risks so far.
 	left := false // It may have gone back to the chain that called this one.
 	for _, rule := range rules {
 		e := evaluation{r: r, packet: p, table: ch.Table}
@@ -95,18 +95,30 @@ func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 		if err != nil {
 			return outcome{}, err
 		}
-		doubt, risk = doubt || end.doubt, risk || end.risk
 		if matches == maybe {
-			doubt, risk = doubt || end.verdict == accept, risk || end.verdict == drop
+			so = so.with(end.doubt || end.verdict == accept, end.risk || end.verdict == drop)
 			left = left || v.Kind == expr.VerdictReturn
 			continue
 		}
+		so = so.with(end.doubt, end.risk)
 		if over {
-			end.doubt, end.risk = doubt || left && end.verdict == drop, risk || left && end.verdict == accept
-			return end, nil
+			return end.after(so, left), nil
 		}
 	}
-	return outcome{doubt: doubt, risk: risk}, nil
+	return so, nil
+}
+
+// with adds doubts and risks.
+func (o outcome) with(doubt, risk bool) outcome {
+	o.doubt, o.risk = o.doubt || doubt, o.risk || risk
+	return o
+}
+
+// after is the end of a packet's way behind what was before. If it may have
+// left the chain there, this end is not sure.
+func (o outcome) after(before outcome, left bool) outcome {
+	o.doubt, o.risk = before.doubt || left && o.verdict == drop, before.risk || left && o.verdict == accept
+	return o
 }
 
 // follow does what a rule says with a packet that it matches. Over tells
