@@ -56,7 +56,7 @@ var goodOptions = map[string]string{
 	"nic ipv6.routes.external": "fd42:98::/64", "nic limits.egress": "1Mbit", "nic limits.ingress": "1Mbit", "nic limits.max": "1Mbit",
 	"nic cni.config": "", "nic cni.ports": "", "nic vrf": "", "nic mtu": "1400",
 	"nic security.acls": "web", "nic security.acls.default.egress.action": "drop", "nic security.acls.default.ingress.action": "drop",
-	"proxy listen": "tcp:127.0.0.1:8", "proxy connect": "tcp:127.0.0.1:8", "proxy bind": "instance", "proxy mode": "0600",
+	"proxy listen": "tcp:127.0.0.1:8", "proxy connect": "tcp:127.0.0.1:8", "proxy bind": "instance", "proxy mode": "0600", "proxy expose": "",
 	"tpm path": "/dev/tpm1", "tpm pathrm": "/dev/tpmrm1",
 	"unix-char source": "/dev/zero", "unix-char path": "/dev/x", "unix-block source": "/dev/loop1", "unix-block path": "/dev/x",
 	"unix-char major": "2", "unix-char minor": "4", "unix-char mode": "0600", "unix-block major": "8", "unix-block minor": "1",
