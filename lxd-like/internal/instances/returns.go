@@ -21,7 +21,7 @@ func (s *Service) retakeNIC(ctx context.Context, in *instance, device string, ha
 	}
 	inside, err := s.Runtime.Interfaces(in.Name)
 	if err != nil {
-		return nil //nolint:nilerr // It has ended, or boots again: who starts it takes the interface.
+		return nil // It has ended, or boots again: who starts it takes the interface.
 	}
 	if _, has := inside[have[0].Name]; has {
 		return nil
