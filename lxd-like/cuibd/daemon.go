@@ -157,18 +157,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.pools = &pools.Service{
 		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Owner: cfg.owner, Events: d.events, Log: log.With("component", "pools"), Warnings: d.warnings,
 	}
-	d.nets = &nets.Service{
-		DB: d.db, Dir: cfg.dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: log.With("component", "nets"), Warnings: d.warnings,
-	}
-	d.resolver = &resolved.Registrar{Log: log.With("component", "resolved")}
-	d.nets.Resolver = d.resolver
-	d.nets.Opener = integrate.New(cfg.dir)
-	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: log.With("component", "zones"), Warnings: d.warnings}
-	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
-	d.acls = d.newACLs(cfg.dir)
-	d.published = d.newPublished()
-	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
-	d.nets.Parts = append(d.nets.Parts, d.peering.Part)
+	d.openNetworks(cfg.dir)
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
 	}
@@ -207,6 +196,22 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		return nil, err
 	}
 	return d, nil
+}
+
+// openNetworks makes the services of networks, and of what networks have.
+func (d *daemon) openNetworks(dir string) {
+	d.nets = &nets.Service{
+		DB: d.db, Dir: dir, Drivers: networkDrivers(), Host: host.Kernel{}, Events: d.events, Log: d.log.With("component", "nets"), Warnings: d.warnings,
+	}
+	d.resolver = &resolved.Registrar{Log: d.log.With("component", "resolved")}
+	d.nets.Resolver = d.resolver
+	d.nets.Opener = integrate.New(dir)
+	d.zones = &zones.Service{DB: d.db, Nets: d.nets, Events: d.events, Log: d.log.With("component", "zones"), Warnings: d.warnings}
+	d.nets.Checks = append(d.nets.Checks, d.zones.CheckNetwork)
+	d.acls = d.newACLs(dir)
+	d.published = d.newPublished()
+	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
+	d.nets.Parts = append(d.nets.Parts, d.peering.Part)
 }
 
 // newPublished makes the service of forwards and load balancers, which tells

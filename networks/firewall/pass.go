@@ -81,7 +81,7 @@ func (r *Ruleset) walk(ch *nftables.Chain, p Packet, level int) (outcome, error)
 		return outcome{}, err
 	}
 	var so outcome // Doubts and risks so far.
-	left := false // It may have gone back to the chain that called this one.
+	left := false  // It may have gone back to the chain that called this one.
 	for _, rule := range rules {
 		e := evaluation{r: r, packet: p, table: ch.Table}
 		matches, v, err := e.rule(rule.Exprs)
