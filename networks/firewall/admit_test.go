@@ -45,7 +45,7 @@ func TestAdmits(t *testing.T) {
 		"ip6 alone": {"nft add chain inet f in '{ type filter hook input priority 0; }'; nft add rule inet f in meta nfproto ipv6 drop", "all", "all"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testenv.Run(t, "nft", "flush", "ruleset")
+			testenv.NetNS(t) // A subtest has a thread of its own, which is not in that of its parent.
 			testenv.Run(t, "nft", "add", "table", "inet", "f")
 			if tt.rules != "" {
 				testenv.Run(t, "sh", "-ec", tt.rules)
