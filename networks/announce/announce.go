@@ -3,6 +3,7 @@
 package announce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +56,28 @@ func read(f *os.File, events chan<- error) {
 			_ = f.SetReadDeadline(time.Time{})
 		}
 		Post(events, nil)
+	}
+}
+
+// Follow calls fn at once and after each event, at most once in calm: who
+// changes much does so in many steps. It returns nil when ctx ends, and an
+// event's error.
+func Follow(ctx context.Context, events <-chan error, calm time.Duration, fn func()) error {
+	for {
+		fn()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(calm):
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-events:
+			if err != nil {
+				return err
+			}
+		}
 	}
 }
 

@@ -213,24 +213,11 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer links.Close()
 
-	for {
+	return announce.Follow(ctx, events, calm, func() {
 		if err := s.review(ctx); err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot look through the host's firewall", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(calm):
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-events:
-			if err != nil {
-				return err
-			}
-		}
-	}
+	})
 }
 
 // review tells those who want to know if others are let in than before.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,24 +25,11 @@ func (s *Service) watchRoutes(ctx context.Context) error {
 	}
 	defer routes.Close()
 
-	for {
+	return announce.Follow(ctx, events, calm, func() {
 		if err := s.CheckOverlaps(ctx); err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot compare networks with the host's routes", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(calm):
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-events:
-			if err != nil {
-				return err
-			}
-		}
-	}
+	})
 }
 
 // CheckOverlaps warns of each network that overlaps what the host has of
