@@ -168,7 +168,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		return nil, err
 	}
 	containers := d.newRuntime(cfg)
-	d.nets.Restored = containers.Reconnect
+	d.nets.Restored, d.nets.Inside = containers.Reconnect, d.inside
 	d.instances = &instances.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,

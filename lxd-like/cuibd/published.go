@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 
@@ -29,6 +30,16 @@ func (d *daemon) newProxies(cfg config) *proxies.Service {
 		Log: d.log.With("component", "proxies"), Taken: d.published.Takes, Follow: d.follow,
 		Admit: d.admission.Admit,
 	}
+}
+
+// inside tells the addresses of an instance's interfaces by their MAC addresses.
+func (d *daemon) inside(instance string) (map[string][]netip.Prefix, error) {
+	all, err := d.containers.Interfaces(instance)
+	out := map[string][]netip.Prefix{}
+	for _, one := range all {
+		out[one.MAC] = append(out[one.MAC], one.Addresses...) // A bridge in it can have that of its port.
+	}
+	return out, err
 }
 
 // follow finds where an instance is in a network.

@@ -131,6 +131,7 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 	wg.Go(func() { s.keepAliases(ctx) })
 	wg.Go(func() { s.watchAddresses(ctx) })
+	wg.Go(func() { s.watchArrivals(ctx) })
 	wg.Go(func() {
 		if err := s.watchRoutes(ctx); err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "the host's routes are not watched", "err", err)

@@ -46,6 +46,10 @@ type Service struct {
 	// for nobody.
 	Restored func(ctx context.Context, network string)
 
+	// Inside tells the addresses of a running instance's interfaces, by their MAC
+	// addresses in lower case; nil where nothing is told of them.
+	Inside func(instance string) (map[string][]netip.Prefix, error)
+
 	// What other services keep of networks. They are set before the first
 	// call of a method.
 	Parts  []Part

@@ -235,16 +235,22 @@ func (s *Service) recorded(ctx context.Context, network string) ([]record, error
 			if dev["type"] != "nic" || dev["network"] != network {
 				continue
 			}
-			h := networks.Host{Name: in.Name, MAC: dev["hwaddr"]}
-			if h.MAC == "" {
-				h.MAC = expanded.Options["volatile."+name+".hwaddr"]
-			}
-			h.IPv4, h.IPv6 = held(dev, expanded.Options["volatile."+name+".last_state.ip_addresses"])
-			h.Port = expanded.Options["volatile."+name+".host_name"]
-			all = append(all, record{h, in.Status, aliases})
+			all = append(all, record{hostOf(in.Name, name, expanded), in.Status, aliases})
 		}
 	}
 	return all, nil
+}
+
+// hostOf returns the host that a NIC of an instance is.
+func hostOf(instance, nic string, expanded profiles.Config) networks.Host {
+	dev := expanded.Devices[nic]
+	h := networks.Host{Name: instance, MAC: dev["hwaddr"]}
+	if h.MAC == "" {
+		h.MAC = expanded.Options["volatile."+nic+".hwaddr"]
+	}
+	h.IPv4, h.IPv6 = held(dev, expanded.Options["volatile."+nic+".last_state.ip_addresses"])
+	h.Port = expanded.Options["volatile."+nic+".host_name"]
+	return h
 }
 
 // held are the static addresses of a NIC: those that somebody has chosen, and

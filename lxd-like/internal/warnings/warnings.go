@@ -39,6 +39,7 @@ var (
 	NetworkBlocked  = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
 	DNSDown         = Kind{"DNS of network zones unavailable", api.SeverityModerate}
 	NetworkFull     = Kind{"Network without free addresses", api.SeverityModerate}
+	NoAddress       = Kind{"Instance without address", api.SeverityLow}
 	NotStarted      = Kind{"Instance autostart failure", api.SeverityHigh}
 	Dying           = Kind{"Instance dies again and again", api.SeverityHigh}
 	ProxyDown       = Kind{"Proxy unavailable", api.SeverityModerate}
