@@ -191,8 +191,10 @@ type NetworkState struct {
 	Gateways []string `json:"gateways,omitempty"`
 
 	// Obstacles are what of the host's firewall drops packets of the network:
-	// extension cuib_network_obstacles.
-	Obstacles []NetworkObstacle `json:"obstacles,omitempty"`
+	// extension cuib_network_obstacles. ObstaclesUnread are the programs that are
+	// missing to read all of it, such as iptables-legacy-save.
+	Obstacles       []NetworkObstacle `json:"obstacles,omitempty"`
+	ObstaclesUnread []string          `json:"obstacles_unread,omitempty"`
 }
 
 // NetworkObstacle is a rule or a policy that is not ours and drops packets that

@@ -52,7 +52,7 @@ func (s *Service) made(name string) api.NetworkCheck {
 // explained adds to what failed what is known to be in the way.
 func (s *Service) explained(ctx context.Context, cfg networks.Config, tried []probe.Check) []api.NetworkCheck {
 	var some []firewall.Obstacle
-	rules, err := readFirewall(ctx)
+	rules, unread, err := readFirewall(ctx)
 	if err == nil {
 		some, err = obstacles(rules, cfg)
 	}
@@ -71,6 +71,9 @@ func (s *Service) explained(ctx context.Context, cfg networks.Config, tried []pr
 			}
 		}
 		out = append(out, check)
+	}
+	if len(unread) > 0 {
+		out = append(out, api.NetworkCheck{Name: "rules of iptables-legacy", Status: string(probe.Skipped), Detail: describedUnread(unread)})
 	}
 	return out
 }

@@ -42,3 +42,6 @@ func Block(s *Service, network string) {
 	o.Packet.What, o.Packet.In, o.Packet.Hook = "DHCP requests of instances (IPv4)", network, firewall.Input
 	s.blocked = map[string][]firewall.Obstacle{network: {o}}
 }
+
+// LookThrough looks through the host's firewall.
+func LookThrough(ctx context.Context, s *Service) error { return s.examine(ctx) }

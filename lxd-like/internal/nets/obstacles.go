@@ -96,10 +96,11 @@ func (s *Service) examine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rules, err := readFirewall(ctx)
+	rules, unread, err := readFirewall(ctx)
 	if err != nil {
 		return err
 	}
+	s.leftUnread(ctx, unread)
 	found := map[string][]firewall.Obstacle{}
 	for _, n := range all {
 		cfg, err := s.config(n)
@@ -133,7 +134,7 @@ func (s *Service) through(ctx context.Context, rules *firewall.Ruleset, cfg netw
 		s.Log.ErrorContext(ctx, "cannot let a network through the host's firewall", "network", cfg.Name, "err", failed)
 	}
 	if tried && len(lost) > 0 {
-		if rules, err = readFirewall(ctx); err == nil {
+		if rules, _, err = readFirewall(ctx); err == nil {
 			lost, err = obstacles(rules, cfg)
 		}
 	}
@@ -143,13 +144,41 @@ func (s *Service) through(ctx context.Context, rules *firewall.Ruleset, cfg netw
 	return lost, err
 }
 
-// readFirewall reads the rules of others.
-func readFirewall(ctx context.Context) (*firewall.Ruleset, error) {
-	rules, err := firewall.Read(nft.Ours)
+// readFirewall reads the rules of others. Unread are the programs that are
+// missing for that.
+func readFirewall(ctx context.Context) (rules *firewall.Ruleset, unread []string, err error) {
+	rules, err = firewall.Read(nft.Ours)
 	if err == nil {
-		_, err = rules.ReadLegacy(ctx)
+		unread, err = rules.ReadLegacy(ctx)
 	}
-	return rules, err
+	return rules, unread, err
+}
+
+// leftUnread keeps the warning about rules that are not read.
+func (s *Service) leftUnread(ctx context.Context, unread []string) {
+	s.mu.Lock()
+	known := slices.Equal(s.unread, unread)
+	s.unread = unread
+	s.mu.Unlock()
+	switch {
+	case len(unread) == 0:
+		s.Warnings.Resolve(ctx, warnings.FirewallUnread, "")
+	case !known:
+		s.Warnings.Raise(ctx, warnings.FirewallUnread, "", describedUnread(unread))
+	}
+}
+
+// describedUnread tells what is not read for want of programs, and the remedy.
+func describedUnread(programs []string) string {
+	return fmt.Sprintf("tables of iptables-legacy are in use that cannot be read without %s: whether they drop what networks need is not known. Remedy: install it (apt-get install iptables)", strings.Join(programs, " and "))
+}
+
+// Unread returns the programs that are missing to read all of the host's
+// firewall.
+func (s *Service) Unread() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.unread)
 }
 
 func obstacles(rules *firewall.Ruleset, cfg networks.Config) ([]firewall.Obstacle, error) {

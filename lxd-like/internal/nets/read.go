@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -166,7 +167,7 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkState, err
 	}
 	c := l.Counters
 	st := api.NetworkState{
-		Obstacles: s.Obstacles(name),
+		Obstacles: s.Obstacles(name), ObstaclesUnread: s.unreadOf(n),
 		Addresses: []api.NetworkStateAddress{}, Hwaddr: l.MAC, Mtu: l.MTU, State: "down", Type: "broadcast",
 		Counters: &api.NetworkCounters{
 			BytesReceived: int64(c.BytesReceived), BytesSent: int64(c.BytesSent),
@@ -192,6 +193,14 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkState, err
 		}
 	}
 	return st, nil
+}
+
+// unreadOf is Unread for a network that goes through the host's firewall.
+func (s *Service) unreadOf(n db.Network) []string {
+	if !netkeys.HasBridge(n.Type) {
+		return nil
+	}
+	return s.Unread()
 }
 
 // gateways are those of the host's default routes through an interface.

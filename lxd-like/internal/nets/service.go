@@ -69,6 +69,7 @@ type Service struct {
 	pins    map[string]map[netip.Addr]string // By network: the MAC addresses that addresses are reserved for.
 	failed  map[string]error                 // Networks whose last Apply failed, and why.
 	blocked map[string][]firewall.Obstacle   // By network.
+	unread  []string                         // Programs that are missing to read the host's firewall.
 	aliases map[string]string                // Whose they are.
 	dirty   chan struct{}                    // Has one element when networks have changed.
 }

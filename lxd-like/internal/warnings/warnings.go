@@ -37,6 +37,7 @@ var (
 	NetworkOverlaps = Kind{"Network overlaps another of the host", api.SeverityModerate}
 	NetworkSplit    = Kind{"Network hosts not in touch", api.SeverityModerate}
 	NetworkBlocked  = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
+	FirewallUnread  = Kind{"Host's firewall not read in full", api.SeverityModerate}
 	DNSDown         = Kind{"DNS of network zones unavailable", api.SeverityModerate}
 	NetworkFull     = Kind{"Network without free addresses", api.SeverityModerate}
 	NoAddress       = Kind{"Instance without address", api.SeverityLow}

@@ -159,6 +159,9 @@ func (e *env) write(name string, s api.NetworkState) {
 	for _, o := range s.Obstacles {
 		fmt.Fprintf(e.Out, "  %s: table %s, chain %s: %s\n    Remedy: %s\n", o.What, o.Table, o.Chain, o.Rule, o.Remedy)
 	}
+	if len(s.ObstaclesUnread) > 0 {
+		fmt.Fprintf(e.Out, "\nNot read of the host's firewall: the tables of iptables-legacy, for want of %s\n", strings.Join(s.ObstaclesUnread, " and "))
+	}
 	if s.Bridge != nil {
 		fmt.Fprintf(e.Out, "\nBridge:\n  ID: %s\n  STP: %t\n", s.Bridge.ID, s.Bridge.STP)
 		for _, d := range s.Bridge.UpperDevices {
