@@ -56,6 +56,33 @@ func Inward(cfg networks.Config) []Packet {
 	return out
 }
 
+// Outside returns the packets that have to pass for others to reach the guests
+// of a bridge that is routed and has no NAT. They come by the interface that the
+// default route has now.
+func Outside(cfg networks.Config) ([]Packet, error) {
+	var out []Packet
+	for _, f := range []struct {
+		family  networks.Family
+		version string
+		number  int
+	}{{cfg.IPv4, "IPv4", netlink.FAMILY_V4}, {cfg.IPv6, "IPv6", netlink.FAMILY_V6}} {
+		if !f.family.Address.IsValid() || !f.family.Routing || f.family.NAT {
+			continue
+		}
+		uplink, err := wayOut(f.number)
+		if err != nil {
+			return nil, err
+		}
+		guest := f.family.Address.Addr().Next()
+		p := Packet{Hook: Forward, IPv6: guest.Is6(), Proto: unix.IPPROTO_TCP}
+		there, back := p, p
+		there.What, there.In, there.Out, there.Port, there.Dst = "connections from other networks to instances ("+f.version+")", uplink, cfg.Name, 80, guest
+		back.What, back.In, back.Out, back.Reply, back.Src = "answers of instances to other networks ("+f.version+")", cfg.Name, uplink, true, guest
+		out = append(out, there, back)
+	}
+	return out, nil
+}
+
 // needs returns the packets of one of IPv4 and IPv6.
 func needs(bridge string, f networks.Family, uplink string) []Packet {
 	host := f.Address.Addr()
@@ -133,6 +160,9 @@ func ones(m net.IPMask) int {
 // table has it done.
 func (o Obstacle) Remedy(bridge string) string {
 	p := o.Packet
+	if inward := o.inward(bridge); inward != "" {
+		return inward
+	}
 	switch {
 	case o.Owner == Docker && p.Hook == Forward:
 		return fmt.Sprintf("%[1]s -I DOCKER-USER -i %[2]s -j ACCEPT; %[1]s -I DOCKER-USER -o %[2]s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", o.iptables(), bridge)
@@ -148,6 +178,18 @@ func (o Obstacle) Remedy(bridge string) string {
 		return fmt.Sprintf("%s -I %s %s %s -j ACCEPT", o.iptables(), o.Base, map[bool]string{false: "-i", true: "-o"}[out], bridge)
 	}
 	return fmt.Sprintf("nft insert rule %s %s %s %s %q accept", o.Family, o.Table, o.Base, map[bool]string{false: "iifname", true: "oifname"}[out], bridge)
+}
+
+// inward is the remedy for connections from other networks, of owners whose
+// other rules let only answers in; empty for all else.
+func (o Obstacle) inward(bridge string) string {
+	switch in := o.Packet.Hook == Forward && o.Packet.Out == bridge && !o.Packet.Reply; {
+	case in && o.Owner == Docker:
+		return fmt.Sprintf("%s -I DOCKER-USER -o %s -j ACCEPT", o.iptables(), bridge)
+	case in && o.Owner == UFW:
+		return "ufw route allow out on " + bridge
+	}
+	return ""
 }
 
 // iptables is the program for the table.

@@ -68,10 +68,17 @@ func TestRemedies(t *testing.T) {
 			chain through { type filter hook forward priority 5; policy drop; }
 		}`)
 	testenv.Kernel(t, "iptables")
-	packets, err := firewall.Needs(bridge())
+	cfg := bridge()
+	cfg.IPv4.NAT, cfg.IPv6.NAT = false, false
+	packets, err := firewall.Needs(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	inward, err := firewall.Outside(cfg)
+	if err != nil || len(inward) == 0 {
+		t.Fatalf("from other networks: %v, %v", inward, err)
+	}
+	packets = append(packets, inward...)
 	for range 20 {
 		left, err := look(packets)
 		if err != nil {

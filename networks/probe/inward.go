@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fromHost has the host connect to a program that listens here.
-func (t *trial) fromHost(ctx context.Context, network netip.Prefix) (string, error) {
+// reached has a program that listens here be connected to, by what from runs
+// elsewhere.
+func reached(ctx context.Context, network netip.Prefix, from func(dial func() error) error) (string, error) {
 	to, err := address(network)
 	if err != nil {
 		return "", err
@@ -27,7 +28,7 @@ func (t *trial) fromHost(ctx context.Context, network netip.Prefix) (string, err
 
 	go answer(l)
 	began := time.Now()
-	err = t.onHost(func() error {
+	err = from(func() error {
 		conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", l.Addr().String())
 		if err != nil {
 			return err

@@ -306,7 +306,13 @@ func (t *trial) common(ctx context.Context, f networks.Family, out target, suffi
 		return host.String() + " answers", err
 	})
 	inward := []string{"connections of the host to instances" + suffix, "answers of instances to the host" + suffix, "neighbor advertisements of instances" + suffix}
-	t.try(Check{Name: "connection from the host" + suffix, Needs: inward}, func() (string, error) { return t.fromHost(ctx, f.Address) })
+	t.try(Check{Name: "connection from the host" + suffix, Needs: inward}, func() (string, error) { return reached(ctx, f.Address, t.onHost) })
+	if f.Routing && !f.NAT && t.cfg.ACL == nil {
+		outside := []string{"connections from other networks to instances" + suffix, "answers of instances to other networks" + suffix}
+		t.try(Check{Name: "connection from other networks" + suffix, Needs: outside}, func() (string, error) {
+			return reached(ctx, f.Address, func(dial func() error) error { return t.outside(host, dial) })
+		})
+	}
 	const name = "connection to other networks"
 	switch {
 	case !f.Routing:

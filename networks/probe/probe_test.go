@@ -6,12 +6,15 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/bridge"
+	"github.com/cuib/cuib/networks/firewall"
 	"github.com/cuib/cuib/networks/networkstest"
+	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/networks/probe"
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -110,5 +113,45 @@ func TestNotTried(t *testing.T) {
 	cfg.Name = "none"
 	if checks, err := probe.Run(t.Context(), cfg); err == nil {
 		t.Errorf("of no bridge: %v", checks)
+	}
+}
+
+// TestRouted has a network that others reach without NAT.
+func TestRouted(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := network(t, false)
+	cfg.IPv4.NAT, cfg.IPv6.NAT = false, false
+	if err := (bridge.Driver{}).Apply(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	// The world knows no way back, so that nothing can be tried there.
+	testenv.Run(t, "ip", "route", "del", "default")
+	testenv.Run(t, "ip", "-6", "route", "del", "default")
+	in := func() (names []string) {
+		return slices.DeleteFunc(failed(t, cfg), func(name string) bool { return strings.HasPrefix(name, "skipped") })
+	}
+	if got := in(); len(got) != 0 {
+		t.Errorf("failed: %q", got)
+	}
+	testenv.Run(t, "nft", `table inet foreign { chain f { type filter hook forward priority 0; oifname "`+cfg.Name+`" ct state new drop; }; }`)
+	const want = "failed connection from other networks (IPv4), failed connection from other networks (IPv6)"
+	if got := strings.Join(in(), ", "); got != want {
+		t.Errorf("with a rule: %q, want %q", got, want)
+	}
+	some, err := firewall.Outside(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := firewall.Read(nft.Ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost, err := rules.Obstacles(some)
+	if err != nil || len(lost) != 2 || !strings.HasPrefix(lost[0].Packet.What, "connections from other networks") {
+		t.Fatalf("got %v, %v; want one of each family", lost, err)
+	}
+	testenv.Run(t, "sh", "-ec", lost[0].Remedy(cfg.Name))
+	if got := in(); len(got) != 0 {
+		t.Errorf("after the remedy: %q", got)
 	}
 }

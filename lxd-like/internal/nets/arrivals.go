@@ -244,7 +244,7 @@ func (s *Service) lacking(ctx context.Context, instance string) ([]lack, error) 
 	for _, name := range sortedKeys(nics) {
 		h := hostOf(instance, name, expanded)
 		addresses, there := inside[strings.ToLower(h.MAC)]
-		if there && !slices.ContainsFunc(addresses, isOwn) && !(nics[name].IPv4.Closed && !h.IPv4.IsValid()) {
+		if there && !slices.ContainsFunc(addresses, isOwn) && (!nics[name].IPv4.Closed || h.IPv4.IsValid()) {
 			all = append(all, s.lack(instance, name, nics[name].Name))
 		}
 	}
