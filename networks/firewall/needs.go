@@ -56,31 +56,25 @@ func Inward(cfg networks.Config) []Packet {
 	return out
 }
 
+// foreign is an interface that the rules of nobody name.
+const foreign = "cuibdr"
+
 // Outside returns the packets that have to pass for others to reach the guests
-// of a bridge that is routed and has no NAT. They come by the interface that the
-// default route has now.
-func Outside(cfg networks.Config) ([]Packet, error) {
+// of a bridge that is routed and has no NAT, by an interface that no rule is for.
+func Outside(cfg networks.Config) []Packet {
 	var out []Packet
-	for _, f := range []struct {
-		family  networks.Family
-		version string
-		number  int
-	}{{cfg.IPv4, "IPv4", netlink.FAMILY_V4}, {cfg.IPv6, "IPv6", netlink.FAMILY_V6}} {
-		if !f.family.Address.IsValid() || !f.family.Routing || f.family.NAT {
+	for version, f := range map[string]networks.Family{"IPv4": cfg.IPv4, "IPv6": cfg.IPv6} {
+		if !f.Address.IsValid() || !f.Routing || f.NAT {
 			continue
 		}
-		uplink, err := wayOut(f.number)
-		if err != nil {
-			return nil, err
-		}
-		guest := f.family.Address.Addr().Next()
+		guest := f.Address.Addr().Next()
 		p := Packet{Hook: Forward, IPv6: guest.Is6(), Proto: unix.IPPROTO_TCP}
 		there, back := p, p
-		there.What, there.In, there.Out, there.Port, there.Dst = "connections from other networks to instances ("+f.version+")", uplink, cfg.Name, 80, guest
-		back.What, back.In, back.Out, back.Reply, back.Src = "answers of instances to other networks ("+f.version+")", cfg.Name, uplink, true, guest
+		there.What, there.In, there.Out, there.Port, there.Dst = "connections from other networks to instances ("+version+")", foreign, cfg.Name, 80, guest
+		back.What, back.In, back.Out, back.Reply, back.Src = "answers of instances to other networks ("+version+")", cfg.Name, foreign, true, guest
 		out = append(out, there, back)
 	}
-	return out, nil
+	return out
 }
 
 // needs returns the packets of one of IPv4 and IPv6.

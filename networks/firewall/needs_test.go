@@ -74,11 +74,7 @@ func TestRemedies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inward, err := firewall.Outside(cfg)
-	if err != nil || len(inward) == 0 {
-		t.Fatalf("from other networks: %v, %v", inward, err)
-	}
-	packets = append(packets, inward...)
+	packets = append(packets, firewall.Outside(cfg)...)
 	for range 20 {
 		left, err := look(packets)
 		if err != nil {

@@ -138,15 +138,11 @@ func TestRouted(t *testing.T) {
 	if got := strings.Join(in(), ", "); got != want {
 		t.Errorf("with a rule: %q, want %q", got, want)
 	}
-	some, err := firewall.Outside(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	rules, err := firewall.Read(nft.Ours)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost, err := rules.Obstacles(some)
+	lost, err := rules.Obstacles(firewall.Outside(cfg))
 	if err != nil || len(lost) != 2 || !strings.HasPrefix(lost[0].Packet.What, "connections from other networks") {
 		t.Fatalf("got %v, %v; want one of each family", lost, err)
 	}

@@ -57,14 +57,9 @@ func (s *Service) explained(ctx context.Context, cfg networks.Config, tried []pr
 		some, err = obstacles(rules, cfg)
 	}
 	if err == nil {
-		var outside []firewall.Packet
-		outside, err = firewall.Outside(cfg)
-		inward := append(firewall.Inward(cfg), outside...)
-		if err == nil {
-			var more []firewall.Obstacle
-			more, err = rules.Obstacles(inward)
-			some = append(some, more...)
-		}
+		var more []firewall.Obstacle
+		more, err = rules.Obstacles(append(firewall.Inward(cfg), firewall.Outside(cfg)...))
+		some = append(some, more...)
 	}
 	var out []api.NetworkCheck
 	for _, c := range tried {
