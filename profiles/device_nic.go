@@ -215,16 +215,29 @@ func CheckNIC(d Device, kind string) error {
 	return checkTogether(d)
 }
 
+// checkACLs is for what does not go together with ACLs at a nic.
+func checkACLs(d Device) error {
+	switch {
+	case d["security.acls"] == "":
+		return nil
+	case d["network"] == "":
+		return errs.Invalidf("security.acls: a nic with ACLs needs the option network, in which their names are meant")
+	case d["vlan.tagged"] != "":
+		return errs.Invalidf("security.acls: what is in a VLAN of vlan.tagged cannot be looked at, want one of them")
+	case d["limits.egress"] != "" || d["limits.max"] != "":
+		// The kernel leads packets through the limit before nftables sees them at the interface.
+		return errs.Invalidf("security.acls: what a limit leads away (limits.egress, limits.max) cannot be looked at, want one of them, or security.acls of the network")
+	}
+	return nil
+}
+
 // checkTogether is for what does not go together whatever the type is.
 func checkTogether(d Device) error {
 	if d["limits.max"] != "" && (d["limits.ingress"] != "" || d["limits.egress"] != "") {
 		return errs.Invalidf("limits.max: want it, or limits.ingress and limits.egress, as it is both of them")
 	}
-	if d["security.acls"] != "" && d["network"] == "" {
-		return errs.Invalidf("security.acls: a nic with ACLs needs the option network, in which their names are meant")
-	}
-	if d["security.acls"] != "" && d["vlan.tagged"] != "" {
-		return errs.Invalidf("security.acls: what is in a VLAN of vlan.tagged cannot be looked at, want one of them")
+	if err := checkACLs(d); err != nil {
+		return err
 	}
 	for _, f := range []string{"ipv4", "ipv6"} {
 		if d[f+".host_table"] != "" && d[f+".host_tables"] != "" {

@@ -61,6 +61,8 @@ func TestNICs(t *testing.T) {
 		"network=n ipv4.address=10.0.0.2,10.0.0.3":                "want one for a bridged nic",
 		"network=n ipv4.host_address=10.0.0.1":                    "a nic on a managed network does not have it, only one of nictype routed",
 		"network=n limits.max=1Mbit limits.ingress=1Mbit":         "limits.max: want it, or limits.ingress",
+		"network=n security.acls=a limits.max=1Mbit":              "security.acls: what a limit leads away",
+		"network=n security.acls=a limits.egress=1Mbit":           "security.acls: what a limit leads away",
 		"network=n limits.max=1MB":                                "want bits in a second",
 		"network=n limits.max=-1Mbit":                             "want bits in a second",
 		"network=n limits.max=1bit":                               "want bits in a second",
