@@ -171,15 +171,13 @@ static void filter_calls(const struct guest *g)
 	must(load_filters(&g->filters, NEW_PROGRAM), "filter system calls");
 }
 
-/* close_others leaves the standard descriptors and the connection to who is
- * told of system calls, which goes when the program is executed. */
-static bool close_others(int handler)
+bool close_others(int one)
 {
-	if (handler < 0)
+	if (one < 0)
 		return syscall(SYS_close_range, 3, ~0U, 0) == 0;
-	if (handler > 3 && syscall(SYS_close_range, 3, handler - 1, 0) < 0)
+	if (one > 3 && syscall(SYS_close_range, 3, one - 1, 0) < 0)
 		return false;
-	return syscall(SYS_close_range, handler + 1, ~0U, 0) == 0;
+	return syscall(SYS_close_range, one + 1, ~0U, 0) == 0;
 }
 
 static void enter_directory(const struct request *r)

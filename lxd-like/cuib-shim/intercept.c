@@ -166,8 +166,11 @@ static void answer(int listener, const struct seccomp_notif *request)
 		result = learn_caller(&c) ? handlers[c.what].handle(&c) : -ESRCH;
 	else if (c.what != NOTHING)
 		result = PROCEED;
-	if (result != ANSWERED)
+	if (result != ANSWERED) {
+		/* What was opened for the call is in use, such as a mount, until it is closed. */
+		close_others(listener);
 		respond(listener, request->id, result);
+	}
 	_exit(0);
 }
 

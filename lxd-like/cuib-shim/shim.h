@@ -41,6 +41,9 @@ enum {
 void die(const char *format, ...) noreturn_printf(1, 2);
 void reset_signals(void);
 void hide_from_guests(void);
+/* close_others leaves the standard descriptors and one, or none if that is
+ * negative. */
+bool close_others(int one);
 char *read_file(const char *path, size_t *length);
 char *formatted(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool write_all(int fd, const void *data, size_t length);

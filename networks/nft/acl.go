@@ -39,7 +39,7 @@ func (s set) fresh(book acl.Book) set {
 // add puts the set into a table.
 func (s set) add(c *nftables.Conn, t *nftables.Table) error {
 	s.Table = t
-	if err := c.AddSet(s.Set, nil); err != nil {
+	if err := addSet(c, s.Set); err != nil {
 		return err
 	}
 	return s.fill(c)

@@ -174,7 +174,7 @@ func (b *batch) addPort(p ACLPort, policy *acl.Policy) error {
 	for _, f := range both {
 		for _, s := range f.sets() {
 			s.Table = b.t
-			if err := b.c.AddSet(s, nil); err != nil {
+			if err := addSet(b.c, s); err != nil {
 				return err
 			}
 		}

@@ -23,7 +23,7 @@ const perMessage = 256
 // add adds the map to a transaction.
 func (m *mapping) add(c *nftables.Conn, t *nftables.Table) error {
 	m.Table = t
-	if err := c.AddSet(m.Set, nil); err != nil {
+	if err := addSet(c, m.Set); err != nil {
 		return err
 	}
 	for some := range slices.Chunk(m.elements, perMessage) {

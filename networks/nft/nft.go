@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -82,6 +83,17 @@ func dial() (*nftables.Conn, error) {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
 	return c, nil
+}
+
+// numbering guards the number of the last set, which the library has one of for
+// all connections.
+var numbering sync.Mutex
+
+// addSet adds a set without elements to a transaction.
+func addSet(c *nftables.Conn, s *nftables.Set) error {
+	numbering.Lock()
+	defer numbering.Unlock()
+	return c.AddSet(s, nil)
 }
 
 // Remove takes the network's table away. It succeeds if there is none.

@@ -176,7 +176,7 @@ func (s *Ports) replace(family nftables.TableFamily) error {
 		}
 		c.AddTable(t)
 		m := portMap(t)
-		_ = c.AddSet(m, nil) // It fails only for elements, of which there are none.
+		_ = addSet(c, m) // It fails only for elements, of which there are none.
 		base := portBase(t)
 		c.AddChain(base.Chain)
 		for _, r := range base.rules {

@@ -185,10 +185,9 @@ func (s *Service) follow(ctx context.Context, before named) named {
 	s.mu.Lock()
 	s.aliases = now.owners
 	s.mu.Unlock()
-	if before.networks == nil {
-		return now // All networks were applied at the start.
-	}
-	changed := maps.Clone(before.networks)
+	// Networks that had aliases at the start were applied with them, or with what those were a moment before.
+	changed := map[string][]networks.Alias{}
+	maps.Copy(changed, before.networks)
 	maps.Copy(changed, now.networks)
 	for _, network := range sortedKeys(changed) {
 		if reflect.DeepEqual(before.networks[network], now.networks[network]) {

@@ -30,8 +30,15 @@ type Found struct {
 // database is lost.
 func (s *Service) noteOf(pool string) string { return filepath.Join(s.Dir, "pools", pool, "pool.yaml") }
 
-// Note keeps a document about a pool beside it, in the state directory.
-func (s *Service) Note(pool string, doc []byte) error {
+// Note keeps a document about a pool beside it, in the state directory. One that
+// is being removed gets none.
+func (s *Service) Note(ctx context.Context, pool string, doc []byte) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	if p, err := s.record(ctx, pool); err != nil || p.Status != db.Ready {
+		return err
+	}
 	path := s.noteOf(pool)
 	fresh := path + ".new"
 	if err := os.WriteFile(fresh, doc, 0o600); err != nil {

@@ -21,7 +21,7 @@ func TestFindAndRegister(t *testing.T) {
 	ok(t, err)
 	v := storage.Volume{Kind: storage.Instance, Name: "c1"}
 	ok(t, d.Create(t.Context(), v))
-	ok(t, s.Note("p", []byte("where it is")))
+	ok(t, s.Note(t.Context(), "p", []byte("where it is")))
 
 	s = restarted(s)
 	s.DB = dbtest.New(t) // It is lost.

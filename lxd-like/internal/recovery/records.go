@@ -248,7 +248,7 @@ func (s *Service) writeOne(ctx context.Context, o object) error {
 		err = r.SetRecord(ctx, v, text)
 	}
 	if err == nil && o.kind == "" {
-		err = s.Pools.Note(pool, text)
+		err = s.Pools.Note(ctx, pool, text)
 	}
 	if err == nil {
 		s.setWritten(key, sum)
