@@ -152,7 +152,9 @@ static int attach_mount(const struct caller *c, int sock, void *arg)
 	if (hear(sock, mount, 1) != 0)
 		return 0;
 	int done = (int)syscall(SYS_move_mount, mount[0], "", places[1], "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-	return tell(sock, done < 0 ? errno : 0, NULL, 0);
+	int error = done < 0 ? errno : 0;
+	close(mount[0]); /* The guest may unmount it as soon as it is told. */
+	return tell(sock, error, NULL, 0);
 }
 
 static long mount_kernel(struct caller *c, struct wanted *w)
