@@ -69,3 +69,12 @@ func (e *Env) PipedYAML(into any) error {
 
 // KeysOf returns the sorted keys of m.
 func KeysOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// NamesOf returns what name says of each element, in their order.
+func NamesOf[T any](all []T, name func(T) string) []string {
+	names := make([]string, len(all))
+	for i, t := range all {
+		names[i] = name(t)
+	}
+	return names
+}

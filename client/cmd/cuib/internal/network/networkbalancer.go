@@ -51,11 +51,7 @@ func balancerKind(e *env) kit.Kind[api.NetworkLoadBalancer, api.NetworkLoadBalan
 // the first argument.
 func balancerNames(ctx context.Context, e *kit.Env, args []string) ([]string, error) {
 	all, err := e.Client().NetworkLoadBalancers(ctx, args[0])
-	names := make([]string, len(all))
-	for i, b := range all {
-		names[i] = b.ListenAddress
-	}
-	return names, err
+	return kit.NamesOf(all, func(b api.NetworkLoadBalancer) string { return b.ListenAddress }), err
 }
 
 // balancerKeys completes keys of the load balancer that the first two arguments
@@ -77,11 +73,7 @@ func balancerSettings(context.Context, *kit.Env, []string) ([]string, error) {
 // arguments name.
 func backendNames(ctx context.Context, e *kit.Env, args []string) ([]string, error) {
 	b, _, err := e.Client().NetworkLoadBalancer(ctx, client.Published{Network: args[0], Address: args[1]})
-	names := make([]string, len(b.Backends))
-	for i, backend := range b.Backends {
-		names[i] = backend.Name
-	}
-	return names, err
+	return kit.NamesOf(b.Backends, func(backend api.NetworkLoadBalancerBackend) string { return backend.Name }), err
 }
 
 const balancerCreateLong = `Create a load balancer: what comes for ports of the address, which is the host's

@@ -75,11 +75,7 @@ func forwardKind(e *env) kit.Kind[api.NetworkForward, api.NetworkForwardPut] {
 // first argument.
 func forwardNames(ctx context.Context, e *kit.Env, args []string) ([]string, error) {
 	all, err := e.Client().NetworkForwards(ctx, args[0])
-	names := make([]string, len(all))
-	for i, f := range all {
-		names[i] = f.ListenAddress
-	}
-	return names, err
+	return kit.NamesOf(all, func(f api.NetworkForward) string { return f.ListenAddress }), err
 }
 
 // forwardKeys completes keys of the forward that the first two arguments name.

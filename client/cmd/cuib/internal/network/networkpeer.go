@@ -53,11 +53,7 @@ func peerKind(e *env) kit.Kind[api.NetworkPeer, api.NetworkPeerPut] {
 // peerNames completes peers of the network that is the first argument.
 func peerNames(ctx context.Context, e *kit.Env, args []string) ([]string, error) {
 	all, err := e.Client().NetworkPeers(ctx, args[0])
-	names := make([]string, len(all))
-	for i, p := range all {
-		names[i] = p.Name
-	}
-	return names, err
+	return kit.NamesOf(all, func(p api.NetworkPeer) string { return p.Name }), err
 }
 
 // peerKeys completes keys of the peer that the first two arguments name.

@@ -59,11 +59,7 @@ func recordKind(e *env) kit.Kind[api.NetworkZoneRecord, api.NetworkZoneRecordPut
 // recordNames completes records of the zone that is the first argument.
 func recordNames(ctx context.Context, e *kit.Env, args []string) ([]string, error) {
 	all, err := e.Client().NetworkZoneRecords(ctx, args[0])
-	names := make([]string, len(all))
-	for i, r := range all {
-		names[i] = r.Name
-	}
-	return names, err
+	return kit.NamesOf(all, func(r api.NetworkZoneRecord) string { return r.Name }), err
 }
 
 // recordKeys completes keys of the record that the first two arguments name.
