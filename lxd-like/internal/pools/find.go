@@ -31,12 +31,16 @@ type Found struct {
 func (s *Service) noteOf(pool string) string { return filepath.Join(s.Dir, "pools", pool, "pool.yaml") }
 
 // Note keeps a document about a pool beside it, in the state directory. One that
-// is being removed gets none.
+// is being removed gets none: the error is of kind NotFound.
 func (s *Service) Note(ctx context.Context, pool string, doc []byte) error {
 	s.change.Lock()
 	defer s.change.Unlock()
 
-	if p, err := s.record(ctx, pool); err != nil || p.Status != db.Ready {
+	p, err := s.record(ctx, pool)
+	if err == nil && p.Status != db.Ready {
+		err = errs.NotFoundf("storage pool %q is being made or removed", pool)
+	}
+	if err != nil {
 		return err
 	}
 	path := s.noteOf(pool)

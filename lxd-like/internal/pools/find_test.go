@@ -1,11 +1,13 @@
 package pools_test
 
 import (
+	"context"
 	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -22,6 +24,14 @@ func TestFindAndRegister(t *testing.T) {
 	v := storage.Volume{Kind: storage.Instance, Name: "c1"}
 	ok(t, d.Create(t.Context(), v))
 	ok(t, s.Note(t.Context(), "p", []byte("where it is")))
+	wantKind(t, s.Note(t.Context(), "none", nil), errs.NotFound, "none")
+	setStatus := func(status db.Status) {
+		t.Helper()
+		ok(t, s.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error { return db.SetPoolStatus(ctx, tx, "p", status) }))
+	}
+	setStatus(db.Pending) // As while it is removed.
+	wantKind(t, s.Note(t.Context(), "p", []byte("lost")), errs.NotFound, "p")
+	setStatus(db.Ready)
 
 	s = restarted(s)
 	s.DB = dbtest.New(t) // It is lost.
