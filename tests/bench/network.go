@@ -54,9 +54,9 @@ type hop struct {
 
 // How long and how often each is measured.
 const (
-	streamTime = 700 * time.Millisecond
-	turns      = 7
-	pings      = 3000
+	streamTime = 400 * time.Millisecond
+	turns      = 25
+	pings      = 1000
 	dialTime   = 5 * time.Second
 )
 
