@@ -78,10 +78,11 @@ func aliasesOf(hosts []record) []networks.Alias {
 type named struct {
 	networks map[string][]networks.Alias
 	owners   map[string]string
+	unready  bool // Somebody is to have some, whose record becomes ready when it is started.
 }
 
 func (s *Service) named(ctx context.Context) (named, error) {
-	out := named{map[string][]networks.Alias{}, map[string]string{}}
+	out := named{networks: map[string][]networks.Alias{}, owners: map[string]string{}}
 	some := false
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		some, err = db.Mentions(ctx, tx, `"`+profiles.KeyAliases+`"`)
@@ -101,6 +102,7 @@ func (s *Service) named(ctx context.Context) (named, error) {
 		for _, a := range aliases {
 			out.owners[strings.ToLower(a)] = in.Name
 		}
+		out.unready = out.unready || in.Status == db.Pending && len(aliases) > 0
 		for _, name := range sortedKeys(expanded.Devices) {
 			if dev := expanded.Devices[name]; dev["type"] == "nic" && dev["network"] != "" {
 				hosts[dev["network"]] = append(hosts[dev["network"]], record{networks.Host{Name: in.Name}, in.Status, aliases})
@@ -131,7 +133,7 @@ func (s *Service) keepAliases(ctx context.Context) {
 		case e, ok := <-l.C:
 			if !ok { // Too much happened at once.
 				l = s.Events.Listen("lifecycle")
-			} else if !renames(e) {
+			} else if !renames(e, before.unready) {
 				continue
 			}
 		}
@@ -159,8 +161,9 @@ func drain(c <-chan api.Event) {
 	}
 }
 
-// renames reports whether after an event instances may have other names.
-func renames(e api.Event) bool {
+// renames reports whether after an event instances may have other names. That
+// one starts tells only of those that were not ready.
+func renames(e api.Event, unready bool) bool {
 	var what api.EventLifecycle
 	if json.Unmarshal(e.Metadata, &what) != nil {
 		return false
@@ -168,6 +171,8 @@ func renames(e api.Event) bool {
 	switch what.Action {
 	case "instance-created", "instance-updated", "instance-renamed", "instance-deleted", "instance-restored", "profile-updated":
 		return true
+	case "instance-started":
+		return unready
 	}
 	return false
 }

@@ -112,6 +112,18 @@ func TestAliases(t *testing.T) {
 	has(networks.Alias{Name: "DB", Host: "c2"}, networks.Alias{Name: "www", Host: "c2"})
 	e.named(t, "c2", "")
 	has()
+	// One that is launched is created before its record is ready.
+	status := func(to db.Status, event string) {
+		t.Helper()
+		must(t, e.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error { return db.SetInstanceStatus(ctx, tx, "c2", to) }))
+		e.Events.Lifecycle(event, "/1.0/instances/c2", nil)
+	}
+	status(db.Pending, "instance-created")
+	e.named(t, "c2", "www")
+	e.named(t, "c1", "db")
+	has(networks.Alias{Name: "db", Host: "c1"})
+	status(db.Ready, "instance-started")
+	has(networks.Alias{Name: "db", Host: "c1"}, networks.Alias{Name: "www", Host: "c2"})
 }
 
 func TestCheckNames(t *testing.T) {
