@@ -142,13 +142,8 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 	if err := checkArchitecture(&in.Architecture); err != nil {
 		return nil, err
 	}
-	if err := s.refresh(ctx, in); err != nil {
+	if err := s.giveDevices(ctx, in); err != nil {
 		return nil, err
-	}
-	if _, _, ok := root(in.expanded); !ok {
-		if err := s.giveRoot(ctx, in); err != nil {
-			return nil, err
-		}
 	}
 	if err := s.validate(ctx, in); err != nil {
 		return nil, err

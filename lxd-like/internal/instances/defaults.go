@@ -19,6 +19,39 @@ const (
 // lockDefaults is a lock that is no instance's.
 const lockDefaults = "/defaults"
 
+// giveDevices expands a new instance by its profiles, and gives it a root disk if
+// it has none. A device of its own that names no type changes the one that there
+// is by that name, which a server that was not set up before has only now.
+func (s *Service) giveDevices(ctx context.Context, in *instance) error {
+	changes := map[string]profiles.Device{}
+	for name, dev := range in.Devices {
+		if dev["type"] == "" {
+			changes[name] = dev
+			delete(in.Devices, name)
+		}
+	}
+	if err := s.refresh(ctx, in); err != nil {
+		return err
+	}
+	if _, _, ok := root(in.expanded); !ok {
+		if err := s.giveRoot(ctx, in); err != nil {
+			return err
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	for name, dev := range changes {
+		whole := maps.Clone(in.expanded.Devices[name])
+		if whole == nil {
+			whole = profiles.Device{}
+		}
+		maps.Copy(whole, dev)
+		in.Devices[name] = whole
+	}
+	return s.refresh(ctx, in)
+}
+
 // giveRoot gives an instance that has no root disk one: in the only pool that
 // there is, or in the default one. Where that is not there either, the server
 // was not set up, and is now.
