@@ -220,7 +220,8 @@ func (d *daemon) newPublished() *publish.Service {
 	d.admission = &admission.Service{Host: host.Kernel{}, Log: d.log.With("component", "admission")}
 	s := &publish.Service{
 		DB: d.db, Nets: d.nets, Events: d.events, Log: d.log.With("component", "publish"),
-		Taken: func(e networks.Published) string { return d.proxies.Takes(e) }, Admit: d.admission.Admit,
+		Taken:    func(e networks.Published) string { return d.proxies.Takes(e) },
+		Listener: host.Kernel{}.Listener, Admit: d.admission.Admit,
 	}
 	d.nets.Parts = append(d.nets.Parts, s.Part)
 	d.nets.Checks = append(d.nets.Checks, s.Check)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
+	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/nft"
 )
 
@@ -27,8 +28,8 @@ func (d *daemon) runPublished(ctx context.Context) error {
 func (d *daemon) newProxies(cfg config) *proxies.Service {
 	return &proxies.Service{
 		Dir: filepath.Join(cfg.dir, "run", ".proxies"), Shim: cfg.shim, Forward: nft.NewForwards(cfg.dir), Guest: d.containers.Init,
-		Log: d.log.With("component", "proxies"), Taken: d.published.Takes, Follow: d.follow,
-		Admit: d.admission.Admit,
+		Log: d.log.With("component", "proxies"), Taken: d.published.Takes, Listener: host.Kernel{}.Listener,
+		Follow: d.follow, Admit: d.admission.Admit,
 	}
 }
 

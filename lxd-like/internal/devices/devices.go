@@ -139,7 +139,7 @@ func Recall(ctx context.Context, name string, dev profiles.Device, env Env) Plan
 	case "nic":
 		return recallNIC(name, dev, env)
 	case "proxy":
-		return Plan{Proxy: proxyRule(dev)}
+		return Plan{Proxy: ProxyRule(dev)}
 	case "tpm":
 		return tpmPlan(dev)
 	}

@@ -14,7 +14,7 @@ import (
 
 // proxy plans what passes connections on between host and instance.
 func proxy(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
-	r := proxyRule(dev)
+	r := ProxyRule(dev)
 	if !r.NAT {
 		return Plan{Proxy: r}, nil
 	}
@@ -22,8 +22,8 @@ func proxy(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	return Plan{Proxy: r}, err
 }
 
-// proxyRule is what the device alone says.
-func proxyRule(dev profiles.Device) proxies.Rule {
+// ProxyRule is what a proxy device alone says.
+func ProxyRule(dev profiles.Device) proxies.Rule {
 	return proxies.Rule{
 		Inside: profiles.ListensInside(dev), Listen: dev["listen"], Connect: dev["connect"],
 		Header: yes(dev, "proxy_protocol"), NAT: yes(dev, "nat"), Public: dev["expose"] == "public",

@@ -54,7 +54,7 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 		Cancelable:  true,
 		Run: func(ctx context.Context, op *ops.Op) error {
 			if start {
-				if err := s.startNeeds(ctx, in, []string{name}); err != nil {
+				if err := s.launchNeeds(ctx, in); err != nil {
 					return fmt.Errorf("create instance %q: %w", name, err)
 				}
 			}
@@ -69,6 +69,15 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 			return s.startNew(ctx, in)
 		},
 	}, nil
+}
+
+// launchNeeds waits for what an instance needs to start that is not there yet,
+// and refuses one that could not, so that nothing is made for nothing.
+func (s *Service) launchNeeds(ctx context.Context, in *instance) error {
+	if err := s.startNeeds(ctx, in, []string{in.Name}); err != nil {
+		return err
+	}
+	return s.checkProxies(ctx, in)
 }
 
 // objects are what operations on the same instances have in common.

@@ -14,6 +14,8 @@ import (
 
 // A proxyKeeper is what instances need of [proxies.Service].
 type proxyKeeper interface {
+	// Check reports ports that a rule is for and somebody has.
+	Check(ctx context.Context, of proxies.Owner, r proxies.Rule) error
 	Start(ctx context.Context, of proxies.Owner, r proxies.Rule) error
 	Stop(ctx context.Context, of proxies.Owner) error
 	// End ends all proxies of an instance that has ended.
@@ -22,6 +24,24 @@ type proxyKeeper interface {
 	Recover(ctx context.Context, instance string, want map[string]proxies.Rule) error
 	// Settle ends what is left of those of others.
 	Settle(runs func(instance string) bool) error
+}
+
+// checkProxies reports ports that an instance would not get if it was started
+// now.
+func (s *Service) checkProxies(ctx context.Context, in *instance) error {
+	if s.Proxies == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
+		dev := in.expanded.Devices[name]
+		if dev["type"] != "proxy" {
+			continue
+		}
+		if err := s.Proxies.Check(ctx, proxies.Owner{Instance: in.Name, Device: name}, devices.ProxyRule(dev)); err != nil {
+			return fmt.Errorf("device %q: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // startProxies starts the proxies of an instance that has just started.

@@ -32,16 +32,30 @@ func withProxies(tb testing.TB) (*world, *fakeProxies) {
 	return w, f
 }
 
+// Check has nothing to fail at, as it changes nothing.
+func (f *fakeProxies) Check(_ context.Context, of proxies.Owner, r proxies.Rule) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.check(of, r)
+}
+
+func (f *fakeProxies) check(of proxies.Owner, r proxies.Rule) error {
+	for other, o := range f.all {
+		if o.Listen == r.Listen && other != of {
+			return errs.Conflictf("listen: %s is %s's", r.Listen, other)
+		}
+	}
+	return nil
+}
+
 func (f *fakeProxies) Start(_ context.Context, of proxies.Owner, r proxies.Rule) error {
 	if err := f.w.Step("Start"); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for other, o := range f.all {
-		if o.Listen == r.Listen {
-			return errs.Conflictf("listen: %s is %s's", r.Listen, other)
-		}
+	if err := f.check(of, r); err != nil {
+		return err
 	}
 	f.all[of] = r
 	return nil
@@ -143,6 +157,11 @@ func TestProxies(t *testing.T) {
 		t.Errorf("got %v\n%s", err, w.dump())
 	}
 	want("one that does not start", "c1/b=3")
+	second = post("taken", true)
+	second.Devices = api.DevicesMap{"x": proxyDevice(3)}
+	if _, err := w.do(w.svc.Create(t.Context(), second)); !errs.Is(err, errs.Conflict) || strings.Contains(w.dump(), "taken") {
+		t.Errorf("launched with a port that is taken: got %v\n%s", err, w.dump())
+	}
 
 	// A profile that two use cannot have one listen for both.
 	must(t, w.svc.CreateProfile(t.Context(), api.ProfilesPost{Name: "p"}))

@@ -75,16 +75,13 @@ func forward(r Rule, target netip.Addr) ([]networks.Published, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := networks.Published{Listen: listen.Host, Protocol: unix.IPPROTO_TCP}
+	e := networks.Published{Listen: listen.Host, Protocol: protocol(listen.Kind)}
 	switch {
 	case listen.Host.IsValid():
 	case target.Is6():
 		e.Listen = netip.IPv6Unspecified()
 	default:
 		e.Listen = netip.IPv4Unspecified()
-	}
-	if listen.Kind == "udp" {
-		e.Protocol = unix.IPPROTO_UDP
 	}
 	return e.Spread(target, listen.List(), connect.List()), nil
 }

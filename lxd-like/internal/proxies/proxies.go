@@ -63,6 +63,10 @@ type Service struct {
 	// nobody. Nil if nobody can.
 	Taken func(ctx context.Context, e networks.Published) (string, error)
 
+	// Listener returns which process of the host waits for clients at ports
+	// that e would take from it; an empty string for none. Nil if none does.
+	Listener func(e networks.Published) (string, error)
+
 	recordsOnce sync.Once
 	kept        process.Records // See [Service.records].
 
@@ -131,10 +135,8 @@ func (s *Service) claim(of Owner, r Rule) (*proxy, error) {
 	if s.all[of] != nil {
 		return nil, errs.Conflictf("the proxy runs already")
 	}
-	for other, o := range s.all {
-		if err := clash(r, other, o.rule, other.Instance == of.Instance); err != nil {
-			return nil, err
-		}
+	if err := s.checkOthers(of, r); err != nil {
+		return nil, err
 	}
 	if s.all == nil {
 		s.all = map[Owner]*proxy{}

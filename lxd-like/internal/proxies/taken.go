@@ -12,23 +12,46 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
+// Check reports ports that a rule is for and somebody has, and names who.
+func (s *Service) Check(ctx context.Context, of Owner, r Rule) error {
+	if err := s.checkTaken(ctx, r); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.checkOthers(of, r)
+}
+
 // checkTaken reports ports of the host that a rule is for and somebody has who
 // is no proxy.
 func (s *Service) checkTaken(ctx context.Context, r Rule) error {
-	if s.Taken == nil {
-		return nil
-	}
 	ports, err := hostPorts(r)
 	if err != nil {
 		return err
 	}
 	for _, e := range ports {
-		who, err := s.Taken(ctx, e)
+		who := ""
+		if s.Taken != nil {
+			who, err = s.Taken(ctx, e)
+		}
+		if err == nil && who == "" && r.NAT && s.Listener != nil { // A process that listens itself is told so.
+			who, err = s.Listener(e)
+		}
 		if err != nil {
 			return err
 		}
 		if who != "" {
 			return errs.Conflictf("listen: %s is taken by %s", r.Listen, who)
+		}
+	}
+	return nil
+}
+
+// checkOthers reports ports that other proxies have. The caller holds mu.
+func (s *Service) checkOthers(of Owner, r Rule) error {
+	for other, o := range s.all {
+		if err := clash(r, other, o.rule, other.Instance == of.Instance); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -59,10 +82,7 @@ func hostPorts(r Rule) ([]networks.Published, error) {
 	if err != nil || r.Inside || a.Kind == "unix" {
 		return nil, err
 	}
-	e := networks.Published{Protocol: unix.IPPROTO_TCP}
-	if a.Kind == "udp" {
-		e.Protocol = unix.IPPROTO_UDP
-	}
+	e := networks.Published{Protocol: protocol(a.Kind)}
 	hosts := []netip.Addr{a.ListenHost()}
 	if !r.NAT && a.ListenHost().IsUnspecified() || r.NAT && !a.Host.IsValid() { // Processes listen on both families.
 		hosts = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
@@ -75,4 +95,12 @@ func hostPorts(r Rule) ([]networks.Published, error) {
 		}
 	}
 	return out, nil
+}
+
+// protocol is the number of one by its name, tcp or udp.
+func protocol(name string) uint8 {
+	if name == "udp" {
+		return unix.IPPROTO_UDP
+	}
+	return unix.IPPROTO_TCP
 }

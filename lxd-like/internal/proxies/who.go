@@ -1,18 +1,16 @@
 package proxies
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -32,61 +30,7 @@ func (s *Service) explain(r Rule, err error) error {
 	case r.Inside:
 		return errs.Conflictf("listen: port %d of %s is taken by a program in the instance", busy.port, r.Listen)
 	}
-	return errs.Conflictf("listen: port %d of %s is taken by %s", busy.port, r.Listen, listenerOf(listen.Kind, busy.port))
-}
-
-// listenerOf names the process of the host that has a port. To look takes as
-// long as the host has processes; nobody looks who gets the port.
-func listenerOf(kind string, port uint16) string {
-	inodes := map[string]bool{}
-	for _, file := range []string{"/proc/thread-self/net/" + kind, "/proc/thread-self/net/" + kind + "6"} {
-		inodesOf(file, kind, port, inodes)
-	}
-	pids, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil || len(inodes) == 0 {
-		return "somebody"
-	}
-	for _, dir := range pids {
-		if hasSocket(dir, inodes) {
-			name, err := os.ReadFile(filepath.Join(dir, "comm"))
-			if err != nil {
-				continue
-			}
-			return fmt.Sprintf("process %s (%s)", filepath.Base(dir), strings.TrimSpace(string(name)))
-		}
-	}
-	return "somebody"
-}
-
-// inodesOf adds the sockets of a port that take clients, as
-// /proc/net/tcp and the like list them; see proc(5).
-func inodesOf(file, kind string, port uint16, inodes map[string]bool) {
-	const local, status, inode, listens = 1, 3, 9, "0A"
-	f, err := os.Open(file)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	want := fmt.Sprintf(":%04X", port)
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > inode && strings.HasSuffix(fields[local], want) && (kind == "udp" || fields[status] == listens) {
-			inodes["socket:["+fields[inode]+"]"] = true
-		}
-	}
-}
-
-func hasSocket(dir string, inodes map[string]bool) bool {
-	entries, err := os.ReadDir(filepath.Join(dir, "fd"))
-	if err != nil {
-		return false
-	}
-	for _, e := range entries {
-		if target, err := os.Readlink(filepath.Join(dir, "fd", e.Name())); err == nil && inodes[target] {
-			return true
-		}
-	}
-	return false
+	return errs.Conflictf("listen: port %d of %s is taken by %s", busy.port, r.Listen, host.Kernel{}.Holder(protocol(listen.Kind), busy.port))
 }
 
 // removeSocket removes the socket with a path that a proxy has listened on.

@@ -121,19 +121,34 @@ func (s *Service) checkTaken(ctx context.Context, tx *db.Tx, entries []entry, se
 	if err != nil {
 		return err
 	}
+	before := all[self]
 	delete(all, self)
 	for _, e := range entries {
 		if o, other, found := taker(all, e.Published); found {
 			return errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, other), o)
 		}
-		if s.Taken == nil {
-			continue
+		who, err := s.takenElsewhere(e, before)
+		if err != nil {
+			return err
 		}
-		if who := s.Taken(e.Published); who != "" {
+		if who != "" {
 			return errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, e.Published), who)
 		}
 	}
 	return nil
+}
+
+// takenElsewhere returns who but forwards and load balancers has a port. That a
+// process has one of those that were published before is no news.
+func (s *Service) takenElsewhere(e entry, before []entry) (who string, err error) {
+	if s.Taken != nil {
+		who = s.Taken(e.Published)
+	}
+	had := slices.ContainsFunc(before, func(b entry) bool { return b.Overlaps(e.Published) })
+	if who == "" && !had && s.Listener != nil {
+		return s.Listener(e.Published)
+	}
+	return who, nil
 }
 
 // taker returns who has a port of e, and what it is there.

@@ -31,6 +31,10 @@ type Service struct {
 	// string for nobody. Nil if nobody can.
 	Taken func(e networks.Published) string
 
+	// Listener returns which process of the host waits for clients at ports
+	// that e would take from it; an empty string for none. Nil if none does.
+	Listener func(e networks.Published) (string, error)
+
 	// Admit puts what is published behind gates that let in what the host's
 	// firewall lets in. Nil if all is let in.
 	Admit func(ctx context.Context, list []networks.Published) []networks.Published
