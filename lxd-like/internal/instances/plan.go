@@ -391,6 +391,7 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 			return fmt.Errorf("device %q: %w", name, err)
 		}
 	}
+	s.warnHooks(ctx, next)
 	return nil
 }
 

@@ -153,6 +153,7 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	s.event(how.event, in.Name, nil)
 	s.Warnings.Resolve(ctx, warnings.NotStarted, instanceURL(in.Name))
 	s.Warnings.Resolve(ctx, warnings.Dying, instanceURL(in.Name))
+	s.warnHooks(ctx, in)
 	return nil
 }
 

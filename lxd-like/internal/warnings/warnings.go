@@ -45,6 +45,7 @@ var (
 	Dying           = Kind{"Instance dies again and again", api.SeverityHigh}
 	ProxyDown       = Kind{"Proxy unavailable", api.SeverityModerate}
 	LXCFSDown       = Kind{"LXCFS unavailable", api.SeverityModerate}
+	HooksNotRun     = Kind{"Hooks of a device not run", api.SeverityLow}
 	ScheduleFailed  = Kind{"Scheduled work failed", api.SeverityModerate}
 )
 
