@@ -211,7 +211,7 @@ func (d *daemon) openNetworks(dir string) {
 	d.acls = d.newACLs(dir)
 	d.published = d.newPublished()
 	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
-	d.nets.Parts = append(d.nets.Parts, d.peering.Part)
+	d.nets.Parts, d.nets.Renames = append(d.nets.Parts, d.peering.Part), append(d.nets.Renames, d.peering.Renamed)
 }
 
 // newPublished makes the service of forwards and load balancers, which tells

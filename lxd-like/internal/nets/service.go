@@ -7,6 +7,7 @@ package nets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -52,9 +53,10 @@ type Service struct {
 
 	// What other services keep of networks. They are set before the first
 	// call of a method.
-	Parts  []Part
-	Checks []Check
-	Uses   []Use
+	Parts   []Part
+	Checks  []Check
+	Uses    []Use
+	Renames []Rename
 
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.
@@ -253,7 +255,7 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before networks
 	}
 	renameTo := func(from, to string) func(context.Context) error {
 		return func(ctx context.Context) error {
-			return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.RenameNetwork(ctx, tx, from, to) })
+			return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return s.renamed(ctx, tx, from, to) })
 		}
 	}
 	if err := renameTo(before.Name, n.Name)(ctx); err != nil {
@@ -272,6 +274,15 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before networks
 	s.forget(before.Name)
 	s.changed("network-renamed", after.Name)
 	return nil
+}
+
+// renamed renames the record, and the network wherever else its name is kept.
+func (s *Service) renamed(ctx context.Context, tx *db.Tx, from, to string) error {
+	err := db.RenameNetwork(ctx, tx, from, to)
+	for _, fn := range s.Renames {
+		err = errors.Join(err, fn(ctx, tx, from, to))
+	}
+	return err
 }
 
 // Delete takes away a network that nothing uses.
