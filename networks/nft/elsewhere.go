@@ -3,12 +3,16 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/networks/conntrack"
 )
 
 // An Elsewhere says which addresses of an overlay are on other hosts, and with
@@ -21,39 +25,88 @@ type Elsewhere struct {
 }
 
 // ApplyElsewhere keeps the addresses of this host on what it leads to guests
-// elsewhere: what was published here, and what the host itself sends.
+// elsewhere: what was published here, and what the host itself sends. Flows of
+// UDP to guests that have moved begin anew, or nobody would get their answers.
 func ApplyElsewhere(e Elsewhere) error {
-	return replace(elsewhereTable(e.Network), e.contents())
+	before, err := elsewhereNow(e.Network)
+	if err != nil {
+		return err
+	}
+	if err := replace(elsewhereTable(e.Network), e.contents()); err != nil {
+		return err
+	}
+	return e.endFlows(before)
 }
 
 // FollowElsewhere is [ApplyElsewhere] where nobody but us changes the table: it
 // does nothing if the table has the addresses already.
 func FollowElsewhere(e Elsewhere) error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+	now, err := elsewhereNow(e.Network)
+	if err != nil || maps.Equal(now, e.addresses()) {
+		return err
 	}
-	in := e.contents()
-	for _, m := range in.maps {
-		got, err := c.GetSetElements(&nftables.Set{Table: elsewhereTable(e.Network), Name: m.Name})
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("read set %s of nftables table %s: %w", m.Name, elsewhereTable(e.Network).Name, err)
-		}
-		if err != nil || !m.same(got) {
-			return ApplyElsewhere(e)
-		}
-	}
-	return nil
+	return ApplyElsewhere(e)
 }
 
-// same tells whether elements are those of a set.
-func (m *mapping) same(got []nftables.SetElement) bool {
-	for _, el := range got {
-		if !m.known[string(el.Key)] {
-			return false
+// elsewhereNow are the addresses that a network's table has.
+func elsewhereNow(network string) (map[netip.Addr]bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	t := elsewhereTable(network)
+	sets, err := setsOf(c, t)
+	out := map[netip.Addr]bool{}
+	for _, set := range sets {
+		got, err := c.GetSetElements(set)
+		if err != nil {
+			return nil, fmt.Errorf("read set %s of nftables table %s: %w", set.Name, t.Name, err)
+		}
+		for _, el := range got {
+			a, _ := netip.AddrFromSlice(el.Key)
+			out[a] = true
 		}
 	}
-	return len(got) == len(m.known)
+	return out, err
+}
+
+// addresses are those that the table has: our own are among them, to which
+// nothing goes, so that it tells which they are.
+func (e Elsewhere) addresses() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, own := range e.Own {
+		out[own] = true
+		for _, a := range e.Guests {
+			if a.Is4() == own.Is4() {
+				out[a] = true
+			}
+		}
+	}
+	return out
+}
+
+// endFlows ends the flows of guests that have come or gone elsewhere since, and
+// those from an address of our own that is that no more.
+func (e Elsewhere) endFlows(before map[netip.Addr]bool) error {
+	now := e.addresses()
+	if maps.Equal(before, now) {
+		return nil
+	}
+	own := func(a netip.Addr) bool { return slices.Contains(e.Own, a) }
+	var failed error
+	for _, six := range []bool{false, true} {
+		all, err := conntrack.Flows(conntrack.Filter{Six: six})
+		failed = errors.Join(failed, err)
+		for _, f := range all {
+			guest, from := f.Answerer.Addr(), f.Answered.Addr()
+			gone := before[from] && !now[from] || before[guest] && !now[guest] && own(from)
+			came := now[guest] && !before[guest] && f.Answerer != f.To && !own(from)
+			if gone || came {
+				failed = errors.Join(failed, f.End())
+			}
+		}
+	}
+	return failed
 }
 
 // ElsewhereIntact reports whether there are all the rules that [ApplyElsewhere]
@@ -82,15 +135,11 @@ func (e Elsewhere) contents() contents {
 	for _, own := range e.Own {
 		f := familyOf(own)
 		name := fmt.Sprintf("elsewhere_v%d", f.version)
-		m := &mapping{Set: &nftables.Set{Name: name, KeyType: f.addressType}, known: map[string]bool{}}
-		// Our own is in it, too, to which nothing goes: so the set tells which it is.
-		for _, a := range append([]netip.Addr{own}, e.Guests...) {
-			key := a.AsSlice()
-			if a.Is4() != own.Is4() || m.known[string(key)] {
-				continue
+		m := &mapping{Set: &nftables.Set{Name: name, KeyType: f.addressType}}
+		for a := range e.addresses() {
+			if a.Is4() == own.Is4() {
+				m.elements = append(m.elements, nftables.SetElement{Key: a.AsSlice()})
 			}
-			m.known[string(key)] = true
-			m.elements = append(m.elements, nftables.SetElement{Key: key})
 		}
 		in.maps = append(in.maps, m)
 		there := join(iface(expr.MetaKeyOIFNAME, e.Network), family(f.number), rule{

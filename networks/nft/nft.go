@@ -41,6 +41,10 @@ func replace(t *nftables.Table, in contents) error {
 	if err != nil {
 		return err
 	}
+	before, err := shelfOf(c, t)
+	if err != nil {
+		return err
+	}
 	// Adding first lets the deletion succeed if there is no table yet.
 	c.AddTable(t)
 	c.DelTable(t)
@@ -68,7 +72,7 @@ func replace(t *nftables.Table, in contents) error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("replace nftables table %s: %w", t.Name, err)
 	}
-	return nil
+	return endFlows(before.datagrams(), in.shelved().datagrams())
 }
 
 // room is how large a transaction may be, and what the kernel answers to it.
@@ -104,12 +108,16 @@ func removeTable(t *nftables.Table) error {
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
+	before, err := shelfOf(c, t)
+	if err != nil {
+		return err
+	}
 	c.AddTable(t)
 	c.DelTable(t)
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("delete nftables table %s: %w", t.Name, err)
 	}
-	return nil
+	return endFlows(before.datagrams(), nil)
 }
 
 // Intact reports whether the network's table still is what [Apply] made: that

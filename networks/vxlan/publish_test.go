@@ -37,12 +37,14 @@ func published(t *testing.T, under []string) {
 	}
 	tellClients(t, one, here)
 	tellClients(t, two, there)
+	echo(t, two, there)
 	exchange(t, all)
 	exchange(t, all)
 	all[0].in(func() {
 		all[0].cfg.Published = []networks.Published{
 			{Listen: listen, Protocol: 6, First: 81, Last: 81, Targets: []netip.AddrPort{netip.AddrPortFrom(here, 80)}},
 			{Listen: listen, Protocol: 6, First: 82, Last: 82, Targets: []netip.AddrPort{netip.AddrPortFrom(there, 80)}},
+			{Listen: listen, Protocol: 17, First: 83, Last: 83, Targets: []netip.AddrPort{netip.AddrPortFrom(there, 7)}},
 		}
 		must(t, all[0].driver.ApplyParts(t.Context(), all[0].cfg))
 	})
@@ -81,6 +83,11 @@ func published(t *testing.T, under []string) {
 // clients again.
 func moved(t *testing.T, all []*host, router netip.Addr) {
 	t.Helper()
+	// A flow of datagrams goes on, too.
+	flow, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(all[0].cfg.Published[2].Listen, 83)))
+	must(t, err)
+	t.Cleanup(func() { _ = flow.Close() })
+	again(t, flow, "before")
 	guest := all[0].add("moved", mac2)
 	all[1].remove("two")
 	exchange(t, all)
@@ -91,9 +98,25 @@ func moved(t *testing.T, all []*host, router netip.Addr) {
 	}
 	tellClients(t, guest, a)
 	exchange(t, all)
+	echo(t, guest, a)
+	again(t, flow, "after")
 	if got := seenAs(t, networkstest.Here(t), netip.AddrPortFrom(listen, 82)); got != router {
 		t.Errorf("the guest, which has moved here, saw %s, want %s", got, router)
 	}
+}
+
+// again sends a text until it comes back.
+func again(t *testing.T, conn net.Conn, text string) {
+	t.Helper()
+	buf := make([]byte, 100)
+	testenv.Eventually(t, "the text "+text, func() bool {
+		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if _, err := conn.Write([]byte(text)); err != nil {
+			return false // The other end is not there yet.
+		}
+		n, err := conn.Read(buf)
+		return err == nil && string(buf[:n]) == text
+	})
 }
 
 // autoconfigured gives a guest the address of IPv6 that it makes of its MAC.
