@@ -48,7 +48,8 @@ type Service struct {
 	Restored func(ctx context.Context, network string)
 
 	// Inside tells the addresses of a running instance's interfaces, by their MAC
-	// addresses in lower case; nil where nothing is told of them.
+	// addresses in lower case, or fails with NotFound for one that does not run;
+	// nil where nothing is told of them.
 	Inside func(instance string) (map[string][]netip.Prefix, error)
 
 	// What other services keep of networks. They are set before the first
@@ -177,6 +178,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 		return err
 	}
 	if err := s.checkNeeds(ctx, n, after, before); err != nil {
+		return err
+	}
+	if err := s.checkMove(ctx, n, after, before); err != nil {
 		return err
 	}
 	if err := s.checkStatics(ctx, name, before, after); err != nil {
