@@ -50,8 +50,19 @@ func newRule(t *nftables.Table, ch *nftables.Chain, r rule) *nftables.Rule {
 	return &nftables.Rule{Table: t, Chain: ch, Exprs: r, UserData: mark(r)}
 }
 
+// kept has chains know what is kept with their rules.
+func kept(all []chain) []chain {
+	for i := range all {
+		all[i].kept = all[i].marks()
+	}
+	return all
+}
+
 // marks returns what is kept with the rules of a chain.
 func (ch chain) marks() [][]byte {
+	if ch.kept != nil {
+		return ch.kept
+	}
 	out := make([][]byte, len(ch.rules))
 	for i, r := range ch.rules {
 		out[i] = mark(r)

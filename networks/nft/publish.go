@@ -298,7 +298,7 @@ func within(n netip.Prefix) rule {
 
 // called is a chain that others call.
 func called(name string, rules []rule) chain {
-	return chain{&nftables.Chain{Name: name}, rules}
+	return chain{Chain: &nftables.Chain{Name: name}, rules: rules}
 }
 
 // A place says which maps an entry is found in.
