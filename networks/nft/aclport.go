@@ -49,7 +49,7 @@ func (b *batch) addChains(chains []chain) {
 		c.AddChain(ch.Chain)
 		c.FlushChain(ch.Chain)
 		for _, r := range ch.rules {
-			c.AddRule(newRule(t, ch.Chain, r))
+			c.addRule(ch.Chain, r)
 		}
 	}
 }

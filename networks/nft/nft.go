@@ -64,7 +64,7 @@ func replace(t *nftables.Table, in contents) error {
 	}
 	for _, ch := range in.chains {
 		for _, r := range ch.rules {
-			c.AddRule(newRule(t, ch.Chain, r))
+			c.addRule(ch.Chain, r)
 		}
 	}
 	if err := c.commit(); err != nil {

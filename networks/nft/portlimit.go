@@ -1,15 +1,12 @@
 package nft
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	mdlayher "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -22,8 +19,7 @@ import (
 func limitChain(link string) string { return "through_" + portName(link) } // "limit" is a word of nft's.
 
 // limit leads all that comes in by a port out by an ifb, from where it goes on as
-// if nothing were. There is none if the ifb is not there. The library does not
-// know the expression, which is written as dup, but for its name.
+// if nothing were. There is none if the ifb is not there.
 func (p Port) limit() rule {
 	if p.Through == "" {
 		return nil
@@ -33,8 +29,12 @@ func (p Port) limit() rule {
 		return nil
 	}
 	index := binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index)) //nolint:gosec // It is positive.
-	return rule{&expr.Immediate{Register: 1, Data: index}, &expr.Dup{RegAddr: 1}}
+	return rule{&expr.Immediate{Register: 1, Data: index}, forwardTo{&expr.Dup{RegAddr: 1}}}
 }
+
+// A forwardTo leads a packet to the interface in a register. The library does not
+// know the expression, which is written as dup, but for its name.
+type forwardTo struct{ *expr.Dup }
 
 // refused tells what a kernel lacks that refuses the limit of a port.
 func (p Port) refused(err error) error {
@@ -42,47 +42,6 @@ func (p Port) refused(err error) error {
 		return errs.Newf(errs.Unsupported, "limits.egress: the kernel does not lead packets on by nftables (nft_fwd_netdev): %w", err)
 	}
 	return err
-}
-
-// forward adds the rule of a limit to its chain.
-func (x *transaction) forward(ch *nftables.Chain, r rule) error {
-	m, err := forwardRule(ch, r)
-	if err != nil {
-		return fmt.Errorf("write a rule of nftables: %w", err)
-	}
-	x.more = append(x.more, m)
-	return nil
-}
-
-func forwardRule(ch *nftables.Chain, r rule) (m mdlayher.Message, err error) {
-	var list []mdlayher.Attribute
-	for _, x := range r {
-		raw, err := expr.Marshal(byte(ch.Table.Family), x)
-		if err != nil {
-			return m, err
-		}
-		if _, ok := x.(*expr.Dup); ok {
-			raw = bytes.Replace(raw, []byte("dup\x00"), []byte("fwd\x00"), 1)
-		}
-		list = append(list, mdlayher.Attribute{Type: unix.NLA_F_NESTED | unix.NFTA_LIST_ELEM, Data: raw})
-	}
-	all, err := mdlayher.MarshalAttributes(list)
-	if err != nil {
-		return m, err
-	}
-	data, err := mdlayher.MarshalAttributes([]mdlayher.Attribute{
-		{Type: unix.NFTA_RULE_TABLE, Data: []byte(ch.Table.Name + "\x00")},
-		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(ch.Name + "\x00")},
-		{Type: unix.NLA_F_NESTED | unix.NFTA_RULE_EXPRESSIONS, Data: all},
-		{Type: unix.NFTA_RULE_USERDATA, Data: mark(r)},
-	})
-	if err != nil {
-		return m, err
-	}
-	m.Header.Type = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE
-	m.Header.Flags = mdlayher.Request | mdlayher.Create | mdlayher.Append
-	m.Data = append([]byte{byte(ch.Table.Family), unix.NFNETLINK_V0, 0, 0}, data...)
-	return m, nil
 }
 
 // unlead takes away what former daemons led packets through the limit with,

@@ -90,9 +90,7 @@ func (s *Ports) change(p madePort, through string) error {
 	}
 	t := s.table(bucketOf(p.Link))
 	x.AddTable(t)
-	if err := x.addPort(t, p); err != nil {
-		return err
-	}
+	x.addPort(t, p)
 	if through != "" && p.Through == "" {
 		if err := x.removeChains(t, limitChain(p.Link)); err != nil {
 			return err
@@ -220,9 +218,7 @@ func (s *Ports) remake(n int, ports []madePort) error {
 		x.AddTable(t)
 	}
 	for _, p := range ports {
-		if err := x.addPort(t, p); err != nil {
-			return err
-		}
+		x.addPort(t, p)
 	}
 	if err := x.commit(); err != nil {
 		return fmt.Errorf("replace nftables table %s: %w", t.Name, err)
@@ -275,20 +271,15 @@ func (p Port) hook(name string, priority nftables.ChainPriority, rules []rule) c
 }
 
 // addPort makes the chains of a port, or makes them anew.
-func (x *transaction) addPort(t *nftables.Table, p madePort) error {
+func (x *transaction) addPort(t *nftables.Table, p madePort) {
 	for _, ch := range p.chains {
 		ch.Table = t
 		x.AddChain(ch.Chain)
 		x.FlushChain(ch.Chain)
-		for i, r := range ch.rules {
-			if ch.Name != limitChain(p.Link) {
-				x.AddRule(&nftables.Rule{Table: t, Chain: ch.Chain, Exprs: r, UserData: ch.kept[i]})
-			} else if err := x.forward(ch.Chain, r); err != nil {
-				return err
-			}
+		for _, r := range ch.rules {
+			x.addRule(ch.Chain, r)
 		}
 	}
-	return nil
 }
 
 // portName tells interfaces apart where names have fewer characters than

@@ -16,7 +16,7 @@ import (
 type transaction struct {
 	*nftables.Conn
 
-	more   []netlink.Message // What the library cannot write; it comes last.
+	rules  []netlink.Message // They come last, and need what comes before.
 	failed error
 }
 
@@ -33,17 +33,40 @@ func begin() (*transaction, error) {
 
 // commit has the kernel do it.
 func (x *transaction) commit() error {
+	if x.failed != nil {
+		return x.failed
+	}
 	if err := x.Flush(); err != nil {
 		return err
 	}
 	return x.failed
 }
 
+// addRule adds a rule to a chain, which the library would do more slowly.
+func (x *transaction) addRule(ch *nftables.Chain, r rule) {
+	w := newWriter(ch.Table.Family)
+	for _, e := range r {
+		w.write(e)
+	}
+	if w.err != nil {
+		x.failed = fmt.Errorf("write a rule of nftables: %w", w.err)
+	}
+	data := []byte{byte(ch.Table.Family), unix.NFNETLINK_V0, 0, 0}
+	data = attribute(data, unix.NFTA_RULE_TABLE, []byte(ch.Table.Name+"\x00"))
+	data = attribute(data, unix.NFTA_RULE_CHAIN, []byte(ch.Name+"\x00"))
+	data = attribute(data, unix.NLA_F_NESTED|unix.NFTA_RULE_EXPRESSIONS, w.rule)
+	data = attribute(data, unix.NFTA_RULE_USERDATA, w.mark())
+	x.rules = append(x.rules, netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE, Flags: netlink.Request | netlink.Create | netlink.Append},
+		Data:   data,
+	})
+}
+
 // send is called by the library with a whole transaction, or with nothing for
 // answers, of which there are none.
 func (x *transaction) send(messages []netlink.Message) ([]netlink.Message, error) {
 	if len(messages) > 0 {
-		x.failed = deliver(slices.Insert(slices.Clone(messages), len(messages)-1, x.more...))
+		x.failed = deliver(slices.Insert(slices.Clone(messages), len(messages)-1, x.rules...))
 	}
 	return nil, io.EOF
 }
