@@ -180,3 +180,40 @@ func TestFollows(t *testing.T) {
 		t.Errorf("told of %d changes of %d: %v", n, len(steps), err)
 	}
 }
+
+// TestLegacyFollows changes rules of iptables-legacy alone, of which nobody is
+// told.
+func TestLegacyFollows(t *testing.T) {
+	testenv.NetNS(t)
+	testenv.Kernel(t, "iptables-legacy", "iptables-legacy-save")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	list := []networks.Published{entry("192.0.2.1", unix.IPPROTO_TCP, 80, 80)}
+	s := &admission.Service{Host: &links{}, Log: slog.New(slog.DiscardHandler)}
+	steps := []struct{ rule, want string }{
+		{"-P INPUT DROP", "192.0.2.1:80-80 (shut)"},
+		{"-A INPUT -p tcp --dport 80 -j ACCEPT", "192.0.2.1:80-80"},
+		{"-R INPUT 1 -p tcp --dport 81 -j ACCEPT", "192.0.2.1:80-80 (shut)"}, // As long as the one before.
+		{"-P INPUT ACCEPT", "192.0.2.1:80-80"},
+	}
+	change := func(n int) { testenv.Run(t, "sh", "-ec", "iptables-legacy "+steps[n].rule) }
+	n := 0
+	s.Changed = []func(context.Context) error{func(ctx context.Context) error {
+		if got := described(s.Admit(ctx, list)); got != steps[n].want {
+			t.Errorf("after %s: got %s, want %s", steps[n].rule, got, steps[n].want)
+		}
+		if n++; n == len(steps) {
+			cancel()
+			return nil
+		}
+		change(n)
+		return nil
+	}}
+	if got := described(s.Admit(ctx, list)); got != "192.0.2.1:80-80" {
+		t.Errorf("at first: got %s", got)
+	}
+	change(0)
+	if err := s.Run(ctx); err != nil || n != len(steps) {
+		t.Errorf("told of %d changes of %d: %v", n, len(steps), err)
+	}
+}
