@@ -54,6 +54,7 @@ type Guest struct {
 	MAC       string
 	Addresses []netip.Addr
 	Here      bool // It runs on the host that tells; else its addresses are only kept for it.
+	Host      bool // It is the host that tells itself: what it leads to guests elsewhere has these addresses.
 }
 
 // A Learner is a [Driver] of overlays. What hosts know of each other comes to

@@ -224,9 +224,6 @@ func checkACLs(d Device) error {
 		return errs.Invalidf("security.acls: a nic with ACLs needs the option network, in which their names are meant")
 	case d["vlan.tagged"] != "":
 		return errs.Invalidf("security.acls: what is in a VLAN of vlan.tagged cannot be looked at, want one of them")
-	case d["limits.egress"] != "" || d["limits.max"] != "":
-		// The kernel leads packets through the limit before nftables sees them at the interface.
-		return errs.Invalidf("security.acls: what a limit leads away (limits.egress, limits.max) cannot be looked at, want one of them, or security.acls of the network")
 	}
 	return nil
 }

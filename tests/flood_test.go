@@ -101,8 +101,8 @@ func (s *siege) kept(t *testing.T) (sum int64) {
 }
 
 // TestStrangeTrees has a guest make many files, names of all kinds, and
-// directories deeper than a path can say, of which no snapshot is made. The host
-// lists, compares, copies and writes archives of all else, and can delete it.
+// directories deeper than a path can say. The host makes snapshots and copies of
+// all of it, lists, compares and writes archives of all else, and can delete it.
 func TestStrangeTrees(t *testing.T) {
 	s := newSiege(t)
 	s.cuib(t, "storage", "create", "plain", "dir")
@@ -144,13 +144,32 @@ func TestStrangeTrees(t *testing.T) {
 		}
 	}
 	s.cuib(t, "exec", "c1", "--", "hostile", "deep", "/t")
-	if err := cuib("snapshot", "create", "c1", "deep"); err != nil && !strings.Contains(err.Error(), "longer than the 4096 bytes") {
-		t.Errorf("snapshot of what is too deep: %v", err)
+	for _, args := range [][]string{
+		{"snapshot", "create", "c1", "deep"},
+		{"copy", "c1/deep", "c6"},
+		{"copy", "c1/deep", "c7", "--storage", "plain"},
+		{"snapshot", "create", "c7", "again"},
+		{"snapshot", "restore", "c7", "again"},
+		{"snapshot", "restore", "c1", "deep"},
+		{"exec", "c1", "--", "hostile", "bottom", "/t"},
+		{"info", "c1"},
+	} {
+		if err := cuib(args...); err != nil {
+			t.Errorf("what is too deep for a path: %v", err)
+		}
+	}
+	deep := filepath.Join(t.TempDir(), "deep.tar.gz")
+	for _, args := range [][]string{
+		{"snapshot", "diff", "c1", "before", "deep"}, {"export", "c1", deep, "--instance-only"}, {"publish", "c1/deep", "--alias", "deep"},
+	} {
+		if err := cuib(args...); err == nil || !strings.Contains(err.Error(), "longer than the 4096 bytes") {
+			t.Errorf("%s of what no path can name: %v", args[0], err)
+		}
 	}
 	if got := s.cuib(t, "exec", "c2", "--", "echo", "well"); got != "well\n" {
 		t.Errorf("the other instance says %q", got)
 	}
-	for _, name := range []string{"c1", "c3", "c4", "c5"} {
+	for _, name := range []string{"c1", "c3", "c4", "c5", "c6", "c7"} {
 		_ = cuib("delete", "--force", name)
 	}
 	if out := s.cuib(t, "list", "--format", "csv", "--columns", "n"); out != "c2\n" {

@@ -26,6 +26,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/lxcfs"
+	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/peering"
@@ -187,7 +188,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Algorithm: settings{d.db}.backupAlgorithm, Log: log.With("component", "backups"),
 	}
 	d.recovery = &recovery.Service{
-		DB: d.db, Pools: d.pools, Instances: d.instances, Volumes: d.volumes, Nets: d.nets,
+		DB: d.db, Pools: d.pools, Instances: d.instances, Volumes: d.volumes, Nets: d.netDocs(),
 		Events: d.events, Log: log.With("component", "recovery"),
 	}
 	d.pools.Appears = []func(context.Context, string) error{d.volumes.RecoverPool}
@@ -211,7 +212,7 @@ func (d *daemon) openNetworks(dir string) {
 	d.acls = d.newACLs(dir)
 	d.published = d.newPublished()
 	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
-	d.nets.Parts = append(d.nets.Parts, d.peering.Part)
+	d.nets.Parts, d.nets.Renames = append(d.nets.Parts, d.peering.Part), append(d.nets.Renames, d.peering.Renamed)
 }
 
 // newPublished makes the service of forwards and load balancers, which tells
@@ -250,12 +251,17 @@ func (d *daemon) newRuntime(cfg config) *runtime.Runtime {
 	return d.containers
 }
 
+// netDocs returns what describes all of the networks.
+func (d *daemon) netDocs() *netdocs.Service {
+	return &netdocs.Service{Nets: d.nets, ACLs: d.acls, Zones: d.zones, Publish: d.published, Peering: d.peering}
+}
+
 // newRepositories makes the service of backup repositories, which has all
 // others.
 func (d *daemon) newRepositories(dir string) (*repository.Service, error) {
 	host, err := os.Hostname()
 	return &repository.Service{
-		DB: d.db, Dir: dir, Host: host, Instances: d.instances, Volumes: d.volumes, Pools: d.pools, Nets: d.nets, Images: d.images,
+		DB: d.db, Dir: dir, Host: host, Instances: d.instances, Volumes: d.volumes, Pools: d.pools, Nets: d.netDocs(), Images: d.images,
 		Config: settings{d.db}, Ops: d.ops, Events: d.events, Log: d.log.With("component", "repositories"), Warnings: d.warnings,
 	}, err
 }

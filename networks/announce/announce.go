@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -63,6 +64,20 @@ func read(f *os.File, events chan<- error) {
 // changes much does so in many steps. It returns nil when ctx ends, and an
 // event's error.
 func Follow(ctx context.Context, events <-chan error, calm time.Duration, fn func()) error {
+	return FollowAlso(ctx, events, calm, Silent{Every: math.MaxInt64, Changed: func() bool { return false }}, fn)
+}
+
+// A Silent is something that changes without being announced.
+type Silent struct {
+	Every   time.Duration // How often it is looked at.
+	Changed func() bool   // Whether it is another than when it was asked last.
+}
+
+// FollowAlso is [Follow] that calls fn after changes of something silent, too.
+func FollowAlso(ctx context.Context, events <-chan error, calm time.Duration, also Silent, fn func()) error {
+	tick := time.NewTicker(also.Every)
+	defer tick.Stop()
+	also.Changed() // What it is before it is looked at.
 	for {
 		fn()
 		select {
@@ -70,12 +85,17 @@ func Follow(ctx context.Context, events <-chan error, calm time.Duration, fn fun
 			return nil
 		case <-time.After(calm):
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-events:
-			if err != nil {
-				return err
+		for changed := false; !changed; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case err := <-events:
+				if err != nil {
+					return err
+				}
+				changed = true
+			case <-tick.C:
+				changed = also.Changed()
 			}
 		}
 	}

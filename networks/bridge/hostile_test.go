@@ -67,10 +67,10 @@ func TestNobodyTakesAllLeases(t *testing.T) {
 	cfg = apply(t, cfg)
 	own, err := net.ParseMAC(mac1)
 	must(t, err)
+	attacker, victim := networkstest.Guest(t, cfg.Name, "veth1", mac1), networkstest.Guest(t, cfg.Name, "veth2", mac2)
 	ports := nft.NewPorts(cfg.Dir)
 	must(t, ports.Set(nft.Port{Link: "veth1", Bridged: true, MAC: own}))
 	t.Cleanup(func() { must(t, ports.Unset("veth1")) })
-	attacker, victim := networkstest.Guest(t, cfg.Name, "veth1", mac1), networkstest.Guest(t, cfg.Name, "veth2", mac2)
 
 	attacker.DHCP(t, mac1, "")
 	flood(t, attacker, own)

@@ -348,6 +348,16 @@ func TestPortACLsOfMany(t *testing.T) {
 	}
 	l.want("dropped", l.one, l.two, "80", silent)
 	l.want("allowed", l.one, l.two, "81", open)
+	ports := nft.NewPorts("/lab")
+	testenv.Run(t, "ip", "link", "add", "ifb1", "up", "type", "ifb")
+	if err := ports.Set(nft.Port{Link: "port1", Through: "ifb1"}); err != nil {
+		t.Fatal(err)
+	}
+	l.want("dropped before a limit", l.one, l.two, "80", silent)
+	l.want("allowed through a limit", l.one, l.two, "81", open)
+	if err := ports.Unset("port1"); err != nil {
+		t.Fatal(err)
+	}
 	next := nft.NewACLPorts("/lab")
 	next.Serve(func(acl.Ref) (*acl.Policy, error) { return nil, fmt.Errorf("gone") })
 	if err := next.Take([]nft.ACLPort{{Link: "port1", Ref: ref("b")}}); err == nil {

@@ -132,9 +132,9 @@ func Readdress(cfg networks.Config) error {
 
 // readdress replaces what is in the sets with addresses of the book.
 func readdress(t *nftables.Table, sets []set) error {
-	c, err := nftables.New()
+	c, err := begin()
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return err
 	}
 	some := false
 	for _, s := range sets {
@@ -144,14 +144,14 @@ func readdress(t *nftables.Table, sets []set) error {
 		some = true
 		s.Table = t
 		c.FlushSet(s.Set)
-		if err := s.fill(c); err != nil {
+		if err := s.fill(c.Conn); err != nil {
 			return fmt.Errorf("change addresses in nftables table %s: %w", t.Name, err)
 		}
 	}
 	if !some {
 		return nil
 	}
-	if err := c.Flush(); err != nil {
+	if err := c.commit(); err != nil {
 		return fmt.Errorf("change addresses in nftables table %s: %w", t.Name, err)
 	}
 	return nil

@@ -29,11 +29,11 @@ func (b *batch) addPolicy(key string, p *acl.Policy) error {
 	c, t := b.c, b.t
 	sets, chains := policyContents(key, p, &b.ids)
 	for _, s := range sets {
-		if err := s.add(c, t); err != nil {
+		if err := s.add(c.Conn, t); err != nil {
 			return err
 		}
 		c.FlushSet(s.Set) // It can be there already.
-		if err := s.fill(c); err != nil {
+		if err := s.fill(c.Conn); err != nil {
 			return err
 		}
 	}
@@ -49,7 +49,7 @@ func (b *batch) addChains(chains []chain) {
 		c.AddChain(ch.Chain)
 		c.FlushChain(ch.Chain)
 		for _, r := range ch.rules {
-			c.AddRule(newRule(t, ch.Chain, r))
+			c.addRule(ch.Chain, r)
 		}
 	}
 }
@@ -111,11 +111,11 @@ func portContents(p ACLPort, policy *acl.Policy, n *ids) ([]flows, []chain) {
 func portHook(link, direction, name string, hook *nftables.ChainHook, to string) chain {
 	policy := nftables.ChainPolicyAccept
 	return chain{
-		&nftables.Chain{
+		Chain: &nftables.Chain{
 			Name: "hook_" + direction + "_" + name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter, Policy: &policy,
 			Device: link,
 		},
-		[]rule{
+		rules: []rule{
 			join(frame(unix.ETH_P_IP), rule{goTo(to)}),
 			join(frame(unix.ETH_P_IPV6), rule{goTo(to)}),
 			join(frame(unix.ETH_P_ARP), accept()),
@@ -174,7 +174,7 @@ func (b *batch) addPort(p ACLPort, policy *acl.Policy) error {
 	for _, f := range both {
 		for _, s := range f.sets() {
 			s.Table = b.t
-			if err := addSet(b.c, s); err != nil {
+			if err := addSet(b.c.Conn, s); err != nil {
 				return err
 			}
 		}
@@ -184,39 +184,41 @@ func (b *batch) addPort(p ACLPort, policy *acl.Policy) error {
 }
 
 // removePort takes away what is there of a port.
-func (b *batch) removePort(p ACLPort, policy *acl.Policy, there map[string]*nftables.Chain) {
+func (b *batch) removePort(p ACLPort, policy *acl.Policy) error {
 	both, chains := portContents(p, policy, &b.ids)
 	slices.Reverse(chains)
-	b.removeChains(chains, there)
+	if err := b.removeChains(chains); err != nil {
+		return err
+	}
 	for _, f := range both {
 		for _, s := range f.sets() {
 			s.Table = b.t
 			b.c.DelSet(s)
 		}
 	}
+	return nil
 }
 
-// removeChains takes away chains that are there. Those that call others come
-// first.
-func (b *batch) removeChains(chains []chain, there map[string]*nftables.Chain) {
+func (b *batch) removeChains(chains []chain) error {
+	var names []string
 	for _, ch := range chains {
-		ch.Table = b.t
-		if there[ch.Name] != nil { // The kernel can have taken it with the interface.
-			b.c.FlushChain(ch.Chain)
-			b.c.DelChain(ch.Chain)
-		}
+		names = append(names, ch.Name)
 	}
+	return b.c.removeChains(b.t, names...)
 }
 
 // removePolicy takes away the chains of a policy, and those of its sets that are
 // not to be kept.
-func (b *batch) removePolicy(g gonePolicy, there map[string]*nftables.Chain) {
+func (b *batch) removePolicy(g gonePolicy) error {
 	sets, chains := policyContents(g.key, g.policy, &b.ids)
-	b.removeChains(chains, there)
+	if err := b.removeChains(chains); err != nil {
+		return err
+	}
 	for _, s := range sets {
 		if !g.keep[s.Name] {
 			s.Table = b.t
 			b.c.DelSet(s.Set)
 		}
 	}
+	return nil
 }

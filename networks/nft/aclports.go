@@ -6,13 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"sync"
 
-	"github.com/google/nftables"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks/acl"
@@ -26,51 +22,36 @@ type ACLPort struct {
 	Ref  acl.Ref
 }
 
-// ACLPorts are the table of one daemon for the ACLs of its instances'
+// ACLPorts are the tables of one daemon for the ACLs of its instances'
 // interfaces. They hold between those on one bridge, too. The kernel knows no
-// connections there: the table keeps them itself, in sets of each port, so that
-// no instance can fill those of another.
+// connections there: the tables keep them themselves, in sets of each port, so
+// that no instance can fill those of another. A port has its place in one of
+// them, as it has among [Ports].
 type ACLPorts struct {
 	suffix string
 
-	mu      sync.Mutex // Guards what follows.
+	mu      ward // Guards what follows.
 	compile func(acl.Ref) (*acl.Policy, error)
-	have    map[string]ACLPort // By link.
-	rules   map[string]*portPolicy
-	made    bool
+	tables  [buckets]*aclTable
 }
 
-// A portPolicy is what ports with the same ACLs have in common.
-type portPolicy struct {
-	ref    acl.Ref
-	policy *acl.Policy
-	ports  int
-	made   bool // The table has it.
-}
-
-// A gonePolicy is one that no port has any more.
-type gonePolicy struct {
-	*portPolicy
-
-	key  string
-	keep map[string]bool // Its sets that others have, too.
-}
-
-// NewACLPorts returns the table of the daemon with a directory.
+// NewACLPorts returns the tables of the daemon with a directory.
 func NewACLPorts(dir string) *ACLPorts {
 	sum := sha256.Sum256([]byte(dir))
-	return &ACLPorts{suffix: hex.EncodeToString(sum[:4]), have: map[string]ACLPort{}, rules: map[string]*portPolicy{}}
+	s := &ACLPorts{suffix: hex.EncodeToString(sum[:4])}
+	for n := range s.tables {
+		s.tables[n] = newACLTable(bucket(s.name(), n))
+	}
+	return s
 }
+
+func (s *ACLPorts) name() string { return "cuib-acls_" + s.suffix }
 
 // Serve says who knows what ACLs mean. Before that no port can have any.
 func (s *ACLPorts) Serve(compile func(acl.Ref) (*acl.Policy, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.compile = compile
-}
-
-func (s *ACLPorts) table() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "cuib-acls_" + s.suffix}
 }
 
 func keyOf(ref acl.Ref) string {
@@ -80,18 +61,16 @@ func keyOf(ref acl.Ref) string {
 }
 
 // policyOf returns what a reference means, which others can have asked before.
-func (s *ACLPorts) policyOf(ref acl.Ref) (*portPolicy, error) {
-	if p := s.rules[keyOf(ref)]; p != nil {
-		return p, nil
+func (s *ACLPorts) policyOf(ref acl.Ref) (*acl.Policy, error) {
+	for _, t := range s.tables {
+		if p := t.rules[keyOf(ref)]; p != nil {
+			return p.policy, nil
+		}
 	}
 	if s.compile == nil {
 		return nil, errs.Newf(errs.Unavailable, "network ACLs are not known yet")
 	}
-	policy, err := s.compile(ref)
-	if err != nil {
-		return nil, err
-	}
-	return &portPolicy{ref: ref, policy: policy}, nil
+	return s.compile(ref)
 }
 
 // Set gives a port the ACLs that it asks for, in one transaction. Connections
@@ -102,31 +81,15 @@ func (s *ACLPorts) Set(p ACLPort) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, err := s.policyOf(p.Ref)
+	s.mu.changes++
+	policy, err := s.policyOf(p.Ref)
 	if err != nil {
 		return err
 	}
-	old, had := s.have[p.Link]
-	if had && keyOf(old.Ref) == keyOf(p.Ref) {
-		had = false // It keeps its own.
-	} else {
-		now.ports++
-	}
-	s.rules[keyOf(p.Ref)], s.have[p.Link] = now, p
-	if s.made && s.commit(func(b *batch) error { return s.change(b, p, s.release(old, had)) }) == nil {
-		now.made = true
-		return nil
-	}
-	// The table is not there yet, or not any more.
-	if err := s.replace(); err != nil {
-		if delete(s.have, p.Link); old.Link != "" {
-			s.have[p.Link] = old
-		}
-		s.recount()
-		return unsupported(err)
-	}
-	return nil
+	return unsupported(s.of(p.Link).set(p, policy))
 }
+
+func (s *ACLPorts) of(link string) *aclTable { return s.tables[bucketOf(link)] }
 
 // unsupported tells what a kernel lacks that refuses the table.
 func unsupported(err error) error {
@@ -136,102 +99,12 @@ func unsupported(err error) error {
 	return err
 }
 
-// change has a port have the rules that it is to have.
-func (s *ACLPorts) change(b *batch, p ACLPort, gone []gonePolicy) error {
-	there, err := chainsOf(b.c, b.t)
-	if err != nil {
-		return err
-	}
-	key := keyOf(p.Ref)
-	policy := s.rules[key]
-	if !policy.made {
-		if err := b.addPolicy(key, policy.policy); err != nil {
-			return err
-		}
-	}
-	if err := b.addPort(p, policy.policy); err != nil {
-		return err
-	}
-	for _, g := range gone {
-		b.removePolicy(g, there)
-	}
-	return nil
-}
-
-// release gives back the policy of a port that has another now, and returns it
-// if no port has it any more.
-func (s *ACLPorts) release(old ACLPort, had bool) []gonePolicy { //nolint:revive // a part of the value
-	if !had {
-		return nil
-	}
-	key := keyOf(old.Ref)
-	p := s.rules[key]
-	if p == nil {
-		return nil
-	}
-	if p.ports--; p.ports > 0 {
-		return nil
-	}
-	delete(s.rules, key)
-	return []gonePolicy{{p, key, s.setNames()}}
-}
-
-// setNames are those of the sets that policies have.
-func (s *ACLPorts) setNames() map[string]bool {
-	all := map[string]bool{}
-	for key, r := range s.rules {
-		sets, _ := policyContents(key, r.policy, &ids{})
-		for _, set := range sets {
-			all[set.Name] = true
-		}
-	}
-	return all
-}
-
-// recount finds out which policies the ports have.
-func (s *ACLPorts) recount() {
-	for key, p := range s.rules {
-		p.ports = 0
-		for _, port := range s.have {
-			if keyOf(port.Ref) == key {
-				p.ports++
-			}
-		}
-		if p.ports == 0 {
-			delete(s.rules, key)
-		}
-	}
-}
-
 // Unset takes the ACLs of a port away. That it has none is no error.
 func (s *ACLPorts) Unset(link string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, had := s.have[link]
-	if !had {
-		return nil
-	}
-	policy := s.rules[keyOf(p.Ref)]
-	delete(s.have, link)
-	gone := s.release(p, true)
-	if len(s.have) == 0 {
-		return s.replace()
-	}
-	err := s.commit(func(b *batch) error {
-		there, err := chainsOf(b.c, b.t)
-		if err != nil {
-			return err
-		}
-		b.removePort(p, policy.policy, there)
-		for _, g := range gone {
-			b.removePolicy(g, there)
-		}
-		return nil
-	})
-	if err != nil {
-		return s.replace()
-	}
-	return nil
+	s.mu.changes++
+	return s.of(link).unset(link)
 }
 
 // Refresh makes the rules of ports with one of the ACLs anew, or of all ports if
@@ -239,67 +112,52 @@ func (s *ACLPorts) Unset(link string) error {
 func (s *ACLPorts) Refresh(names ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed := map[string]*portPolicy{}
-	for key, p := range s.rules {
-		if len(names) > 0 && !intersect(p.ref.ACLs, names) {
-			continue
-		}
-		policy, err := s.compile(p.ref)
-		if err != nil {
-			return err
-		}
-		changed[key] = &portPolicy{p.ref, policy, p.ports, true}
-	}
-	if len(changed) == 0 {
-		return nil
-	}
-	stale := s.setNames()
-	maps.Copy(s.rules, changed)
-	for name := range s.setNames() {
-		delete(stale, name)
-	}
-	err := s.commit(func(b *batch) error {
-		for _, key := range sorted(changed) {
-			if err := b.addPolicy(key, changed[key].policy); err != nil {
+	s.mu.changes++
+	changed := map[string]*acl.Policy{}
+	for _, t := range s.tables {
+		for key, p := range t.rules {
+			if changed[key] != nil || len(names) > 0 && !intersect(p.ref.ACLs, names) {
+				continue
+			}
+			policy, err := s.compile(p.ref)
+			if err != nil {
 				return err
 			}
+			changed[key] = policy
 		}
-		for _, name := range sorted(stale) {
-			b.c.DelSet(&nftables.Set{Table: b.t, Name: name})
-		}
-		return nil
-	})
-	if err != nil {
-		return s.replace()
 	}
-	return nil
+	var failed []error
+	for _, t := range s.tables {
+		failed = append(failed, t.refresh(changed))
+	}
+	return errors.Join(failed...)
 }
 
 func intersect(a, b []string) bool {
 	return slices.ContainsFunc(a, func(x string) bool { return slices.Contains(b, x) })
 }
 
-// Readdress puts the addresses that the book has now into the table. The rules
+// Readdress puts the addresses that the book has now into the tables. The rules
 // stay as they are.
 func (s *ACLPorts) Readdress() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var sets []set
-	for _, key := range sorted(s.rules) {
-		some, _ := policyContents(key, s.rules[key].policy, &ids{})
-		sets = append(sets, some...)
+	var failed []error
+	for _, t := range s.tables {
+		failed = append(failed, readdress(t.Table, t.sets()))
 	}
-	return readdress(s.table(), sets)
+	return errors.Join(failed...)
 }
 
-// Take has the table be that of ports which are there already, as after the
+// Take has the tables be those of ports which are there already, as after the
 // daemon's start. What one cannot have, as its ACLs are not there any more, it
 // does without, and is returned as an error.
 func (s *ACLPorts) Take(ports []ACLPort) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.have)
-	clear(s.rules)
+	for n, t := range s.tables {
+		s.tables[n] = newACLTable(t.Table)
+	}
 	var failed []error
 	for _, p := range ports {
 		if len(p.Ref.ACLs) == 0 {
@@ -310,26 +168,47 @@ func (s *ACLPorts) Take(ports []ACLPort) error {
 			failed = append(failed, fmt.Errorf("network interface %s: %w", p.Link, err))
 			continue
 		}
-		policy.ports++
-		s.rules[keyOf(p.Ref)], s.have[p.Link] = policy, p
+		s.of(p.Link).take(p, policy)
 	}
-	if ok, err := s.intact(); ok && err == nil {
-		s.made = len(s.have) > 0
-		return errors.Join(failed...) // With the connections that it has kept.
+	now, err := look()
+	if err == nil {
+		_, err = s.restore(now)
 	}
-	return errors.Join(append(failed, s.replace())...)
+	if err == nil {
+		err = sweep(s.name(), func(n int) bool { return len(s.tables[n].have) > 0 })
+	}
+	return errors.Join(append(failed, err)...)
 }
 
-// Restore makes the table anew if something of it is missing, and reports
-// whether it was so.
+// Restore makes those tables anew of which something is missing, and reports
+// whether there are some.
 func (s *ACLPorts) Restore() (missing bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ok, err := s.intact()
-	if err != nil || ok {
+	if !slices.ContainsFunc(s.tables[:], func(t *aclTable) bool { return t.made || len(t.have) > 0 }) {
+		return false, nil
+	}
+	now, err := s.mu.look()
+	if err != nil {
 		return false, err
 	}
-	return true, s.replace()
+	return s.restore(now)
+}
+
+// restore leaves tables alone of which nothing is missing, with the connections
+// that they have kept.
+func (s *ACLPorts) restore(now netdevNow) (missing bool, err error) {
+	var failed []error
+	known := map[string][]chain{}
+	for _, t := range s.tables {
+		if t.intact(now, known) {
+			t.made = len(t.have) > 0
+			continue
+		}
+		missing = true
+		failed = append(failed, t.replace())
+	}
+	return missing, errors.Join(failed...)
 }
 
 // Count returns how often the rules of a policy that a port has were used. There
@@ -337,14 +216,13 @@ func (s *ACLPorts) Restore() (missing bool, err error) {
 func (s *ACLPorts) Count(link string) (*acl.Policy, []Count, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	port, had := s.have[link]
+	port, had := s.of(link).have[link]
 	if !had {
 		return nil, nil, nil
 	}
 	key := keyOf(port.Ref)
-	p := s.rules[key].policy
-	all, err := countPolicy(s.table(), key, p)
-	return p, all, err
+	all, err := s.count(key)
+	return s.of(link).rules[key].policy, all, err
 }
 
 // Counts returns how often the rules of all policies were used, each of which
@@ -352,108 +230,50 @@ func (s *ACLPorts) Count(link string) (*acl.Policy, []Count, error) {
 func (s *ACLPorts) Counts() (map[*acl.Policy][]Count, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[*acl.Policy][]Count{}
-	for key, p := range s.rules {
-		all, err := countPolicy(s.table(), key, p.policy)
-		if err != nil {
-			return nil, err
+	out, done := map[*acl.Policy][]Count{}, map[string]bool{}
+	for _, t := range s.tables {
+		for key, p := range t.rules {
+			if done[key] {
+				continue
+			}
+			done[key] = true
+			all, err := s.count(key)
+			if err != nil {
+				return nil, err
+			}
+			out[p.policy] = all
 		}
-		out[p.policy] = all
 	}
 	return out, nil
 }
 
-// A batch is a transaction of the kernel's that is being put together.
-type batch struct {
-	c   *nftables.Conn
-	t   *nftables.Table
-	ids ids
+// count adds up how often the rules of a policy were used in all tables.
+func (s *ACLPorts) count(key string) ([]Count, error) {
+	var all []Count
+	for _, t := range s.tables {
+		p := t.rules[key]
+		if p == nil {
+			continue
+		}
+		some, err := countPolicy(t.Table, key, p.policy)
+		if err != nil {
+			return nil, err
+		}
+		all = plus(all, some)
+	}
+	return all, nil
 }
 
-// commit changes the table.
-func (s *ACLPorts) commit(fn func(*batch) error) error {
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	b := &batch{c: c, t: s.table()}
-	if err := fn(b); err != nil {
-		return err
-	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("change nftables table %s: %w", b.t.Name, err)
-	}
-	return nil
-}
-
-// replace makes the table anew, or takes it away where no port needs it. The
-// connections of ports are forgotten.
-func (s *ACLPorts) replace() error {
-	ports := s.here()
-	err := s.commit(func(b *batch) error {
-		b.c.AddTable(b.t)
-		b.c.DelTable(b.t)
-		if len(s.have) == 0 {
-			return nil
+// plus adds counts to others.
+func plus(all, some []Count) []Count {
+	for _, c := range some {
+		i := slices.IndexFunc(all, func(a Count) bool { return a.Direction == c.Direction && a.Rule == c.Rule })
+		if i < 0 {
+			all = append(all, c)
+			continue
 		}
-		b.c.AddTable(b.t)
-		for _, key := range sorted(s.rules) {
-			if err := b.addPolicy(key, s.rules[key].policy); err != nil {
-				return err
-			}
-		}
-		for _, p := range ports {
-			if err := b.addPort(p, s.rules[keyOf(p.Ref)].policy); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	s.made = len(s.have) > 0
-	for _, r := range s.rules {
-		r.made = true
-	}
-	return nil
-}
-
-// intact reports whether the table is as it was made.
-func (s *ACLPorts) intact() (bool, error) {
-	if len(s.have) == 0 {
-		return !s.made, nil
-	}
-	c, err := nftables.New()
-	if err != nil {
-		return false, fmt.Errorf("open nftables: %w", err)
-	}
-	var want []chain
-	for _, key := range sorted(s.rules) {
-		_, some := policyContents(key, s.rules[key].policy, &ids{})
-		want = append(want, some...)
-	}
-	there, err := chainsOf(c, s.table())
-	if err != nil {
-		return false, err
-	}
-	for _, p := range s.have {
-		_, some := portContents(p, s.rules[keyOf(p.Ref)].policy, &ids{})
-		if _, err := netlink.LinkByName(p.Link); err != nil { // The kernel can have taken some with the interface.
-			some = slices.DeleteFunc(some, func(ch chain) bool { return there[ch.Name] == nil })
-		}
-		want = append(want, some...)
-	}
-	return intact(c, s.table(), want)
-}
-
-// here are the ports that the host has.
-func (s *ACLPorts) here() []ACLPort {
-	var all []ACLPort
-	for _, link := range sorted(s.have) {
-		if _, err := netlink.LinkByName(link); err == nil {
-			all = append(all, s.have[link])
-		}
+		all[i].Packets += c.Packets
+		all[i].Bytes += c.Bytes
 	}
 	return all
 }

@@ -1,11 +1,9 @@
 package nft
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -21,37 +19,35 @@ func intact(c *nftables.Conn, t *nftables.Table, want []chain) (bool, error) {
 		return false, err
 	}
 	rules, err := marksOf(t)
-	if err != nil {
-		return false, err
-	}
-	for _, ch := range want {
-		got, ok := chains[ch.Name]
-		if !ok || !same(got, ch.Chain) || !slices.EqualFunc(rules[ch.Name], ch.marks(), bytes.Equal) {
-			return false, nil
-		}
-	}
-	return true, nil
+	return err == nil && matches(chains, rules[t.Name], want, nil), err
 }
 
 // chainsOf returns the chains of a table by name; none if there is no such
 // table, or if somebody has put it to sleep.
 func chainsOf(c *nftables.Conn, t *nftables.Table) (map[string]*nftables.Chain, error) {
-	tables, err := c.ListTablesOfFamily(t.Family)
+	all, err := chainsByTable(c, t.Family)
+	return all[t.Name], err
+}
+
+// chainsByTable returns those of all tables of a family.
+func chainsByTable(c *nftables.Conn, family nftables.TableFamily) (map[string]map[string]*nftables.Chain, error) {
+	tables, err := c.ListTablesOfFamily(family)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables tables: %w", err)
 	}
-	awake := func(got *nftables.Table) bool { return got.Name == t.Name && !Dormant(got) }
-	out := map[string]*nftables.Chain{}
-	if !slices.ContainsFunc(tables, awake) {
-		return out, nil
+	out := map[string]map[string]*nftables.Chain{}
+	for _, t := range tables {
+		if !Dormant(t) {
+			out[t.Name] = map[string]*nftables.Chain{}
+		}
 	}
-	all, err := c.ListChainsOfTableFamily(t.Family)
+	all, err := c.ListChainsOfTableFamily(family)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables chains: %w", err)
 	}
 	for _, ch := range all {
-		if ch.Table.Name == t.Name {
-			out[ch.Name] = ch
+		if of := out[ch.Table.Name]; of != nil {
+			of[ch.Name] = ch
 		}
 	}
 	return out, nil
@@ -64,14 +60,16 @@ func Dormant(t *nftables.Table) bool {
 	return (t.Flags|bits.ReverseBytes32(t.Flags))&unix.NFT_TABLE_F_DORMANT != 0
 }
 
-// marksOf returns what is kept with the rules of a table, by chain and in their
-// order: all at once, and without what the rules do, which would take longer to
-// read.
-func marksOf(t *nftables.Table) (map[string][][]byte, error) {
+// marksOf returns what is kept with the rules of a table, or of all of a family
+// if it has no name, by table and chain and in their order: all at once, and
+// without what the rules do, which would take longer to read.
+func marksOf(t *nftables.Table) (map[string]map[string][][]byte, error) {
 	for {
 		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP)
 		req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(t.Family), Version: unix.NFNETLINK_V0})
-		req.AddData(nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(t.Name)))
+		if t.Name != "" {
+			req.AddData(nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(t.Name)))
+		}
 		messages, err := req.Execute(unix.NETLINK_NETFILTER, 0)
 		if errors.Is(err, netlink.ErrDumpInterrupted) || errors.Is(err, unix.EINTR) {
 			continue
@@ -79,31 +77,41 @@ func marksOf(t *nftables.Table) (map[string][][]byte, error) {
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return nil, fmt.Errorf("list the rules of nftables table %s: %w", t.Name, err)
 		}
-		out := map[string][][]byte{}
+		out := map[string]map[string][][]byte{}
 		for _, m := range messages {
-			name, kept, err := ruleOf(m)
+			r, err := ruleOf(m)
 			if err != nil {
 				return nil, fmt.Errorf("list the rules of nftables table %s: %w", t.Name, err)
 			}
-			out[name] = append(out[name], kept)
+			if out[r.table] == nil {
+				out[r.table] = map[string][][]byte{}
+			}
+			out[r.table][r.chain] = append(out[r.table][r.chain], r.kept)
 		}
 		return out, nil
 	}
 }
 
-// ruleOf reads the chain of a rule, and what is kept with it, from a message.
-func ruleOf(message []byte) (chain string, kept []byte, err error) {
+// A ruleMark is what is kept with a rule, and where it is.
+type ruleMark struct {
+	table, chain string
+	kept         []byte
+}
+
+func ruleOf(message []byte) (r ruleMark, err error) {
 	if len(message) < nl.SizeofNfgenmsg {
-		return "", nil, errors.New("a message is too short")
+		return r, errors.New("a message is too short")
 	}
 	attrs, err := nl.ParseRouteAttr(message[nl.SizeofNfgenmsg:])
 	for _, a := range attrs {
 		switch a.Attr.Type &^ unix.NLA_F_NESTED {
+		case unix.NFTA_RULE_TABLE:
+			r.table = nl.BytesToString(a.Value)
 		case unix.NFTA_RULE_CHAIN:
-			chain = nl.BytesToString(a.Value)
+			r.chain = nl.BytesToString(a.Value)
 		case unix.NFTA_RULE_USERDATA:
-			kept = a.Value
+			r.kept = a.Value
 		}
 	}
-	return chain, kept, err
+	return r, err
 }

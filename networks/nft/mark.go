@@ -1,39 +1,83 @@
 package nft
 
 import (
+	"bytes"
 	"crypto/sha256"
-	"fmt"
+	"encoding/binary"
+	"hash"
+	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 )
 
 // markType tells the mark of a rule from what others keep with it. It is none
 // that nft knows, which therefore does not show it.
 const markType userdata.Type = 0xc1
 
+// A writer writes a rule of ours for the kernel, and what is kept with it.
+type writer struct {
+	family nftables.TableFamily
+	rule   []byte
+	sum    hash.Hash
+	err    error
+}
+
 // mark returns what is kept with a rule of ours: who edits a rule makes another
 // in its place, which has not got it. It depends on what the rule does: a rule of
 // another configuration has another mark.
 func mark(r rule) []byte {
-	h := sha256.New()
+	w := newWriter(nftables.TableFamilyINet)
 	for _, x := range r {
-		if l, ok := x.(*expr.Lookup); ok {
-			x = &expr.Lookup{SetName: named(l.SetName), SourceRegister: l.SourceRegister, DestRegister: l.DestRegister, IsDestRegSet: l.IsDestRegSet, Invert: l.Invert}
-		}
-		if d, ok := x.(*expr.Dynset); ok {
-			x = &expr.Dynset{SetName: d.SetName, SrcRegKey: d.SrcRegKey, Operation: d.Operation, Timeout: d.Timeout}
-		}
-		raw, err := expr.Marshal(byte(nftables.TableFamilyINet), x)
-		if err != nil { // Which the kernel will not have either.
-			raw = []byte(err.Error())
-		}
-		fmt.Fprintf(h, "%d ", len(raw))
-		h.Write(raw)
+		w.write(x)
 	}
-	return userdata.Append(nil, markType, h.Sum(nil)[:16])
+	return w.mark()
+}
+
+func newWriter(family nftables.TableFamily) *writer {
+	return &writer{family: family, sum: sha256.New()}
+}
+
+// mark is of all that was written.
+func (w *writer) mark() []byte { return userdata.Append(nil, markType, w.sum.Sum(nil)[:16]) }
+
+// write adds an expression. In the mark a set has no number, which differs.
+func (w *writer) write(x expr.Any) {
+	raw := w.marshal(x)
+	w.rule = attribute(w.rule, unix.NLA_F_NESTED|unix.NFTA_LIST_ELEM, raw)
+	switch x := x.(type) {
+	case *expr.Lookup:
+		raw = w.marshal(&expr.Lookup{SetName: named(x.SetName), SourceRegister: x.SourceRegister, DestRegister: x.DestRegister, IsDestRegSet: x.IsDestRegSet, Invert: x.Invert})
+	case *expr.Dynset:
+		raw = w.marshal(&expr.Dynset{SetName: x.SetName, SrcRegKey: x.SrcRegKey, Operation: x.Operation, Timeout: x.Timeout})
+	}
+	w.sum.Write(strconv.AppendInt(nil, int64(len(raw)), 10))
+	w.sum.Write([]byte(" "))
+	w.sum.Write(raw)
+}
+
+func (w *writer) marshal(x expr.Any) []byte {
+	raw, err := expr.Marshal(byte(w.family), x)
+	if err != nil {
+		w.err = err
+		return []byte(err.Error())
+	}
+	if _, ok := x.(forwardTo); ok {
+		raw = bytes.Replace(raw, []byte("dup\x00"), []byte("fwd\x00"), 1)
+	}
+	return raw
+}
+
+// attribute adds one of netlink to others.
+func attribute(to []byte, typ uint16, data []byte) []byte {
+	const header, align = 4, 4
+	to = binary.NativeEndian.AppendUint16(to, uint16(header+len(data))) //nolint:gosec // Rules are short.
+	to = binary.NativeEndian.AppendUint16(to, typ)
+	to = append(to, data...)
+	return append(to, make([]byte, (align-len(data)%align)%align)...)
 }
 
 // named returns the name of a set, or nothing for one that has its name from the
@@ -45,13 +89,19 @@ func named(set string) string {
 	return set
 }
 
-// newRule is a rule of ours for the kernel.
-func newRule(t *nftables.Table, ch *nftables.Chain, r rule) *nftables.Rule {
-	return &nftables.Rule{Table: t, Chain: ch, Exprs: r, UserData: mark(r)}
+// kept has chains know what is kept with their rules.
+func kept(all []chain) []chain {
+	for i := range all {
+		all[i].kept = all[i].marks()
+	}
+	return all
 }
 
 // marks returns what is kept with the rules of a chain.
 func (ch chain) marks() [][]byte {
+	if ch.kept != nil {
+		return ch.kept
+	}
 	out := make([][]byte, len(ch.rules))
 	for i, r := range ch.rules {
 		out[i] = mark(r)

@@ -3,14 +3,12 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 
 	"github.com/cuib/cuib/networks"
 )
@@ -37,7 +35,11 @@ func contentsOf(cfg networks.Config) contents {
 
 // replace has a table have some contents, and nothing else.
 func replace(t *nftables.Table, in contents) error {
-	c, err := dial()
+	c, err := begin()
+	if err != nil {
+		return err
+	}
+	before, err := shelfNow(t)
 	if err != nil {
 		return err
 	}
@@ -51,38 +53,24 @@ func replace(t *nftables.Table, in contents) error {
 		c.AddChain(ch.Chain)
 	}
 	for _, m := range in.maps {
-		if err := m.add(c, t); err != nil {
+		if err := m.add(c.Conn, t); err != nil {
 			return fmt.Errorf("make nftables table %s: map %s: %w", t.Name, m.Name, err)
 		}
 	}
 	for _, s := range in.sets {
-		if err := s.add(c, t); err != nil {
+		if err := s.add(c.Conn, t); err != nil {
 			return fmt.Errorf("make nftables table %s: set %s: %w", t.Name, s.Name, err)
 		}
 	}
 	for _, ch := range in.chains {
 		for _, r := range ch.rules {
-			c.AddRule(newRule(t, ch.Chain, r))
+			c.addRule(ch.Chain, r)
 		}
 	}
-	if err := c.Flush(); err != nil {
+	if err := c.commit(); err != nil {
 		return fmt.Errorf("replace nftables table %s: %w", t.Name, err)
 	}
-	return nil
-}
-
-// room is how large a transaction may be, and what the kernel answers to it.
-const room = 64 << 20
-
-// dial returns what transactions go through.
-func dial() (*nftables.Conn, error) {
-	c, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(room), c.SetReadBuffer(room))
-	}))
-	if err != nil {
-		return nil, fmt.Errorf("open nftables: %w", err)
-	}
-	return c, nil
+	return endFlows(before.datagrams(), in.shelved().datagrams())
 }
 
 // numbering guards the number of the last set, which the library has one of for
@@ -100,16 +88,36 @@ func addSet(c *nftables.Conn, s *nftables.Set) error {
 func Remove(network string) error { return removeTable(table(network)) }
 
 func removeTable(t *nftables.Table) error {
-	c, err := nftables.New()
+	before, err := shelfNow(t)
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return err
+	}
+	if err := deleteTable(t); err != nil {
+		return err
+	}
+	return endFlows(before.datagrams(), nil)
+}
+
+// deleteTable is the same for a table that leads nothing elsewhere.
+func deleteTable(t *nftables.Table) error {
+	c, err := begin()
+	if err != nil {
+		return err
 	}
 	c.AddTable(t)
 	c.DelTable(t)
-	if err := c.Flush(); err != nil {
+	if err := c.commit(); err != nil {
 		return fmt.Errorf("delete nftables table %s: %w", t.Name, err)
 	}
 	return nil
+}
+
+func shelfNow(t *nftables.Table) (shelf, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	return shelfOf(c, t)
 }
 
 // Intact reports whether the network's table still is what [Apply] made: that

@@ -17,9 +17,9 @@ import (
 // bridge that leads to other hosts, is neither DHCP nor an advertisement of
 // routers, and has nobody learn who the gateway is. mac is the gateway's.
 func ApplyOverlay(cfg networks.Config, port string, mac net.HardwareAddr) error {
-	c, err := nftables.New()
+	c, err := begin()
 	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+		return err
 	}
 	t := overlayTable(cfg.Name)
 	c.AddTable(t)
@@ -29,10 +29,10 @@ func ApplyOverlay(cfg networks.Config, port string, mac net.HardwareAddr) error 
 		ch.Table = t
 		c.AddChain(ch.Chain)
 		for _, r := range ch.rules {
-			c.AddRule(newRule(t, ch.Chain, r))
+			c.addRule(ch.Chain, r)
 		}
 	}
-	if err := c.Flush(); err != nil {
+	if err := c.commit(); err != nil {
 		return fmt.Errorf("replace nftables table %s: %w", t.Name, err)
 	}
 	return nil
@@ -41,17 +41,7 @@ func ApplyOverlay(cfg networks.Config, port string, mac net.HardwareAddr) error 
 // RemoveOverlay takes away what [ApplyOverlay] made. It succeeds if there is
 // nothing.
 func RemoveOverlay(network string) error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
-	}
-	t := overlayTable(network)
-	c.AddTable(t)
-	c.DelTable(t)
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("delete nftables table %s: %w", t.Name, err)
-	}
-	return nil
+	return deleteTable(overlayTable(network))
 }
 
 // OverlayIntact reports whether there is all that [ApplyOverlay] made.

@@ -2,8 +2,8 @@ package nft
 
 import (
 	"net/netip"
+	"slices"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -21,25 +21,13 @@ const (
 	mld2Report     = 143
 )
 
-func portElement(t *nftables.Table, p Port) nftables.SetElement {
-	return nftables.SetElement{
-		Key:         ifname(p.Link),
-		VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: portChain(t, p).Name},
+// rules are all of what a port refuses: first what is refused in any case, then
+// what can pass, then nothing else.
+func (p Port) rules() []rule {
+	if p.Bridged {
+		return slices.Concat(p.marks(), p.macs(), p.ipv4(), p.ipv6(), p.rest())
 	}
-}
-
-func ifname(name string) []byte {
-	data := make([]byte, unix.IFNAMSIZ)
-	copy(data, name)
-	return data
-}
-
-// lookup goes to the chain of the interface that a packet comes from.
-func lookup(m *nftables.Set) rule {
-	return rule{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: m.Name, SetID: m.ID},
-	}
+	return slices.Concat(p.marks(), p.routed(), p.rest())
 }
 
 // marks are the rules that refuse nothing.
@@ -53,26 +41,27 @@ func (p Port) marks() []rule {
 	}}
 }
 
-// routed are the rules of a port that the host routes from.
+// routed are the rules of a port that the host routes from. Whom it asks for
+// there it knows.
 func (p Port) routed() []rule {
-	var all []rule
+	all := []rule{join(frame(unix.ETH_P_ARP), leave())}
 	for _, f := range []struct {
 		only   bool
-		number byte
+		number uint16
 		source uint32
 		from   []netip.Prefix
 	}{
-		{p.OnlyIPv4, unix.NFPROTO_IPV4, 12, p.IPv4},
+		{p.OnlyIPv4, unix.ETH_P_IP, 12, p.IPv4},
 		// A guest talks to its neighbor, the host, from its own link.
-		{p.OnlyIPv6, unix.NFPROTO_IPV6, 8, append([]netip.Prefix{linkLocal, unspecified}, p.IPv6...)},
+		{p.OnlyIPv6, unix.ETH_P_IPV6, 8, append([]netip.Prefix{linkLocal, unspecified}, p.IPv6...)},
 	} {
 		if !f.only {
 			continue
 		}
 		for _, from := range f.from {
-			all = append(all, join(family(f.number), address(f.source, from, expr.CmpOpEq), leave()))
+			all = append(all, join(frame(f.number), address(f.source, from, expr.CmpOpEq), leave()))
 		}
-		all = append(all, join(family(f.number), drop()))
+		all = append(all, join(frame(f.number), drop()))
 	}
 	return all
 }
@@ -82,27 +71,19 @@ var (
 	unspecified = netip.MustParsePrefix("::/128")
 )
 
-// bridged are the rules of a port of a bridge: first what is refused in any
-// case, then what can pass, then nothing else.
-func (p Port) bridged() []rule {
-	all := p.macs()
-	if p.OnlyIPv4 {
-		all = append(all, p.ipv4()...)
-	}
-	if p.OnlyIPv6 {
-		all = append(all, p.ipv6()...)
-	}
+// rest refuses what is left at a port that may have only some addresses.
+func (p Port) rest() []rule {
 	if !p.OnlyIPv4 && !p.OnlyIPv6 {
-		return all
+		return nil
 	}
+	var all []rule
 	if !p.OnlyIPv4 {
 		all = append(all, join(frame(unix.ETH_P_IP), leave()), join(frame(unix.ETH_P_ARP), leave()))
 	}
 	if !p.OnlyIPv6 {
 		all = append(all, join(frame(unix.ETH_P_IPV6), leave()))
 	}
-	// What is left is refused, or is in something else, as a VLAN, in which
-	// it could hide.
+	// It is refused, or is in something else, as a VLAN, in which it could hide.
 	return append(all, drop())
 }
 
@@ -132,6 +113,9 @@ func (p Port) macs() []rule {
 }
 
 func (p Port) ipv4() []rule {
+	if !p.OnlyIPv4 {
+		return nil
+	}
 	zero := netip.PrefixFrom(netip.IPv4Unspecified(), 32)
 	everyone := netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), 32)
 	var all []rule
@@ -154,6 +138,9 @@ func (p Port) ipv4() []rule {
 }
 
 func (p Port) ipv6() []rule {
+	if !p.OnlyIPv6 {
+		return nil
+	}
 	none := address(8, unspecified, expr.CmpOpEq)
 	all := []rule{
 		join(icmp(routerAdvert), drop()),

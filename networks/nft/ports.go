@@ -5,16 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/google/nftables"
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 )
 
 // A Port is the host's end of an instance's interface, with what is done to
@@ -24,6 +20,7 @@ type Port struct {
 	Bridged  bool             // It is a port of a bridge; else the host routes what comes from it.
 	MAC      net.HardwareAddr // The one that frames can come from; nil for any.
 	Priority uint32           // For queues of the host; 0 for what they have.
+	Through  string           // An ifb that what passes is led through; "" for none.
 
 	// Where packets can come from. An instance that may have no address of a
 	// family has no packets of it.
@@ -33,55 +30,74 @@ type Port struct {
 
 // empty reports whether nothing is done.
 func (p Port) empty() bool {
-	return p.MAC == nil && p.Priority == 0 && !p.OnlyIPv4 && !p.OnlyIPv6
+	return p.MAC == nil && p.Priority == 0 && p.Through == "" && !p.OnlyIPv4 && !p.OnlyIPv6
 }
 
-// Ports are the tables of one daemon for the ports of its instances: one for
-// those of bridges and one for the others. A packet finds the rules of its
-// port at once, however many ports there are.
+// Ports are the tables of one daemon for the ports of its instances. The kernel
+// looks at all rules of a table whenever one changes, and nft takes minutes for a
+// thousand tables: so each port has its place in one of some tables. The kernel
+// calls its chains as soon as a packet comes in by the port, and for no other
+// packet.
 type Ports struct {
 	suffix string
 	acls   *ACLPorts
 
-	mu   sync.Mutex // Guards what follows.
-	have map[string]Port
-	made map[nftables.TableFamily]bool
+	mu   ward // Guards what follows.
+	have map[string]madePort
 }
+
+// A madePort is a port with the chains that it has.
+type madePort struct {
+	Port
+
+	chains []chain
+}
+
+func made(p Port) madePort { return madePort{p, kept(p.chains())} }
 
 // NewPorts returns the tables of the daemon with a directory.
 func NewPorts(dir string) *Ports {
 	sum := sha256.Sum256([]byte(dir))
-	return &Ports{suffix: hex.EncodeToString(sum[:4]), acls: NewACLPorts(dir), have: map[string]Port{}, made: map[nftables.TableFamily]bool{}}
+	return &Ports{suffix: hex.EncodeToString(sum[:4]), acls: NewACLPorts(dir), have: map[string]madePort{}}
 }
 
 // ACLs are those of the same ports.
 func (s *Ports) ACLs() *ACLPorts { return s.acls }
 
-// Set makes the rules of a port be those that it asks for, in one transaction:
-// no packet passes between the old and the new ones.
+// Set makes the rules of a port, which is there, be those that it asks for, in
+// one transaction: no packet passes between the old and the new ones.
 func (s *Ports) Set(p Port) error {
 	if p.empty() {
 		return s.Unset(p.Link)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, had := s.have[p.Link]
-	if had && old.Bridged != p.Bridged {
-		if err := s.unset(p.Link); err != nil {
+	s.mu.changes++
+	now := made(p)
+	if err := s.change(now, s.have[p.Link].Through); err != nil {
+		return err
+	}
+	s.have[p.Link] = now
+	return nil
+}
+
+// change makes the chains of a port, or makes them anew, which packets were led
+// through an ifb of.
+func (s *Ports) change(p madePort, through string) error {
+	x, err := begin()
+	if err != nil {
+		return err
+	}
+	t := s.table(bucketOf(p.Link))
+	x.AddTable(t)
+	x.addPort(t, p)
+	if through != "" && p.Through == "" {
+		if err := x.removeChains(t, limitChain(p.Link)); err != nil {
 			return err
 		}
 	}
-	s.have[p.Link] = p
-	family := p.family()
-	if s.made[family] && s.commit("change", family, func(c *nftables.Conn, t *nftables.Table) { addPort(c, t, p) }) == nil {
-		return nil
-	}
-	// The table is not there yet, or not any more.
-	if err := s.replace(family); err != nil {
-		if delete(s.have, p.Link); had {
-			s.have[p.Link] = old
-		}
-		return err
+	if err := x.commit(); err != nil {
+		return p.refused(fmt.Errorf("change nftables table %s: %w", t.Name, err))
 	}
 	return nil
 }
@@ -90,41 +106,50 @@ func (s *Ports) Set(p Port) error {
 func (s *Ports) Unset(link string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unset(link)
-}
-
-func (s *Ports) unset(link string) error {
-	p, had := s.have[link]
-	if !had {
+	if _, had := s.have[link]; !had {
 		return nil
+	}
+	s.mu.changes++
+	if err := s.remove(link); err != nil {
+		return err
 	}
 	delete(s.have, link)
-	family := p.family()
-	if len(s.of(family)) > 0 && s.made[family] && s.commit("change", family, func(c *nftables.Conn, t *nftables.Table) { delPort(c, t, p) }) == nil {
-		return nil
+	return nil
+}
+
+func (s *Ports) remove(link string) error {
+	n := bucketOf(link)
+	t := s.table(n)
+	if len(s.of(n)) == 1 {
+		return deleteTable(t)
 	}
-	if err := s.replace(family); err != nil {
-		s.have[link] = p
+	x, err := begin()
+	if err != nil {
 		return err
+	}
+	if err := x.removeChains(t, filterChain(link), limitChain(link)); err != nil {
+		return err
+	}
+	if err := x.commit(); err != nil {
+		return fmt.Errorf("change nftables table %s: %w", t.Name, err)
 	}
 	return nil
 }
 
-// Restore makes both tables anew, if something of them is missing, and reports
-// whether it was so.
+// Restore makes those tables anew of which something is missing, and reports
+// whether there are some.
 func (s *Ports) Restore() (missing bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, family := range portFamilies {
-		ok, err := s.intact(family)
-		if err == nil && !ok {
-			missing, err = true, s.replace(family)
-		}
-		if err != nil {
-			return missing, err
-		}
+	if len(s.have) == 0 {
+		return false, nil
 	}
-	return missing, nil
+	now, err := s.mu.look()
+	if err != nil {
+		return false, err
+	}
+	broken := s.broken(now)
+	return len(broken) > 0, s.replace(broken)
 }
 
 // Take has the tables be those of ports which are there already, as after the
@@ -135,160 +160,126 @@ func (s *Ports) Take(ports []Port) error {
 	clear(s.have)
 	for _, p := range ports {
 		if !p.empty() {
-			s.have[p.Link] = p
+			s.have[p.Link] = made(p)
 		}
 	}
+	now, err := look()
+	if err != nil {
+		return err
+	}
+	if err := s.replace(s.broken(now)); err != nil {
+		return err
+	}
+	for _, link := range sorted(s.have) {
+		if err := s.have[link].unlead(); err != nil {
+			return err
+		}
+	}
+	return sweep(portPrefix+s.suffix, func(n int) bool { return len(s.of(n)) > 0 })
+}
+
+// of returns the ports of a table, by name.
+func (s *Ports) of(n int) []madePort {
+	var all []madePort
+	for link, p := range s.have {
+		if bucketOf(link) == n {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b madePort) int { return strings.Compare(a.Link, b.Link) })
+	return all
+}
+
+// replace makes tables anew. If one cannot be made, those of its ports have their
+// chains of which that is not the reason.
+func (s *Ports) replace(tables []int) error {
 	var failed []error
-	for _, family := range portFamilies {
-		failed = append(failed, s.replace(family))
+	for _, n := range tables {
+		ports := slices.DeleteFunc(s.of(n), func(p madePort) bool { return !isHere(p.Link) })
+		if err := s.remake(n, ports); err == nil {
+			continue
+		}
+		for _, p := range ports {
+			failed = append(failed, s.change(p, p.Through))
+		}
 	}
 	return errors.Join(failed...)
 }
 
-var portFamilies = []nftables.TableFamily{nftables.TableFamilyBridge, nftables.TableFamilyINet}
-
-func (p Port) family() nftables.TableFamily {
-	if p.Bridged {
-		return nftables.TableFamilyBridge
-	}
-	return nftables.TableFamilyINet
-}
-
-// of returns the ports of a family, by name.
-func (s *Ports) of(family nftables.TableFamily) []Port {
-	var all []Port
-	for _, name := range slices.Sorted(maps.Keys(s.have)) {
-		if p := s.have[name]; p.family() == family {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-// replace makes a table anew, or takes it away where no port needs it.
-func (s *Ports) replace(family nftables.TableFamily) error {
-	ports := s.of(family)
-	err := s.commit("replace", family, func(c *nftables.Conn, t *nftables.Table) {
-		c.AddTable(t)
-		c.DelTable(t)
-		if len(ports) == 0 {
-			return
-		}
-		c.AddTable(t)
-		m := portMap(t)
-		_ = addSet(c, m) // It fails only for elements, of which there are none.
-		base := portBase(t)
-		c.AddChain(base.Chain)
-		for _, r := range base.rules {
-			c.AddRule(newRule(t, base.Chain, r))
-		}
-		for _, p := range ports {
-			addPort(c, t, p)
-		}
-	})
-	if err == nil {
-		s.made[family] = len(ports) > 0
-	}
-	return err
-}
-
-// intact reports whether a table is as it was made.
-func (s *Ports) intact(family nftables.TableFamily) (bool, error) {
-	ports := s.of(family)
-	if len(ports) == 0 {
-		return true, nil
-	}
-	c, err := nftables.New()
+func (s *Ports) remake(n int, ports []madePort) error {
+	x, err := begin()
 	if err != nil {
-		return false, fmt.Errorf("open nftables: %w", err)
+		return err
 	}
-	t := s.table(family)
-	want := []chain{portBase(t)}
-	for _, p := range ports {
-		want = append(want, chain{portChain(t, p), p.rules()})
-	}
-	if ok, err := intact(c, t, want); err != nil || !ok {
-		return false, err
-	}
-	elements, err := c.GetSetElements(portMap(t))
-	if errors.Is(err, unix.ENOENT) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("list nftables table %s: %w", t.Name, err)
-	}
-	return leads(elements, t, ports), nil
-}
-
-// leads tells whether the elements of a map lead to the chains of ports, and to
-// nothing else.
-func leads(elements []nftables.SetElement, t *nftables.Table, ports []Port) bool {
-	to := map[string]string{}
-	for _, e := range elements {
-		to[string(e.Key)] = verdictChain(e)
+	t := s.table(n)
+	x.AddTable(t)
+	x.DelTable(t)
+	if len(ports) > 0 {
+		x.AddTable(t)
 	}
 	for _, p := range ports {
-		if to[string(ifname(p.Link))] != portChain(t, p).Name {
-			return false
-		}
+		x.addPort(t, p)
 	}
-	return len(elements) == len(ports)
-}
-
-// verdictChain returns the chain that an element of a map jumps to. The library
-// leaves what it leads to as it is in the message.
-func verdictChain(e nftables.SetElement) string {
-	attrs, err := nl.ParseRouteAttr(e.Val)
-	if err != nil {
-		return ""
-	}
-	for _, a := range attrs {
-		if a.Attr.Type == unix.NFTA_VERDICT_CHAIN {
-			return nl.BytesToString(a.Value)
-		}
-	}
-	return ""
-}
-
-// portBase is the chain that the kernel calls.
-func portBase(t *nftables.Table) chain {
-	ch := newChain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, portPriority(t.Family), []rule{lookup(portMap(t))})
-	ch.Table = t
-	return ch
-}
-
-func (s *Ports) commit(verb string, family nftables.TableFamily, fn func(*nftables.Conn, *nftables.Table)) error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
-	}
-	t := s.table(family)
-	fn(c, t)
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("%s nftables table %s: %w", verb, t.Name, err)
+	if err := x.commit(); err != nil {
+		return fmt.Errorf("replace nftables table %s: %w", t.Name, err)
 	}
 	return nil
 }
 
-func (s *Ports) table(family nftables.TableFamily) *nftables.Table {
-	return &nftables.Table{Family: family, Name: "cuib-nics_" + s.suffix}
-}
-
-// portPriority is before everything else of the same place.
-func portPriority(family nftables.TableFamily) *nftables.ChainPriority {
-	if family == nftables.TableFamilyBridge {
-		return nftables.ChainPriorityRef(-300)
+// broken are the tables that are not as they were made. The kernel can have taken
+// chains away with a port; they are made again with the next one.
+func (s *Ports) broken(now netdevNow) []int {
+	var broken []int
+	for n := range buckets {
+		var want []chain
+		gone := map[string]bool{}
+		for _, p := range s.of(n) {
+			if now.links[p.Link] {
+				want = append(want, p.chains...)
+			} else {
+				gone[filterChain(p.Link)], gone[limitChain(p.Link)] = true, true
+			}
+		}
+		if !now.matches(s.table(n), want, gone) {
+			broken = append(broken, n)
+		}
 	}
-	return nftables.ChainPriorityRef(-290)
+	return broken
 }
 
-// portMap leads from interfaces to the chains of ports.
-func portMap(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{Table: t, Name: "ports", IsMap: true, KeyType: nftables.TypeIFName, DataType: nftables.TypeVerdict}
+const portPrefix = "cuib-nics_"
+
+func (s *Ports) table(n int) *nftables.Table { return bucket(portPrefix+s.suffix, n) }
+
+func filterChain(link string) string { return "filter_" + portName(link) }
+
+// chains are all of a port: what it refuses comes before ACLs, and what leads
+// away what may pass behind them.
+func (p Port) chains() []chain {
+	all := []chain{p.hook(filterChain(p.Link), -300, p.rules())}
+	if r := p.limit(); r != nil {
+		all = append(all, p.hook(limitChain(p.Link), 300, []rule{r}))
+	}
+	return all
 }
 
-func portChain(t *nftables.Table, p Port) *nftables.Chain {
-	return &nftables.Chain{Table: t, Name: "port_" + portName(p.Link)}
+// hook is a chain that the kernel calls for what comes in by a port.
+func (p Port) hook(name string, priority nftables.ChainPriority, rules []rule) chain {
+	ch := newChain(name, nftables.ChainTypeFilter, nftables.ChainHookIngress, &priority, rules)
+	ch.Device = p.Link
+	return ch
+}
+
+// addPort makes the chains of a port, or makes them anew.
+func (x *transaction) addPort(t *nftables.Table, p madePort) {
+	for _, ch := range p.chains {
+		ch.Table = t
+		x.AddChain(ch.Chain)
+		x.FlushChain(ch.Chain)
+		for _, r := range ch.rules {
+			x.addRule(ch.Chain, r)
+		}
+	}
 }
 
 // portName tells interfaces apart where names have fewer characters than
@@ -302,30 +293,4 @@ func portName(link string) string {
 	}, link)
 	sum := sha256.Sum256([]byte(link))
 	return clean + "_" + hex.EncodeToString(sum[:4])
-}
-
-func addPort(c *nftables.Conn, t *nftables.Table, p Port) {
-	ch := portChain(t, p)
-	c.AddChain(ch)
-	c.FlushChain(ch)
-	for _, r := range p.rules() {
-		c.AddRule(newRule(t, ch, r))
-	}
-	_ = c.SetAddElements(portMap(t), []nftables.SetElement{portElement(t, p)}) // It fails only for anonymous sets.
-}
-
-// rules are all of a port.
-func (p Port) rules() []rule {
-	rules := p.routed()
-	if p.Bridged {
-		rules = p.bridged()
-	}
-	return append(p.marks(), rules...)
-}
-
-func delPort(c *nftables.Conn, t *nftables.Table, p Port) {
-	_ = c.SetDeleteElements(portMap(t), []nftables.SetElement{portElement(t, p)}) // As above.
-	ch := portChain(t, p)
-	c.FlushChain(ch)
-	c.DelChain(ch)
 }

@@ -289,22 +289,16 @@ func (p *publisher) back() []rule {
 
 // within matches what was led from a network into the same.
 func within(n netip.Prefix) rule {
-	const dnat = 1 << 5 // IPS_DST_NAT
 	f := familyOf(n.Addr())
 	return join(
 		family(f.number), address(f.source, n, expr.CmpOpEq), address(f.destination, n, expr.CmpOpEq),
-		rule{
-			&expr.Ct{Register: 1, Key: expr.CtKeySTATUS},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(dnat), Xor: make([]byte, 4)},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
-			&expr.Masq{},
-		},
+		translated(), rule{&expr.Masq{}},
 	)
 }
 
 // called is a chain that others call.
 func called(name string, rules []rule) chain {
-	return chain{&nftables.Chain{Name: name}, rules}
+	return chain{Chain: &nftables.Chain{Name: name}, rules: rules}
 }
 
 // A place says which maps an entry is found in.

@@ -17,6 +17,7 @@ type chain struct {
 	*nftables.Chain
 
 	rules []rule
+	kept  [][]byte // What is kept with them, if somebody has worked it out.
 }
 
 // A rule is what it matches, and then its verdict.
@@ -33,7 +34,7 @@ func chains(cfg networks.Config) []chain {
 
 func newChain(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority, rules []rule) chain {
 	policy := nftables.ChainPolicyAccept
-	return chain{&nftables.Chain{Name: name, Type: typ, Hooknum: hook, Priority: prio, Policy: &policy}, rules}
+	return chain{Chain: &nftables.Chain{Name: name, Type: typ, Hooknum: hook, Priority: prio, Policy: &policy}, rules: rules}
 }
 
 // input accepts what guests ask of the host itself.

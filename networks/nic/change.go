@@ -34,14 +34,14 @@ func (h Host) Change(_ context.Context, old, now NIC, g *Guest) error {
 	if c.outer, err = h.link(now.HostName); err != nil {
 		return err
 	}
-	if err := h.filter(now); err != nil {
+	if err := h.admit(now, c.outer); err != nil {
 		return err
 	}
 	if err := h.guard(now); err != nil {
 		return err
 	}
 	for _, step := range []func(change, *Guest) error{
-		h.changeMTU, h.changeBridge, h.changeQueue, h.changeLimits, h.changeRoutes, h.changePlug,
+		h.changeMTU, h.changeBridge, h.changeQueue, h.changeRoutes, h.changePlug,
 	} {
 		if err := step(c, g); err != nil {
 			return err
@@ -119,13 +119,6 @@ func (h Host) changeQueue(c change, g *Guest) error {
 		return err
 	}
 	return g.Net.LinkSetTxQLen(c.inner, length)
-}
-
-func (h Host) changeLimits(c change, _ *Guest) error {
-	if c.old.Ingress == c.now.Ingress && c.old.Egress == c.now.Egress {
-		return nil
-	}
-	return h.shape(c.now, c.outer)
 }
 
 func (h Host) changeRoutes(c change, _ *Guest) error {

@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/networks/networkstest"
 	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -150,6 +152,20 @@ func hidden(next byte, data []byte) []byte { return append([]byte{next, 0, 1, 4,
 
 const icmp6 = unix.IPPROTO_ICMPV6
 
+// tagged puts a frame into a VLAN.
+func tagged(id byte, frame []byte) []byte {
+	return slices.Insert(slices.Clone(frame), 12, 0x81, 0, 0, id)
+}
+
+// heard is what a guest hears of a frame, whose outer tag the kernel tells
+// otherwise.
+func heard(frame []byte) []byte {
+	if frame[12] == 0x81 {
+		return slices.Delete(slices.Clone(frame), 12, 16)
+	}
+	return frame
+}
+
 // spoofs are frames, and whether each passes a port that filters MAC
 // addresses, and one that filters all.
 var spoofs = map[string]struct {
@@ -192,6 +208,10 @@ var spoofs = map[string]struct {
 	"router asked for":           {ipv6(attacker, zero6, icmp6, []byte{133, 0, 0, 0, 0, 0, 0, 0}), true, true},
 	"something that is not IP":   {ether(everyone, attacker, 0x88b5, make([]byte, 46)), true, false},
 	"not IP from another's MAC":  {ether(everyone, victim, 0x88b5, make([]byte, 46)), false, false},
+	"in a VLAN":                  {tagged(5, ipv4(attacker, other4, own4, udp(1000, 1000))), true, false},
+	"in VLAN 0":                  {tagged(0, ipv4(attacker, other4, own4, udp(1000, 1000))), true, false},
+	"in VLAN 0 of VLAN 0":        {tagged(0, tagged(0, ipv4(attacker, other4, own4, udp(1000, 1000)))), true, false},
+	"in a VLAN from another MAC": {tagged(5, ipv4(victim, own4, other4, udp(1000, 1000))), false, false},
 	"unspecified and not DHCPv6": {ipv6(attacker, zero6, 17, udp(1000, 1000)), true, false},
 }
 
@@ -208,12 +228,14 @@ func TestSpoofedFrames(t *testing.T) {
 	mac.FilterMAC, full.FilterMAC = true, true
 	full.IPv4 = nic.Family{Only: true, Addresses: prefixes("10.9.0.2/32")}
 	full.IPv6 = nic.Family{Only: true, Addresses: prefixes("fd09::2/128", link6.String()+"/128")}
+	limited := full
+	limited.Egress = 100_000_000
 	sends, hears := from.wire(t), to.wire(t)
 	was, round := n, byte(0)
 	for _, with := range []struct {
 		name string
 		nic  nic.NIC
-	}{{"nothing", n}, {"MAC", mac}, {"all", full}, {"after a flush", full}, {"nothing again", n}} {
+	}{{"nothing", n}, {"MAC", mac}, {"all", full}, {"after a flush", full}, {"with a limit", limited}, {"nothing again", n}} {
 		if err := h.Change(t.Context(), was, with.nic, from.Guest); err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +258,7 @@ func TestSpoofedFrames(t *testing.T) {
 			last := arp(attacker, 1, attacker, own4, netip.AddrFrom4([4]byte{10, 9, 1, round}))
 			sends.send(t, tt.frame)
 			sends.send(t, last)
-			if got := hears.hears(t, tt.frame, last); got != passes {
+			if got := hears.hears(t, heard(tt.frame), last); got != passes {
 				t.Errorf("filter %s: %s: passes %t, want %t", with.name, name, got, passes)
 			}
 		}
@@ -271,6 +293,7 @@ func TestManyPorts(t *testing.T) {
 	n.FilterMAC, n.IPv4 = true, nic.Family{Only: true, Addresses: prefixes("10.9.0.2/32")}
 	for i := range 60 {
 		n.HostName = "v" + string(rune('a'+i%26)) + string(rune('a'+i/26))
+		ip(t, "link add "+n.HostName+" type bridge")
 		p, _ := n.FilterPort()
 		if err := h.Ports.Set(p); err != nil {
 			t.Fatal(err)
@@ -286,5 +309,44 @@ func TestManyPorts(t *testing.T) {
 	}
 	if got := testenv.Run(t, "nft", "list", "ruleset"); got != "" {
 		t.Errorf("left over:\n%s", got)
+	}
+}
+
+// TestRoutedInTags has a guest that the host routes from hide another's address
+// in tags that the kernel takes away.
+func TestRoutedInTags(t *testing.T) {
+	h := newHost(t)
+	world := networkstest.World(t)
+	g := newGuest(t)
+	n := routed("r")
+	g.give(t, h, n)
+	var hears net.PacketConn
+	world.Must(t, func() (err error) {
+		hears, err = new(net.ListenConfig).ListenPacket(t.Context(), "udp", "192.0.2.2:1000")
+		return err
+	})
+	t.Cleanup(func() { _ = hears.Close() })
+	if err := g.ping("192.0.2.2"); err != nil { // All know their neighbors.
+		t.Fatal(err)
+	}
+	outer, err := net.InterfaceByName(n.HostName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sends := g.wire(t)
+	from := func(addr string) []byte {
+		frame := ipv4(attacker, netip.MustParseAddr(addr), netip.MustParseAddr("192.0.2.2"), udp(1000, 1000))
+		copy(frame, outer.HardwareAddr)
+		return frame
+	}
+	const own, foreign = "192.0.2.77", "192.0.2.99"
+	for _, frame := range [][]byte{from(foreign), tagged(0, from(foreign)), tagged(0, tagged(0, from(foreign))), from(own)} {
+		sends.send(t, frame)
+	}
+	if err := hears.SetReadDeadline(time.Now().Add(testenv.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, addr, err := hears.ReadFrom(make([]byte, 100)); err != nil || addr.String() != own+":1000" {
+		t.Errorf("got something from %v, %v", addr, err)
 	}
 }

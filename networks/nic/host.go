@@ -20,7 +20,7 @@ import (
 // NIC.
 type Host struct {
 	Net   *netlink.Handle // Of the host.
-	Ports *nft.Ports      // Nil where nothing is filtered.
+	Ports *nft.Ports      // Nil where nothing is filtered or limited.
 }
 
 // A Guest is the network namespace of a running instance.

@@ -22,15 +22,16 @@ const (
 	leastQueue  = 64 << 10
 )
 
-// shape limits what passes the host's end, in either direction. What comes to
-// the guest leaves there. What comes from it is led through an interface that
-// it leaves again, as only there it can wait.
-func (h Host) shape(n NIC, outer netlink.Link) error {
+// admit has nftables look at what comes from the guest, and limits what passes
+// the host's end, in either direction. What comes to the guest leaves there.
+// What comes from it nftables leads through an interface that it leaves again,
+// as only there it can wait.
+func (h Host) admit(n NIC, outer netlink.Link) error {
 	if err := h.limit(outer, n.Ingress); err != nil {
 		return fmt.Errorf("limit what comes to %s: %w", n.Name, err)
 	}
 	if n.Egress == 0 {
-		return h.unshape(n, outer)
+		return errors.Join(h.filter(n), h.removeLink(n.shaper()))
 	}
 	through, err := h.addShaper(n)
 	if err != nil {
@@ -39,10 +40,7 @@ func (h Host) shape(n NIC, outer netlink.Link) error {
 	if err := h.limit(through, n.Egress); err != nil {
 		return fmt.Errorf("limit what comes from %s: %w", n.Name, err)
 	}
-	if err := h.lead(outer, through); err != nil {
-		return fmt.Errorf("limit what comes from %s: %w", n.Name, err)
-	}
-	return nil
+	return h.filter(n)
 }
 
 // shaper is the interface that a guest's packets pass at a limit.
@@ -95,52 +93,4 @@ func bucket(rate int64, mtu int) *netlink.Tbf {
 		Rate: uint64(bytes), Limit: uint32(limit), //nolint:gosec // They are within bounds.
 		Buffer: netlink.Xmittime(uint64(bytes), uint32(min(burst, math.MaxUint32))), //nolint:gosec // As above.
 	}
-}
-
-// lead sends all that comes in by one interface out by another, from where it
-// goes on as if nothing were.
-func (h Host) lead(from, through netlink.Link) error {
-	ingress := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: from.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS,
-	}}
-	if err := h.Net.QdiscAdd(ingress); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("catch what comes in by %s: %w", from.Attrs().Name, err)
-	}
-	filter := &netlink.U32{
-		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: from.Attrs().Index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL,
-		},
-		Actions: []netlink.Action{netlink.NewMirredAction(through.Attrs().Index)},
-	}
-	have, err := h.Net.FilterList(from, netlink.MakeHandle(0xffff, 0))
-	if err != nil {
-		return err
-	}
-	for _, f := range have {
-		if u, ok := f.(*netlink.U32); ok && len(u.Actions) > 0 {
-			return nil // It is led there already.
-		}
-	}
-	if err := h.Net.FilterAdd(filter); err != nil {
-		return fmt.Errorf("lead what comes in by %s on: %w", from.Attrs().Name, err)
-	}
-	return nil
-}
-
-// unshape takes back what shape made for what comes from the guest.
-func (h Host) unshape(n NIC, outer netlink.Link) error {
-	l, err := h.Net.LinkByName(n.shaper())
-	if missing(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	ingress := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: outer.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS,
-	}}
-	if err := h.Net.QdiscDel(ingress); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return h.Net.LinkDel(l)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/networks/networkstest"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/networks/nic"
@@ -154,7 +155,7 @@ func TestBridged(t *testing.T) {
 	want(t, "host", ip(t, "-d link show va"), "mtu 1400", "qlen 77", "isolated on", "master br0", "UP")
 	want(t, "guest", g.ip(t, "-d link show eth0"), "mtu 1400", "qlen 77", "10:66:6a:00:00:01", "UP")
 	want(t, "routes", ip(t, "route")+ip(t, "-6 route"), "192.0.2.0/24 dev br0", "2001:db8:1::/64 dev br0")
-	want(t, "limit in", testenv.Run(t, "tc", "qdisc", "show", "dev", "va"), "tbf", "rate 8Mbit", "ingress")
+	want(t, "limit in", testenv.Run(t, "tc", "qdisc", "show", "dev", "va"), "tbf", "rate 8Mbit")
 	want(t, "limit out", testenv.Run(t, "tc", "qdisc", "show", "dev", "cfa"), "tbf", "rate 16Mbit")
 	want(t, "priority", testenv.Run(t, "nft", "list", "ruleset"), "meta priority set")
 	index := ip(t, "-o link show va")
@@ -167,7 +168,7 @@ func TestBridged(t *testing.T) {
 	want(t, "host changed", ip(t, "-d link show va"), "mtu 1300", "qlen 1000", "isolated off")
 	want(t, "guest changed", g.ip(t, "-d link show eth0"), "mtu 1300", "qlen 1000")
 	want(t, "routes changed", ip(t, "route"), "198.51.100.0/24 dev br0", "!192.0.2.0/24")
-	want(t, "limits changed", testenv.Run(t, "tc", "qdisc", "show"), "rate 4Mbit", "!ingress", "!cfa")
+	want(t, "limits changed", testenv.Run(t, "tc", "qdisc", "show"), "rate 4Mbit", "!cfa")
 	want(t, "priority changed", testenv.Run(t, "nft", "list", "ruleset"), "!priority set")
 	if !strings.HasPrefix(ip(t, "-o link show va"), strings.SplitN(index, " ", 2)[0]) {
 		t.Error("it is another interface")
@@ -223,14 +224,42 @@ func TestMoveToAnotherBridge(t *testing.T) {
 	}
 }
 
-// TestLimitsAreTrue sends as much as passes in either direction.
+// TestLimitsAreTrue sends as much as passes in either direction, also where ACLs
+// say what may.
 func TestLimitsAreTrue(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { limitsAreTrue(t, acl.Ref{}) })
+	t.Run("with ACLs", func(t *testing.T) { limitsAreTrue(t, acl.Ref{Network: "br0", ACLs: []string{"a"}}) })
+}
+
+func limitsAreTrue(t *testing.T, ref acl.Ref) {
+	t.Helper()
 	h := newHost(t)
+	const refused = "53" // Also of TCP; nobody listens there.
+	h.Ports.ACLs().Serve(func(acl.Ref) (*acl.Policy, error) {
+		forbidden := acl.Rule{
+			ACL: "a", Action: acl.Drop, Protocol: acl.TCP, Source: acl.Side{All: true}, Destination: acl.Side{All: true},
+			DestinationPorts: []acl.Ports{{First: 53, Last: 53}}, ICMPType: -1, ICMPCode: -1,
+		}
+		return &acl.Policy{Network: "br0", Egress: acl.Direction{Default: acl.Allow, Rules: []acl.Rule{forbidden}}, Ingress: acl.Direction{Default: acl.Drop}}, nil
+	})
 	g := newGuest(t)
 	n := bridged("a")
-	n.Ingress, n.Egress = 40_000_000, 20_000_000
+	n.Ingress, n.Egress, n.ACL = 40_000_000, 20_000_000, ref
 	g.give(t, h, n)
 	g.ip(t, "addr add 10.9.0.2/24 dev eth0")
+	if err := g.ping("10.9.0.1"); err != nil { // Who is a neighbor of whom is known from here on.
+		t.Fatal(err)
+	}
+	err := g.Do(func() error {
+		c, err := (&net.Dialer{Timeout: 300 * time.Millisecond}).DialContext(t.Context(), "tcp", "10.9.0.1:"+refused)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err
+	})
+	if silent := os.IsTimeout(err); silent != (len(ref.ACLs) > 0) {
+		t.Errorf("what the ACL forbids: got %v", err)
+	}
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "10.9.0.1:0")
 	if err != nil {
 		t.Fatal(err)

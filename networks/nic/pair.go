@@ -20,9 +20,6 @@ const ethernet = 1500
 // makePair makes a pair of interfaces, and of the host's end what it is to be.
 // It comes up last: nothing that the guest sends passes before.
 func (h Host) makePair(n NIC, g *Guest) error {
-	if err := h.filter(n); err != nil {
-		return err
-	}
 	outer, err := h.addPair(n, g)
 	if err != nil {
 		return err
@@ -30,10 +27,10 @@ func (h Host) makePair(n NIC, g *Guest) error {
 	if err := h.connect(n, outer); err != nil {
 		return err
 	}
-	if err := h.guard(n); err != nil {
+	if err := h.admit(n, outer); err != nil {
 		return err
 	}
-	if err := h.shape(n, outer); err != nil {
+	if err := h.guard(n); err != nil {
 		return err
 	}
 	if !n.Unplugged {
@@ -150,7 +147,6 @@ func (h Host) filter(n NIC) error {
 	return h.Ports.Set(p)
 }
 
-// port is what nftables is to do with what comes from the guest.
 // guard has nftables let pass what the ACLs of a NIC say, at its end on the host,
 // which is there.
 func (h Host) guard(n NIC) error {
@@ -163,10 +159,14 @@ func (h Host) guard(n NIC) error {
 // ACLPort returns what nftables has of the ACLs of a NIC.
 func (n NIC) ACLPort() nft.ACLPort { return nft.ACLPort{Link: n.HostName, Ref: n.ACL} }
 
+// port is what nftables is to do with what comes from the guest.
 func (n NIC) port() (nft.Port, error) {
 	p := nft.Port{
 		Link: n.HostName, Bridged: n.Kind == Bridged, Priority: n.Priority,
 		OnlyIPv4: n.IPv4.Only, IPv4: n.IPv4.Addresses, OnlyIPv6: n.IPv6.Only, IPv6: n.IPv6.Addresses,
+	}
+	if n.Egress != 0 {
+		p.Through = n.shaper()
 	}
 	if n.Kind == Routed {
 		p.IPv4 = slices.Concat(p.IPv4, n.IPv4.Routes)

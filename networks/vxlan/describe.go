@@ -58,6 +58,9 @@ func describe(cfg networks.Config) (networks.Member, error) {
 			m.Guests = append(m.Guests, networks.Guest{MAC: mac, Addresses: addrs[mac], Here: true})
 		}
 	}
+	if self, ok := t.self(cfg, u); ok {
+		m.Guests = append(m.Guests, networks.Guest{MAC: self.MAC, Addresses: t.own(), Here: true, Host: true})
+	}
 	for i := range m.Guests {
 		slices.SortFunc(m.Guests[i].Addresses, netip.Addr.Compare)
 	}

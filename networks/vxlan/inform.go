@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/nft"
 )
 
 // everyone is the MAC address under which the port keeps where frames go that
@@ -29,8 +30,9 @@ type neighbor struct {
 	mac  string
 }
 
-// inform makes the kernel's tables be what other hosts have told.
-func inform(cfg networks.Config, u underlay, t *table) error {
+// inform makes the kernel's tables be what other hosts have told. lead is
+// [nft.ApplyElsewhere], or [nft.FollowElsewhere].
+func inform(cfg networks.Config, u underlay, t *table, lead func(nft.Elsewhere) error) error {
 	bridge, err := netlink.LinkByName(cfg.Name)
 	if err != nil {
 		return ignoreMissing(err) // Who watches makes it anew.
@@ -52,6 +54,9 @@ func inform(cfg networks.Config, u underlay, t *table) error {
 	}
 	if err := syncNeighbors(bridge.Attrs().Index, neighbors); err != nil {
 		return fmt.Errorf("tell the kernel of neighbors: %w", err)
+	}
+	if err := lead(nft.Elsewhere{Network: cfg.Name, Own: t.own(), Guests: t.elsewhere(neighbors)}); err != nil {
+		return fmt.Errorf("lead connections to other hosts: %w", err)
 	}
 	return nil
 }

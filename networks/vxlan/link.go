@@ -71,8 +71,7 @@ func link(want *netlink.Vxlan) (netlink.Link, error) {
 func wanted(cfg networks.Config, u underlay, src netip.Addr, below int) *netlink.Vxlan {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = portName(cfg.Name), u.mtu
-	sum := sha256.Sum256([]byte(attrs.Name + " of " + u.local.String()))
-	attrs.HardwareAddr = net.HardwareAddr{0x02, 0x66, 0x6c, sum[0], sum[1], sum[2]} // Of a port; no packet has it.
+	attrs.HardwareAddr = portMAC(cfg, u)
 	v := &netlink.Vxlan{
 		LinkAttrs: attrs, VxlanId: int(cfg.Overlay.ID), Port: int(cfg.Overlay.Port), VtepDevIndex: below,
 		Learning: false, UDPCSum: src.Is6(),
@@ -81,6 +80,13 @@ func wanted(cfg networks.Config, u underlay, src netip.Addr, below int) *netlink
 		v.SrcAddr = src.AsSlice()
 	}
 	return v
+}
+
+// portMAC returns the address of the bridge's port, which no other host has. What
+// is sent to it there is for the host itself, and no other packet has it.
+func portMAC(cfg networks.Config, u underlay) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(portName(cfg.Name) + " of " + u.local.String()))
+	return net.HardwareAddr{0x02, 0x66, 0x6c, sum[0], sum[1], sum[2]}
 }
 
 func addLink(want *netlink.Vxlan) error {

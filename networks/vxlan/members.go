@@ -31,6 +31,7 @@ type table struct {
 	MTU     int                            // Of the network, as it was last.
 	Members map[netip.Addr]networks.Member // The others.
 	Kept    map[string][]netip.Addr        // By MAC: addresses that instances had on another host, and keep here.
+	Own     [2]netip.Addr                  // Of IPv4 and IPv6, that are this host's alone; not valid for none.
 }
 
 func readTable(cfg networks.Config) (*table, error) {
@@ -61,6 +62,18 @@ func (t *table) write(cfg networks.Config) error {
 		return fmt.Errorf("keep what other hosts say: %w", err)
 	}
 	return os.Rename(path+"~", path)
+}
+
+// renew keeps what depends on the configuration and on the way to the others.
+func (t *table) renew(cfg networks.Config, u underlay) error {
+	changed := t.Local != u.local || t.MTU != u.mtu
+	t.Local, t.MTU = u.local, u.mtu
+	changed = t.forget(cfg.Overlay.Peers) || changed
+	chosen, err := t.choose(cfg, u)
+	if err != nil || !changed && !chosen {
+		return err
+	}
+	return t.write(cfg)
 }
 
 // forget drops what hosts said that are no members any more, and reports
@@ -235,6 +248,9 @@ func (t *table) complete(cfg networks.Config, u underlay) (networks.Config, erro
 		hosts = append(hosts, outside(cfg, t.kept(cfg, h), given))
 	}
 	cfg.Hosts = append(hosts, t.remote(cfg, local)...)
+	if self, ok := t.self(cfg, u); ok {
+		cfg.Hosts = append(cfg.Hosts, self)
+	}
 	return cfg, nil
 }
 

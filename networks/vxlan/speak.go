@@ -19,6 +19,7 @@ import (
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/announce"
+	"github.com/cuib/cuib/networks/nft"
 )
 
 // The times of what hosts tell each other.
@@ -153,7 +154,7 @@ func (k *talk) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := inform(cfg, u, t); err != nil {
+	if err := inform(cfg, u, t, nft.FollowElsewhere); err != nil {
 		return err
 	}
 	k.mu.Lock()

@@ -37,10 +37,11 @@ type Driver struct {
 }
 
 var (
-	_ networks.Driver  = (*Driver)(nil)
-	_ networks.Stopper = (*Driver)(nil)
-	_ networks.Watcher = (*Driver)(nil)
-	_ networks.Speaker = (*Driver)(nil)
+	_ networks.Driver      = (*Driver)(nil)
+	_ networks.Stopper     = (*Driver)(nil)
+	_ networks.Watcher     = (*Driver)(nil)
+	_ networks.Speaker     = (*Driver)(nil)
+	_ networks.PartApplier = (*Driver)(nil)
 )
 
 // Apply makes the bridge with its way to the other hosts.
@@ -60,11 +61,8 @@ func (d *Driver) Apply(ctx context.Context, cfg networks.Config) error {
 	if err != nil {
 		return err
 	}
-	if t.Local != u.local || t.MTU != u.mtu || t.forget(cfg.Overlay.Peers) {
-		t.Local, t.MTU = u.local, u.mtu
-		if err := t.write(cfg); err != nil {
-			return err
-		}
+	if err := t.renew(cfg, u); err != nil {
+		return err
 	}
 	full, err := t.complete(cfg, u)
 	if err != nil {
@@ -84,7 +82,24 @@ func (d *Driver) Apply(ctx context.Context, cfg networks.Config) error {
 	if err := applyLinks(cfg, u); err != nil {
 		return fmt.Errorf("make the overlay of %s: %w", cfg.Name, err)
 	}
-	return inform(cfg, u, t)
+	return inform(cfg, u, t, nft.ApplyElsewhere)
+}
+
+// ApplyParts makes the bridge's rules be as cfg says.
+func (d *Driver) ApplyParts(ctx context.Context, cfg networks.Config) error {
+	t, err := readTable(cfg)
+	if err != nil {
+		return err
+	}
+	u, err := below(cfg, t)
+	if err != nil {
+		return err
+	}
+	full, err := t.complete(cfg, u)
+	if err != nil {
+		return err
+	}
+	return d.bridge.ApplyParts(ctx, full)
 }
 
 // Remove takes away all of the network on this host, and cfg.Dir.
@@ -95,7 +110,7 @@ func (d *Driver) Remove(ctx context.Context, cfg networks.Config) error {
 	if err := d.bridge.Remove(ctx, cfg); err != nil {
 		return err
 	}
-	return nft.RemoveOverlay(cfg.Name)
+	return removeRules(cfg.Name)
 }
 
 // Stop takes the network from the host, and keeps the leases and what other
@@ -107,7 +122,15 @@ func (d *Driver) Stop(ctx context.Context, cfg networks.Config) error {
 	if err := d.bridge.Stop(ctx, cfg); err != nil {
 		return err
 	}
-	return nft.RemoveOverlay(cfg.Name)
+	return removeRules(cfg.Name)
+}
+
+// removeRules takes away the rules that are not the bridge's.
+func removeRules(network string) error {
+	if err := nft.RemoveElsewhere(network); err != nil {
+		return err
+	}
+	return nft.RemoveOverlay(network)
 }
 
 // SetHost tells the network's dnsmasq of an instance. One that was on another
@@ -122,7 +145,20 @@ func (d *Driver) SetHost(ctx context.Context, cfg networks.Config, h networks.Ho
 			return err
 		}
 	}
-	return d.bridge.SetHost(ctx, cfg, t.kept(cfg, h))
+	if err := d.bridge.SetHost(ctx, cfg, t.kept(cfg, h)); err != nil {
+		return err
+	}
+	if slices.Contains(t.own(), h.IPv4) || slices.Contains(t.own(), h.IPv6) {
+		return d.Apply(ctx, with(cfg, h)) // The host takes another address for itself.
+	}
+	return nil
+}
+
+// with is a configuration that has a host.
+func with(cfg networks.Config, h networks.Host) networks.Config {
+	others := func(o networks.Host) bool { return lower(o.MAC) == lower(h.MAC) }
+	cfg.Hosts = append(slices.DeleteFunc(slices.Clone(cfg.Hosts), others), h)
+	return cfg
 }
 
 // UnsetHost makes the network's dnsmasq forget an instance.
@@ -163,10 +199,16 @@ func (d *Driver) Leases(ctx context.Context, cfg networks.Config) ([]networks.Le
 	if err != nil {
 		return nil, err
 	}
+	for _, a := range t.own() {
+		all = append(all, networks.Lease{Host: networks.Host{Name: t.Local.String()}, Address: a})
+	}
 	for _, m := range t.members() {
 		for _, g := range t.Members[m].Guests {
 			for _, a := range g.Addresses {
 				h := networks.Host{Name: g.Name, MAC: g.MAC}
+				if g.Host {
+					h = networks.Host{Name: m.String()}
+				}
 				known := func(l networks.Lease) bool { return l.Address == a }
 				if within(cfg, a) && !slices.ContainsFunc(all, known) {
 					all = append(all, networks.Lease{Host: h, Address: a})
@@ -199,6 +241,9 @@ func (d *Driver) Learn(ctx context.Context, cfg networks.Config, m networks.Memb
 	if !t.learn(cfg, m, local) {
 		return nil
 	}
+	if _, err := t.choose(cfg, u); err != nil {
+		return err
+	}
 	if err := t.write(cfg); err != nil {
 		return err
 	}
@@ -212,7 +257,7 @@ func (d *Driver) Learn(ctx context.Context, cfg networks.Config, m networks.Memb
 	if err := tell(ctx, before, after); err != nil {
 		return err
 	}
-	return inform(cfg, u, t)
+	return inform(cfg, u, t, nft.FollowElsewhere)
 }
 
 // tell has dnsmasq know the hosts that have changed.
@@ -271,6 +316,10 @@ func (*Driver) missing(cfg networks.Config) (string, error) {
 	ok, err = nft.OverlayIntact(cfg, portName(cfg.Name), mac)
 	if !ok || err != nil {
 		return "nftables rules of the overlay", err
+	}
+	ok, err = nft.ElsewhereIntact(cfg.Name, t.own())
+	if !ok || err != nil {
+		return "nftables rules for guests on other hosts", err
 	}
 	return "", nil
 }

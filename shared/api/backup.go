@@ -187,10 +187,11 @@ type RepositoryVerifyPost struct {
 // HostDocument is what a host has beside instances and volumes. It is the
 // document of its backups.
 type HostDocument struct {
+	NetworksDocument
+
 	Dir      string              `json:"dir"` // The daemon's state directory.
 	Config   ConfigMap           `json:"config"`
 	Pools    []StoragePool       `json:"pools"`
-	Networks []Network           `json:"networks"` // Managed ones.
 	Profiles []Profile           `json:"profiles"`
 	Aliases  []ImageAliasesEntry `json:"image_aliases"`
 }

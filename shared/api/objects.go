@@ -159,8 +159,9 @@ type Network struct {
 	Locations []string `json:"locations"`
 	Project   string   `json:"project"`
 
-	// Obstacles are as in NetworkState.
-	Obstacles []NetworkObstacle `json:"obstacles,omitempty"`
+	// Obstacles and MissingInterfaces are as in NetworkState.
+	Obstacles         []NetworkObstacle `json:"obstacles,omitempty"`
+	MissingInterfaces []string          `json:"missing_interfaces,omitempty"`
 }
 
 // NetworkLease is an address that is given out.
@@ -195,6 +196,10 @@ type NetworkState struct {
 	// missing to read all of it, such as iptables-legacy-save.
 	Obstacles       []NetworkObstacle `json:"obstacles,omitempty"`
 	ObstaclesUnread []string          `json:"obstacles_unread,omitempty"`
+
+	// MissingInterfaces are those of the host that are to be ports of the bridge
+	// and are not there: extension cuib_network_missing_interfaces.
+	MissingInterfaces []string `json:"missing_interfaces,omitempty"`
 }
 
 // NetworkObstacle is a rule or a policy that is not ours and drops packets that

@@ -143,7 +143,6 @@ func (x *Extractor) rewrite(t target, h *tar.Header, data io.Reader) error {
 // rewriteAt writes a part of a file if it differs. Zeros beyond the end
 // become a hole.
 func (x *Extractor) rewriteAt(w *rewriter, part []byte, at int64) error {
-	const page = 4096
 	have, err := w.in.ReadAt(x.have[:len(part)], at)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

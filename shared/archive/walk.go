@@ -17,7 +17,8 @@ const (
 	blockSize = 512
 
 	// maxHoles is how long a file with holes can be. The package archive/tar
-	// gives all of its zeros, so that a few bytes take as long as these do.
+	// gives all of its zeros, so that a few bytes take as long as these do: some
+	// 20 seconds for a TiB.
 	maxHoles = 64 << 40
 )
 
@@ -126,6 +127,7 @@ type tailReader struct {
 	ctx  context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
 	r    io.Reader
 	tail []byte
+	all  int64 // How many bytes were read.
 }
 
 func (t *tailReader) Read(p []byte) (int, error) {
@@ -133,6 +135,7 @@ func (t *tailReader) Read(p []byte) (int, error) {
 		return 0, errs.Newf(errs.Canceled, "%w", context.Cause(t.ctx))
 	}
 	n, err := t.r.Read(p)
+	t.all += int64(n)
 	if n >= blockSize {
 		t.tail = append(t.tail[:0], p[n-blockSize:n]...)
 	} else {
@@ -153,6 +156,15 @@ func (t *tailReader) zero() bool {
 type badData struct {
 	ctx context.Context //nolint:containedctx // It lives no longer than the call that it is made for.
 	r   io.Reader
+}
+
+// consumed returns how many bytes of the archive were read, -1 if that is not
+// known.
+func (b badData) consumed() int64 {
+	if r, ok := b.r.(*Reader); ok {
+		return r.tail.all
+	}
+	return -1
 }
 
 func (b badData) Read(p []byte) (int, error) {

@@ -105,6 +105,17 @@ func filled(put api.NetworkACLPut) api.NetworkACLPut {
 
 // Create makes an ACL, which nothing uses yet.
 func (s *Service) Create(ctx context.Context, req api.NetworkACLsPost) error {
+	return s.create(ctx, req, api.NetworkACLPut{})
+}
+
+// Adopt makes an ACL that there was before the database was lost. Its rules can
+// name what is not there yet.
+func (s *Service) Adopt(ctx context.Context, req api.NetworkACLsPost) error {
+	return s.create(ctx, req, req.NetworkACLPut)
+}
+
+// create makes an ACL. What known names need not be there.
+func (s *Service) create(ctx context.Context, req api.NetworkACLsPost, known api.NetworkACLPut) error {
 	if err := checkName("network ACL", req.Name); err != nil {
 		return err
 	}
@@ -112,7 +123,7 @@ func (s *Service) Create(ctx context.Context, req api.NetworkACLsPost) error {
 	defer s.change.Unlock()
 
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		put, err := cleaned(ctx, tx, req.Name, req.NetworkACLPut)
+		put, err := cleaned(ctx, tx, req.Name, req.NetworkACLPut, known)
 		if err != nil {
 			return err
 		}
@@ -125,8 +136,9 @@ func (s *Service) Create(ctx context.Context, req api.NetworkACLsPost) error {
 	return nil
 }
 
-// cleaned is what is kept of an ACL, checked.
-func cleaned(ctx context.Context, tx *db.Tx, name string, put api.NetworkACLPut) (api.NetworkACLPut, error) {
+// cleaned is what is kept of an ACL, checked. What known names need not be
+// there.
+func cleaned(ctx context.Context, tx *db.Tx, name string, put, known api.NetworkACLPut) (api.NetworkACLPut, error) {
 	w, err := load(ctx, tx)
 	if err != nil {
 		return put, err
@@ -137,9 +149,8 @@ func cleaned(ctx context.Context, tx *db.Tx, name string, put api.NetworkACLPut)
 	if err := checkConfig(put.Config); err != nil {
 		return put, err
 	}
-	old := w.acls[name]
 	w.acls[name] = put // Its rules can be about itself.
-	w.known(old)
+	w.known(known)
 	_, err = w.rules(name, &put, nil)
 	return put, err
 }
@@ -168,7 +179,7 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkACLPut
 		if old, err = db.GetNetworkObject(ctx, tx, kind, name); err != nil {
 			return err
 		}
-		if put, err = cleaned(ctx, tx, name, put); err != nil {
+		if put, err = cleaned(ctx, tx, name, put, old.Document); err != nil {
 			return err
 		}
 		return db.SetNetworkObject(ctx, tx, kind, record{Name: name, Document: put})

@@ -198,6 +198,10 @@ func (s *Service) read(ctx context.Context) error {
 // write rules do so in many steps.
 const calm = 300 * time.Millisecond
 
+// lookAgain is how often it is looked whether rules of iptables-legacy have
+// changed, which nobody announces.
+const lookAgain = 2 * time.Second
+
 // Run has what is published follow the host's firewall, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	events := make(chan error, 1)
@@ -213,7 +217,8 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer links.Close()
 
-	return announce.Follow(ctx, events, calm, func() {
+	silent := announce.Silent{Every: lookAgain, Changed: new(firewall.LegacyWatch).Changed}
+	return announce.FollowAlso(ctx, events, calm, silent, func() {
 		if err := s.review(ctx); err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot look through the host's firewall", "err", err)
 		}

@@ -2,7 +2,7 @@
 // vendors and their tools say what a container needs for a device.
 //
 // What is read are device nodes, mounts and the environment. Hooks are programs
-// of the host that a container's runtime would run: they are left out.
+// of the host that a container's runtime would run: nobody runs them here.
 package cdi
 
 import (
@@ -26,10 +26,26 @@ func Dirs() []string { return []string{"/etc/cdi", "/var/run/cdi"} }
 
 // Edits are what a container is to have for a device.
 type Edits struct {
-	Env     []string `yaml:"env"` // NAME=VALUE
-	Nodes   []Node   `yaml:"deviceNodes"`
-	Mounts  []Mount  `yaml:"mounts"`
-	Ignored []any    `yaml:"hooks"` // Hooks, which nobody runs.
+	Env    []string `yaml:"env"` // NAME=VALUE
+	Nodes  []Node   `yaml:"deviceNodes"`
+	Mounts []Mount  `yaml:"mounts"`
+	Hooks  []Hook   `yaml:"hooks"` // Which nobody runs.
+}
+
+// A Hook is a program of the host that a runtime would run for a container.
+type Hook struct {
+	Name string   `yaml:"hookName"` // When it would be run, such as "createContainer".
+	Path string   `yaml:"path"`
+	Args []string `yaml:"args"` // With its name as the first.
+}
+
+// String returns what the hook is to do: its arguments, or its path where it
+// has none.
+func (h Hook) String() string {
+	if len(h.Args) < 2 {
+		return fmt.Sprintf("%s %q", h.Name, h.Path)
+	}
+	return fmt.Sprintf("%s %q", h.Name, strings.Join(h.Args, " "))
 }
 
 // A Node is a device node.
@@ -131,7 +147,7 @@ func read(file string) (specification, error) {
 func join(a, b Edits) Edits {
 	return Edits{
 		Env: slices.Concat(a.Env, b.Env), Nodes: slices.Concat(a.Nodes, b.Nodes),
-		Mounts: slices.Concat(a.Mounts, b.Mounts), Ignored: slices.Concat(a.Ignored, b.Ignored),
+		Mounts: slices.Concat(a.Mounts, b.Mounts), Hooks: slices.Concat(a.Hooks, b.Hooks),
 	}
 }
 

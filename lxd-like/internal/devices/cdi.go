@@ -45,6 +45,23 @@ func named(name string, dev profiles.Device, env Env) (Plan, error) {
 	return p, nil
 }
 
+// Hooks returns the hooks of what a device names by the Container Device
+// Interface, which are not run; none of other devices.
+func Hooks(dev profiles.Device, env Env) []string {
+	if !profiles.IsCDI(dev) {
+		return nil
+	}
+	e, err := cdi.Find(env.CDI, dev["id"])
+	if err != nil {
+		return nil // Who plans the device reports it.
+	}
+	out := make([]string, len(e.Hooks))
+	for i, h := range e.Hooks {
+		out[i] = h.String()
+	}
+	return out
+}
+
 // cdiNode plans a node: its numbers are the specification's, or those that the
 // host's has; its owner and mode the device's, the specification's or the
 // host's.

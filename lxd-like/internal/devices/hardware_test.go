@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -149,7 +150,8 @@ const specification = `{"cdiVersion": "0.6.0", "kind": "vendor.com/gpu",
       {"path": "/dev/vendor0", "hostPath": "/dev/null"},
       {"path": "/dev/vendor1", "type": "b", "major": 7, "minor": 3, "fileMode": 384, "uid": 4}],
     "mounts": [{"hostPath": "/etc/hostname", "containerPath": "/usr/lib/vendor", "options": ["ro", "bind"]}],
-    "hooks": [{"hookName": "createContainer", "path": "/bin/true"}]}}]}`
+    "hooks": [{"hookName": "createContainer", "path": "/bin/true"},
+      {"hookName": "startContainer", "path": "/bin/tool", "args": ["tool", "update-ldcache", "--folder", "/usr/lib/vendor"]}]}}]}`
 
 func TestCDI(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir()}
@@ -173,6 +175,13 @@ func TestCDI(t *testing.T) {
 	}
 	if got.Env["VENDOR"] != "yes" || got.Env["WHICH"] != "0" {
 		t.Errorf("got environment %v", got.Env)
+	}
+	hooks := devices.Hooks(profiles.Device{"type": "gpu", "id": "vendor.com/gpu=zero"}, e)
+	if want := []string{`createContainer "/bin/true"`, `startContainer "tool update-ldcache --folder /usr/lib/vendor"`}; !slices.Equal(hooks, want) {
+		t.Errorf("got hooks %q, want %q", hooks, want)
+	}
+	if hooks := devices.Hooks(profiles.Device{"type": "gpu"}, e); hooks != nil {
+		t.Errorf("a card has hooks %q", hooks)
 	}
 	_, err = devices.Make(t.Context(), "d", profiles.Device{"type": "gpu", "id": "vendor.com/gpu=one"}, e)
 	refused(t, err, "has vendor.com/gpu=one, there are vendor.com/gpu=zero")

@@ -59,6 +59,22 @@ func holds(name string, env Env) bool {
 	return env.Running && env.Volatile[volatile(name, "last_state.hwaddr")] != ""
 }
 
+// Lent returns a NIC as if it named the interface of the host itself that its
+// network lends it, and other devices as they are. env is of an instance that
+// runs.
+func Lent(ctx context.Context, name string, dev profiles.Device, env Env) profiles.Device {
+	if dev["type"] != "nic" || dev["network"] == "" || env.Volatile[volatile(name, "last_state.created")] == "" {
+		return dev
+	}
+	l, err := env.Link(ctx, dev["network"])
+	if err != nil || l.Kind != nic.Physical {
+		return dev
+	}
+	dev = maps.Clone(dev)
+	dev["nictype"], dev["parent"] = l.Kind, l.Parent
+	return dev
+}
+
 // Returns reports whether a device is an interface of the host, which an
 // instance is to have again when it goes and comes back.
 func Returns(dev profiles.Device) bool {

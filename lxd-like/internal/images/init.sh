@@ -34,6 +34,19 @@ if [ -d "$root/etc/runit/runsvdir/default" ]; then
 	ln -s /etc/sv/getty-console "$root/etc/runit/runsvdir/default/getty-console"
 fi
 
+# runit of forky and later has the kernel give control groups to services, which it
+# refuses in a guest: processes are in the topmost group that the guest sees.
+if [ -e "$root/usr/sbin/runsv-cg" ]; then
+	mkdir -p "$root/usr/share/runit"
+	chroot "$root" dpkg-divert --quiet --local --rename --divert /usr/share/runit/runsv-cg /usr/sbin/runsv-cg
+	cat >"$root/usr/sbin/runsv-cg" <<'END'
+#!/bin/sh
+[ "$1" != setup ] || exit 0
+exec /usr/share/runit/runsv-cg "$@"
+END
+	chmod 755 "$root/usr/sbin/runsv-cg"
+fi
+
 # What cannot work without the host's privileges, or is the host's affair.
 for conf in 10-coredump-debian.conf 50-pid-max.conf 99-protect-links.conf; do
 	ln -sf /dev/null "$root/etc/sysctl.d/$conf"

@@ -32,7 +32,7 @@ var variants = map[string][]string{
 	cloud:      {"cloud-init", "openssh-server", "sudo"},
 	"sysvinit": {"sysvinit-core"},
 	"openrc":   {"sysvinit-core", "openrc"},
-	"runit":    {"runit-init", "runit"},
+	"runit":    {"runit-init", "runit", "?exact-name(wtmpdb)"}, // What trixie and later write boots down with, where there is one.
 }
 
 // Variants are the names of variants, for messages.

@@ -63,6 +63,7 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 			if err := s.create(ctx, in, creation{src, start, op}); err != nil {
 				return fmt.Errorf("create instance %q: %w", name, s.withRoom(ctx, in.Pool, err))
 			}
+			s.tellHooks(in, nil, op)
 			if !start {
 				return nil
 			}

@@ -31,10 +31,10 @@ type plugs struct {
 
 // follow notes which devices of a running instance come and go. Whatever has
 // happened to them since they were planned is found out at once.
-func (s *Service) follow(in *instance) {
+func (s *Service) follow(ctx context.Context, in *instance) {
 	wants := map[string]profiles.Device{}
 	for name, dev := range in.expanded.Devices {
-		if devices.Comes(dev) || devices.Returns(dev) {
+		if dev = devices.Lent(ctx, name, dev, s.env(in)); devices.Comes(dev) || devices.Returns(dev) {
 			wants[name] = dev
 		}
 	}
@@ -342,10 +342,10 @@ func (s *Service) replug(ctx context.Context, name string) error {
 	have := s.recall(ctx, in)
 	var failed error
 	for _, device := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
-		switch dev := in.expanded.Devices[device]; {
+		switch dev := devices.Lent(ctx, device, in.expanded.Devices[device], s.env(in)); {
 		case devices.Comes(dev):
 			failed = errors.Join(failed, s.replugDevice(ctx, in, device, have[device].Nodes))
-		case devices.Returns(dev):
+		case devices.Returns(dev) && devices.OnHost(dev):
 			failed = errors.Join(failed, s.retakeNIC(ctx, in, device, have[device].NICs))
 		}
 	}

@@ -384,13 +384,14 @@ func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo
 			return fmt.Errorf("change device %q: %w", name, err)
 		}
 	}
-	s.follow(next)
-	u.Push("look for what comes and goes as before", func(context.Context) error { s.follow(in); return nil })
+	s.follow(ctx, next)
+	u.Push("look for what comes and goes as before", func(ctx context.Context) error { s.follow(ctx, in); return nil })
 	for _, name := range c.Hosts {
 		if err := s.know(ctx, have[name].Hosts, want[name].Hosts, u); err != nil {
 			return fmt.Errorf("device %q: %w", name, err)
 		}
 	}
+	s.warnHooks(ctx, next)
 	return nil
 }
 

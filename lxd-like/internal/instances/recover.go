@@ -125,7 +125,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 	if s.index.get(in.Name) != nil {
 		s.recoverProxies(ctx, in)
 		s.recoverTPMs(ctx, in)
-		s.follow(in)
+		s.follow(ctx, in)
 		s.noteLate(in)
 		if gerr := s.recoverGuest(in); gerr != nil {
 			s.Logger.ErrorContext(ctx, "a guest cannot ask", "instance", in.Name, "err", gerr)

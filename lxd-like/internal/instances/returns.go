@@ -16,7 +16,7 @@ func (s *Service) retakeNIC(ctx context.Context, in *instance, device string, ha
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if len(have) == 0 || !devices.OnHost(in.expanded.Devices[device]) {
+	if len(have) == 0 {
 		return nil
 	}
 	inside, err := s.Runtime.Interfaces(in.Name)

@@ -148,11 +148,12 @@ func (s *Service) start(ctx context.Context, in *instance, how starting) (err er
 	if err := s.writeStarted(ctx, in, l.keys); err != nil {
 		return err
 	}
-	s.follow(in)
+	s.follow(ctx, in)
 	s.noteLate(in)
 	s.event(how.event, in.Name, nil)
 	s.Warnings.Resolve(ctx, warnings.NotStarted, instanceURL(in.Name))
 	s.Warnings.Resolve(ctx, warnings.Dying, instanceURL(in.Name))
+	s.warnHooks(ctx, in)
 	return nil
 }
 

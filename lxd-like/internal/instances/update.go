@@ -33,7 +33,10 @@ func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) 
 	}
 	return ops.Job{
 		Description: "Updating instance", Objects: objects(name), Resources: resources(name),
-		Run: func(ctx context.Context, _ *ops.Op) error { return s.UpdateNow(ctx, name, put) },
+		Run: func(ctx context.Context, op *ops.Op) error {
+			s.tellHooks(next, in, op)
+			return s.UpdateNow(ctx, name, put)
+		},
 	}, nil
 }
 

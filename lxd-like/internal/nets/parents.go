@@ -2,8 +2,11 @@ package nets
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/netkeys"
@@ -125,6 +128,55 @@ func (s *Service) checkSharers(ctx context.Context, network string, want need) e
 		}
 	}
 	return nil
+}
+
+// checkMove returns an error if a network is to be on another interface of the
+// host, or on another VLAN of it, while instances run that are on it: their
+// interfaces would stay where they are.
+func (s *Service) checkMove(ctx context.Context, n db.Network, cfg, old networks.Config) error {
+	if old.Parent == "" || cfg.Parent == old.Parent && cfg.VLAN == old.VLAN && slices.Equal(cfg.Tagged, old.Tagged) {
+		return nil
+	}
+	running, err := s.runningOn(ctx, n.Name)
+	if err != nil || len(running) == 0 {
+		return err
+	}
+	key, was, now := "parent", old.Parent, cfg.Parent
+	switch {
+	case was != now:
+	case cfg.VLAN != old.VLAN:
+		key, was, now = "vlan", strconv.Itoa(old.VLAN), strconv.Itoa(cfg.VLAN)
+	default: // Which bridges tell apart.
+		key, was, now = "vlan.tagged", fmt.Sprint(old.Tagged), fmt.Sprint(cfg.Tagged)
+	}
+	return errs.Conflictf("configuration key %q: cannot move network %q from %s to %s while instances run on it: %s; stop them, or detach their NICs (attached=false)", key, n.Name, was, now, strings.Join(running, ", "))
+}
+
+// runningOn returns the instances that run and have a NIC on a network.
+func (s *Service) runningOn(ctx context.Context, network string) ([]string, error) {
+	u, err := s.users(ctx)
+	if err != nil || s.Inside == nil {
+		return nil, err
+	}
+	var out []string
+	for _, in := range u.instances {
+		for _, dev := range u.expand(in).Devices {
+			if dev["type"] != "nic" || dev["network"] != network || !attached(dev) || slices.Contains(out, in.Name) {
+				continue
+			}
+			// What cannot be looked at does run.
+			if _, err := s.Inside(in.Name); !errs.Is(err, errs.NotFound) {
+				out = append(out, in.Name)
+			}
+		}
+	}
+	return out, nil
+}
+
+// attached tells whether a NIC is in its instance while that runs.
+func attached(dev profiles.Device) bool {
+	on, err := profiles.ParseBool(dev["attached"])
+	return dev["attached"] == "" || err != nil || on
 }
 
 // onInterface returns the name of a NIC that says itself that it is on an

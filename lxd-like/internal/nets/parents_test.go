@@ -129,3 +129,44 @@ func TestLinkOnParent(t *testing.T) {
 		t.Errorf("what stays as it is: got %v", err)
 	}
 }
+
+// TestMoves changes on which interface networks are, while an instance runs on
+// them, and while none does.
+func TestMoves(t *testing.T) {
+	e := onInterfaces(t)
+	must(t, e.Create(t.Context(), post("trunk", "physical", "parent", "lan", "vlan.tagged", "6-7")))
+	runs := map[string]bool{"run1": true, "run2": true}
+	e.Inside = func(instance string) (map[string][]netip.Prefix, error) {
+		if !runs[instance] {
+			return nil, errs.NotFoundf("instance %q does not run", instance)
+		}
+		return map[string][]netip.Prefix{}, nil
+	}
+	for name, nic := range map[string]map[string]string{
+		"run1": {"network": "shared"}, "run2": {"network": "trunk"}, "stopped": {"network": "shared"}, "out": {"network": "shared", "attached": "false"},
+	} {
+		e.instance(t, name, nic)
+	}
+	runs["out"] = true
+	put := func(keys ...string) api.NetworkPut { return post("", "macvlan", keys...).NetworkPut }
+	for _, tt := range []struct {
+		network string
+		put     api.NetworkPut
+		want    string
+	}{
+		{"shared", put("parent", "eth1"), `configuration key "parent": cannot move network "shared" from eth5 to eth1 while instances run on it: run1; stop them`},
+		{"shared", put("parent", "eth5", "vlan", "8"), `configuration key "vlan": cannot move network "shared" from 0 to 8`},
+		{"trunk", put("parent", "lan", "vlan.tagged", "6-8"), `configuration key "vlan.tagged": cannot move network "trunk" from [6 7] to [6 7 8] while instances run on it: run2`},
+	} {
+		before := e.picture(t)
+		if err := e.Update(t.Context(), tt.network, tt.put); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("got %v, want %q", err, tt.want)
+		}
+		if got := e.picture(t); got != before {
+			t.Errorf("it changed something:\n%s", got)
+		}
+	}
+	must(t, e.Update(t.Context(), "shared", put("parent", "eth5", "mtu", "1400"))) // That moves nothing.
+	clear(runs)
+	must(t, e.Update(t.Context(), "shared", put("parent", "eth1")))
+}

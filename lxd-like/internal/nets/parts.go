@@ -23,6 +23,10 @@ type Check func(ctx context.Context, tx *db.Tx, n db.Network, cfg networks.Confi
 // belongs to it, and goes with it, does not use it.
 type Use func(ctx context.Context, tx *db.Tx, network string) ([]string, error)
 
+// A Rename changes what another service keeps that names a network which is
+// renamed, in the transaction that does it.
+type Rename func(ctx context.Context, tx *db.Tx, from, to string) error
+
 // Reapply makes the host follow a network of which a part has changed. It
 // succeeds if the network is being made or removed: who does that has the
 // parts from the records, as it has.

@@ -91,10 +91,14 @@ func (s *Service) describe(ctx context.Context, n db.Network, u users) (api.Netw
 		status = "Errored"
 	}
 	usedBy, err := s.usedBy(ctx, u, n.Name)
+	if err != nil {
+		return api.Network{}, err
+	}
+	absent, err := s.absentOf(n)
 	return api.Network{
 		NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
 		Name:       n.Name, Type: n.Type, UsedBy: usedBy, Managed: true, Status: status,
-		Locations: []string{"none"}, Project: "default", Obstacles: s.Obstacles(n.Name),
+		Locations: []string{"none"}, Project: "default", Obstacles: s.Obstacles(n.Name), MissingInterfaces: absent,
 	}, err
 }
 
@@ -176,6 +180,11 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkState, err
 	}
 	if l.Up {
 		st.State = "up"
+	}
+	if managed {
+		if st.MissingInterfaces, err = s.absentOf(n); err != nil {
+			return api.NetworkState{}, err
+		}
 	}
 	if l.Kind == "loopback" {
 		st.Type = "loopback"

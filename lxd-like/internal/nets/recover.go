@@ -123,20 +123,13 @@ func (s *Service) Run(ctx context.Context) error {
 	defer wg.Wait()
 	guards := map[string]*guard{}
 	dirty := s.dirtied()
-	again := make(chan struct{}, 1)
-	wg.Go(func() {
-		if err := s.watchFirewall(ctx, again); err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "the host's firewall is not watched", "err", err)
-		}
-	})
+	again, changed := make(chan struct{}, 1), make(chan struct{}, 1)
+	s.watches(ctx, &wg, "firewall", func() error { return s.watchFirewall(ctx, again) })
+	s.watches(ctx, &wg, "interfaces", func() error { return s.watchAbsent(ctx, changed) })
+	s.watches(ctx, &wg, "routes", func() error { return s.watchRoutes(ctx) })
 	wg.Go(func() { s.keepAliases(ctx) })
 	wg.Go(func() { s.watchAddresses(ctx) })
 	wg.Go(func() { s.watchArrivals(ctx) })
-	wg.Go(func() {
-		if err := s.watchRoutes(ctx); err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "the host's routes are not watched", "err", err)
-		}
-	})
 	for {
 		if err := s.guardAll(ctx, guards, &wg); err != nil && ctx.Err() == nil {
 			return err
@@ -144,9 +137,11 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.tellResolver(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
-		select {
-		case again <- struct{}{}:
-		default:
+		for _, c := range []chan struct{}{again, changed} {
+			select {
+			case c <- struct{}{}:
+			default:
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -154,6 +149,15 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-dirty:
 		}
 	}
+}
+
+// watches has something of the host be watched until ctx ends.
+func (s *Service) watches(ctx context.Context, wg *sync.WaitGroup, what string, watch func() error) {
+	wg.Go(func() {
+		if err := watch(); err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "something of the host is not watched", "what", what, "err", err)
+		}
+	})
 }
 
 // A guard watches one network as it was configured.

@@ -7,6 +7,7 @@ package nets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -47,14 +48,16 @@ type Service struct {
 	Restored func(ctx context.Context, network string)
 
 	// Inside tells the addresses of a running instance's interfaces, by their MAC
-	// addresses in lower case; nil where nothing is told of them.
+	// addresses in lower case, or fails with NotFound for one that does not run;
+	// nil where nothing is told of them.
 	Inside func(instance string) (map[string][]netip.Prefix, error)
 
 	// What other services keep of networks. They are set before the first
 	// call of a method.
-	Parts  []Part
-	Checks []Check
-	Uses   []Use
+	Parts   []Part
+	Checks  []Check
+	Uses    []Use
+	Renames []Rename
 
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.
@@ -177,6 +180,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 	if err := s.checkNeeds(ctx, n, after, before); err != nil {
 		return err
 	}
+	if err := s.checkMove(ctx, n, after, before); err != nil {
+		return err
+	}
 	if err := s.checkStatics(ctx, name, before, after); err != nil {
 		return err
 	}
@@ -253,7 +259,7 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before networks
 	}
 	renameTo := func(from, to string) func(context.Context) error {
 		return func(ctx context.Context) error {
-			return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.RenameNetwork(ctx, tx, from, to) })
+			return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return s.renamed(ctx, tx, from, to) })
 		}
 	}
 	if err := renameTo(before.Name, n.Name)(ctx); err != nil {
@@ -272,6 +278,15 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before networks
 	s.forget(before.Name)
 	s.changed("network-renamed", after.Name)
 	return nil
+}
+
+// renamed renames the record, and the network wherever else its name is kept.
+func (s *Service) renamed(ctx context.Context, tx *db.Tx, from, to string) error {
+	err := db.RenameNetwork(ctx, tx, from, to)
+	for _, fn := range s.Renames {
+		err = errors.Join(err, fn(ctx, tx, from, to))
+	}
+	return err
 }
 
 // Delete takes away a network that nothing uses.

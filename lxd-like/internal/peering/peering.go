@@ -307,6 +307,24 @@ func (*Service) Part(ctx context.Context, tx *db.Tx, n db.Network, cfg *networks
 	return nil
 }
 
+// Renamed has the peers of a network know its new name, for the service of networks.
+func (*Service) Renamed(ctx context.Context, tx *db.Tx, from, to string) error {
+	all, err := db.NetworkParts(ctx, tx, kind, "")
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.Document.TargetNetwork != from {
+			continue
+		}
+		p.Document.TargetNetwork = to
+		if err := db.SetNetworkPart(ctx, tx, kind, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // peerOf is what a network is to know of another one.
 func peerOf(cfg, other networks.Config) networks.Peer {
 	p := networks.Peer{IPv4: other.IPv4.Address, IPv6: other.IPv6.Address}

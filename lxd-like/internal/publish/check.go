@@ -31,8 +31,8 @@ func check[T any](ctx context.Context, s *Service, k kind[T], p db.NetworkPart[T
 		if err != nil {
 			return err
 		}
-		if n.Type != "bridge" {
-			return errs.Invalidf("network %q is of type %s: only networks of type bridge have a %s", n.Name, n.Type, k.name)
+		if n.Type != netkeys.Bridge && n.Type != netkeys.Vxlan {
+			return errs.Invalidf("network %q is of type %s: only networks of type %s and %s have a %s", n.Name, n.Type, netkeys.Bridge, netkeys.Vxlan, k.name)
 		}
 		cfg, err := netkeys.Parse(n.Type, n.Config)
 		if err != nil {
@@ -66,16 +66,29 @@ func fits(listen netip.Addr, want plan, network string, cfg networks.Config) err
 		return errs.Invalidf("nothing from outside reaches network %q, whose %s.routing is false", network, name)
 	}
 	for _, e := range want.entries {
-		for _, t := range e.Targets {
-			to, net := t.Addr(), family.Address.Masked()
-			switch {
-			case !net.Contains(to):
-				return errs.Invalidf("%s: target address %s is outside of network %q (%s)", e.field, to, network, net)
-			case to == family.Address.Addr():
-				return errs.Invalidf("%s: target address %s is the host's own in network %q: want that of an instance", e.field, to, network)
-			case to == net.Addr() || to.Is4() && to == networks.Last(net):
-				return errs.Invalidf("%s: target address %s cannot be that of an instance: it stands for the whole network %s", e.field, to, net)
-			}
+		if e.SNAT && cfg.Overlay.ID != 0 {
+			return errs.Invalidf("%s: snat: network %q is of type %s: what %s begins leaves by the host that it is on, which can be another than the one that has %s", e.field, network, netkeys.Vxlan, e.Targets[0].Addr(), listen)
+		}
+		if err := e.within(network, family.Address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// within reports a target that cannot be an instance in a network, in which the
+// host has an address.
+func (e entry) within(network string, address netip.Prefix) error {
+	net := address.Masked()
+	for _, t := range e.Targets {
+		to := t.Addr()
+		switch {
+		case !net.Contains(to):
+			return errs.Invalidf("%s: target address %s is outside of network %q (%s)", e.field, to, network, net)
+		case to == address.Addr():
+			return errs.Invalidf("%s: target address %s is the host's own in network %q: want that of an instance", e.field, to, network)
+		case to == net.Addr() || to.Is4() && to == networks.Last(net):
+			return errs.Invalidf("%s: target address %s cannot be that of an instance: it stands for the whole network %s", e.field, to, net)
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-// env is a service with the networks br0 and br1, and what is applied of them.
+// env is a service with the bridges br0 and br1, the overlay mesh and wire, and what is applied of them.
 type env struct {
 	*publish.Service
 
@@ -40,7 +40,9 @@ func newEnv(t *testing.T) *env {
 				return err
 			}
 		}
-		return nil
+		mesh := db.Network{Name: "mesh", Type: "vxlan", Status: db.Ready, Config: map[string]string{"ipv4.address": "10.2.0.1/24", "ipv6.address": "none", "vxlan.id": "7"}}
+		wire := db.Network{Name: "wire", Type: "macvlan", Status: db.Ready, Config: map[string]string{"parent": "eth0"}}
+		return errors.Join(db.AddNetwork(ctx, tx, &mesh), db.AddNetwork(ctx, tx, &wire))
 	}))
 	return e
 }
@@ -175,5 +177,24 @@ func TestForwardRefuses(t *testing.T) {
 	}
 	if who, err := e.Takes(t.Context(), networks.Published{Listen: netip.IPv4Unspecified(), Protocol: 6, First: 1, Last: 70}); err != nil || !strings.Contains(who, "192.0.2.9") {
 		t.Errorf("got %q, %v", who, err)
+	}
+}
+
+// TestOverlay publishes on an overlay, whose instances are on any host.
+func TestOverlay(t *testing.T) {
+	e := newEnv(t)
+	put := api.NetworkForwardPut{Ports: []api.NetworkForwardPort{{Protocol: "tcp", ListenPort: "80", TargetAddress: "10.2.0.9"}}}
+	must(t, e.CreateForward(t.Context(), "mesh", api.NetworkForwardsPost{ListenAddress: "192.0.2.1", NetworkForwardPut: put}))
+	if len(e.applied["mesh"]) != 1 {
+		t.Errorf("applied %+v", e.applied["mesh"])
+	}
+	put.Ports[0].SNAT = true
+	err := e.UpdateForward(t.Context(), "mesh", "192.0.2.1", put)
+	if want := `ports[0]: snat: network "mesh" is of type vxlan: what 10.2.0.9 begins`; !errs.Is(err, errs.Invalid) || !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	err = e.CreateForward(t.Context(), "wire", api.NetworkForwardsPost{ListenAddress: "192.0.2.1"})
+	if want := `network "wire" is of type macvlan: only networks of type bridge and vxlan have a network forward`; !errs.Is(err, errs.Invalid) || !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }

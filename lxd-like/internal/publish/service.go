@@ -81,7 +81,8 @@ func (s *Service) UpdateForward(ctx context.Context, network, address string, pu
 	return update(ctx, s, forwards, db.NetworkPart[api.NetworkForwardPut]{Network: network, Name: address, Document: put})
 }
 
-// DeleteForward deletes a forward. Connections that are open go on.
+// DeleteForward deletes a forward. Connections that are open go on,
+// flows of UDP end.
 func (s *Service) DeleteForward(ctx context.Context, network, address string) error {
 	return remove(ctx, s, forwards, network, address)
 }
@@ -112,7 +113,8 @@ func (s *Service) UpdateLoadBalancer(ctx context.Context, network, address strin
 	return update(ctx, s, balancers, db.NetworkPart[api.NetworkLoadBalancerPut]{Network: network, Name: address, Document: put})
 }
 
-// DeleteLoadBalancer deletes a load balancer. Connections that are open go on.
+// DeleteLoadBalancer deletes a load balancer. Connections that are open go on,
+// flows of UDP end.
 func (s *Service) DeleteLoadBalancer(ctx context.Context, network, address string) error {
 	return remove(ctx, s, balancers, network, address)
 }

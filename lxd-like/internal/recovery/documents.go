@@ -13,9 +13,10 @@ import (
 // A poolDocument is what is written about a pool, beside the pool what all
 // instances need and no volume has.
 type poolDocument struct {
+	api.NetworksDocument
+
 	Pool     *api.StoragePool `json:"pool"`
 	Profiles []api.Profile    `json:"profiles,omitempty"`
-	Networks []api.Network    `json:"networks,omitempty"`
 }
 
 // poolDocument returns what is to be written about a pool.
@@ -43,13 +44,7 @@ func (s *Service) poolDocument(ctx context.Context, pool string) (poolDocument, 
 	if err != nil {
 		return d, err
 	}
-	nets, err := s.Nets.List(ctx)
-	for _, n := range nets {
-		if n.Managed {
-			n.UsedBy, n.Status = []string{}, "Created"
-			d.Networks = append(d.Networks, n)
-		}
-	}
+	d.NetworksDocument, err = s.Nets.Document(ctx)
 	return d, err
 }
 

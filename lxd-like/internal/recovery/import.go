@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
@@ -54,7 +55,7 @@ func (s *Service) importPool(ctx context.Context, p found) error {
 		return err
 	}
 	s.Log.InfoContext(ctx, "a storage pool was found and registered", "pool", p.Name)
-	s.importNetworks(ctx, p.doc.Networks)
+	s.importNetworks(ctx, p.doc.NetworksDocument)
 	if err := s.importProfiles(ctx, p.doc.Profiles); err != nil {
 		return err
 	}
@@ -71,15 +72,14 @@ func (s *Service) importPool(ctx context.Context, p found) error {
 	return nil
 }
 
-// importNetworks makes the networks that are not there. An instance without
-// its network can still be looked into.
-func (s *Service) importNetworks(ctx context.Context, nets []api.Network) {
-	for _, n := range nets {
-		err := s.Nets.Create(ctx, api.NetworksPost{NetworkPut: n.NetworkPut, Name: n.Name, Type: n.Type})
-		if err != nil && !errs.Is(err, errs.Conflict) {
-			s.Log.WarnContext(ctx, "cannot make a network that was found", "network", n.Name, "err", err)
+// importNetworks makes the networks that are not there, with what belongs to
+// them. An instance without its network can still be looked into.
+func (s *Service) importNetworks(ctx context.Context, doc api.NetworksDocument) {
+	s.Nets.Reinstate(ctx, netdocs.Reinstatement{Document: doc, Note: func(what string, err error) {
+		if err != nil {
+			s.Log.WarnContext(ctx, "cannot make what was found of networks", "what", what, "err", err)
 		}
-	}
+	}})
 }
 
 // importProfiles makes the profiles that are not there, and gives the default

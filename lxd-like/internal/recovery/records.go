@@ -126,7 +126,7 @@ func (s *Service) note(ctx context.Context, e api.Event, changed map[object]bool
 		changed[object{kind: storage.Custom, pool: parts[1], name: parts[4]}] = true
 	case parts[0] == "storage-pools":
 		changed[object{pool: parts[1]}] = true
-	case parts[0] == "profiles" || parts[0] == "networks":
+	case parts[0] == "profiles" || strings.HasPrefix(parts[0], "network"): // ACLs, address sets and zones, too.
 		s.noteUsers(ctx, parts[0], parts[1], changed)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/shared/api"
 )
@@ -51,8 +52,9 @@ type volumeKeeper interface {
 	Adopt(ctx context.Context, doc api.Document) error
 }
 
-// A netKeeper is what recovery needs of networks.
+// A netKeeper is what recovery needs of networks. It is [netdocs.Service].
 type netKeeper interface {
-	List(ctx context.Context) ([]api.Network, error)
-	Create(ctx context.Context, req api.NetworksPost) error
+	Document(ctx context.Context) (api.NetworksDocument, error)
+	// Reinstate makes what is described and not there.
+	Reinstate(ctx context.Context, r netdocs.Reinstatement)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
 	"github.com/cuib/cuib/shared/api"
@@ -87,16 +88,16 @@ func (v volumes) Adopt(_ context.Context, doc api.Document) error {
 
 type nets struct{ all map[string]api.Network }
 
-func (n nets) List(context.Context) ([]api.Network, error) {
-	return slices.Collect(maps.Values(n.all)), nil
+func (n nets) Document(context.Context) (api.NetworksDocument, error) {
+	return api.NetworksDocument{NetworksVersion: 1, Networks: slices.Collect(maps.Values(n.all))}, nil
 }
 
-func (n nets) Create(_ context.Context, req api.NetworksPost) error {
-	if _, ok := n.all[req.Name]; ok {
-		return errs.Conflictf("network %q exists already", req.Name)
+func (n nets) Reinstate(_ context.Context, r netdocs.Reinstatement) {
+	for _, net := range r.Document.Networks {
+		if _, ok := n.all[net.Name]; !ok {
+			n.all[net.Name] = net
+		}
 	}
-	n.all[req.Name] = api.Network{NetworkPut: req.NetworkPut, Name: req.Name, Type: req.Type, Managed: true}
-	return nil
 }
 
 // world is a daemon with pools of the driver "fake".
@@ -197,7 +198,6 @@ func fill(t *testing.T, w world, source string) {
 		return db.UpdateProfile(ctx, tx, db.Profile{Name: "default", Devices: map[string]map[string]string{"eth0": {"type": "nic", "network": "br"}}})
 	})
 	w.nets.all["br"] = api.Network{Name: "br", Type: "bridge", Managed: true}
-	w.nets.all["eth0"] = api.Network{Name: "eth0", Type: "physical"}
 	w.pool(t, "own", "")
 	w.pool(t, "far", source)
 	w.addInstance(t, "own", "c1", "s0", "s1", ".hidden")

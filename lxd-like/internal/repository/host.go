@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -29,14 +30,8 @@ func (s *Service) hostDocument(ctx context.Context) ([]byte, error) {
 	if doc.Pools, err = s.Pools.List(ctx); err != nil {
 		return nil, err
 	}
-	nets, err := s.Nets.List(ctx)
-	if err != nil {
+	if doc.NetworksDocument, err = s.Nets.Document(ctx); err != nil {
 		return nil, err
-	}
-	for _, n := range nets {
-		if n.Managed {
-			doc.Networks = append(doc.Networks, n)
-		}
 	}
 	if doc.Profiles, err = s.Instances.Profiles(ctx); err != nil {
 		return nil, err
@@ -47,9 +42,6 @@ func (s *Service) hostDocument(ctx context.Context) ([]byte, error) {
 	// Who uses them is in the documents of those.
 	for i := range doc.Pools {
 		doc.Pools[i].UsedBy = nil
-	}
-	for i := range doc.Networks {
-		doc.Networks[i].UsedBy = nil
 	}
 	for i := range doc.Profiles {
 		doc.Profiles[i].UsedBy = nil
@@ -228,22 +220,15 @@ func (s *Service) rebuildPools(ctx context.Context, b *rebuilding, doc api.HostD
 	return nil
 }
 
+// rebuildNetworks makes networks, with what belongs to them.
 func (s *Service) rebuildNetworks(ctx context.Context, b *rebuilding, doc api.HostDocument) error {
-	all, err := s.Nets.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, n := range doc.Networks {
-		if slices.ContainsFunc(all, func(have api.Network) bool { return have.Name == n.Name && have.Managed }) {
-			continue
-		}
+	for i, n := range doc.Networks {
 		config := maps.Clone(n.Config)
 		maps.DeleteFunc(config, func(k, _ string) bool { return strings.HasPrefix(k, "volatile.") })
-		b.note("network "+n.Name, s.Nets.Create(ctx, api.NetworksPost{
-			Name: n.Name, Type: n.Type, NetworkPut: api.NetworkPut{Config: config, Description: n.Description},
-		}))
+		doc.Networks[i].Config = config
 	}
-	return nil
+	s.Nets.Reinstate(ctx, netdocs.Reinstatement{Document: doc.NetworksDocument, Complete: true, Note: b.note})
+	return ctx.Err()
 }
 
 // rebuildProfiles makes profiles. One that every server has is filled if

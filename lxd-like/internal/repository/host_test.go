@@ -27,7 +27,7 @@ func TestHostComesBack(t *testing.T) {
 			{Name: "disk", Driver: "btrfs", StoragePoolPut: api.StoragePoolPut{Config: api.ConfigMap{"source": "/dev/sdz"}}},
 			{Name: "odd", Driver: "bad"},
 		},
-		networks: []api.Network{{Name: "eth0", Type: "physical"}, {Name: "br0", Type: "bridge", Managed: true}},
+		networks: []api.Network{{Name: "br0", Type: "bridge", Managed: true}},
 		profiles: []api.Profile{
 			{Name: "default", ProfilePut: api.ProfilePut{Devices: api.DevicesMap{"root": {"path": "/"}}}},
 			{Name: "small", ProfilePut: api.ProfilePut{Config: api.ConfigMap{"limits.processes": "5"}}},

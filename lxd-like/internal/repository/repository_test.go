@@ -22,6 +22,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
+	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
@@ -396,14 +397,19 @@ func (f fakePools) Create(_ context.Context, req api.StoragePoolsPost) error {
 	return nil
 }
 
-func (f fakeNets) List(context.Context) ([]api.Network, error) {
-	return slices.Clone(f.w.host.networks), nil
+func (f fakeNets) Document(context.Context) (api.NetworksDocument, error) {
+	return api.NetworksDocument{NetworksVersion: 1, Networks: slices.Clone(f.w.host.networks)}, nil
 }
 
-func (f fakeNets) Create(_ context.Context, req api.NetworksPost) error {
-	f.w.host.log = append(f.w.host.log, "network "+req.Name)
-	f.w.host.networks = append(f.w.host.networks, api.Network{Name: req.Name, Type: req.Type, NetworkPut: req.NetworkPut, Managed: true})
-	return nil
+func (f fakeNets) Reinstate(_ context.Context, r netdocs.Reinstatement) {
+	for _, n := range r.Document.Networks {
+		if slices.ContainsFunc(f.w.host.networks, func(have api.Network) bool { return have.Name == n.Name }) {
+			continue
+		}
+		f.w.host.log = append(f.w.host.log, "network "+n.Name)
+		f.w.host.networks = append(f.w.host.networks, n)
+		r.Note("network "+n.Name, nil)
+	}
 }
 
 func (f fakeImages) Aliases(context.Context) ([]api.ImageAliasesEntry, error) {

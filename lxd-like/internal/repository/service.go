@@ -21,6 +21,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
+	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
@@ -88,10 +89,11 @@ type poolKeeper interface {
 	Create(ctx context.Context, req api.StoragePoolsPost) error
 }
 
-// A netKeeper keeps networks.
+// A netKeeper keeps networks. It is [netdocs.Service].
 type netKeeper interface {
-	List(ctx context.Context) ([]api.Network, error)
-	Create(ctx context.Context, req api.NetworksPost) error
+	Document(ctx context.Context) (api.NetworksDocument, error)
+	// Reinstate makes what is described and not there.
+	Reinstate(ctx context.Context, r netdocs.Reinstatement)
 }
 
 // An aliasKeeper keeps aliases of images.

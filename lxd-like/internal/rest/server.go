@@ -40,6 +40,7 @@ var extensions = []string{
 	"cuib_network_acl_state",
 	"cuib_network_doctor",
 	"cuib_network_gateways",
+	"cuib_network_missing_interfaces",
 	"cuib_network_obstacles",
 	"cuib_nic_cni",
 	"cuib_snapshot_bulk",

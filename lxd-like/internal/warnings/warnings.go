@@ -36,6 +36,7 @@ var (
 	NetworkDown     = Kind{"Network unavailable", api.SeverityHigh}
 	NetworkOverlaps = Kind{"Network overlaps another of the host", api.SeverityModerate}
 	NetworkSplit    = Kind{"Network hosts not in touch", api.SeverityModerate}
+	NetworkPortless = Kind{"Network external interface missing", api.SeverityModerate}
 	NetworkBlocked  = Kind{"Network traffic dropped by the host's firewall", api.SeverityHigh}
 	FirewallUnread  = Kind{"Host's firewall not read in full", api.SeverityModerate}
 	DNSDown         = Kind{"DNS of network zones unavailable", api.SeverityModerate}
@@ -45,6 +46,7 @@ var (
 	Dying           = Kind{"Instance dies again and again", api.SeverityHigh}
 	ProxyDown       = Kind{"Proxy unavailable", api.SeverityModerate}
 	LXCFSDown       = Kind{"LXCFS unavailable", api.SeverityModerate}
+	HooksNotRun     = Kind{"Hooks of a device not run", api.SeverityLow}
 	ScheduleFailed  = Kind{"Scheduled work failed", api.SeverityModerate}
 )
 

@@ -5,6 +5,7 @@ package tree
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +50,7 @@ func (o Options) CopyInto(ctx context.Context, dst, src string) error {
 	}
 	defer to.Close()
 	c := newCopier(to, o.Progress)
-	if err := c.fill(ctx, to, from, ""); err != nil {
+	if err := errors.Join(c.fill(ctx, to, from, ""), c.unpark()); err != nil {
 		return fmt.Errorf("copy %s: %w", src, err)
 	}
 	return CopyAttrs(dst, src)
@@ -64,8 +65,9 @@ type copier struct {
 	noClone  atomic.Bool   // Blocks cannot be shared.
 	workers  chan struct{} // Has room for each goroutine that may work at once.
 
-	mu     sync.Mutex // Guards firsts.
+	mu     sync.Mutex // Guards what follows.
 	firsts map[inode]*firstName
+	parked []string // Names in root of files whose own are longer than a path can be.
 }
 
 // A firstName is the first name of a file with several that was come upon.
@@ -166,10 +168,38 @@ func (c *copier) linked(to, from *os.File, at string, st *unix.Stat_t) error {
 	c.mu.Unlock()
 	if !ok {
 		defer close(first.made)
-		return pathError("copy", at, c.leaf(to, from, names{name, name}, st))
+		err := c.leaf(to, from, names{name, name}, st)
+		if err == nil && len(at) >= unix.PathMax {
+			first.at, err = c.park(to, name)
+		}
+		return pathError("copy", short(at), err)
 	}
 	<-first.made
-	return pathError("link", at, unix.Linkat(int(c.root.Fd()), first.at, int(to.Fd()), name, 0))
+	return pathError("link", short(at), unix.Linkat(int(c.root.Fd()), first.at, int(to.Fd()), name, 0))
+}
+
+// park gives a file a name in the root of the copy, by which it can be linked
+// to.
+func (c *copier) park(dir *os.File, name string) (string, error) {
+	at := ".linked-" + rand.Text()
+	if err := unix.Linkat(int(dir.Fd()), name, int(c.root.Fd()), at, 0); err != nil {
+		return "", err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parked = append(c.parked, at)
+	return at, nil
+}
+
+// unpark removes these names.
+func (c *copier) unpark() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed error
+	for _, at := range c.parked {
+		failed = errors.Join(failed, pathError("remove", at, unix.Unlinkat(int(c.root.Fd()), at, 0)))
+	}
+	return failed
 }
 
 // names are those of a file in the copy's and the source's directory.
@@ -198,8 +228,17 @@ func pathError(op, path string, err error) error {
 	return &os.PathError{Op: op, Path: path, Err: err}
 }
 
-// checkPath refuses what would take too many open directories, and cannot be
-// linked to.
+// short is a path as messages can have it.
+func short(at string) string {
+	if len(at) < unix.PathMax {
+		return at
+	}
+	const shown = 100
+	return at[:shown] + "..." + at[len(at)-shown:]
+}
+
+// checkPath refuses what would take too many open directories, and what cannot
+// be named where paths are told to others.
 func checkPath(at string) error {
 	if len(at) >= unix.PathMax {
 		return errs.Newf(errs.Unsupported, "a path in it is longer than the %d bytes that a path can have: %.200s...", unix.PathMax, at)
@@ -209,9 +248,6 @@ func checkPath(at string) error {
 
 // dir copies a directory.
 func (c *copier) dir(ctx context.Context, to, from *os.File, at string, st *unix.Stat_t) error {
-	if err := checkPath(at); err != nil {
-		return err
-	}
 	name := path.Base(at)
 	if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
 		return err
@@ -226,12 +262,48 @@ func (c *copier) dir(ctx context.Context, to, from *os.File, at string, st *unix
 		return err
 	}
 	defer subTo.Close()
-	if err := c.fill(ctx, subTo, subFrom, at); err != nil {
+	if strings.Count(at, "/") < maxLevels {
+		err = c.fill(ctx, subTo, subFrom, at)
+	} else {
+		err = c.deep(ctx, subTo, subFrom, at)
+	}
+	if err != nil {
 		return err
 	}
+	return pathError("copy attributes of", short(at), dressDir(subTo, subFrom, st))
+}
+
+func dressDir(to, from *os.File, st *unix.Stat_t) error {
 	buf := getChunk()
 	defer chunks.Put(buf)
-	return pathError("copy attributes of", at, dress(int(subTo.Fd()), int(subFrom.Fd()), st, buf))
+	return dress(int(to.Fd()), int(from.Fd()), st, buf)
+}
+
+// deep is fill for a directory that is deep in the tree.
+func (c *copier) deep(ctx context.Context, to, from *os.File, at string) error {
+	d := &descent{dirs: []*os.File{from, to}}
+	d.entry = func(dirs []*os.File, name string) (bool, error) {
+		from, to := dirs[0], dirs[1]
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(from.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return false, pathError("stat", name, err)
+		}
+		switch {
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			return true, pathError("make", name, unix.Mkdirat(int(to.Fd()), name, 0o700))
+		case st.Nlink > 1:
+			return false, c.linked(to, from, at+string(d.at)+"/"+name, &st)
+		}
+		return false, pathError("copy", name, c.leaf(to, from, names{name, name}, &st))
+	}
+	d.left = func(dirs []*os.File) error {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(dirs[0].Fd()), &st); err != nil {
+			return err
+		}
+		return dressDir(dirs[1], dirs[0], &st)
+	}
+	return pathError("copy what is deep in", short(at), d.run(ctx))
 }
 
 func symlink(to, from *os.File, name names) error {

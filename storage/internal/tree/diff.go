@@ -163,6 +163,9 @@ func changeOf(before, after *os.File, at string, was, st *unix.Stat_t) (storage.
 
 // sub compares the contents of directories.
 func (d differ) sub(before, after *os.File, at string, was, st *unix.Stat_t) error {
+	if err := checkPath(at); err != nil {
+		return err
+	}
 	name := path.Base(at)
 	a, err := subOf(before, name, was)
 	if err != nil {

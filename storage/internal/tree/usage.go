@@ -29,7 +29,7 @@ func Usage(ctx context.Context, root string) (int64, error) {
 		return 0, pathError("stat", root, err)
 	}
 	m.total = st.Blocks * blockSize
-	err = m.dir(ctx, dir)
+	err = m.dir(ctx, dir, 0)
 	return m.total, err
 }
 
@@ -44,7 +44,10 @@ type meter struct {
 }
 
 // dir adds what is in a directory. What goes away meanwhile does not count.
-func (m *meter) dir(ctx context.Context, d *os.File) error {
+func (m *meter) dir(ctx context.Context, d *os.File, depth int) error {
+	if depth == maxLevels {
+		return m.deep(ctx, d)
+	}
 	for {
 		names, err := d.Readdirnames(1024)
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ENOENT) {
@@ -54,38 +57,66 @@ func (m *meter) dir(ctx context.Context, d *os.File) error {
 			return ctx.Err()
 		}
 		for _, name := range names {
-			if err := m.entry(ctx, d, name); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
+			if err := m.entry(ctx, d, name, depth); err != nil && !wentAway(err) {
 				return err
 			}
 		}
 	}
 }
 
-func (m *meter) entry(ctx context.Context, d *os.File, name string) error {
+// wentAway reports whether an error is that something is there no more, or is
+// no directory any more.
+func wentAway(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
+// deep is dir for one that is deep in the tree. What is moved meanwhile does
+// not count, nor what would have come after it.
+func (m *meter) deep(ctx context.Context, d *os.File) error {
+	walk := descent{dirs: []*os.File{d}, entry: func(dirs []*os.File, name string) (bool, error) {
+		isDir, err := m.add(dirs[0], name)
+		if err != nil && wentAway(err) {
+			return false, nil
+		}
+		return isDir, err
+	}}
+	if err := walk.run(ctx); err != nil && !wentAway(err) && !errors.Is(err, errMoved) {
+		return err
+	}
+	return nil
+}
+
+func (m *meter) entry(ctx context.Context, d *os.File, name string, depth int) error {
+	isDir, err := m.add(d, name)
+	if err != nil || !isDir {
+		return err
+	}
+	sub, err := openDir(int(d.Fd()), name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	return m.dir(ctx, sub, depth+1)
+}
+
+// add adds a file, or a directory without what is in it.
+func (m *meter) add(d *os.File, name string) (isDir bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(d.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return pathError("stat", name, err)
+		return false, pathError("stat", name, err)
 	}
 	kind := st.Mode & unix.S_IFMT
 	if id := (inode{st.Dev, st.Ino}); st.Nlink > 1 && kind != unix.S_IFDIR {
 		if m.seen[id] {
-			return nil
+			return false, nil
 		}
 		m.seen[id] = true
 	}
 	m.total += st.Blocks * blockSize
-	switch {
-	case kind == unix.S_IFREG && m.shares && st.Blocks > 0:
+	if kind == unix.S_IFREG && m.shares && st.Blocks > 0 {
 		m.total -= shared(d, name, st.Blocks*blockSize)
-	case kind == unix.S_IFDIR:
-		sub, err := openDir(int(d.Fd()), name)
-		if err != nil {
-			return err
-		}
-		defer sub.Close()
-		return m.dir(ctx, sub)
 	}
-	return nil
+	return kind == unix.S_IFDIR, nil
 }
 
 func canShare(path string) (bool, error) {

@@ -56,12 +56,15 @@ func tree(args []string) error {
 	)
 }
 
+// depth is how many directories are in one another.
+const depth = 300
+
 // deep makes directories in one another, deeper than a path can say.
 func deep(args []string) error {
 	if err := os.Chdir(need(args, 1)[0]); err != nil {
 		return err
 	}
-	for range 300 {
+	for range depth {
 		if err := os.Mkdir("deep-directory", 0o755); err != nil {
 			return err
 		}
@@ -70,6 +73,20 @@ func deep(args []string) error {
 		}
 	}
 	return os.WriteFile("bottom", nil, 0o644)
+}
+
+// bottom goes as deep as deep has made directories, and looks for its file.
+func bottom(args []string) error {
+	if err := os.Chdir(need(args, 1)[0]); err != nil {
+		return err
+	}
+	for range depth {
+		if err := os.Chdir("deep-directory"); err != nil {
+			return err
+		}
+	}
+	_, err := os.Stat("bottom")
+	return err
 }
 
 // fork starts itself twice, as each of those does, until it is killed.

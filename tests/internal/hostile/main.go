@@ -29,7 +29,7 @@ func main() {
 		os.Exit(misused)
 	}
 	commands := map[string]func(args []string) error{
-		"try": try, "swap": swap, "watch": watch, "tree": tree, "deep": deep, "fork": fork, "hog": hog,
+		"try": try, "swap": swap, "watch": watch, "tree": tree, "deep": deep, "bottom": bottom, "fork": fork, "hog": hog,
 	}
 	run, ok := commands[args[0]]
 	if !ok {

@@ -15,8 +15,12 @@ const blocked = "Network traffic dropped by the host's firewall"
 
 // tellBlocked tells of what the host's firewall drops of the networks that
 // instances are on, which have started. Where nothing is dropped that is one
-// question; and where it cannot be asked the instances run all the same.
+// question; and where it cannot be asked the instances run all the same. Who wants
+// to hear nothing is asked for nothing.
 func (e *env) tellBlocked(ctx context.Context, names ...string) {
+	if e.Quiet {
+		return
+	}
 	all, err := e.Client().Warnings(ctx)
 	if err != nil {
 		return
@@ -55,8 +59,11 @@ func (e *env) networksOf(ctx context.Context, names []string) []string {
 }
 
 // tellWhy tries out the networks of an instance that has got no address in
-// time, and tells what of them does not work.
+// time, and tells what of them does not work, unless nobody wants to hear it.
 func (e *env) tellWhy(ctx context.Context, name string) {
+	if e.Quiet {
+		return
+	}
 	for _, network := range e.networksOf(ctx, []string{name}) {
 		checks, err := e.Client().ExamineNetwork(ctx, network)
 		if err != nil { // It is of a type that cannot be tried out.

@@ -27,10 +27,13 @@ var columns = []output.Column[api.Network]{
 }
 
 // state is that of a network. One whose packets the host's firewall drops is of
-// little use, whatever else it is.
+// little use, whatever else it is; one lacks an interface that is to be a port.
 func state(n api.Network) string {
 	if len(n.Obstacles) > 0 && n.Status == "Created" {
 		return "BLOCKED"
+	}
+	if len(n.MissingInterfaces) > 0 && n.Status == "Created" {
+		return "INCOMPLETE"
 	}
 	return strings.ToUpper(n.Status)
 }
@@ -161,6 +164,9 @@ func (e *env) write(name string, s api.NetworkState) {
 	}
 	if len(s.ObstaclesUnread) > 0 {
 		fmt.Fprintf(e.Out, "\nNot read of the host's firewall: the tables of iptables-legacy, for want of %s\n", strings.Join(s.ObstaclesUnread, " and "))
+	}
+	if len(s.MissingInterfaces) > 0 {
+		fmt.Fprintf(e.Out, "\nMissing interfaces of the host (bridge.external_interfaces): %s\n", strings.Join(s.MissingInterfaces, ", "))
 	}
 	if s.Bridge != nil {
 		fmt.Fprintf(e.Out, "\nBridge:\n  ID: %s\n  STP: %t\n", s.Bridge.ID, s.Bridge.STP)
