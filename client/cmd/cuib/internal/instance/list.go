@@ -185,6 +185,7 @@ func (e *env) list(ctx context.Context, o listOptions, args []string) error {
 	}
 	all = slices.DeleteFunc(all, func(in api.InstanceFull) bool { return !filters.match(in) })
 	slices.SortFunc(all, func(a, b api.InstanceFull) int { return cmp.Compare(a.Name, b.Name) })
+	f.Room = e.Room()
 	return f.Write(e.Out, output.Tabulate(columns, all))
 }
 

@@ -69,6 +69,16 @@ func (e *Env) Warn(format string, args ...any) {
 // IsTerminal tells whether somebody sits at f.
 func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
+// Room is how many columns the terminal has where answers are shown; 0 if
+// they go elsewhere.
+func (e *Env) Room() int {
+	width, _, err := term.GetSize(int(e.Out.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
 // Progress returns a line of progress, which is shown to people only.
 func (e *Env) Progress() *output.Progress {
 	if e.Quiet || e.Many || !IsTerminal(e.Err) {

@@ -44,6 +44,7 @@ func (v ListView) Write(e *Env, t output.Table) error {
 	if err != nil {
 		return err
 	}
+	f.Room = e.Room()
 	return f.Write(e.Out, t)
 }
 

@@ -121,3 +121,37 @@ func TestWideText(t *testing.T) {
 		t.Errorf("got\n%s", b.String())
 	}
 }
+
+func TestRoom(t *testing.T) {
+	table := output.Table{
+		Header: []string{"ID", "MESSAGE", "LONG"},
+		Rows:   [][]string{{"1", "what is said of it takes more than there is room for", strings.Repeat("x", 30)}, {"2", "short", "a b\nc"}},
+	}
+	for format, want := range map[output.Format]string{
+		{Name: "table", Header: true, Room: 70}: `+----+-----------------------------+--------------------------------+
+| ID | MESSAGE                     | LONG                           |
++----+-----------------------------+--------------------------------+
+| 1  | what is said of it takes    | xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx |
+|    | more than there is room for |                                |
+| 2  | short                       | a b                            |
+|    |                             | c                              |
++----+-----------------------------+--------------------------------+
+`,
+		{Name: "compact", Room: 80}: `  1  what is said of it takes more than there is  xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+     room for
+  2  short                                        a b
+                                                  c
+`,
+	} {
+		var b bytes.Buffer
+		if err := format.Write(&b, table); err != nil {
+			t.Fatal(err)
+		}
+		if b.String() != want {
+			t.Errorf("%v: got\n%s", format, b.String())
+		}
+	}
+	if table.Rows[0][1] != "what is said of it takes more than there is room for" {
+		t.Error("the table was changed")
+	}
+}

@@ -21,6 +21,7 @@ var Formats = []string{"table", "compact", "csv", "json", "yaml"}
 type Format struct {
 	Name   string // One of [Formats].
 	Header bool
+	Room   int // How many columns a table can take before its lines are broken; 0 for any number.
 }
 
 // ParseFormat parses the value of a flag --format: a name, which can be
@@ -57,7 +58,7 @@ func (f Format) Write(w io.Writer, t Table) error {
 	case "csv":
 		return f.csv(w, t)
 	}
-	t = t.plain()
+	t = f.fitted(t.plain())
 	text := f.bordered(t)
 	if f.Name == "compact" {
 		text = f.compact(t)
