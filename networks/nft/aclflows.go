@@ -53,8 +53,8 @@ func (f flows) addTo(c *transaction, t *nftables.Table) error {
 	return nil
 }
 
-// setsGrow tells whether the kernel lets a set have another size later (since
-// Linux 6.7); others ignore it.
+// setsGrow tells whether the kernel lets a set have another size later. Older ones
+// ignore it.
 var setsGrow = sync.OnceValue(func() bool {
 	t := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: fmt.Sprintf("cuib-probe_%d", os.Getpid())}
 	s := &nftables.Set{Table: t, Name: "grows", ID: firstID, KeyType: nftables.TypeIPAddr, Dynamic: true, HasTimeout: true, Timeout: flowNew, Size: 1}
