@@ -386,12 +386,15 @@ func TestRouted(t *testing.T) {
 	want(t, "tables", ip(t, "route show table 100"), "192.0.2.77", "198.51.100.0/29 via 192.0.2.77")
 	// Another address of the guest's is nobody's business.
 	g.ip(t, "addr add 192.0.2.99/32 dev eth0")
-	if err := g.Do(func() error {
-		d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 99)}}
-		_, err := d.Dial("tcp", "192.0.2.2:9")
-		return err
-	}); err == nil || strings.Contains(err.Error(), "refused") {
-		t.Errorf("a foreign address passes: %v", err)
+	g.ip(t, "addr add 2001:db8::99/128 dev eth0 nodad")
+	for from, to := range map[string]string{"192.0.2.99": "192.0.2.2:9", "2001:db8::99": "[2001:db8::2]:9"} {
+		if err := g.Do(func() error {
+			d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+			_, err := d.Dial("tcp", to)
+			return err
+		}); err == nil || strings.Contains(err.Error(), "refused") {
+			t.Errorf("a foreign address passes: %v", err)
+		}
 	}
 	other := routed("q")
 	if err := h.Make(t.Context(), other, newGuest(t).Guest); !errs.Is(err, errs.Conflict) {
