@@ -371,9 +371,8 @@ func peerOf(cfg networks.Config, name string, other networks.Config) networks.Pe
 	case other.DNS.Mode == networks.DNSNone:
 	case other.DNS.Domain != cfg.DNS.Domain:
 		p.Domain = other.DNS.Domain
-	case other.DNS.Domain != "":
-		// What guests call themselves is known to the other server alone.
-		p.Shared = other.DNS.Mode != networks.DNSDynamic
+	default:
+		p.Shared = other.DNS.Domain != "" // Else names are those of nobody.
 	}
 	return p
 }
