@@ -40,7 +40,11 @@ func TestGuests(t *testing.T) {
 			eventually(t, "it has restarted", h.fresh)
 			h.mark(t)
 			eventually(t, "it restarts from inside", func() bool { return h.fresh() || h.asks("reboot || /sbin/init 6") && h.fresh() })
-			h.must(t, "stop", "c1", "--timeout", "120")
+			if _, err := h.cuib("stop", "c1", "--timeout", "120"); err != nil {
+				said, _ := h.cuib("logs", "c1")
+				runs, _ := h.cuib("exec", "c1", "--", "ps", "axf")
+				t.Fatalf("%v\nIt says: %s\nIts processes: %s", err, said, runs)
+			}
 			h.must(t, "start", "c1")
 			eventually(t, "it halts from inside", func() bool {
 				out, err := h.cuib("list", "--format", "csv", "--columns", "s")
