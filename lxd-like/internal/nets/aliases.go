@@ -193,6 +193,7 @@ func renames(e api.Event) bool {
 	}
 	switch what.Action {
 	case "instance-created", "instance-updated", "instance-renamed", "instance-deleted", "instance-restored", "profile-updated",
+		"instance-started",                   // The record of one that is launched is ready only then.
 		"network-updated", "network-renamed": // Peers can have another domain.
 		return true
 	}

@@ -3,11 +3,13 @@ package nets_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/testenv"
 )
 
 // TestPeerNames gives a network those names of its peers that nobody has who
@@ -63,4 +65,31 @@ func (e env) both(t *testing.T, name, one, two string) {
 		in.Devices["eth1"] = map[string]string{"type": "nic", "network": two}
 		return db.UpdateInstance(ctx, tx, in)
 	}))
+}
+
+// TestPeerNamesFollow makes and deletes instances on a peer.
+func TestPeerNamesFollow(t *testing.T) {
+	e := newEnv(t)
+	peers := []networks.Peer{{Network: "br1", Shared: true}}
+	e.Parts = append(e.Parts, func(_ context.Context, _ *db.Tx, n db.Network, cfg *networks.Config) error {
+		if n.Name == "br0" {
+			cfg.Peers = peers
+		}
+		return nil
+	})
+	e.Peering = func(context.Context, *db.Tx) (map[string][]networks.Peer, error) {
+		return map[string][]networks.Peer{"br0": peers}, nil
+	}
+	for i, name := range []string{"br0", "br1"} {
+		e.create(t, name, api.ConfigMap{"ipv4.address": fmt.Sprintf("10.%d.0.1/24", i), "ipv6.address": "none"})
+	}
+	e.runs(t)
+	for _, name := range []string{"one", "two"} {
+		e.instance(t, name, map[string]string{"network": "br1"})
+		e.Events.Lifecycle("instance-created", "/1.0/instances/"+name, nil)
+		testenv.Eventually(t, name+" is known", func() bool {
+			all := e.driver.Networks()["br0"].Peers
+			return len(all) == 1 && slices.Contains(all[0].Names, name)
+		})
+	}
 }
