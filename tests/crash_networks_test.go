@@ -170,20 +170,25 @@ func (m *matrix) networkPicture(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.WriteString(counted.ReplaceAllString(out, ""))
+	// Tables are in the order in which they were made.
+	parts := strings.Split(counted.ReplaceAllString(out, ""), "\ntable ")
+	slices.Sort(parts[1:])
+	for _, part := range parts {
+		fmt.Fprintln(&b, strings.TrimSpace(part))
+	}
 	return b.String()
 }
 
 // counted is what the kernel counts, and numbers that are new each time.
 var counted = regexp.MustCompile(`counter packets \d+ bytes \d+|@if\d+|(?m)^\d+: `)
 
-// networkKernel shows interfaces, addresses, routes, rules, the daemon's files
-// and its dnsmasq processes.
+// networkKernel shows interfaces, addresses, routes, the daemon's files, its
+// dnsmasq processes, and the rules of nftables.
 const networkKernel = `
 ip -o link | awk '{ print $2 }' | sed 's/:$//' | sort
 ip -o addr show scope global | awk '{ print $2, $4 }' | sort
 ip route | sort
-nft list tables | sort | while read -r t; do nft list $t; done
 cd "$1" && find networks | sort
 pgrep -a -x dnsmasq | grep -o "$1/networks/[^ ]*" | sort || :
+nft list ruleset
 `
