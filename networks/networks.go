@@ -85,9 +85,15 @@ const (
 
 // Peer is a network that is routed to without NAT.
 type Peer struct {
+	Network    string
 	IPv4, IPv6 netip.Prefix // Not valid for none.
 	Domain     string       // That its server answers for; empty for none that is not our own.
 	Server     netip.Addr
+
+	// Shared says that its domain is ours. Then Names are those in it that its
+	// server alone knows.
+	Shared bool
+	Names  []string
 }
 
 // Route is a route of guests.

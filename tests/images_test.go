@@ -44,6 +44,7 @@ func locked(name string, fn func() error) error {
 // or "image nesting". The first is a
 // busybox with an init of its own, the others a real Debian, with systemd
 // alone, with cloud-init, or with another init, which Cuib itself builds once.
+// Any other kind is the source of such an image, as "debian:sid/runit".
 func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: image tiny|debian|cloud|sysvinit|runit|nesting [ALIAS]")
@@ -69,6 +70,10 @@ func imageFiles(kind string) ([]string, error) {
 		"tiny": makeTiny, "debian": makeDebian("debian:bookworm"), "cloud": makeDebian("debian:bookworm/cloud"),
 		"sysvinit": makeDebian("debian:bookworm/sysvinit"), "runit": makeDebian("debian:bookworm/runit"), "nesting": makeNesting,
 	}[kind]
+	if build == nil {
+		build = makeDebian(kind)
+		kind = strings.NewReplacer(":", "-", "/", "-").Replace(kind)
+	}
 	path := filepath.Join(cacheDir(), "e2e-"+kind+".tar.gz") // Whatever its compression is.
 	err := locked("e2e-"+kind, func() error {
 		if _, err := os.Stat(path); err == nil {

@@ -68,14 +68,38 @@ func TestLab(t *testing.T) {
 				// Who waits for whom is on the same processor, and need not be woken on another.
 				command = append(command, "LD_PRELOAD="+kit+"/oneprocessor.so", "taskset", "-c", on)
 			}
-			out, err := run(append(command, filepath.Join(lab, "boot"), "-m", "2G", "-c", cpus, "-d", disk, root, kit, name)...)
-			if err != nil {
-				t.Error(err)
-				return
+			command = append(command, filepath.Join(lab, "boot"), "-m", "2G", "-c", cpus, "-d", disk, root, kit, name)
+			for _, step := range boots(t, script) {
+				out, err := run(slices.Concat(command, step)...)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				t.Log(out)
 			}
-			t.Log(out)
 		})
 	}
+}
+
+// boots returns the arguments that a script has in each of the machines that
+// it is run in, one after the other, with the same disk: "# boots: ONE TWO", or
+// nothing once.
+func boots(t *testing.T, script string) [][]string {
+	t.Helper()
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "\n# boots: ")
+	if !found {
+		return [][]string{nil}
+	}
+	line, _, _ := strings.Cut(after, "\n")
+	var steps [][]string
+	for step := range strings.FieldsSeq(line) {
+		steps = append(steps, []string{step})
+	}
+	return steps
 }
 
 // withProcessors are the scripts for which it makes a difference how many

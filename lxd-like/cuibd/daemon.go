@@ -181,6 +181,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.guests.Volumes = d.instances.GuestVolumes()
 	d.proxies = d.newProxies(cfg)
 	d.instances.Proxies, d.instances.Plugins = d.proxies, containers
+	d.nets.Leading = d.proxies.Leading
 	d.instances.TPMs = d.newTPMs(base, cfg.dir)
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
 	d.backups = &backups.Service{
@@ -213,6 +214,7 @@ func (d *daemon) openNetworks(dir string) {
 	d.published = d.newPublished()
 	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
 	d.nets.Parts, d.nets.Renames = append(d.nets.Parts, d.peering.Part), append(d.nets.Renames, d.peering.Renamed)
+	d.nets.Peering = d.peering.All
 }
 
 // newPublished makes the service of forwards and load balancers, which tells

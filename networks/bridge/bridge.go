@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/dnsmasq"
 	"github.com/cuib/cuib/networks/nft"
+	"github.com/cuib/cuib/shared/crash"
 )
 
 // Driver makes bridges.
@@ -112,6 +113,7 @@ func removeLink(name string) error {
 	if err := isBridge(l); err != nil {
 		return err
 	}
+	defer crash.Point("after the deletion of the bridge", name)
 	return netlink.LinkDel(l)
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -118,6 +119,7 @@ func rename(l netlink.Link, name string) error {
 func addLink(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.MTU = cfg.Name, mac, mtuOf(cfg)
+	defer crash.Point("after the bridge", cfg.Name)
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ func (l *lines) dns(cfg networks.Config) {
 		l.add("domain=%s\nlocal=/%[1]s/", cfg.DNS.Domain)
 	}
 	for _, p := range cfg.Peers {
-		l.peer(p)
+		l.peer(cfg, p)
 	}
 	if len(cfg.DNS.Search) > 0 {
 		all := strings.Join(cfg.DNS.Search, ",")
@@ -109,12 +109,18 @@ func (l *lines) dns(cfg networks.Config) {
 	}
 }
 
-// peer has the server of another network asked for what is its own.
-func (l *lines) peer(p networks.Peer) {
-	if p.Domain == "" || !p.Server.IsValid() {
+// peer has the server of another network asked for what is its own: in a domain
+// that it has, or for each name in one that both have.
+func (l *lines) peer(cfg networks.Config, p networks.Peer) {
+	if p.Domain == "" && !p.Shared || !p.Server.IsValid() {
 		return
 	}
-	l.add("server=/%s/%s", p.Domain, p.Server)
+	if p.Domain != "" {
+		l.add("server=/%s/%s", p.Domain, p.Server)
+	}
+	for _, name := range p.Names {
+		l.add("server=/%s.%s/%s", name, cfg.DNS.Domain, p.Server)
+	}
 	for _, a := range []netip.Prefix{p.IPv4, p.IPv6} {
 		if a.IsValid() {
 			l.add("rev-server=%s,%s", a.Masked(), p.Server)

@@ -38,7 +38,7 @@ func Apply(ctx context.Context, cfg networks.Config, index int) error {
 	if err != nil {
 		return err
 	}
-	forgot, err := setHosts(cfg)
+	forgot, err := prepare(cfg)
 	if err != nil {
 		return fmt.Errorf("write the hosts for dnsmasq: %w", err)
 	}
@@ -73,6 +73,14 @@ func Apply(ctx context.Context, cfg networks.Config, index int) error {
 		return p.reload()
 	}
 	return nil
+}
+
+// prepare is [setHosts] in a directory without what a crash has left.
+func prepare(cfg networks.Config) (forgot bool, err error) {
+	if err := forgetTrial(cfg.Dir); err != nil {
+		return false, err
+	}
+	return setHosts(cfg)
 }
 
 // Remove ends the network's dnsmasq and deletes its files.
@@ -159,15 +167,27 @@ func launch(ctx context.Context, cfg networks.Config) error {
 
 // test has dnsmasq check a configuration before anything is stopped for it.
 func test(ctx context.Context, cfg networks.Config, text string) error {
-	const name = confFile + ".new"
-	if err := writeFile(cfg.Dir, name, text); err != nil {
+	if err := writeFile(cfg.Dir, trialFile, text); err != nil {
 		return err
 	}
-	path := filepath.Join(cfg.Dir, name)
+	path := filepath.Join(cfg.Dir, trialFile)
 	defer func() { _ = os.Remove(path) }()
 
 	_, err := run.Cmd(ctx, "dnsmasq", "--test", "--conf-file="+path)
 	return blame(cfg, err)
+}
+
+// trialFile has a configuration that is checked.
+const trialFile = confFile + ".new"
+
+// forgetTrial removes what a crash has left of one.
+func forgetTrial(dir string) error {
+	for _, name := range []string{trialFile, halfWritten(trialFile), halfWritten(confFile)} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // blame returns the user's error if err is dnsmasq's about its configuration,
@@ -201,10 +221,13 @@ func searchable(dir string) error {
 	}
 }
 
+// halfWritten is what a file is called until it is whole.
+func halfWritten(name string) string { return "." + name + "~" }
+
 // writeFile replaces a file at once. What is not finished has a name that
 // dnsmasq does not read.
 func writeFile(dir, name, text string) error {
-	tmp := filepath.Join(dir, "."+name+"~")
+	tmp := filepath.Join(dir, halfWritten(name))
 	err := os.WriteFile(tmp, []byte(text), 0o644)
 	if err == nil {
 		err = os.Chmod(tmp, 0o644) // Whatever the umask is.

@@ -52,6 +52,13 @@ func checkNames(cfg networks.Config) error {
 			return err
 		}
 	}
+	for _, p := range cfg.Peers {
+		for _, name := range p.Names {
+			if err := networks.CheckHost(networks.Host{Name: name, MAC: "02:00:00:00:00:01"}); err != nil || name == "" {
+				return errs.Invalidf("name %q of the peer %q is not valid: use letters, digits and '-', at most 63", name, p.Network)
+			}
+		}
+	}
 	var taken []string
 	for _, a := range cfg.Aliases {
 		for _, name := range []string{a.Name, a.Host} {

@@ -32,6 +32,14 @@ func TestNames(t *testing.T) {
 			networks.Config{IPv4: on("192.0.2.1/24"), DNS: networks.DNS{Domain: "cuib"}, Aliases: []networks.Alias{{Name: "db", Host: "web"}}},
 			"cname=db.cuib,db,web.cuib", "",
 		},
+		"a peer of another domain": {
+			networks.Config{DNS: networks.DNS{Domain: "cuib"}, Peers: []networks.Peer{{IPv4: netip.MustParsePrefix("10.7.9.1/24"), Domain: "two", Server: netip.MustParseAddr("10.7.9.1")}}},
+			"server=/two/10.7.9.1\nrev-server=10.7.9.0/24,10.7.9.1", "",
+		},
+		"a peer of the same domain": {
+			networks.Config{DNS: networks.DNS{Domain: "cuib"}, Peers: []networks.Peer{{IPv4: netip.MustParsePrefix("10.7.9.1/24"), Shared: true, Names: []string{"db"}, Server: netip.MustParseAddr("10.7.9.1")}}},
+			"local=/cuib/\nserver=/db.cuib/10.7.9.1\nrev-server=10.7.9.0/24,10.7.9.1", "",
+		},
 		"aliases without a domain":           {networks.Config{IPv4: on("192.0.2.1/24"), Aliases: []networks.Alias{{Name: "db", Host: "web"}}}, "cname=db,web", ""},
 		"aliases where guests name themself": {networks.Config{IPv4: on("192.0.2.1/24"), DNS: networks.DNS{Mode: networks.DNSDynamic}, Aliases: []networks.Alias{{Name: "db", Host: "web"}}}, "", "cname="},
 	}

@@ -380,4 +380,8 @@ func portIntervals(list []acl.Ports) []nftables.SetElement {
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) }
+// isMissing reports whether something is not there, or not any more. The library
+// keeps only the text of some errors.
+func isMissing(err error) bool {
+	return errors.Is(err, unix.ENOENT) || err != nil && strings.HasSuffix(err.Error(), ": "+unix.ENOENT.Error())
+}

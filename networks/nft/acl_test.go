@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -272,6 +273,9 @@ func TestPortACL(t *testing.T) {
 	port := nft.ACLPort{Link: "port1", Ref: acl.Ref{Network: "br0", ACLs: []string{"a"}}}
 	if err := s.Set(port); err != nil {
 		t.Fatal(err)
+	}
+	if rules := testenv.Run(t, "nft", "list", "ruleset"); strings.Count(rules, "size 32768") != 4 || strings.Contains(rules, "cuib-probe") {
+		t.Errorf("a port has not got four sets of the full size, or something else:\n%s", rules)
 	}
 	for _, to := range []*networkstest.NS{l.two, l.world, l.here} {
 		l.want("allowed", l.one, to, "80", open)

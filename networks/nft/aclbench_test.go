@@ -1,7 +1,9 @@
 package nft_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
 	"testing"
 
 	"github.com/cuib/cuib/networks/acl"
@@ -64,5 +66,40 @@ func BenchmarkRefreshPortACL500(b *testing.B) {
 		if err := s.Refresh("a"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkSetPortACL gives a port ACLs beside others that have the same.
+func BenchmarkSetPortACL(b *testing.B) {
+	for _, beside := range []int{10, 500} {
+		b.Run(strconv.Itoa(beside), func(b *testing.B) {
+			testenv.NetNS(b)
+			testenv.Kernel(b, "nft", "ip")
+			s := nft.NewACLPorts("/bench")
+			d := manyRules()
+			d.Rules = d.Rules[:20]
+			policy := &acl.Policy{Network: "br0", Book: emptyBook{}, Egress: d, Ingress: d}
+			s.Serve(func(acl.Ref) (*acl.Policy, error) { return policy, nil })
+			port := func(i int) nft.ACLPort {
+				return nft.ACLPort{Link: fmt.Sprintf("port%d", i), Ref: acl.Ref{Network: "br0", ACLs: []string{"a"}}}
+			}
+			add := func(i int) {
+				testenv.Run(b, "ip", "link", "add", port(i).Link, "type", "ifb")
+			}
+			for i := range beside {
+				add(i)
+				if err := s.Set(port(i)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for n := beside; b.Loop(); n++ {
+				b.StopTimer()
+				add(n)
+				b.StartTimer()
+				if err := s.Set(port(n)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -1,10 +1,17 @@
 package nft
 
 import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks/acl"
@@ -20,8 +27,78 @@ const (
 	flowAsking = 30 * time.Second // Of what has no ports, such as a ping.
 )
 
-// flowsMost is how many connections a port can have.
-const flowsMost = 1 << 15
+// flowsMost is how many connections a port can have, and flowsFirst for how many
+// there is room at first: the kernel makes it when it makes a set, half a megabyte
+// for the most.
+const (
+	flowsMost  = 1 << 15
+	flowsFirst = 1 << 8
+)
+
+// addTo makes the sets that are not there.
+func (f flows) addTo(c *transaction, t *nftables.Table) error {
+	for _, s := range f.sets() {
+		s.Table = t
+		if setsGrow() {
+			first := *s
+			first.Size = flowsFirst
+			if err := addSet(c.Conn, &first); err != nil {
+				return err
+			}
+		}
+		if err := addSet(c.Conn, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setsGrow tells whether the kernel lets a set have another size later. Older ones
+// ignore it.
+var setsGrow = sync.OnceValue(func() bool {
+	t := &nftables.Table{Family: nftables.TableFamilyNetdev, Name: fmt.Sprintf("cuib-probe_%d", os.Getpid())}
+	s := &nftables.Set{Table: t, Name: "grows", ID: firstID, KeyType: nftables.TypeIPAddr, Dynamic: true, HasTimeout: true, Timeout: flowNew, Size: 1}
+	x, err := begin()
+	if err != nil {
+		return false
+	}
+	x.AddTable(t)
+	err = addSet(x.Conn, s)
+	s.Size = flowsFirst
+	if err := errors.Join(err, addSet(x.Conn, s), x.commit()); err != nil {
+		return false
+	}
+	size, err := sizeOf(s)
+	return errors.Join(err, deleteTable(t)) == nil && size == flowsFirst
+})
+
+// sizeOf asks the kernel for the size of a set, which the library does not read.
+func sizeOf(s *nftables.Set) (uint32, error) {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETSET, 0)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(s.Table.Family), Version: unix.NFNETLINK_V0})
+	req.AddData(nl.NewRtAttr(unix.NFTA_SET_TABLE, nl.ZeroTerminated(s.Table.Name)))
+	req.AddData(nl.NewRtAttr(unix.NFTA_SET_NAME, nl.ZeroTerminated(s.Name)))
+	messages, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil {
+		return 0, fmt.Errorf("look at set %s of nftables table %s: %w", s.Name, s.Table.Name, err)
+	}
+	for _, m := range messages {
+		attrs, err := netlink.UnmarshalAttributes(m[nl.SizeofNfgenmsg:])
+		if err != nil {
+			return 0, fmt.Errorf("look at set %s of nftables table %s: %w", s.Name, s.Table.Name, err)
+		}
+		for _, a := range attrs {
+			if a.Type&^unix.NLA_F_NESTED != unix.NFTA_SET_DESC {
+				continue
+			}
+			inner, err := netlink.UnmarshalAttributes(a.Data)
+			if err == nil && len(inner) > 0 && inner[0].Type == unix.NFTA_SET_DESC_SIZE {
+				return binary.BigEndian.Uint32(inner[0].Data), nil
+			}
+		}
+	}
+	return 0, nil
+}
 
 // Flows are the connections of a port: of a family, with ports and without. Both
 // directions have one key: first the instance's end, then the other.

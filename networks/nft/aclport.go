@@ -21,7 +21,18 @@ func policyContents(key string, p *acl.Policy, n *ids) ([]set, []chain) {
 	out := w.chain(policyChain(key, acl.Egress), acl.Egress, p.Egress)
 	w.mute = true // The kernel answers only what it has just got.
 	in := w.chain(policyChain(key, acl.Ingress), acl.Ingress, p.Ingress)
-	return w.sets(), []chain{out, in}
+	return w.sets(), []chain{out, in, needs(key, acl.Egress, portAsks()), needs(key, acl.Ingress, portHears(p))}
+}
+
+// needsChain is the name of a chain with what passes whatever a policy says.
+func needsChain(key, direction string) string { return "needs_" + key + "_" + direction }
+
+func needs(key, direction string, needed []rule) chain {
+	ch := chain{Chain: &nftables.Chain{Name: needsChain(key, direction)}}
+	for _, n := range slices.Concat(later(), needed) {
+		ch.rules = append(ch.rules, join(n, accept()))
+	}
+	return ch
 }
 
 // addPolicy makes the chains of a policy, or makes them anew.
@@ -77,11 +88,10 @@ func portContents(p ACLPort, policy *acl.Policy, n *ids) ([]flows, []chain) {
 	for _, d := range []struct {
 		direction string
 		hook      *nftables.ChainHook
-		needed    []rule
 		asks      []rule
 	}{
-		{acl.Egress, nftables.ChainHookIngress, portAsks(), namesAsked(policy)},
-		{acl.Ingress, nftables.ChainHookEgress, portHears(policy), nil},
+		{acl.Egress, nftables.ChainHookIngress, namesAsked(policy)},
+		{acl.Ingress, nftables.ChainHookEgress, nil},
 	} {
 		begin := chain{Chain: &nftables.Chain{Name: "begin_" + d.direction + "_" + name}}
 		filter := chain{Chain: &nftables.Chain{Name: "filter_" + d.direction + "_" + name}}
@@ -90,21 +100,21 @@ func portContents(p ACLPort, policy *acl.Policy, n *ids) ([]flows, []chain) {
 			begin.rules = append(begin.rules, f.begin(d.direction)...)
 		}
 		begin.rules = append(begin.rules, accept())
-		for _, n := range slices.Concat(later(), d.needed) {
-			filter.rules = append(filter.rules, join(n, accept()))
-		}
+		filter.rules = append(filter.rules, jump(needsChain(keyOf(p.Ref), d.direction)))
 		for _, a := range d.asks {
 			filter.rules = append(filter.rules, join(a, rule{goTo(begin.Name)}))
 		}
 		filter.rules = append(
 			filter.rules,
-			rule{&expr.Verdict{Kind: expr.VerdictJump, Chain: policyChain(keyOf(p.Ref), d.direction)}},
+			jump(policyChain(keyOf(p.Ref), d.direction)),
 			rule{goTo(begin.Name)},
 		)
 		all = append(all, begin, filter, portHook(p.Link, d.direction, name, d.hook, filter.Name))
 	}
 	return both, all
 }
+
+func jump(to string) rule { return rule{&expr.Verdict{Kind: expr.VerdictJump, Chain: to}} }
 
 // portHook is the chain that the kernel calls. Only addresses and what ACLs can
 // tell of pass: in other frames everything could hide.
@@ -172,11 +182,8 @@ func namesAsked(p *acl.Policy) []rule {
 func (b *batch) addPort(p ACLPort, policy *acl.Policy) error {
 	both, chains := portContents(p, policy, &b.ids)
 	for _, f := range both {
-		for _, s := range f.sets() {
-			s.Table = b.t
-			if err := addSet(b.c.Conn, s); err != nil {
-				return err
-			}
+		if err := f.addTo(b.c, b.t); err != nil {
+			return err
 		}
 	}
 	b.addChains(chains)

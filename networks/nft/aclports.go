@@ -155,6 +155,7 @@ func (s *ACLPorts) Readdress() error {
 func (s *ACLPorts) Take(ports []ACLPort) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.mu.changes++
 	for n, t := range s.tables {
 		s.tables[n] = newACLTable(t.Table)
 	}
@@ -206,6 +207,7 @@ func (s *ACLPorts) restore(now netdevNow) (missing bool, err error) {
 			continue
 		}
 		missing = true
+		s.mu.changes++
 		failed = append(failed, t.replace())
 	}
 	return missing, errors.Join(failed...)

@@ -38,7 +38,7 @@ func shelfOf(c *nftables.Conn, t *nftables.Table) (shelf, error) {
 		if !set.IsMap || !leading(set.Name) {
 			continue
 		}
-		if out[set.Name], err = c.GetSetElements(set); err != nil {
+		if out[set.Name], err = c.GetSetElements(set); err != nil && !isMissing(err) {
 			return nil, fmt.Errorf("read map %s of nftables table %s: %w", set.Name, t.Name, err)
 		}
 	}

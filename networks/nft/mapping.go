@@ -1,12 +1,10 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 )
 
 // A mapping is a map, or a set, of the kernel with its elements.
@@ -38,7 +36,7 @@ func (m *mapping) add(c *nftables.Conn, t *nftables.Table) error {
 // one changes also how many there are, at least for a moment.
 func (m *mapping) intact(c *nftables.Conn, t *nftables.Table) (bool, error) {
 	got, err := c.GetSetElements(&nftables.Set{Table: t, Name: m.Name})
-	if errors.Is(err, unix.ENOENT) {
+	if isMissing(err) {
 		return false, nil
 	}
 	if err != nil {

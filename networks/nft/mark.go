@@ -23,6 +23,7 @@ type writer struct {
 	family nftables.TableFamily
 	rule   []byte
 	sum    hash.Hash
+	length [20]byte // Of an expression, as text.
 	err    error
 }
 
@@ -37,8 +38,11 @@ func mark(r rule) []byte {
 	return w.mark()
 }
 
+// usual is how long rules are, so that there is room for them.
+const usual = 768
+
 func newWriter(family nftables.TableFamily) *writer {
-	return &writer{family: family, sum: sha256.New()}
+	return &writer{family: family, rule: make([]byte, 0, usual), sum: sha256.New()}
 }
 
 // mark is of all that was written.
@@ -54,8 +58,7 @@ func (w *writer) write(x expr.Any) {
 	case *expr.Dynset:
 		raw = w.marshal(&expr.Dynset{SetName: x.SetName, SrcRegKey: x.SrcRegKey, Operation: x.Operation, Timeout: x.Timeout})
 	}
-	w.sum.Write(strconv.AppendInt(nil, int64(len(raw)), 10))
-	w.sum.Write([]byte(" "))
+	w.sum.Write(append(strconv.AppendInt(w.length[:0], int64(len(raw)), 10), ' '))
 	w.sum.Write(raw)
 }
 
@@ -77,7 +80,10 @@ func attribute(to []byte, typ uint16, data []byte) []byte {
 	to = binary.NativeEndian.AppendUint16(to, uint16(header+len(data))) //nolint:gosec // Rules are short.
 	to = binary.NativeEndian.AppendUint16(to, typ)
 	to = append(to, data...)
-	return append(to, make([]byte, (align-len(data)%align)%align)...)
+	for range (align - len(data)%align) % align {
+		to = append(to, 0)
+	}
+	return to
 }
 
 // named returns the name of a set, or nothing for one that has its name from the

@@ -11,6 +11,7 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/crash"
 )
 
 // Apply makes the network's table be as cfg says, in one transaction: no
@@ -67,6 +68,8 @@ func replace(t *nftables.Table, in contents) error {
 			c.addRule(ch.Chain, r)
 		}
 	}
+	crash.Point("before the rules of", t.Name)
+	defer crash.Point("after the rules of", t.Name)
 	if err := c.commit(); err != nil {
 		return fmt.Errorf("replace nftables table %s: %w", t.Name, err)
 	}
@@ -95,6 +98,7 @@ func removeTable(t *nftables.Table) error {
 	if err := deleteTable(t); err != nil {
 		return err
 	}
+	crash.Point("after the deletion of the rules of", t.Name)
 	return endFlows(before.datagrams(), nil)
 }
 

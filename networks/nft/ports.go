@@ -157,6 +157,7 @@ func (s *Ports) Restore() (missing bool, err error) {
 func (s *Ports) Take(ports []Port) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.mu.changes++
 	clear(s.have)
 	for _, p := range ports {
 		if !p.empty() {
@@ -194,6 +195,7 @@ func (s *Ports) of(n int) []madePort {
 // chains of which that is not the reason.
 func (s *Ports) replace(tables []int) error {
 	var failed []error
+	s.mu.changes += len(tables)
 	for _, n := range tables {
 		ports := slices.DeleteFunc(s.of(n), func(p madePort) bool { return !isHere(p.Link) })
 		if err := s.remake(n, ports); err == nil {

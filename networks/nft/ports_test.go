@@ -2,10 +2,13 @@ package nft_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/cuib/cuib/networks/networkstest"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -105,5 +108,47 @@ func TestPortsTake(t *testing.T) {
 	}
 	if got := testenv.Run(t, "tc", "qdisc", "show", "dev", "veth1"); strings.Contains(got, "ingress") {
 		t.Errorf("the former limit is there: %s", got)
+	}
+}
+
+// TestPortsRestoreMeanwhile changes ports while somebody looks whether all is
+// there, who takes nothing for missing.
+func TestPortsRestoreMeanwhile(t *testing.T) {
+	testenv.NetNS(t)
+	testenv.Kernel(t, "nft", "ip")
+	s := nft.NewPorts("/one")
+	const ports = 30
+	link := func(i int) string { return "port" + strconv.Itoa(i) }
+	for i := range ports {
+		testenv.Run(t, "ip", "link", "add", link(i), "type", "bridge")
+	}
+	here, changed, looked := networkstest.Here(t), make(chan struct{}), make(chan error, 1)
+	go func() {
+		looked <- here.Do(func() error {
+			for {
+				if missing, err := s.Restore(); err != nil || missing {
+					return fmt.Errorf("missing: %t, %w", missing, err)
+				}
+				select {
+				case <-changed:
+					return nil
+				default:
+				}
+			}
+		})
+	}()
+	for i := range 4 * ports {
+		p := nft.Port{Link: link(i % ports), Bridged: true, OnlyIPv4: true, Priority: uint32(1 + i/ports)}
+		err := s.Set(p)
+		if i%3 == 0 {
+			err = errors.Join(err, s.Unset(p.Link))
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	close(changed)
+	if err := <-looked; err != nil {
+		t.Error(err)
 	}
 }

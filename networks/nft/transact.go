@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -51,7 +53,7 @@ func (x *transaction) addRule(ch *nftables.Chain, r rule) {
 	if w.err != nil {
 		x.failed = fmt.Errorf("write a rule of nftables: %w", w.err)
 	}
-	data := []byte{byte(ch.Table.Family), unix.NFNETLINK_V0, 0, 0}
+	data := append(make([]byte, 0, len(w.rule)+usual), byte(ch.Table.Family), unix.NFNETLINK_V0, 0, 0)
 	data = attribute(data, unix.NFTA_RULE_TABLE, []byte(ch.Table.Name+"\x00"))
 	data = attribute(data, unix.NFTA_RULE_CHAIN, []byte(ch.Name+"\x00"))
 	data = attribute(data, unix.NLA_F_NESTED|unix.NFTA_RULE_EXPRESSIONS, w.rule)
@@ -78,9 +80,7 @@ const room = 64 << 20
 // it refuses, and then that it has done the last message.
 func deliver(messages []netlink.Message) error {
 	for i := range messages {
-		messages[i].Header = netlink.Header{
-			Type: messages[i].Header.Type, Flags: messages[i].Header.Flags &^ (netlink.Acknowledge | netlink.Echo),
-		}
+		messages[i].Header.Flags &^= netlink.Acknowledge | netlink.Echo
 	}
 	messages[len(messages)-2].Header.Flags |= netlink.Acknowledge
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
@@ -91,9 +91,40 @@ func deliver(messages []netlink.Message) error {
 	if err := c.SetWriteBuffer(room); err != nil {
 		return fmt.Errorf("make room for a transaction of nftables: %w", err)
 	}
-	if _, err := c.SendMessages(messages); err != nil {
-		return err
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		failed = unix.Sendto(int(fd), written(messages), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return fmt.Errorf("send a transaction of nftables: %w", err)
 	}
 	_, err = c.Receive()
 	return err
+}
+
+// written are messages as the kernel reads them.
+func written(messages []netlink.Message) []byte {
+	size := 0
+	for _, m := range messages {
+		size += unix.NLMSG_HDRLEN + len(m.Data) + unix.NLMSG_ALIGNTO
+	}
+	all := make([]byte, 0, size)
+	order := binary.NativeEndian
+	for i, m := range messages {
+		all = order.AppendUint32(all, uint32(unix.NLMSG_HDRLEN+len(m.Data))) //nolint:gosec // It is shorter than a transaction.
+		all = order.AppendUint16(all, uint16(m.Header.Type))
+		all = order.AppendUint16(all, uint16(m.Header.Flags))
+		all = order.AppendUint32(all, uint32(i)) //nolint:gosec // They are as many as fit into one.
+		all = order.AppendUint32(all, 0)
+		all = append(all, m.Data...)
+		for len(all)%unix.NLMSG_ALIGNTO != 0 {
+			all = append(all, 0)
+		}
+	}
+	return all
 }

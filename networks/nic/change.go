@@ -34,7 +34,7 @@ func (h Host) Change(_ context.Context, old, now NIC, g *Guest) error {
 	if c.outer, err = h.link(now.HostName); err != nil {
 		return err
 	}
-	if err := h.admit(now, c.outer); err != nil {
+	if err := h.changeLimits(c, g); err != nil {
 		return err
 	}
 	if err := h.guard(now); err != nil {
@@ -119,6 +119,14 @@ func (h Host) changeQueue(c change, g *Guest) error {
 		return err
 	}
 	return g.Net.LinkSetTxQLen(c.inner, length)
+}
+
+// changeLimits changes filters, too.
+func (h Host) changeLimits(c change, _ *Guest) error {
+	if c.old.Ingress == c.now.Ingress && c.old.Egress == c.now.Egress {
+		return h.filter(c.now)
+	}
+	return h.admit(c.now, c.outer)
 }
 
 func (h Host) changeRoutes(c change, _ *Guest) error {

@@ -2,6 +2,7 @@ package nic_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -227,11 +228,27 @@ func TestMoveToAnotherBridge(t *testing.T) {
 // TestLimitsAreTrue sends as much as passes in either direction, also where ACLs
 // say what may.
 func TestLimitsAreTrue(t *testing.T) {
-	t.Run("alone", func(t *testing.T) { limitsAreTrue(t, acl.Ref{}) })
-	t.Run("with ACLs", func(t *testing.T) { limitsAreTrue(t, acl.Ref{Network: "br0", ACLs: []string{"a"}}) })
+	some := acl.Ref{Network: "br0", ACLs: []string{"a"}}
+	t.Run("alone", func(t *testing.T) { limitsAreTrue(t, acl.Ref{}, nil) })
+	t.Run("with ACLs", func(t *testing.T) { limitsAreTrue(t, some, nil) })
+	t.Run("of a former daemon", func(t *testing.T) { limitsAreTrue(t, some, takeOver) })
 }
 
-func limitsAreTrue(t *testing.T, ref acl.Ref) {
+// takeOver has the limit of a NIC be as former daemons made it, and another daemon
+// start.
+func takeOver(t *testing.T, h nic.Host, n nic.NIC) {
+	t.Helper()
+	testenv.Run(t, "nft", "flush", "ruleset")
+	testenv.Run(t, "tc", "qdisc", "add", "dev", n.HostName, "handle", "ffff:", "ingress")
+	testenv.Run(t, "tc", "filter", "add", "dev", n.HostName, "parent", "ffff:", "protocol", "all", "prio", "1", "u32", "match", "u32", "0", "0",
+		"action", "mirred", "egress", "redirect", "dev", "cf"+strings.TrimPrefix(n.Inner, "cu"))
+	p, _ := n.FilterPort()
+	if err := errors.Join(h.Ports.Take([]nft.Port{p}), h.Ports.ACLs().Take([]nft.ACLPort{n.ACLPort()})); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func limitsAreTrue(t *testing.T, ref acl.Ref, between func(*testing.T, nic.Host, nic.NIC)) {
 	t.Helper()
 	h := newHost(t)
 	const refused = "53" // Also of TCP; nobody listens there.
@@ -247,6 +264,9 @@ func limitsAreTrue(t *testing.T, ref acl.Ref) {
 	n.Ingress, n.Egress, n.ACL = 40_000_000, 20_000_000, ref
 	g.give(t, h, n)
 	g.ip(t, "addr add 10.9.0.2/24 dev eth0")
+	if between != nil {
+		between(t, h, n)
+	}
 	if err := g.ping("10.9.0.1"); err != nil { // Who is a neighbor of whom is known from here on.
 		t.Fatal(err)
 	}
@@ -366,12 +386,15 @@ func TestRouted(t *testing.T) {
 	want(t, "tables", ip(t, "route show table 100"), "192.0.2.77", "198.51.100.0/29 via 192.0.2.77")
 	// Another address of the guest's is nobody's business.
 	g.ip(t, "addr add 192.0.2.99/32 dev eth0")
-	if err := g.Do(func() error {
-		d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 99)}}
-		_, err := d.Dial("tcp", "192.0.2.2:9")
-		return err
-	}); err == nil || strings.Contains(err.Error(), "refused") {
-		t.Errorf("a foreign address passes: %v", err)
+	g.ip(t, "addr add 2001:db8::99/128 dev eth0 nodad")
+	for from, to := range map[string]string{"192.0.2.99": "192.0.2.2:9", "2001:db8::99": "[2001:db8::2]:9"} {
+		if err := g.Do(func() error {
+			d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+			_, err := d.Dial("tcp", to)
+			return err
+		}); err == nil || strings.Contains(err.Error(), "refused") {
+			t.Errorf("a foreign address passes: %v", err)
+		}
 	}
 	other := routed("q")
 	if err := h.Make(t.Context(), other, newGuest(t).Guest); !errs.Is(err, errs.Conflict) {

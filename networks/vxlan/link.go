@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -91,6 +92,7 @@ func portMAC(cfg networks.Config, u underlay) net.HardwareAddr {
 
 func addLink(want *netlink.Vxlan) error {
 	err := netlink.LinkAdd(want)
+	crash.Point("after the port of an overlay", want.Name)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return errs.Newf(errs.Unsupported, "the kernel has no VXLAN (CONFIG_VXLAN): %w", err)

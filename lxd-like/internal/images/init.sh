@@ -62,6 +62,15 @@ done
 # The groups of OpenRC below /sys are the host's, too.
 rm -f "$root/etc/runlevels/sysinit/cgroups"
 
+# initscripts of forky and later empty a /run that they did not mount themselves, in
+# which OpenRC keeps what has started. This file tells them that it is in memory.
+if [ -d "$root/etc/runlevels" ]; then
+	echo '[ ! -d /run/openrc ] || : >/run/.tmpfs' >>"$root/etc/default/rcS"
+	# A boot that is cut short can leave its state on the disk, below where /run is
+	# mounted: a later one would take itself for one that halts already.
+	sed -i '/^si::sysinit:/i cr::sysinit:/bin/rm -rf /run/openrc' "$root/etc/inittab"
+fi
+
 # OpenRC starts these even so, for those that name them in their headers. What
 # stands in for them has their headers and does nothing.
 if [ -d "$root/etc/runlevels" ]; then

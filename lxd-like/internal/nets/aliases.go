@@ -74,27 +74,57 @@ func aliasesOf(hosts []record) []networks.Alias {
 	return all
 }
 
-// named are the aliases that there are: of each network, and whose they are.
+// named are the names that networks have to know besides those of their hosts,
+// and whose the aliases are.
 type named struct {
-	networks map[string][]networks.Alias
+	networks map[string]otherNames
 	owners   map[string]string
-	unready  bool // Somebody is to have some, whose record becomes ready when it is started.
+	unready  bool // There is an instance whose record becomes ready when it is started.
+}
+
+// otherNames are those of a network.
+type otherNames struct {
+	aliases []networks.Alias
+	peers   []networks.Peer
 }
 
 func (s *Service) named(ctx context.Context) (named, error) {
-	out := named{networks: map[string][]networks.Alias{}, owners: map[string]string{}}
+	out := named{networks: map[string]otherNames{}, owners: map[string]string{}}
 	some := false
+	var peers map[string][]networks.Peer
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		if s.Peering != nil {
+			if peers, err = s.Peering(ctx, tx); err != nil {
+				return err
+			}
+		}
 		some, err = db.Mentions(ctx, tx, `"`+profiles.KeyAliases+`"`)
 		return err
 	})
-	if err != nil || !some {
+	if err != nil || !some && len(peers) == 0 {
 		return out, err
 	}
 	u, err := s.users(ctx)
 	if err != nil {
 		return out, err
 	}
+	hosts := u.named(&out)
+	for network, some := range hosts {
+		if all := aliasesOf(some); len(all) > 0 {
+			out.networks[network] = otherNames{aliases: all}
+		}
+	}
+	for network, some := range peers {
+		one := out.networks[network]
+		one.peers = share(network, some, func(of string) []record { return hosts[of] })
+		out.networks[network] = one
+	}
+	return out, nil
+}
+
+// named returns which instances are on which networks, with their aliases, and
+// notes whose these are, and whether somebody is not ready.
+func (u users) named(out *named) map[string][]record {
 	hosts := map[string][]record{}
 	for _, in := range u.instances {
 		expanded := u.expand(in)
@@ -102,25 +132,21 @@ func (s *Service) named(ctx context.Context) (named, error) {
 		for _, a := range aliases {
 			out.owners[strings.ToLower(a)] = in.Name
 		}
-		out.unready = out.unready || in.Status == db.Pending && len(aliases) > 0
+		out.unready = out.unready || in.Status == db.Pending
 		for _, name := range sortedKeys(expanded.Devices) {
 			if dev := expanded.Devices[name]; dev["type"] == "nic" && dev["network"] != "" {
 				hosts[dev["network"]] = append(hosts[dev["network"]], record{networks.Host{Name: in.Name}, in.Status, aliases})
 			}
 		}
 	}
-	for network, some := range hosts {
-		if all := aliasesOf(some); len(all) > 0 {
-			out.networks[network] = all
-		}
-	}
-	return out, nil
+	return hosts
 }
 
 // gather is how long is waited for more changes after one of an instance.
 const gather = 50 * time.Millisecond
 
-// keepAliases makes networks follow the aliases of instances, until ctx ends.
+// keepAliases makes networks follow the aliases of instances, and the names that
+// their peers have, until ctx ends.
 // They are told of instances when those start, and not when one changes.
 func (s *Service) keepAliases(ctx context.Context) {
 	l := s.Events.Listen("lifecycle")
@@ -169,7 +195,8 @@ func renames(e api.Event, unready bool) bool {
 		return false
 	}
 	switch what.Action {
-	case "instance-created", "instance-updated", "instance-renamed", "instance-deleted", "instance-restored", "profile-updated":
+	case "instance-created", "instance-updated", "instance-renamed", "instance-deleted", "instance-restored", "profile-updated",
+		"network-updated", "network-renamed": // Peers can have another domain.
 		return true
 	case "instance-started":
 		return unready
@@ -191,7 +218,7 @@ func (s *Service) follow(ctx context.Context, before named) named {
 	s.aliases = now.owners
 	s.mu.Unlock()
 	// Networks that had aliases at the start were applied with them, or with what those were a moment before.
-	changed := map[string][]networks.Alias{}
+	changed := map[string]otherNames{}
 	maps.Copy(changed, before.networks)
 	maps.Copy(changed, now.networks)
 	for _, network := range sortedKeys(changed) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/firewall"
@@ -36,7 +37,29 @@ func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck,
 	if err != nil {
 		return nil, fmt.Errorf("try out network %q: %w", name, err)
 	}
+	ports, err := s.leading(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("try out network %q: %w", name, err)
+	}
+	tried = append(tried, ports...)
 	return append([]api.NetworkCheck{made}, s.explained(ctx, cfg, tried)...), nil
+}
+
+// leading tries what leads from the host into a network.
+func (s *Service) leading(ctx context.Context, n db.Network) ([]probe.Check, error) {
+	cfg, err := s.whole(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	list := cfg.Published
+	if s.Leading != nil {
+		more, err := s.Leading(ctx, n.Name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, more...)
+	}
+	return probe.Published(ctx, list)
 }
 
 // made tells whether the network is there at all.
@@ -97,7 +120,7 @@ func explain(to *api.NetworkCheck, c probe.Check, some []firewall.Obstacle, brid
 // forwardingOff returns the setting that keeps the host from forwarding what a
 // check needs; "" if none does.
 func forwardingOff(c probe.Check) string {
-	if !strings.HasPrefix(c.Name, "connection") {
+	if !strings.HasPrefix(c.Name, "connection") && !strings.HasPrefix(c.Name, "published") {
 		return ""
 	}
 	path, name := "/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"

@@ -58,6 +58,11 @@ type Service struct {
 	Checks  []Check
 	Uses    []Use
 	Renames []Rename
+	Peering Peering // Nil where networks have no peers.
+
+	// Leading returns what of the host's ports leads to instances on a bridge,
+	// besides what is published of the network; nil for nothing.
+	Leading func(ctx context.Context, bridge string) ([]networks.Published, error)
 
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.
@@ -174,6 +179,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkPut) e
 		return err
 	}
 	after.Hosts, after.Aliases = before.Hosts, before.Aliases
+	if after.Peers, err = s.peersOf(ctx, after); err != nil {
+		return err
+	}
 	if err := s.checkOthers(ctx, after, before); err != nil {
 		return err
 	}

@@ -187,10 +187,11 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 	if err != nil {
 		return cfg, err
 	}
-	recorded, err := s.recorded(ctx, n.Name)
+	u, err := s.users(ctx)
 	if err != nil {
 		return cfg, err
 	}
+	recorded := u.recorded(n.Name)
 	known := map[string]networks.Host{}
 	for _, r := range recorded {
 		// One that is made was told of, and one that is removed is forgotten.
@@ -208,6 +209,7 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 		cfg.Hosts = append(cfg.Hosts, known[mac])
 	}
 	cfg.Aliases = aliasesOf(recorded)
+	cfg.Peers = share(n.Name, cfg.Peers, u.recorded)
 	return cfg, nil
 }
 
@@ -226,6 +228,11 @@ func (s *Service) recorded(ctx context.Context, network string) ([]record, error
 	if err != nil {
 		return nil, err
 	}
+	return u.recorded(network), nil
+}
+
+// recorded are the hosts that instances put on a network.
+func (u users) recorded(network string) []record {
 	var all []record
 	for _, in := range u.instances {
 		expanded := u.expand(in)
@@ -238,7 +245,7 @@ func (s *Service) recorded(ctx context.Context, network string) ([]record, error
 			all = append(all, record{hostOf(in.Name, name, expanded), in.Status, aliases})
 		}
 	}
-	return all, nil
+	return all
 }
 
 // hostOf returns the host that a NIC of an instance is.

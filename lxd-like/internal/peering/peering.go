@@ -286,25 +286,59 @@ func (*Service) Part(ctx context.Context, tx *db.Tx, n db.Network, cfg *networks
 	if err != nil {
 		return err
 	}
-	for _, p := range all {
+	cfg.Peers, err = peersOf(ctx, tx, *cfg, all)
+	return err
+}
+
+// peersOf are the networks that parts of a network name, and that say the same.
+func peersOf(ctx context.Context, tx *db.Tx, cfg networks.Config, parts []part) (peers []networks.Peer, err error) {
+	for _, p := range parts {
 		mutual, err := isMutual(ctx, tx, p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !mutual {
 			continue
 		}
 		target, err := db.GetNetwork(ctx, tx, p.Document.TargetNetwork)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		other, err := netkeys.Parse(target.Type, target.Config)
 		if err != nil {
 			continue // It is not there, which it says itself.
 		}
-		cfg.Peers = append(cfg.Peers, peerOf(*cfg, other))
+		peers = append(peers, peerOf(cfg, target.Name, other))
 	}
-	return nil
+	return peers, nil
+}
+
+// All returns the peers of all networks that have some, for the service of
+// networks.
+func (*Service) All(ctx context.Context, tx *db.Tx) (map[string][]networks.Peer, error) {
+	all, err := db.NetworkParts(ctx, tx, kind, "")
+	if err != nil {
+		return nil, err
+	}
+	parts := map[string][]part{}
+	for _, p := range all {
+		parts[p.Network] = append(parts[p.Network], p)
+	}
+	out := map[string][]networks.Peer{}
+	for name, some := range parts {
+		n, err := db.GetNetwork(ctx, tx, name)
+		if err != nil {
+			return nil, err
+		}
+		cfg, err := netkeys.Parse(n.Type, n.Config)
+		if err != nil {
+			continue // It is not there, which it says itself.
+		}
+		if out[name], err = peersOf(ctx, tx, cfg, some); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // Renamed has the peers of a network know its new name, for the service of networks.
@@ -326,15 +360,19 @@ func (*Service) Renamed(ctx context.Context, tx *db.Tx, from, to string) error {
 }
 
 // peerOf is what a network is to know of another one.
-func peerOf(cfg, other networks.Config) networks.Peer {
-	p := networks.Peer{IPv4: other.IPv4.Address, IPv6: other.IPv6.Address}
+func peerOf(cfg networks.Config, name string, other networks.Config) networks.Peer {
+	p := networks.Peer{Network: name, IPv4: other.IPv4.Address, IPv6: other.IPv6.Address}
 	for _, a := range []netip.Prefix{p.IPv4, p.IPv6} {
 		if a.IsValid() && !p.Server.IsValid() {
 			p.Server = a.Addr()
 		}
 	}
-	if other.DNS.Mode != networks.DNSNone && other.DNS.Domain != cfg.DNS.Domain {
+	switch {
+	case other.DNS.Mode == networks.DNSNone:
+	case other.DNS.Domain != cfg.DNS.Domain:
 		p.Domain = other.DNS.Domain
+	default:
+		p.Shared = other.DNS.Domain != "" // Else names are those of nobody.
 	}
 	return p
 }

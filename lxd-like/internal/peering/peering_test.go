@@ -127,3 +127,33 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestShared has networks with one domain, which cannot ask each other for all
+// of it.
+func TestShared(t *testing.T) {
+	s, _ := setup(t)
+	must(t, s.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		for _, name := range []string{"one", "two"} {
+			n, err := db.GetNetwork(ctx, tx, name)
+			if err != nil {
+				return err
+			}
+			n.Config["dns.domain"] = "same"
+			if err := db.UpdateNetwork(ctx, tx, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	must(t, s.Create(t.Context(), "one", post("two")))
+	must(t, s.Create(t.Context(), "two", post("one")))
+	must(t, s.DB.View(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		all, err := s.All(ctx, tx)
+		for name, other := range map[string]string{"one": "two", "two": "one"} {
+			if got := all[name]; len(got) != 1 || got[0].Network != other || !got[0].Shared || got[0].Domain != "" || !got[0].Server.IsValid() {
+				t.Errorf("%s: got %+v", name, got)
+			}
+		}
+		return err
+	}))
+}

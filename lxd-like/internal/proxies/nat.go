@@ -44,6 +44,28 @@ func (s *Service) forwards(ctx context.Context, instance string) (list []network
 	return list, near, nil
 }
 
+// Leading returns which ports of the host lead to instances on a bridge.
+func (s *Service) Leading(ctx context.Context, bridge string) (list []networks.Published, err error) {
+	for _, instance := range s.forwarding() {
+		for _, p := range s.of(instance) {
+			if !p.rule.NAT || p.rule.Bridge != bridge {
+				continue
+			}
+			for _, target := range s.targets(p) {
+				some, _, err := s.leads(ctx, p.rule, target)
+				if err != nil {
+					return nil, fmt.Errorf("device %q of instance %q: %w", p.owner.Device, instance, err)
+				}
+				list = append(list, some...)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b networks.Published) int {
+		return cmp.Or(a.Listen.Compare(b.Listen), cmp.Compare(a.First, b.First))
+	})
+	return list, nil
+}
+
 func added[T comparable](list []T, v T) []T {
 	if slices.Contains(list, v) {
 		return list

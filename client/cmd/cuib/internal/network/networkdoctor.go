@@ -31,10 +31,12 @@ func newDoctor(e *env) *cobra.Command {
 	var instances []string
 	cmd := &cobra.Command{
 		Use: "doctor [NETWORK...]", Short: "Try bridges out as an instance would, and say what is in the way",
-		Long: "Try managed bridges out, all if none is named: from an interface of its own on the\n" +
-			"bridge the daemon gets an address, pings the host, asks for names and connects to\n" +
-			"what is behind the host. For what fails it tells which rule of the host's firewall\n" +
-			"is in the way, if one is, and the remedy. The exit status is 1 if something fails.\n\n" +
+		Long: "Try managed bridges out, all if none is named, also those of type vxlan: from an\n" +
+			"interface of its own on the bridge the daemon gets an address, pings the host, asks\n" +
+			"for names and connects to what is behind the host; and as another host it connects\n" +
+			"to the ports of TCP that are published. For what fails it tells which rule of the\n" +
+			"host's firewall is in the way, if one is, and the remedy. The exit status is 1 if\n" +
+			"something fails.\n\n" +
 			"With --instance the network plugins (CNI) of an instance's interfaces are asked\n" +
 			"whether all is as they have made it.",
 		Example: "  cuib network doctor cuibbr0\n  cuib network doctor --format json\n  cuib network doctor --instance web",
@@ -52,6 +54,9 @@ func newDoctor(e *env) *cobra.Command {
 	return cmd
 }
 
+// bridged tells whether a network is a bridge of ours.
+func bridged(n api.Network) bool { return n.Managed && (n.Type == "bridge" || n.Type == "vxlan") }
+
 func (e *env) examine(ctx context.Context, v kit.ListView, names []string) error {
 	if len(names) == 0 {
 		all, err := e.Client().Networks(ctx)
@@ -59,7 +64,7 @@ func (e *env) examine(ctx context.Context, v kit.ListView, names []string) error
 			return err
 		}
 		for _, n := range all {
-			if n.Managed && n.Type == "bridge" {
+			if bridged(n) {
 				names = append(names, n.Name)
 			}
 		}

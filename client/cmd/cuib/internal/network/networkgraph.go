@@ -60,7 +60,7 @@ func (e *env) graphSource(ctx context.Context) (netgraph.Source, error) {
 		if err != nil && !errs.Is(err, errs.NotFound) {
 			return s, err
 		}
-		if !n.Managed || n.Type != "bridge" {
+		if !bridged(n) {
 			continue
 		}
 		peers, err := c.NetworkPeers(ctx, n.Name)
