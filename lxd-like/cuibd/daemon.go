@@ -175,7 +175,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Runtime: containers,
 		Guests:  d.guests, Host: machine.Local(), CDI: cdi.Dirs(),
 		Events: d.events, IDs: ids, Logger: log.With("component", "instances"), Warnings: d.warnings,
-		CheckACLs: d.acls.CheckNames,
+		CheckACLs: d.acls.CheckNames, Renames: []instances.Rename{d.acls.InstanceRenamed},
 	}
 	d.guests.Instances, d.guests.Images, d.guests.Log = d.instances, d.images, log.With("component", "guests")
 	d.guests.Volumes = d.instances.GuestVolumes()
@@ -213,7 +213,7 @@ func (d *daemon) openNetworks(dir string) {
 	d.acls = d.newACLs(dir)
 	d.published = d.newPublished()
 	d.peering = &peering.Service{DB: d.db, Nets: d.nets, Events: d.events}
-	d.nets.Parts, d.nets.Renames = append(d.nets.Parts, d.peering.Part), append(d.nets.Renames, d.peering.Renamed)
+	d.nets.Parts, d.nets.Renames = append(d.nets.Parts, d.peering.Part), append(d.nets.Renames, d.peering.Renamed, d.acls.NetworkRenamed)
 	d.nets.Peering = d.peering.All
 }
 

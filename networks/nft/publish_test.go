@@ -86,6 +86,7 @@ func BenchmarkPublish(b *testing.B) {
 	for name, gate := range map[string]networks.Gate{"open": nil, "gated": {{In: "up0", Open: true}}} {
 		cfg := many(500, gate)
 		b.Run(fmt.Sprint(len(cfg.Published), " ", name), func(b *testing.B) {
+			testenv.NetNS(b) // It runs on another thread.
 			for b.Loop() {
 				if err := nft.Apply(cfg); err != nil {
 					b.Fatal(err)

@@ -175,6 +175,49 @@ func TestUsers(t *testing.T) {
 	e.must(e.Sets().Delete(ctx, "work"))
 }
 
+func TestRulesFollowNames(t *testing.T) {
+	e := newEnv(t)
+	e.network(map[string]string{"ipv4.address": "10.1.2.1/24", "security.acls": "web"})
+	in := db.Instance{Name: "both", Status: db.Ready, Profiles: []string{"default"}}
+	other := db.Network{Name: "both", Type: "bridge", Status: db.Ready}
+	front := db.Instance{Name: "front", Status: db.Ready, Profiles: []string{"default"}}
+	e.must(e.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		p := db.Pool{Name: "p", Driver: "dir", Status: db.Ready}
+		if err := db.AddPool(ctx, tx, &p); err != nil {
+			return err
+		}
+		in.PoolID, front.PoolID = p.ID, p.ID
+		return errors.Join(db.AddInstance(ctx, tx, &in), db.AddInstance(ctx, tx, &front), db.AddNetwork(ctx, tx, &other))
+	}))
+	e.must(e.create("web", api.NetworkACLRule{Action: "allow", Source: "front, network/lab,10.0.0.1", Destination: "network/both"},
+		api.NetworkACLRule{Action: "drop", Source: "instance/both"}))
+	e.must(e.create("front2"))
+	rename := func(fn func(context.Context, *db.Tx, string, string) error, from, to string) {
+		t.Helper()
+		e.must(e.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error { return fn(ctx, tx, from, to) }))
+	}
+	rename(e.InstanceRenamed, "front", "face")
+	rename(e.NetworkRenamed, "lab", "work")
+	rename(e.InstanceRenamed, "both", "one")
+	rename(e.NetworkRenamed, "front", "wrong") // No network had that name.
+	got, err := e.Get(t.Context(), "web")
+	e.must(err)
+	if r := got.Ingress[0]; r.Source != "instance/face,network/work,10.0.0.1" || r.Destination != "network/both" || got.Ingress[1].Source != "instance/one" {
+		t.Errorf("got %+v", got.Ingress)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- e.Run(ctx) }()
+	testenv.Eventually(t, "networks with ACLs have the new names", func() bool {
+		e.Events.Lifecycle("instance-renamed", "/1.0/instances/face", nil)
+		e.nets.mu.Lock()
+		defer e.nets.mu.Unlock()
+		return slices.Contains(e.nets.applied, "lab")
+	})
+	cancel()
+	e.must(<-done)
+}
+
 func TestUpdateFollowsOrChangesNothing(t *testing.T) {
 	e := newEnv(t)
 	ctx := t.Context()

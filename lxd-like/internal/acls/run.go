@@ -87,14 +87,25 @@ func (s *Service) listen(ctx context.Context, dirty chan struct{}) {
 			case <-ctx.Done():
 			case e, open = <-l.C: // It ends for who is too slow.
 			}
-			if bytes.Contains(e.Metadata, []byte(`"network-updated"`)) {
-				// Interfaces on it can have its defaults, and know its gateway.
-				if err := s.Ports.Refresh(); err != nil {
-					s.Logger.ErrorContext(ctx, "interfaces do not follow their network", "err", err)
-				}
+			if open {
+				s.hear(ctx, e)
 			}
 		}
 		l.Close()
+	}
+}
+
+// hear does what an event asks for beside that addresses may be others.
+func (s *Service) hear(ctx context.Context, e api.Event) {
+	var err error
+	switch {
+	case renames(e):
+		err = s.followNames(ctx)
+	case bytes.Contains(e.Metadata, []byte(`"network-updated"`)):
+		err = s.Ports.Refresh() // Interfaces on it can have its defaults, and know its gateway.
+	}
+	if err != nil && ctx.Err() == nil {
+		s.Logger.ErrorContext(ctx, "rules of network ACLs do not follow a change", "err", err)
 	}
 }
 

@@ -306,7 +306,7 @@ func (s *Service) recordMove(ctx context.Context, m move) error {
 		if !m.renames() {
 			return nil
 		}
-		return db.RenameInstance(ctx, tx, next.Name, m.to)
+		return s.renamed(ctx, tx, next.Name, m.to)
 	})
 }
 

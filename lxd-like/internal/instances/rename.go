@@ -120,12 +120,29 @@ func (s *Service) rename(ctx context.Context, in *instance, to string) (err erro
 		if err := db.PatchInstanceConfig(ctx, tx, in.Name, keys); err != nil {
 			return err
 		}
-		return db.RenameInstance(ctx, tx, in.Name, to)
+		return s.renamed(ctx, tx, in.Name, to)
 	})
 	if err != nil {
 		return err
 	}
 	s.ranges.rename(in.Name, to)
+	return nil
+}
+
+// A Rename changes what another service keeps that names an instance which is
+// renamed, in the transaction that does it.
+type Rename func(ctx context.Context, tx *db.Tx, from, to string) error
+
+// renamed renames the record, and the instance wherever else its name is kept.
+func (s *Service) renamed(ctx context.Context, tx *db.Tx, from, to string) error {
+	if err := db.RenameInstance(ctx, tx, from, to); err != nil {
+		return err
+	}
+	for _, fn := range s.Renames {
+		if err := fn(ctx, tx, from, to); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -52,6 +52,8 @@ type Service struct {
 	// none.
 	CheckACLs func(ctx context.Context, names []string) error
 
+	Renames []Rename // Of what names instances.
+
 	locks  locks.Keyed
 	index  index
 	ranges idRanges

@@ -1,0 +1,97 @@
+package acls
+
+import (
+	"bytes"
+	"context"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/api"
+)
+
+// NetworkRenamed has rules follow a network that gets another name. The service of
+// networks calls it when the record has the new one.
+func (*Service) NetworkRenamed(ctx context.Context, tx *db.Tx, from, to string) error {
+	return renamed(ctx, tx, bookNetwork, from, to)
+}
+
+// InstanceRenamed is [Service.NetworkRenamed] for instances.
+func (*Service) InstanceRenamed(ctx context.Context, tx *db.Tx, from, to string) error {
+	return renamed(ctx, tx, bookInstance, from, to)
+}
+
+// renamed changes the rules that name something of a kind, which its prefix says.
+func renamed(ctx context.Context, tx *db.Tx, prefix, from, to string) error {
+	w, err := load(ctx, tx)
+	if err != nil {
+		return err
+	}
+	// A name without its kind is that of the first kind that has it; see subject.
+	alone := !w.has(bookACL, from) && (prefix == bookNetwork || !w.has(bookNetwork, from))
+	is := func(s string) bool { return s == prefix+from || alone && s == from }
+	for _, name := range sorted(w.acls) {
+		if !w.names(name, is) {
+			continue
+		}
+		put := w.acls[name]
+		for _, rules := range [][]api.NetworkACLRule{put.Ingress, put.Egress} {
+			for i := range rules {
+				rules[i].Source = replaced(rules[i].Source, is, prefix+to)
+				rules[i].Destination = replaced(rules[i].Destination, is, prefix+to)
+			}
+		}
+		if err := db.SetNetworkObject(ctx, tx, kind, record{Name: name, Document: put}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaced returns a list of subjects with another in the place of one.
+func replaced(list string, is func(string) bool, by string) string {
+	all := profiles.SplitList(list)
+	changed := false
+	for i, s := range all {
+		if is(s) {
+			all[i], changed = by, true
+		}
+	}
+	if !changed {
+		return list
+	}
+	return strings.Join(all, ",")
+}
+
+// renames reports whether after an event rules can have other names.
+func renames(e api.Event) bool {
+	return bytes.Contains(e.Metadata, []byte(`"network-renamed"`)) || bytes.Contains(e.Metadata, []byte(`"instance-renamed"`))
+}
+
+// followNames has the kernel follow the names that rules have now.
+func (s *Service) followNames(ctx context.Context) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	if _, err := s.reload(ctx); err != nil {
+		return err
+	}
+	var with []string
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		all, err := db.Networks(ctx, tx)
+		for _, n := range all {
+			if n.Config[keyACLs] != "" {
+				with = append(with, n.Name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, n := range with {
+		if err := s.Nets.Reapply(ctx, n); err != nil {
+			return err
+		}
+	}
+	return s.Ports.Refresh()
+}
