@@ -2,6 +2,7 @@ package netkeys
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/cuib/cuib/profiles"
 )
@@ -24,7 +25,10 @@ const (
 )
 
 // Refusals returns all of them.
-func Refusals() []Refusal {
+func Refusals() []Refusal { return slices.Clone(refusals()) }
+
+// refusals are made once: each value of each network is looked up among them.
+var refusals = sync.OnceValue(func() []Refusal {
 	all := []Refusal{{Name: "bridge.driver", Value: "openvswitch", Why: whyVSwitch}}
 	for _, name := range []string{"dns.nameservers", "ipv4.gateway", "ipv4.gateway.hwaddr", "ipv4.routes", "ipv4.routes.anycast", "ipv6.gateway", "ipv6.gateway.hwaddr", "ipv6.routes", "ipv6.routes.anycast"} {
 		all = append(all, Refusal{Name: name, Types: []string{Physical}, Why: whyUplink})
@@ -42,11 +46,11 @@ func Refusals() []Refusal {
 		}
 	}
 	return all
-}
+})
 
 // refused returns why a type of network cannot have a key.
 func refused(typ, name string) (why string, no bool) {
-	for _, r := range Refusals() {
+	for _, r := range refusals() {
 		if r.Value == "" && profiles.Matches(r.Name, name) && (len(r.Types) == 0 || slices.Contains(r.Types, typ)) {
 			return r.Why, true
 		}
@@ -56,7 +60,7 @@ func refused(typ, name string) (why string, no bool) {
 
 // refusedValue returns why a key cannot have a value.
 func refusedValue(name, value string) (why string, no bool) {
-	for _, r := range Refusals() {
+	for _, r := range refusals() {
 		if r.Value == value && r.Name == name {
 			return r.Why, true
 		}
