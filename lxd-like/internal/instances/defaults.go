@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
@@ -53,8 +54,7 @@ func (s *Service) giveDevices(ctx context.Context, in *instance) error {
 }
 
 // giveRoot gives an instance that has no root disk one: in the only pool that
-// there is, or in the default one. Where that is not there either, the server
-// was not set up, and is now.
+// there is, or in the default one. A server that was not set up is now.
 func (s *Service) giveRoot(ctx context.Context, in *instance) error {
 	unlock := s.locks.Lock(lockDefaults)
 	defer unlock()
@@ -71,11 +71,14 @@ func (s *Service) giveRoot(ctx context.Context, in *instance) error {
 	if err != nil {
 		return err
 	}
-	if pool == "" {
-		if err := s.firstUse(ctx); err != nil {
-			return fmt.Errorf("set up the server: %w", err)
+	fresh, err := s.fresh(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if pool, err = s.firstUse(ctx, pool); err != nil {
+			return err
 		}
-		pool = defaultPool
 		if err := s.refresh(ctx, in); err != nil {
 			return err
 		}
@@ -110,23 +113,47 @@ func rootIn(pool string) profiles.Device {
 	return profiles.Device{"type": "disk", "path": "/", "pool": pool}
 }
 
-// firstUse makes a network and a pool, and puts them into the default
-// profile. What the profile has already stays, and its instances get what it
-// did not have. The network comes first: while there is no pool, the server was
+// fresh reports whether the server was not set up: it has no pool to use where
+// nothing is said, or nothing but a pool.
+func (s *Service) fresh(ctx context.Context, pool string) (bool, error) {
+	if pool == "" {
+		return true, nil
+	}
+	p, err := s.Profile(ctx, defaultProfile)
+	if err != nil || len(p.Devices) > 0 {
+		return false, err
+	}
+	all, err := s.Nets.List(ctx)
+	return !slices.ContainsFunc(all, func(n api.Network) bool { return n.Managed }), err
+}
+
+// firstUse makes a network, and a pool if none is given, and puts them into the
+// default profile. What the profile has already stays, and its instances get what
+// it did not have. The network comes first: while there is no pool, the server was
 // not set up, and the next use goes on here.
-func (s *Service) firstUse(ctx context.Context) error {
+func (s *Service) firstUse(ctx context.Context, pool string) (string, error) {
+	if err := s.setUp(ctx, &pool); err != nil {
+		return "", fmt.Errorf("set up the server: %w", err)
+	}
+	return pool, nil
+}
+
+func (s *Service) setUp(ctx context.Context, pool *string) error {
 	if err := s.firstNetwork(ctx); err != nil {
 		return err
 	}
-	if err := s.firstPool(ctx); err != nil {
-		return err
+	if *pool == "" {
+		*pool = defaultPool
+		if err := s.firstPool(ctx); err != nil {
+			return err
+		}
 	}
 	p, err := s.Profile(ctx, defaultProfile)
 	if err != nil {
 		return err
 	}
 	devices := api.DevicesMap{
-		"root": api.ConfigMap(rootIn(defaultPool)),
+		"root": api.ConfigMap(rootIn(*pool)),
 		"eth0": {"type": "nic", "network": defaultNetwork, "name": "eth0"},
 	}
 	maps.Copy(devices, p.Devices)
@@ -146,10 +173,8 @@ func (s *Service) WantPool(ctx context.Context, pool string) error {
 	if err != nil || usual != "" {
 		return err
 	}
-	if err := s.firstUse(ctx); err != nil {
-		return fmt.Errorf("set up the server: %w", err)
-	}
-	return nil
+	_, err = s.firstUse(ctx, "")
+	return err
 }
 
 // firstPool makes the default pool, of the best kind that the host can run.

@@ -377,10 +377,7 @@ func (s *Service) usualPool(ctx context.Context, pool string) (string, error) {
 	if pool, err = s.obviousPool(ctx); err != nil || pool != "" {
 		return pool, err
 	}
-	if err := s.firstUse(ctx); err != nil {
-		return "", fmt.Errorf("set up the server: %w", err)
-	}
-	return defaultPool, nil
+	return s.firstUse(ctx, "")
 }
 
 // returnedSnapshots are the snapshots of a document, oldest first. Some peers
