@@ -1,12 +1,15 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 
 	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks/acl"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // An aclTable is one of the tables for the ACLs of ports.
@@ -251,6 +254,9 @@ func (s *aclTable) replace() error {
 		}
 		return nil
 	})
+	if errors.Is(err, unix.ENOENT) && len(s.here()) == len(ports) { // All that it names is there.
+		err = errs.Newf(errs.Unsupported, "network ACLs at interfaces: the kernel lacks what their rules need, such as nft_reject_netdev: %w", err)
+	}
 	if err != nil {
 		return err
 	}
