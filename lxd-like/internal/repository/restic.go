@@ -36,8 +36,8 @@ type call struct {
 }
 
 // restic runs restic on a repository. Locks that a program of this daemon
-// left when it was killed do not keep it from its work. A second run says what
-// is wrong where the first one panics, as 0.14 can when a disk is full.
+// left when it was killed do not keep it from its work. Another run says what is
+// wrong where one panics, as 0.14 can when a disk is full, also twice in a row.
 func (s *Service) restic(ctx context.Context, r db.Repository, c call) error {
 	p, err := s.program(r, c)
 	if err != nil {
@@ -45,7 +45,8 @@ func (s *Service) restic(ctx context.Context, r db.Repository, c call) error {
 	}
 	err = p.Run(ctx)
 	for i := 0; i < unlocks && err != nil && ctx.Err() == nil; i++ {
-		if i > 0 && !s.locked(err) || !said(err, saysLocked) && !said(err, saysPanic) {
+		again := said(err, saysLocked) && (i == 0 || s.locked(err)) || said(err, saysPanic)
+		if !again {
 			break
 		}
 		if uerr := s.unlock(ctx, r); uerr != nil {
@@ -295,7 +296,9 @@ func reword(r db.Repository, failed *run.Error) error {
 	case said(err, saysDamaged):
 		return errs.Newf(errs.Internal, "backup repository %q is damaged: %s", r.Name, faults(failed.Stderr))
 	case said(err, syscall.ENOSPC.Error()), said(err, syscall.EDQUOT.Error()):
-		return errs.Newf(errs.Unavailable, "backup repository %q: %s", r.Name, essence(failed.Stderr))
+		return errs.Newf(errs.Unavailable, "backup repository %q: %s", r.Name, lack(failed.Stderr))
+	case said(err, saysPanic):
+		return errs.Newf(errs.Unavailable, "backup repository %q: restic ends in a panic, as it does at times where there is no room: see whether there is some at %s: %s", r.Name, location, essence(failed.Stderr))
 	}
 	if failed.Stderr == "" {
 		return errs.Newf(errs.Unavailable, "backup repository %q: %w", r.Name, failed)
@@ -312,6 +315,17 @@ func faults(text string) string {
 		}
 	}
 	return strings.Join(out, "; ")
+}
+
+// lack returns the line that says that there is no room: others can say what
+// came of it.
+func lack(text string) string {
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.Contains(line, syscall.ENOSPC.Error()) || strings.Contains(line, syscall.EDQUOT.Error()) {
+			return strings.TrimPrefix(line, saysFatal)
+		}
+	}
+	return essence(text)
 }
 
 // essence returns the line that says what is wrong, and what a program said

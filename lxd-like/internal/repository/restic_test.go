@@ -45,9 +45,11 @@ func TestWhatResticSays(t *testing.T) {
 		"Fatal: repository does not exist: unable to open config file: stat /x: no such file\nIs there a repository at the following location?": {
 			errs.Unavailable, "there is no repository at",
 		},
-		"Fatal: write /x/data: disk quota exceeded":                      {errs.Unavailable, "disk quota exceeded"},
-		"Load(<x>) failed\nFatal: Get \"https://h/\": dial tcp: refused": {errs.Unavailable, `repository "r": Get "https://h/": dial tcp: refused`},
-		"pack 1 is bad\npack 2 too\nFatal: repository contains errors":   {errs.Internal, "is damaged: pack 1 is bad; pack 2 too"},
+		"Fatal: write /x/data: disk quota exceeded":                       {errs.Unavailable, "disk quota exceeded"},
+		"Load(<x>) failed\nFatal: Get \"https://h/\": dial tcp: refused":  {errs.Unavailable, `repository "r": Get "https://h/": dial tcp: refused`},
+		"pack 1 is bad\npack 2 too\nFatal: repository contains errors":    {errs.Internal, "is damaged: pack 1 is bad; pack 2 too"},
+		"panic: runtime error\n\ngoroutine 7 [running]:":                  {errs.Unavailable, "see whether there is some at"},
+		"panic: x\nsave: no space left on device\ngoroutine 7 [running]:": {errs.Unavailable, `"r": save: no space left on device`},
 		"": {errs.Unavailable, "exit status 1"},
 	} {
 		script := fmt.Sprintf("#!/bin/sh\ncat >&2 <<'E'\n%s\nE\nexit 1\n", says)
