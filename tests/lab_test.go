@@ -137,7 +137,7 @@ func labKit(t *testing.T) string {
 	}
 	kinds := []string{"tiny", "debian"}
 	if os.Getenv("CUIB_LAB_LONG") != "" {
-		kinds = append(kinds, "nesting")
+		kinds = append(append(kinds, "nesting"), guestKinds...)
 	}
 	for _, kind := range kinds {
 		image, err := imageFiles(kind)
