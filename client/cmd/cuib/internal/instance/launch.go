@@ -261,6 +261,7 @@ func applyNetwork(network string, own, inherited api.DevicesMap) error {
 	case "host":
 		return errs.Invalidf("network %q: an instance is not put into the host's own network, where it could take the host's ports and reach its daemons; use a network of type macvlan or physical, or a proxy device", network)
 	case "none":
+		own[deviceOf(inherited, "nic", "eth0")] = api.ConfigMap{"type": "none"} // Also of one that a fresh server gets with it.
 		for _, name := range kit.KeysOf(inherited) {
 			if inherited[name]["type"] == "nic" {
 				own[name] = api.ConfigMap{"type": "none"}
