@@ -137,8 +137,8 @@ func newHost(work string) (*host, error) {
 	return h, nil
 }
 
-// startHost returns a host with a daemon that runs. Both go with the test.
-func startHost(t *testing.T) *host {
+// makeHost returns a host on which no daemon runs yet.
+func makeHost(t *testing.T) *host {
 	t.Helper()
 	requireKernel(t)
 	h, err := newHost(t.TempDir())
@@ -150,6 +150,13 @@ func startHost(t *testing.T) *host {
 			t.Error(err)
 		}
 	})
+	return h
+}
+
+// startHost returns a host with a daemon that runs. Both go with the test.
+func startHost(t *testing.T) *host {
+	t.Helper()
+	h := makeHost(t)
 	if err := h.start(); err != nil {
 		t.Fatal(err)
 	}

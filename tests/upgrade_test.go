@@ -16,16 +16,7 @@ func TestUpgrade(t *testing.T) {
 	if old == "" {
 		t.Skip("set CUIB_TEST_OLD to a directory with cuibd and cuib-shim of an older version")
 	}
-	requireKernel(t)
-	h, err := newHost(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.close(); err != nil {
-			t.Error(err)
-		}
-	})
+	h := makeHost(t)
 	h.bin = filepath.Join(old, "cuibd")
 	if err := h.start(); err != nil {
 		t.Fatal(err)

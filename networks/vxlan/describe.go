@@ -21,11 +21,7 @@ const maxStrangers = 512
 // describe returns what this host tells the others: the instances that it has,
 // running or not, and who else was heard on the bridge.
 func describe(cfg networks.Config) (networks.Member, error) {
-	t, err := readTable(cfg)
-	if err != nil {
-		return networks.Member{}, err
-	}
-	u, err := below(cfg, t)
+	t, u, err := seen(cfg)
 	if err != nil {
 		return networks.Member{}, err
 	}

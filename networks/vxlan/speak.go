@@ -69,11 +69,7 @@ func (d *Driver) Speak(ctx context.Context, cfg networks.Config, with networks.C
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	t, err := readTable(cfg)
-	if err != nil {
-		return err
-	}
-	u, err := below(cfg, t)
+	_, u, err := seen(cfg)
 	if err != nil {
 		return err
 	}
@@ -146,11 +142,7 @@ func (k *talk) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t, err := readTable(cfg)
-	if err != nil {
-		return err
-	}
-	u, err := below(cfg, t)
+	t, u, err := seen(cfg)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,16 @@ type underlay struct {
 	encrypt string     // networks.EncryptNone or networks.EncryptWireGuard.
 }
 
+// seen is what the host knows of a network: its table, and the way to the others.
+func seen(cfg networks.Config) (*table, underlay, error) {
+	t, err := readTable(cfg)
+	if err != nil {
+		return nil, underlay{}, err
+	}
+	u, err := below(cfg, t)
+	return t, u, err
+}
+
 // below works out the way to the other hosts. Where there is no route to them
 // at the moment, as while a host starts, it is as it was last.
 func below(cfg networks.Config, last *table) (underlay, error) {

@@ -53,11 +53,7 @@ func (d *Driver) Apply(ctx context.Context, cfg networks.Config) error {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return err
 	}
-	t, err := readTable(cfg)
-	if err != nil {
-		return err
-	}
-	u, err := below(cfg, t)
+	t, u, err := seen(cfg)
 	if err != nil {
 		return err
 	}
@@ -87,11 +83,7 @@ func (d *Driver) Apply(ctx context.Context, cfg networks.Config) error {
 
 // ApplyParts makes the bridge's rules be as cfg says.
 func (d *Driver) ApplyParts(ctx context.Context, cfg networks.Config) error {
-	t, err := readTable(cfg)
-	if err != nil {
-		return err
-	}
-	u, err := below(cfg, t)
+	t, u, err := seen(cfg)
 	if err != nil {
 		return err
 	}
@@ -222,11 +214,7 @@ func (d *Driver) Leases(ctx context.Context, cfg networks.Config) ([]networks.Le
 // Learn takes what another host says into the table, and from there into the
 // kernel and dnsmasq.
 func (d *Driver) Learn(ctx context.Context, cfg networks.Config, m networks.Member) error {
-	t, err := readTable(cfg)
-	if err != nil {
-		return err
-	}
-	u, err := below(cfg, t)
+	t, u, err := seen(cfg)
 	if err != nil {
 		return err
 	}
@@ -294,11 +282,7 @@ func (d *Driver) Watch(ctx context.Context, cfg networks.Config) (string, error)
 
 // missing returns what of the way to other hosts is missing, if anything.
 func (*Driver) missing(cfg networks.Config) (string, error) {
-	t, err := readTable(cfg)
-	if err != nil {
-		return "", err
-	}
-	u, err := below(cfg, t)
+	t, u, err := seen(cfg)
 	if err != nil {
 		return "", err
 	}

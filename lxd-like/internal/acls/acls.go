@@ -9,6 +9,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
@@ -55,6 +56,8 @@ type Service struct {
 	addresses map[string][]acl.Range
 
 	logs logs
+
+	renamed atomic.Bool // Rules may have names that the host does not follow yet.
 }
 
 func aclURL(name string) string { return "/1.0/network-acls/" + name }
@@ -203,27 +206,33 @@ func (s *Service) Update(ctx context.Context, name string, put api.NetworkACLPut
 
 // follow has networks and interfaces with an ACL follow it.
 func (s *Service) follow(ctx context.Context, name string) error {
+	return s.followOn(ctx, func(w *world) []string { return w.networksWith(name) }, name)
+}
+
+// followOn has networks follow their ACLs, and the interfaces that have some of
+// names; without names all interfaces. The caller holds change.
+func (s *Service) followOn(ctx context.Context, with func(*world) []string, names ...string) error {
 	if _, err := s.reload(ctx); err != nil {
 		return err
 	}
-	var with []string
+	var on []string
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		w, err := load(ctx, tx)
 		if err != nil {
 			return err
 		}
-		with = w.networksWith(name)
+		on = with(w)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, n := range with {
+	for _, n := range on {
 		if err := s.Nets.Reapply(ctx, n); err != nil {
 			return err
 		}
 	}
-	return s.Ports.Refresh(name)
+	return s.Ports.Refresh(names...)
 }
 
 // Rename gives an ACL that nothing uses another name.

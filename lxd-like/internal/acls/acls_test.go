@@ -214,6 +214,21 @@ func TestRulesFollowNames(t *testing.T) {
 		defer e.nets.mu.Unlock()
 		return slices.Contains(e.nets.applied, "lab")
 	})
+	// Which a network could not follow it follows with the next change, whatever that is.
+	e.nets.mu.Lock()
+	e.nets.fail, e.nets.applied = errors.New("no room"), nil
+	e.nets.mu.Unlock()
+	times := func(n int) func() bool {
+		return func() bool {
+			e.nets.mu.Lock()
+			defer e.nets.mu.Unlock()
+			return len(e.nets.applied) >= n // What was told above can still be done.
+		}
+	}
+	e.Events.Lifecycle("network-renamed", "/1.0/networks/work", nil)
+	testenv.Eventually(t, "it has failed", times(1))
+	e.Events.Lifecycle("instance-updated", "/1.0/instances/face", nil)
+	testenv.Eventually(t, "it is done again", times(2))
 	cancel()
 	e.must(<-done)
 }

@@ -68,30 +68,25 @@ func renames(e api.Event) bool {
 	return bytes.Contains(e.Metadata, []byte(`"network-renamed"`)) || bytes.Contains(e.Metadata, []byte(`"instance-renamed"`))
 }
 
-// followNames has the kernel follow the names that rules have now.
+// followNames has the host follow the names that rules have now, if they may be
+// others than it knows. What fails is done at the next call.
 func (s *Service) followNames(ctx context.Context) error {
+	if !s.renamed.Swap(false) {
+		return nil
+	}
 	s.change.Lock()
 	defer s.change.Unlock()
-	if _, err := s.reload(ctx); err != nil {
-		return err
-	}
-	var with []string
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		all, err := db.Networks(ctx, tx)
-		for _, n := range all {
+	err := s.followOn(ctx, func(w *world) []string {
+		var all []string
+		for _, n := range w.networks {
 			if n.Config[keyACLs] != "" {
-				with = append(with, n.Name)
+				all = append(all, n.Name)
 			}
 		}
-		return err
+		return all
 	})
 	if err != nil {
-		return err
+		s.renamed.Store(true)
 	}
-	for _, n := range with {
-		if err := s.Nets.Reapply(ctx, n); err != nil {
-			return err
-		}
-	}
-	return s.Ports.Refresh()
+	return err
 }

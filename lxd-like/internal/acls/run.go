@@ -50,8 +50,8 @@ func (s *Service) Run(ctx context.Context) error {
 	defer leases.Close()
 	for {
 		var again <-chan time.Time
-		if err := s.followAddresses(ctx, leases); err != nil && ctx.Err() == nil {
-			s.Logger.ErrorContext(ctx, "rules of network ACLs do not follow addresses", "err", err)
+		if err := errors.Join(s.followNames(ctx), s.followAddresses(ctx, leases)); err != nil && ctx.Err() == nil {
+			s.Logger.ErrorContext(ctx, "rules of network ACLs do not follow names or addresses", "err", err)
 			again = time.After(retry)
 		}
 		select {
@@ -92,20 +92,21 @@ func (s *Service) listen(ctx context.Context, dirty chan struct{}) {
 			}
 		}
 		l.Close()
+		s.renamed.Store(true) // What was not heard can have been that.
 	}
 }
 
-// hear does what an event asks for beside that addresses may be others.
+// hear takes an event, after which addresses are looked at whatever it is.
 func (s *Service) hear(ctx context.Context, e api.Event) {
-	var err error
-	switch {
-	case renames(e):
-		err = s.followNames(ctx)
-	case bytes.Contains(e.Metadata, []byte(`"network-updated"`)):
-		err = s.Ports.Refresh() // Interfaces on it can have its defaults, and know its gateway.
+	if renames(e) {
+		s.renamed.Store(true)
 	}
-	if err != nil && ctx.Err() == nil {
-		s.Logger.ErrorContext(ctx, "rules of network ACLs do not follow a change", "err", err)
+	if !bytes.Contains(e.Metadata, []byte(`"network-updated"`)) {
+		return
+	}
+	// Interfaces on it can have its defaults, and know its gateway.
+	if err := s.Ports.Refresh(); err != nil {
+		s.Logger.ErrorContext(ctx, "interfaces do not follow their network", "err", err)
 	}
 }
 

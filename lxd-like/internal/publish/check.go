@@ -26,7 +26,8 @@ func check[T any](ctx context.Context, s *Service, k kind[T], p db.NetworkPart[T
 	if err != nil {
 		return err
 	}
-	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+	var fresh []entry
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		n, err := db.GetNetwork(ctx, tx, p.Network)
 		if err != nil {
 			return err
@@ -44,8 +45,13 @@ func check[T any](ctx context.Context, s *Service, k kind[T], p db.NetworkPart[T
 		if err := apart(want.entries); err != nil {
 			return err
 		}
-		return s.checkTaken(ctx, tx, want.entries, owner{string(k.name), n.Name, listen})
+		fresh, err = s.checkTaken(ctx, tx, want.entries, owner{string(k.name), n.Name, listen})
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	return s.checkListeners(fresh)
 }
 
 // fits reports what of a plan is not possible in a network.
@@ -128,40 +134,52 @@ func claims(ctx context.Context, tx *db.Tx) (map[owner][]entry, error) {
 	return out, errors.Join(each(ctx, tx, forwards, "", add), each(ctx, tx, balancers, "", add))
 }
 
-// checkTaken reports a port that another has.
-func (s *Service) checkTaken(ctx context.Context, tx *db.Tx, entries []entry, self owner) error {
+// checkTaken reports a port that another has. It returns the entries that were
+// not published before.
+func (s *Service) checkTaken(ctx context.Context, tx *db.Tx, entries []entry, self owner) (fresh []entry, err error) {
 	all, err := claims(ctx, tx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	before := all[self]
 	delete(all, self)
 	for _, e := range entries {
 		if o, other, found := taker(all, e.Published); found {
-			return errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, other), o)
+			return nil, errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, other), o)
 		}
-		who, err := s.takenElsewhere(e, before)
+		if s.Taken != nil {
+			if who := s.Taken(e.Published); who != "" {
+				return nil, e.takenBy(who)
+			}
+		}
+		had := func(b entry) bool { return b.Overlaps(e.Published) && b.First <= e.First && b.Last >= e.Last }
+		if !slices.ContainsFunc(before, had) {
+			fresh = append(fresh, e)
+		}
+	}
+	return fresh, nil
+}
+
+// checkListeners reports a port that a process of the host has. That one has
+// what is published already is no news.
+func (s *Service) checkListeners(fresh []entry) error {
+	if s.Listener == nil {
+		return nil
+	}
+	for _, e := range fresh {
+		who, err := s.Listener(e.Published)
 		if err != nil {
 			return err
 		}
 		if who != "" {
-			return errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, e.Published), who)
+			return e.takenBy(who)
 		}
 	}
 	return nil
 }
 
-// takenElsewhere returns who but forwards and load balancers has a port. That a
-// process has one of those that were published before is no news.
-func (s *Service) takenElsewhere(e entry, before []entry) (who string, err error) {
-	if s.Taken != nil {
-		who = s.Taken(e.Published)
-	}
-	had := slices.ContainsFunc(before, func(b entry) bool { return b.Overlaps(e.Published) })
-	if who == "" && !had && s.Listener != nil {
-		return s.Listener(e.Published)
-	}
-	return who, nil
+func (e entry) takenBy(who string) error {
+	return errs.Conflictf("%s: %s is taken by %s", e.field, overlap(e.Published, e.Published), who)
 }
 
 // taker returns who has a port of e, and what it is there.

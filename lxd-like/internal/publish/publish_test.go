@@ -181,6 +181,40 @@ func TestForwardRefuses(t *testing.T) {
 }
 
 // TestOverlay publishes on an overlay, whose instances are on any host.
+// TestListeners publishes what processes of the host have: nothing new, and what
+// was published before they came stays.
+func TestListeners(t *testing.T) {
+	e := newEnv(t)
+	must(t, e.CreateForward(t.Context(), "br0", api.NetworkForwardsPost{NetworkForwardPut: forward("22"), ListenAddress: "192.0.2.1"}))
+	e.Listener = func(p networks.Published) (string, error) {
+		switch {
+		case p.First <= 22 && p.Last >= 22:
+			return "process 812 (sshd), which listens on 192.0.2.1:22", nil
+		case p.First == 99:
+			return "", errors.New("boom")
+		}
+		return "", nil
+	}
+	before := e.picture(t)
+	taken := func(err error) {
+		t.Helper()
+		if !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "ports[0]: port") || !strings.Contains(err.Error(), "is taken by process 812 (sshd)") {
+			t.Errorf("got %v", err)
+		}
+	}
+	taken(e.CreateForward(t.Context(), "br0", api.NetworkForwardsPost{NetworkForwardPut: forward("22"), ListenAddress: "192.0.2.2"}))
+	taken(e.UpdateForward(t.Context(), "br0", "192.0.2.1", forward("20-23")))
+	if err := e.UpdateForward(t.Context(), "br0", "192.0.2.1", forward("99")); err == nil || !strings.Contains(err.Error(), "boom") {
+		t.Errorf("got %v", err)
+	}
+	if got := e.picture(t); got != before {
+		t.Errorf("got\n%s\nwant\n%s", got, before)
+	}
+	same := forward("22")
+	same.Description = "ssh"
+	must(t, e.UpdateForward(t.Context(), "br0", "192.0.2.1", same))
+}
+
 func TestOverlay(t *testing.T) {
 	e := newEnv(t)
 	put := api.NetworkForwardPut{Ports: []api.NetworkForwardPort{{Protocol: "tcp", ListenPort: "80", TargetAddress: "10.2.0.9"}}}
