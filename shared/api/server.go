@@ -55,11 +55,3 @@ type ServerStorageDriver struct {
 	Version string
 	Remote  bool
 }
-
-// Project is a project. There is one, "default".
-type Project struct {
-	Name        string    `json:"name"`
-	Description string    `json:"description"`
-	Config      ConfigMap `json:"config"`
-	UsedBy      []string  `json:"used_by"`
-}

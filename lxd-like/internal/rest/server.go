@@ -289,8 +289,11 @@ func (s *Server) getCluster(*http.Request) (response, error) {
 }
 
 var defaultProject = api.Project{
-	Name: "default", Description: "All that this server has", UsedBy: []string{},
-	Config: api.ConfigMap{"features.images": "true", "features.networks": "true", "features.profiles": "true", "features.storage.volumes": "true"},
+	Name: "default", UsedBy: []string{},
+	ProjectPut: api.ProjectPut{
+		Description: "All that this server has",
+		Config:      api.ConfigMap{"features.images": "true", "features.networks": "true", "features.profiles": "true", "features.storage.volumes": "true"},
+	},
 }
 
 func (s *Server) listProjects(r *http.Request) (response, error) {
