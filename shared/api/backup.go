@@ -137,7 +137,7 @@ type BackupRepositoryMade struct {
 // RepositoryBackup is one backup in a repository.
 type RepositoryBackup struct {
 	ID        string    `json:"id"`
-	Source    string    `json:"source"` // instances/NAME, volumes/POOL/NAME or host
+	Source    string    `json:"source" key:"source"` // instances/NAME, volumes/POOL/NAME or host
 	CreatedAt time.Time `json:"created_at"`
 	Host      string    `json:"host"`
 	Size      int64     `json:"size"`  // Bytes of its files; -1 if it is not known.
@@ -147,7 +147,7 @@ type RepositoryBackup struct {
 // RepositoryBackupsPost makes backups. Without sources it is all instances
 // and custom volumes, and what the host has beside them.
 type RepositoryBackupsPost struct {
-	Sources []string `json:"sources"`
+	Sources []string `json:"sources" key:"source"`
 
 	// Checksum has all files be read, also those that have the size and time
 	// that they had for the backup before.
@@ -157,11 +157,11 @@ type RepositoryBackupsPost struct {
 // RepositoryRestorePost makes an instance or a volume of a backup, or with
 // All all that the repository has of this host and is not there.
 type RepositoryRestorePost struct {
-	ID   string `json:"id"`   // Or "latest", with Source.
-	From string `json:"from"` // The source whose latest backup is meant.
-	Name string `json:"name"` // Another name for what is made.
-	Pool string `json:"pool"` // Another pool.
-	Host string `json:"host"` // With All or From: whose backups; this host's if it is empty.
+	ID   string `json:"id"`                // Or "latest", with Source.
+	From string `json:"from" key:"source"` // The source whose latest backup is meant.
+	Name string `json:"name"`              // Another name for what is made.
+	Pool string `json:"pool"`              // Another pool.
+	Host string `json:"host"`              // With All or From: whose backups; this host's if it is empty.
 	All  bool   `json:"all"`
 }
 

@@ -5,7 +5,7 @@ import "time"
 // InstanceBrief is an [InstanceFull] as most lists show it: without the
 // configuration and the devices, which are most of what there is to send.
 type InstanceBrief struct {
-	Name         string                  `json:"name"`
+	Name         string                  `json:"name" key:"instance"`
 	Status       string                  `json:"status"`
 	StatusCode   StatusCode              `json:"status_code"`
 	Architecture string                  `json:"architecture"`
@@ -14,9 +14,9 @@ type InstanceBrief struct {
 	CreatedAt    time.Time               `json:"created_at"`
 	LastUsedAt   time.Time               `json:"last_used_at"`
 	Description  string                  `json:"description"`
-	Project      string                  `json:"project"`
+	Project      string                  `json:"project" key:"project"`
 	Location     string                  `json:"location"`
-	Profiles     []string                `json:"profiles"`
+	Profiles     []string                `json:"profiles" key:"profile"`
 	State        *InstanceBriefState     `json:"state"` // Nil if it was not asked for.
 	Snapshots    []InstanceBriefSnapshot `json:"snapshots"`
 }

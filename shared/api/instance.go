@@ -5,10 +5,10 @@ import "time"
 // InstancePut is the writable part of an instance.
 type InstancePut struct {
 	Architecture string     `json:"architecture"`
-	Config       ConfigMap  `json:"config"`
-	Devices      DevicesMap `json:"devices"`
+	Config       ConfigMap  `json:"config" key:"config"`
+	Devices      DevicesMap `json:"devices" key:"devices"`
 	Ephemeral    bool       `json:"ephemeral"`
-	Profiles     []string   `json:"profiles"`
+	Profiles     []string   `json:"profiles" key:"profile"`
 	Restore      string     `json:"restore,omitempty"` // Snapshot to put back; LXD sends INSTANCE/SNAPSHOT.
 	Stateful     bool       `json:"stateful"`
 	Description  string     `json:"description"`
@@ -23,16 +23,16 @@ type InstancePut struct {
 type Instance struct {
 	InstancePut
 
-	Name            string     `json:"name"`
+	Name            string     `json:"name" key:"instance"`
 	Status          string     `json:"status"`
 	StatusCode      StatusCode `json:"status_code"`
 	CreatedAt       time.Time  `json:"created_at"`
 	LastUsedAt      time.Time  `json:"last_used_at"`
-	ExpandedConfig  ConfigMap  `json:"expanded_config,omitempty"`
-	ExpandedDevices DevicesMap `json:"expanded_devices,omitempty"`
+	ExpandedConfig  ConfigMap  `json:"expanded_config,omitempty" key:"config"`
+	ExpandedDevices DevicesMap `json:"expanded_devices,omitempty" key:"devices"`
 	Location        string     `json:"location"` // "none" without a cluster.
 	Type            string     `json:"type"`     // container
-	Project         string     `json:"project"`
+	Project         string     `json:"project" key:"project"`
 }
 
 // InstanceFull is an instance with all that belongs to it.
@@ -48,7 +48,7 @@ type InstanceFull struct {
 type InstancesPost struct {
 	InstancePut
 
-	Name         string         `json:"name"`
+	Name         string         `json:"name" key:"new"`
 	Source       InstanceSource `json:"source"`
 	InstanceType string         `json:"instance_type"`
 	Type         string         `json:"type"`
@@ -69,7 +69,7 @@ type InstanceSource struct {
 	Mode              string            `json:"mode,omitempty"`
 	Operation         string            `json:"operation,omitempty"`
 	Secrets           map[string]string `json:"secrets,omitempty"`
-	Source            string            `json:"source,omitempty"` // INSTANCE or INSTANCE/SNAPSHOT
+	Source            string            `json:"source,omitempty" key:"instance"` // INSTANCE or INSTANCE/SNAPSHOT
 	Live              bool              `json:"live,omitempty"`
 	InstanceOnly      bool              `json:"instance_only,omitempty"`
 	ContainerOnly     bool              `json:"container_only,omitempty"` // The older name of InstanceOnly.
@@ -81,18 +81,18 @@ type InstanceSource struct {
 
 // InstancePost renames or moves an instance.
 type InstancePost struct {
-	Name         string `json:"name"`
+	Name         string `json:"name" key:"instance"`
 	Migration    bool   `json:"migration"`
 	Live         bool   `json:"live"`
 	InstanceOnly bool   `json:"instance_only"`
 	Pool         string `json:"pool"`
-	Project      string `json:"project"`
+	Project      string `json:"project" key:"project"`
 
 	// What the instance gets with the move; nil: what it has. The peers
 	// write these names with capitals.
-	Config   ConfigMap  `json:"Config,omitempty"`
-	Devices  DevicesMap `json:"Devices,omitempty"`
-	Profiles []string   `json:"Profiles,omitempty"`
+	Config   ConfigMap  `json:"Config,omitempty" key:"config"`
+	Devices  DevicesMap `json:"Devices,omitempty" key:"devices"`
+	Profiles []string   `json:"Profiles,omitempty" key:"profile"`
 }
 
 // InstancesPut changes the state of all instances.
@@ -259,15 +259,15 @@ type InstanceSnapshot struct {
 	InstanceSnapshotPut
 
 	Architecture    string     `json:"architecture"`
-	Config          ConfigMap  `json:"config"`
+	Config          ConfigMap  `json:"config" key:"config"`
 	CreatedAt       time.Time  `json:"created_at"`
 	LastUsedAt      time.Time  `json:"last_used_at"`
-	Devices         DevicesMap `json:"devices"`
+	Devices         DevicesMap `json:"devices" key:"devices"`
 	Ephemeral       bool       `json:"ephemeral"`
-	ExpandedConfig  ConfigMap  `json:"expanded_config,omitempty"`
-	ExpandedDevices DevicesMap `json:"expanded_devices,omitempty"`
+	ExpandedConfig  ConfigMap  `json:"expanded_config,omitempty" key:"config"`
+	ExpandedDevices DevicesMap `json:"expanded_devices,omitempty" key:"devices"`
 	Name            string     `json:"name"`
-	Profiles        []string   `json:"profiles"`
+	Profiles        []string   `json:"profiles" key:"profile"`
 	Stateful        bool       `json:"stateful"`
 	Size            int64      `json:"size"`
 }

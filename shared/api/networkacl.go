@@ -26,16 +26,16 @@ type NetworkACLPut struct {
 type NetworkACLsPost struct {
 	NetworkACLPut
 
-	Name string `json:"name"`
+	Name string `json:"name" key:"network"`
 }
 
 // NetworkACL is rules for what may pass to and from instances.
 type NetworkACL struct {
 	NetworkACLPut
 
-	Name    string   `json:"name"`
-	UsedBy  []string `json:"used_by"`
-	Project string   `json:"project"`
+	Name    string   `json:"name" key:"network"`
+	UsedBy  []string `json:"used_by" key:"url"`
+	Project string   `json:"project" key:"project"`
 }
 
 // NetworkACLState is what was counted of an ACL: extension cuib_network_acl_state.
@@ -66,7 +66,7 @@ type NetworkACLLogEntry struct {
 	Action    string `json:"action"`
 	Direction string `json:"direction"` // Ours, as what follows.
 	Rule      string `json:"rule"`      // Its number in the direction, or default.
-	Network   string `json:"network"`
+	Network   string `json:"network" key:"network"`
 }
 
 // NetworkAddressSetPut is the writable part of an address set.
@@ -80,14 +80,14 @@ type NetworkAddressSetPut struct {
 type NetworkAddressSetsPost struct {
 	NetworkAddressSetPut
 
-	Name string `json:"name"`
+	Name string `json:"name" key:"network"`
 }
 
 // NetworkAddressSet is addresses that rules of ACLs name as $NAME.
 type NetworkAddressSet struct {
 	NetworkAddressSetPut
 
-	Name    string   `json:"name"`
-	UsedBy  []string `json:"used_by"`
-	Project string   `json:"project"`
+	Name    string   `json:"name" key:"network"`
+	UsedBy  []string `json:"used_by" key:"url"`
+	Project string   `json:"project" key:"project"`
 }

@@ -17,7 +17,7 @@ type NetworksDocument struct {
 
 // NetworkParts is what belongs to one network.
 type NetworkParts struct {
-	Network       string                `json:"network"`
+	Network       string                `json:"network" key:"network"`
 	Forwards      []NetworkForward      `json:"forwards,omitempty"`
 	LoadBalancers []NetworkLoadBalancer `json:"load_balancers,omitempty"`
 	Peers         []NetworkPeer         `json:"peers,omitempty"`

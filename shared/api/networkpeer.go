@@ -11,8 +11,8 @@ type NetworkPeersPost struct {
 	NetworkPeerPut
 
 	Name              string `json:"name"`
-	TargetProject     string `json:"target_project"`
-	TargetNetwork     string `json:"target_network"`
+	TargetProject     string `json:"target_project" key:"project"`
+	TargetNetwork     string `json:"target_network" key:"network"`
 	Type              string `json:"type,omitempty"`
 	TargetIntegration string `json:"target_integration,omitempty"`
 }
@@ -28,10 +28,10 @@ type NetworkPeer struct {
 	NetworkPeerPut
 
 	Name              string   `json:"name"`
-	TargetProject     string   `json:"target_project"`
-	TargetNetwork     string   `json:"target_network"`
+	TargetProject     string   `json:"target_project" key:"project"`
+	TargetNetwork     string   `json:"target_network" key:"network"`
 	Status            string   `json:"status"`
 	Type              string   `json:"type"`
 	TargetIntegration string   `json:"target_integration"`
-	UsedBy            []string `json:"used_by"`
+	UsedBy            []string `json:"used_by" key:"url"`
 }

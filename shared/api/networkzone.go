@@ -10,16 +10,16 @@ type NetworkZonePut struct {
 type NetworkZonesPost struct {
 	NetworkZonePut
 
-	Name string `json:"name"`
+	Name string `json:"name" key:"zone"`
 }
 
 // NetworkZone is a zone of DNS that networks' instances have their names in.
 type NetworkZone struct {
 	NetworkZonePut
 
-	Name    string   `json:"name"`
-	UsedBy  []string `json:"used_by"`
-	Project string   `json:"project"`
+	Name    string   `json:"name" key:"zone"`
+	UsedBy  []string `json:"used_by" key:"url"`
+	Project string   `json:"project" key:"project"`
 }
 
 // NetworkZoneRecordEntry is one value of a record.

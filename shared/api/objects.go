@@ -4,25 +4,25 @@ import "time"
 
 // ProfilePut is the writable part of a profile.
 type ProfilePut struct {
-	Config      ConfigMap  `json:"config"`
+	Config      ConfigMap  `json:"config" key:"config"`
 	Description string     `json:"description"`
-	Devices     DevicesMap `json:"devices"`
+	Devices     DevicesMap `json:"devices" key:"devices"`
 }
 
 // ProfilesPost creates a profile.
 type ProfilesPost struct {
 	ProfilePut
 
-	Name string `json:"name"`
+	Name string `json:"name" key:"profile"`
 }
 
 // Profile is a profile.
 type Profile struct {
 	ProfilePut
 
-	Name    string   `json:"name"`
-	UsedBy  []string `json:"used_by"`
-	Project string   `json:"project"`
+	Name    string   `json:"name" key:"profile"`
+	UsedBy  []string `json:"used_by" key:"url"`
+	Project string   `json:"project" key:"project"`
 }
 
 // RenamePost renames an object.
@@ -135,7 +135,7 @@ type ImageMetadataTemplate struct {
 
 // NetworkPut is the writable part of a network.
 type NetworkPut struct {
-	Config      ConfigMap `json:"config"`
+	Config      ConfigMap `json:"config" key:"netconfig"`
 	Description string    `json:"description"`
 }
 
@@ -143,7 +143,7 @@ type NetworkPut struct {
 type NetworksPost struct {
 	NetworkPut
 
-	Name string `json:"name"`
+	Name string `json:"name" key:"network"`
 	Type string `json:"type"` // bridge, macvlan
 }
 
@@ -151,13 +151,13 @@ type NetworksPost struct {
 type Network struct {
 	NetworkPut
 
-	Name      string   `json:"name"`
+	Name      string   `json:"name" key:"network"`
 	Type      string   `json:"type"`
-	UsedBy    []string `json:"used_by"`
+	UsedBy    []string `json:"used_by" key:"url"`
 	Managed   bool     `json:"managed"`
 	Status    string   `json:"status"`
 	Locations []string `json:"locations"`
-	Project   string   `json:"project"`
+	Project   string   `json:"project" key:"project"`
 
 	// Obstacles and MissingInterfaces are as in NetworkState.
 	Obstacles         []NetworkObstacle `json:"obstacles,omitempty"`

@@ -9,7 +9,7 @@ const (
 // InstanceChange is what a change of a profile or of an instance would change
 // for one instance.
 type InstanceChange struct {
-	Instance string         `json:"instance"`
+	Instance string         `json:"instance" key:"instance"`
 	Status   string         `json:"status"`
 	Changes  []ConfigChange `json:"changes"`
 	Error    string         `json:"error,omitempty"` // Why the instance cannot have it; empty if it can.

@@ -23,7 +23,7 @@ type Project struct {
 	ProjectPut
 
 	Name   string   `json:"name"`
-	UsedBy []string `json:"used_by"` // URLs.
+	UsedBy []string `json:"used_by" key:"url"` // URLs.
 }
 
 // ProjectState is how much a project uses of what it may use: instances,

@@ -65,7 +65,7 @@ type Operation struct {
 	UpdatedAt   time.Time           `json:"updated_at"`
 	Status      string              `json:"status"`
 	StatusCode  StatusCode          `json:"status_code"`
-	Resources   map[string][]string `json:"resources"`
+	Resources   map[string][]string `json:"resources" key:"url"`
 	Metadata    map[string]any      `json:"metadata"`
 	MayCancel   bool                `json:"may_cancel"`
 	Err         string              `json:"err"`

@@ -22,7 +22,7 @@ type StoragePool struct {
 
 	Name      string   `json:"name"`
 	Driver    string   `json:"driver"`
-	UsedBy    []string `json:"used_by"`
+	UsedBy    []string `json:"used_by" key:"url"`
 	Status    string   `json:"status"` // Created, Pending or Unavailable
 	Locations []string `json:"locations"`
 
@@ -53,12 +53,12 @@ type StorageVolumePut struct {
 type StorageVolume struct {
 	StorageVolumePut
 
-	Name        string    `json:"name"`
+	Name        string    `json:"name" key:"volume"`
 	Type        string    `json:"type"` // container, image or custom
-	UsedBy      []string  `json:"used_by"`
+	UsedBy      []string  `json:"used_by" key:"url"`
 	Location    string    `json:"location"`
 	ContentType string    `json:"content_type"` // filesystem or iso
-	Project     string    `json:"project"`
+	Project     string    `json:"project" key:"project"`
 	CreatedAt   time.Time `json:"created_at"`
 	Pool        string    `json:"pool,omitempty"`
 }
@@ -77,7 +77,7 @@ type StorageVolumeFull struct {
 type StorageVolumesPost struct {
 	StorageVolumePut
 
-	Name        string              `json:"name"`
+	Name        string              `json:"name" key:"volume"`
 	Type        string              `json:"type"`         // custom
 	ContentType string              `json:"content_type"` // filesystem, if it is empty, or iso
 	Source      StorageVolumeSource `json:"source"`
@@ -85,10 +85,10 @@ type StorageVolumesPost struct {
 
 // StorageVolumeSource says what a volume is made from.
 type StorageVolumeSource struct {
-	Type                string            `json:"type"` // none, if it is empty, or copy
-	Name                string            `json:"name"` // VOLUME or VOLUME/SNAPSHOT
+	Type                string            `json:"type"`              // none, if it is empty, or copy
+	Name                string            `json:"name" key:"volume"` // VOLUME or VOLUME/SNAPSHOT
 	Pool                string            `json:"pool"`
-	Project             string            `json:"project,omitempty"`
+	Project             string            `json:"project,omitempty" key:"project"`
 	Location            string            `json:"location,omitempty"`
 	VolumeOnly          bool              `json:"volume_only"`
 	Refresh             bool              `json:"refresh"`
@@ -101,9 +101,9 @@ type StorageVolumeSource struct {
 
 // StorageVolumePost renames a volume, or moves it to another pool.
 type StorageVolumePost struct {
-	Name       string `json:"name"`
+	Name       string `json:"name" key:"volume"`
 	Pool       string `json:"pool,omitempty"`
-	Project    string `json:"project,omitempty"`
+	Project    string `json:"project,omitempty" key:"project"`
 	Migration  bool   `json:"migration"`
 	VolumeOnly bool   `json:"volume_only"`
 }

@@ -29,7 +29,7 @@ type Warning struct {
 	LastSeenAt  time.Time `json:"last_seen_at"`
 	LastMessage string    `json:"last_message"`
 	Severity    string    `json:"severity"`
-	EntityURL   string    `json:"entity_url"` // Empty for the server.
+	EntityURL   string    `json:"entity_url" key:"url"` // Empty for the server.
 }
 
 // WarningPut is the part of a warning that can be changed.

@@ -66,11 +66,26 @@ func join(project, sign, name string) string {
 	return project + sign + name
 }
 
+// split leaves alone what follows a slash: a snapshot's name can have any sign.
 func split(key, sign string) (project, name string) {
-	if project, name, ok := strings.Cut(key, sign); ok {
-		return project, name
+	object, _, _ := strings.Cut(key, "/")
+	if project, _, ok := strings.Cut(object, sign); ok {
+		return project, key[len(project)+len(sign):]
 	}
 	return Default, key
+}
+
+// IsInstanceName reports whether what a client says can be the name of an
+// instance, and not the key of another project's.
+func IsInstanceName(name string) bool { return plain(name, ofInstances) }
+
+// IsName is [IsInstanceName] for all else.
+func IsName(name string) bool { return plain(name, ofOthers) }
+
+// plain reports whether there is no sign in what precedes a slash.
+func plain(name, sign string) bool {
+	object, _, _ := strings.Cut(name, "/")
+	return !strings.Contains(object, sign)
 }
 
 // CheckName reports what is wrong with the name of a project.

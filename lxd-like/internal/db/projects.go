@@ -1,0 +1,91 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Project is a row of the projects table.
+type Project struct {
+	ID          int64
+	Name        string
+	Description string
+	Config      map[string]string
+	Created     time.Time
+}
+
+const projectColumns = "SELECT id, name, description, config, created FROM projects"
+
+func scanProject(p *Project) []any {
+	return []any{&p.ID, &p.Name, &p.Description, asJSON{&p.Config}, asTime{&p.Created}}
+}
+
+// Projects returns all projects by name.
+func Projects(ctx context.Context, tx *Tx) ([]Project, error) {
+	return query(ctx, tx, scanProject, projectColumns+" ORDER BY name")
+}
+
+// GetProject returns the project with the name.
+func GetProject(ctx context.Context, tx *Tx, name string) (Project, error) {
+	return one(ctx, tx, NoProject(name), scanProject, projectColumns+" WHERE name = ?", name)
+}
+
+// AddProject adds a row and sets its ID and time.
+func AddProject(ctx context.Context, tx *Tx, p *Project) error {
+	p.Created, p.Config = tx.now, object(p.Config)
+	id, err := insert(ctx, tx, "INSERT INTO projects (name, description, config, created) VALUES (?, ?, ?, ?)",
+		p.Name, p.Description, asJSON{&p.Config}, asTime{&p.Created})
+	if err != nil {
+		return taken(tx, err, "project", p.Name)
+	}
+	p.ID = id
+	return nil
+}
+
+// UpdateProject writes description and configuration.
+func UpdateProject(ctx context.Context, tx *Tx, p Project) error {
+	p.Config = object(p.Config)
+	return exec(ctx, tx, NoProject(p.Name), "UPDATE projects SET description = ?, config = ? WHERE name = ?",
+		p.Description, asJSON{&p.Config}, p.Name)
+}
+
+// RenameProject gives a project another name. What it has does not follow.
+func RenameProject(ctx context.Context, tx *Tx, name, to string) error {
+	err := exec(ctx, tx, NoProject(name), "UPDATE projects SET name = ? WHERE name = ?", to, name)
+	return taken(tx, err, "project", to)
+}
+
+// DeleteProject removes a project from the database.
+func DeleteProject(ctx context.Context, tx *Tx, name string) error {
+	return exec(ctx, tx, NoProject(name), "DELETE FROM projects WHERE name = ?", name)
+}
+
+// NoProject is the error of a project that does not exist.
+func NoProject(name string) error { return errs.NotFoundf("project %q not found", name) }
+
+// A ProjectObject is what is in a project.
+type ProjectObject struct {
+	Kind string // "instances", "profiles", "networks", "volumes", "images", or the kind of a [NetworkObject].
+	Pool string // Of a volume.
+	Key  string
+}
+
+// projectObjects finds what has a key of a project: those of the default one
+// have no sign in them. The third parameter is the sign.
+const projectObjects = `WITH objects (kind, pool, key, sign) AS (
+	SELECT 'instances', '', name, '_' FROM instances
+	UNION ALL SELECT 'profiles', '', name, '%' FROM profiles
+	UNION ALL SELECT 'networks', '', name, '%' FROM networks
+	UNION ALL SELECT 'volumes', p.name, v.name, '%' FROM volumes v JOIN pools p ON p.id = v.pool_id
+	UNION ALL SELECT kind, '', name, '%' FROM network_objects)
+	SELECT kind, pool, key FROM objects
+	WHERE CASE instr(key, sign) WHEN 0 THEN 'default' ELSE substr(key, 1, instr(key, sign) - 1) END = ?
+	ORDER BY kind, pool, key`
+
+// ProjectObjects returns what is in a project.
+func ProjectObjects(ctx context.Context, tx *Tx, name string) ([]ProjectObject, error) {
+	scan := func(o *ProjectObject) []any { return []any{&o.Kind, &o.Pool, &o.Key} }
+	return query(ctx, tx, scan, projectObjects, name)
+}

@@ -1,0 +1,138 @@
+package scope
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/cuib/cuib/shared/project"
+)
+
+// outward translates from keys to names.
+type outward struct{}
+
+// value returns the project of the names that it has found, or an empty text.
+func (t outward) value(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return t.value(v.Elem())
+		}
+	case reflect.Slice:
+		if v.Len() > 0 && !tagged(v.Type(), map[reflect.Type]bool{}) {
+			return ""
+		}
+		for i := range v.Len() {
+			t.value(v.Index(i))
+		}
+	case reflect.Struct:
+		return t.structure(v)
+	default:
+	}
+	return ""
+}
+
+// structure also says in which project that is whose names it translates.
+func (t outward) structure(v reflect.Value) (in string) {
+	p := planOf(v.Type())
+	for _, f := range p.fields {
+		at := v.Field(f.index)
+		switch f.kind {
+		case "":
+			if found := t.value(at); f.embedded && found != "" {
+				in = found
+			}
+		case "devices":
+			_ = mapDevices(at, func(kind, value string) (string, error) { return nameOf(kind, value) })
+		case "config":
+			_ = mapConfig(at, configName)
+		case "netconfig":
+			_ = mapConfig(at, netConfigName)
+		case "source":
+			_ = mapStrings(at, sourceName)
+		case "url":
+			if at.Kind() == reflect.String {
+				_, in = project.Path(at.String())
+			}
+			urls(at)
+		default:
+			kind := f.kind
+			if kind == kindVolume {
+				kind = volumeKind(v)
+			}
+			if at.Kind() == reflect.String && at.Len() > 0 {
+				in = projectOf(kind, at.String())
+			}
+			_ = mapStrings(at, func(s string) (string, error) { return nameOf(kind, s) })
+		}
+	}
+	if p.project >= 0 && in != "" {
+		v.Field(p.project).SetString(in)
+	}
+	return in
+}
+
+// nameOf is the reverse of [View.Key]. Its error is always nil.
+func nameOf(kind, key string) (string, error) {
+	switch kind {
+	case kindImage:
+		return key, nil
+	case kindInstance, kindNew:
+		return project.InstanceName(key), nil
+	}
+	return project.Name(key), nil
+}
+
+// configName is the reverse of [View.config].
+func configName(key, value string) (string, error) {
+	switch key {
+	case "boot.depends_on":
+		return mapWords(value, func(s string) (string, error) { return nameOf(kindInstance, s) })
+	case "boot.wait_for":
+		return mapWords(value, func(s string) (string, error) {
+			if name, ok := strings.CutPrefix(s, "network:"); ok {
+				return "network:" + project.Name(name), nil
+			}
+			return s, nil
+		})
+	}
+	return value, nil
+}
+
+func netConfigName(key, value string) (string, error) {
+	kind := netConfigKind(key)
+	if kind == "" {
+		return value, nil
+	}
+	return mapWords(value, func(s string) (string, error) { return nameOf(kind, s) })
+}
+
+func sourceName(s string) (string, error) {
+	if name, ok := strings.CutPrefix(s, "instances/"); ok {
+		return "instances/" + project.InstanceName(name), nil
+	}
+	if rest, ok := strings.CutPrefix(s, "volumes/"); ok {
+		if pool, name, ok := strings.Cut(rest, "/"); ok {
+			return "volumes/" + pool + "/" + project.Name(name), nil
+		}
+	}
+	return s, nil
+}
+
+// urls translates a path, paths, or lists of paths by some key.
+func urls(v reflect.Value) {
+	if v.Kind() != reflect.Map {
+		_ = mapStrings(v, func(s string) (string, error) { return project.URL(s), nil })
+		return
+	}
+	if v.IsNil() {
+		return
+	}
+	out := reflect.MakeMapWithSize(v.Type(), v.Len())
+	for iter := v.MapRange(); iter.Next(); {
+		list := reflect.New(iter.Value().Type()).Elem()
+		list.Set(iter.Value())
+		urls(list)
+		out.SetMapIndex(iter.Key(), list)
+	}
+	v.Set(out)
+}
