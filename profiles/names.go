@@ -5,6 +5,7 @@ import (
 	"unicode"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 const (
@@ -12,10 +13,13 @@ const (
 	digits  = "0123456789"
 )
 
+// The names of objects of projects can be their keys: see package project.
+
 // CheckInstanceName reports what is wrong with the name of an instance, which
 // is its host name too.
 func CheckInstanceName(name string) error {
 	const want = "1 to 63 letters, digits and dashes, with a letter first and no dash last"
+	name = project.InstanceName(name)
 	return checkName("instance", name, want, func() bool {
 		return len(name) <= 63 && only(name, letters+digits+"-") && !strings.ContainsRune(digits+"-", rune(name[0])) && !strings.HasSuffix(name, "-")
 	})
@@ -25,7 +29,7 @@ func CheckInstanceName(name string) error {
 func CheckSnapshotName(name string) error { return checkPlain("snapshot", name) }
 
 // CheckProfileName reports what is wrong with the name of a profile.
-func CheckProfileName(name string) error { return checkPlain("profile", name) }
+func CheckProfileName(name string) error { return checkPlain("profile", project.Name(name)) }
 
 // CheckDeviceName reports what is wrong with the name of a device.
 func CheckDeviceName(name string) error {
@@ -45,7 +49,7 @@ func CheckPoolName(name string) error {
 
 // CheckNetworkName reports what is wrong with the name of a network, which is
 // its interface's too.
-func CheckNetworkName(name string) error { return CheckInterfaceName("network", name) }
+func CheckNetworkName(name string) error { return CheckInterfaceName("network", project.Name(name)) }
 
 // CheckInterfaceName reports what is wrong with the name of a network
 // interface; what says whose it is.

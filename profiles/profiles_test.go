@@ -174,7 +174,7 @@ func TestNames(t *testing.T) {
 		"instance": {
 			profiles.CheckInstanceName,
 			[]string{"c1", "a", "Web-1", strings.Repeat("a", 63)},
-			[]string{"", "1c", "-c", "c-", "a.b", "a_b", "a b", "é", "a/b", "..", strings.Repeat("a", 64)},
+			[]string{"", "1c", "-c", "c-", "a.b", "a_b_c", "a b", "é", "a/b", "..", strings.Repeat("a", 64)},
 		},
 		"snapshot": {
 			profiles.CheckSnapshotName,

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // VolumeKeys returns the table of the keys that custom volumes of all drivers
@@ -73,6 +74,7 @@ func isDirMode(v string) bool { return isMode(v) || len(v) == 4 && only(v, "0123
 
 // CheckVolumeName reports what is wrong with the name of a custom volume.
 func CheckVolumeName(name string) error {
+	name = project.Name(name)
 	const want = `1 to 128 letters, digits, and ".", "_", "-", ":", with a letter or digit first`
 	return checkName("volume", name, want, func() bool {
 		return len(name) <= 128 && only(name, letters+digits+"._-:") && !strings.ContainsRune("._-:", rune(name[0]))

@@ -31,6 +31,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/peering"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
+	"github.com/cuib/cuib/lxd-like/internal/projects"
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/publish"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
@@ -72,6 +73,7 @@ const (
 // daemon is all that is open.
 type daemon struct {
 	db           *db.DB
+	projects     *projects.Service
 	events       *events.Hub
 	ops          *ops.Manager
 	pools        *pools.Service
@@ -154,6 +156,10 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	if d.db, err = db.OpenFile(ctx, filepath.Join(cfg.dir, "database", "cuib.db")); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	d.projects = &projects.Service{DB: d.db, Events: d.events, Log: log.With("component", "projects"), Remove: d.deleteObject}
+	if err := d.projects.Open(ctx); err != nil {
+		return nil, err
+	}
 	d.warnings = &warnings.Service{DB: d.db, Events: d.events, Log: log.With("component", "warnings")}
 	d.pools = &pools.Service{
 		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Owner: cfg.owner, Events: d.events, Log: log.With("component", "pools"), Warnings: d.warnings,
@@ -171,7 +177,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	containers := d.newRuntime(cfg)
 	d.nets.Restored, d.nets.Inside = containers.Reconnect, d.inside
 	d.instances = &instances.Service{
-		DB: d.db, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
+		DB: d.db, Projects: d.projects, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
 		Guests:  d.guests, Host: machine.Local(), CDI: cdi.Dirs(),
 		Events: d.events, IDs: ids, Logger: log.With("component", "instances"), Warnings: d.warnings,
@@ -369,7 +375,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	api := &rest.Server{
-		Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, ACLs: d.acls, AddressSets: d.acls.Sets(), Publish: d.published, Peering: d.peering, Repositories: d.repositories,
+		Projects: d.projects, Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, ACLs: d.acls, AddressSets: d.acls.Sets(), Publish: d.published, Peering: d.peering, Repositories: d.repositories,
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,

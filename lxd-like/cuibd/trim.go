@@ -71,8 +71,8 @@ func heap() uint64 {
 }
 
 // publish tells of an operation, at whose end memory is given back.
-func (d *daemon) publish(typ string, metadata any) {
-	d.events.Publish(typ, metadata)
+func (d *daemon) publish(project, typ string, metadata any) {
+	d.events.Publish(project, typ, metadata)
 	d.trim.soon()
 }
 

@@ -75,7 +75,7 @@ type InstanceSource struct {
 	ContainerOnly     bool              `json:"container_only,omitempty"` // The older name of InstanceOnly.
 	Refresh           bool              `json:"refresh,omitempty"`
 	RefreshExclude    bool              `json:"refresh_exclude_older,omitempty"`
-	Project           string            `json:"project,omitempty"`
+	Project           string            `json:"project,omitempty" key:"project"`
 	AllowInconsistent bool              `json:"allow_inconsistent,omitempty"`
 }
 

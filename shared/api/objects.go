@@ -90,10 +90,10 @@ type ImagesPostSource struct {
 
 	Type        string `json:"type"` // instance, snapshot, image, build
 	Mode        string `json:"mode"`
-	Name        string `json:"name"`
+	Name        string `json:"name" key:"instance"`
 	Fingerprint string `json:"fingerprint"`
 	Secret      string `json:"secret"`
-	Project     string `json:"project"`
+	Project     string `json:"project" key:"project"`
 	URL         string `json:"url"`
 	Variant     string `json:"variant,omitempty"`
 	Refresh     bool   `json:"refresh,omitempty"` // Build even if it is cached.

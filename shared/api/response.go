@@ -65,12 +65,14 @@ type Operation struct {
 	UpdatedAt   time.Time           `json:"updated_at"`
 	Status      string              `json:"status"`
 	StatusCode  StatusCode          `json:"status_code"`
-	Resources   map[string][]string `json:"resources" key:"url"`
+	Resources   map[string][]string `json:"resources"`
 	Metadata    map[string]any      `json:"metadata"`
 	MayCancel   bool                `json:"may_cancel"`
 	Err         string              `json:"err"`
 	ErrCode     int64               `json:"err_code,omitempty"` // The HTTP status that fits Err.
 	Location    string              `json:"location"`
+
+	Project string `json:"-"` // Of the request that began it.
 }
 
 // OperationWarning is the key of the metadata of an operation that has a text

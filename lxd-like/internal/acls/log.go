@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // logMost is how large the log of an ACL becomes. Then it is kept once, and
@@ -134,7 +135,7 @@ func (s *Service) keepLogs(ctx context.Context) {
 				SrcPort: e.SourcePort, DstPort: e.DestinationPort, ICMPType: e.ICMPType, ICMPCode: e.ICMPCode,
 				Action: e.Action, Direction: e.Direction, Rule: e.Rule, Network: e.Network,
 			}
-			s.Events.Publish("network-acl", entry)
+			s.Events.Publish(project.Of(entry.Network), "network-acl", entry)
 			if err := s.write(ctx, e.ACL, entry); err != nil {
 				s.Logger.ErrorContext(ctx, "cannot write the log of a network ACL", "acl", e.ACL, "err", err)
 			}

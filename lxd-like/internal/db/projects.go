@@ -65,9 +65,21 @@ func DeleteProject(ctx context.Context, tx *Tx, name string) error {
 // NoProject is the error of a project that does not exist.
 func NoProject(name string) error { return errs.NotFoundf("project %q not found", name) }
 
+// The kinds of [ProjectObject]. Those that networks share are of the same
+// [PartKind].
+const (
+	OfInstances = "instances"
+	OfVolumes   = "volumes"
+	OfProfiles  = "profiles"
+	OfNetworks  = "networks"
+	OfACLs      = "network ACL"
+	OfSets      = "network address set"
+	OfZones     = "network zone"
+)
+
 // A ProjectObject is what is in a project.
 type ProjectObject struct {
-	Kind string // "instances", "profiles", "networks", "volumes", "images", or the kind of a [NetworkObject].
+	Kind string
 	Pool string // Of a volume.
 	Key  string
 }

@@ -3,11 +3,13 @@ package events
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // backlog is how many events a listener may be behind before it is dropped.
@@ -56,9 +58,9 @@ func (h *Hub) drop(l *Listener) {
 	}
 }
 
-// Publish hands an event of the given type to all who listen. It never
+// Publish hands an event of the given project and type to all who listen. It never
 // blocks: a listener that is too far behind is dropped.
-func (h *Hub) Publish(typ string, metadata any) {
+func (h *Hub) Publish(in, typ string, metadata any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.listeners) == 0 {
@@ -68,7 +70,7 @@ func (h *Hub) Publish(typ string, metadata any) {
 	if err != nil {
 		return // Only for a type that no caller has.
 	}
-	e := api.Event{Type: typ, Timestamp: time.Now(), Metadata: data, Location: "none", Project: "default"}
+	e := api.Event{Type: typ, Timestamp: time.Now(), Metadata: data, Location: "none", Project: in}
 	for l := range h.listeners {
 		if len(l.types) > 0 && !slices.Contains(l.types, typ) {
 			continue
@@ -84,5 +86,14 @@ func (h *Hub) Publish(typ string, metadata any) {
 // Lifecycle publishes that action, such as "instance-created", happened to
 // the object with the given URL.
 func (h *Hub) Lifecycle(action, source string, details map[string]any) {
-	h.Publish("lifecycle", api.EventLifecycle{Action: action, Source: source, Context: details, Project: "default"})
+	_, in := project.Path(source)
+	if in != project.Default {
+		details = maps.Clone(details)
+		for key, value := range details {
+			if text, ok := value.(string); ok {
+				details[key] = project.Text(in, text)
+			}
+		}
+	}
+	h.Publish(in, "lifecycle", api.EventLifecycle{Action: action, Source: project.URL(source), Context: details, Project: in})
 }

@@ -11,9 +11,9 @@ import (
 
 func TestTypes(t *testing.T) {
 	var h events.Hub
-	h.Publish("operation", 1) // Nobody listens.
+	h.Publish("default", "operation", 1) // Nobody listens.
 	all, some := h.Listen(), h.Listen("lifecycle")
-	h.Publish("operation", 2)
+	h.Publish("default", "operation", 2)
 	h.Lifecycle("instance-created", "/1.0/instances/c1", map[string]any{"type": "container"})
 	if e := <-all.C; e.Type != "operation" || string(e.Metadata) != "2" || e.Project != "default" || e.Timestamp.IsZero() {
 		t.Errorf("got %+v", e)
@@ -35,7 +35,7 @@ func TestCloseEndsTheChannel(t *testing.T) {
 	if _, ok := <-l.C; ok {
 		t.Error("an event after the end")
 	}
-	h.Publish("operation", 1)
+	h.Publish("default", "operation", 1)
 }
 
 func TestSlowListenerIsDroppedAndOthersAreNot(t *testing.T) {
@@ -54,7 +54,7 @@ func TestSlowListenerIsDroppedAndOthersAreNot(t *testing.T) {
 		}
 	})
 	for i := range n {
-		h.Publish("operation", i)
+		h.Publish("default", "operation", i)
 		<-got
 	}
 	wg.Wait()
@@ -74,7 +74,7 @@ func TestManyAtOnce(*testing.T) {
 	for range 20 {
 		wg.Go(func() {
 			l := h.Listen()
-			h.Publish("operation", 1)
+			h.Publish("default", "operation", 1)
 			<-l.C
 			l.Close()
 		})

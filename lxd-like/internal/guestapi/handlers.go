@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // changeWait is how long a change of the state waits when there were many.
@@ -230,7 +231,7 @@ func (s *Server) metaData(w http.ResponseWriter, r *http.Request, d *door) error
 	if err != nil {
 		return err
 	}
-	return sendText(w, fmt.Sprintf("#cloud-config\ninstance-id: %s\nlocal-hostname: %s\n%s", v.CloudInitID, d.name, v.Config["user.meta-data"]))
+	return sendText(w, fmt.Sprintf("#cloud-config\ninstance-id: %s\nlocal-hostname: %s\n%s", v.CloudInitID, project.InstanceName(d.name), v.Config["user.meta-data"]))
 }
 
 // image sends an image of the host that is public, or cached, to an instance

@@ -18,6 +18,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/inroot"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // Trigger is an event at which templates are rendered.
@@ -199,7 +200,7 @@ func dress(f *os.File, t *api.ImageMetadataTemplate, mode uint32, created bool) 
 
 func (r renderer) context(target string, t *api.ImageMetadataTemplate) pongo2.Context {
 	instance := map[string]string{
-		"name":         r.vars.Name,
+		"name":         project.InstanceName(r.vars.Name),
 		"type":         "container",
 		"architecture": r.vars.Architecture,
 		"privileged":   strconv.FormatBool(r.vars.Privileged),

@@ -31,9 +31,6 @@ type fromCopy struct {
 
 func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (source, error) {
 	src := req.Source
-	if src.Project != "" && src.Project != "default" {
-		return nil, errs.NotFoundf("project %q not found", src.Project)
-	}
 	name, snapshot, _ := strings.Cut(src.Source, "/")
 	from, err := s.load(ctx, name)
 	if err != nil {

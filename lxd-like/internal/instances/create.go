@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -107,14 +108,15 @@ func checkKind(req api.InstancesPost) error {
 }
 
 func (s *Service) chooseName(ctx context.Context, name string) (string, error) {
-	if name != "" {
+	in, short := project.SplitInstance(name)
+	if short != "" {
 		if err := profiles.CheckInstanceName(name); err != nil {
 			return "", err
 		}
 		return name, s.free(ctx, name)
 	}
 	for range 100 {
-		name := inventName()
+		name := project.Instance(in, inventName())
 		err := s.free(ctx, name)
 		if err == nil || !errs.Is(err, errs.Conflict) {
 			return name, err
@@ -147,7 +149,9 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 	}}
 	maps.DeleteFunc(in.Config, func(k, _ string) bool { return isInternal(k) && k != keyBaseImage })
 	if in.Profiles == nil {
-		in.Profiles = []string{defaultProfile}
+		if err := s.defaultProfiles(ctx, in); err != nil {
+			return nil, err
+		}
 	}
 	if err := checkArchitecture(&in.Architecture); err != nil {
 		return nil, err
@@ -170,6 +174,13 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 		return nil, err
 	}
 	return in, s.defaultSize(ctx, in)
+}
+
+// defaultProfiles gives an instance the profile that it has if nothing is said.
+func (s *Service) defaultProfiles(ctx context.Context, in *instance) error {
+	view, err := s.Projects.View(ctx, project.OfInstance(in.Name))
+	in.Profiles = []string{project.Key(view.Profiles, defaultProfile)}
+	return err
 }
 
 // defaultSize gives a new root the size that its pool has for new volumes.

@@ -75,7 +75,7 @@ func TestDelegate(t *testing.T) {
 	} {
 		j, err := job()
 		must(t, err)
-		op, err := ops.NewManager(t.Context(), func(string, any) {}).Start(t.Context(), j)
+		op, err := ops.NewManager(t.Context(), func(string, string, any) {}).Start(t.Context(), j)
 		must(t, err)
 		desc := op.Wait(t.Context())
 		if text, _ := desc.Metadata[api.OperationWarning].(string); !strings.Contains(text, "datasets") {

@@ -86,6 +86,7 @@ func (w *world) boot() {
 	w.tb.Helper()
 	w.guests.open = map[string]bool{}
 	w.svc = &instances.Service{
+		Projects: views{},
 		Guests: w.guests, Host: host.Host{Files: w.machine},
 		DB: w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Volumes: w.disks, Runtime: w.rt,
 		Events: &events.Hub{}, Logger: slog.New(slog.NewTextHandler(testWriter{w.tb}, nil)),

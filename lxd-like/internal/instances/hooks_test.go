@@ -40,7 +40,7 @@ func TestHooksAreNotRun(t *testing.T) {
 	} {
 		job, err := w.svc.Update(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Devices: tt.device})
 		must(t, err)
-		op, err := ops.NewManager(t.Context(), func(string, any) {}).Start(t.Context(), job)
+		op, err := ops.NewManager(t.Context(), func(string, string, any) {}).Start(t.Context(), job)
 		must(t, err)
 		desc := op.Wait(t.Context())
 		if told, _ := desc.Metadata[api.OperationWarning].(string); desc.Err != "" || told != tt.told {

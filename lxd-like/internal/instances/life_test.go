@@ -341,11 +341,11 @@ func TestBulkState(t *testing.T) {
 	w.create("c1", true)
 	w.create("c2", true)
 	w.create("c3", false)
-	w.ok(w.svc.SetStates(t.Context(), api.InstanceStatePut{Action: "stop", Force: true}))
+	w.ok(w.svc.SetStates(t.Context(), "default", api.InstanceStatePut{Action: "stop", Force: true}))
 	if dump := w.dump(); strings.Contains(dump, "running ") {
 		t.Errorf("some run:\n%s", dump)
 	}
-	w.ok(w.svc.SetStates(t.Context(), api.InstanceStatePut{Action: "start"}))
+	w.ok(w.svc.SetStates(t.Context(), "default", api.InstanceStatePut{Action: "start"}))
 	if dump := w.dump(); strings.Count(dump, "running ") != 3 {
 		t.Errorf("not all run:\n%s", dump)
 	}

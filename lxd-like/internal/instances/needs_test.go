@@ -59,9 +59,9 @@ func TestDependencies(t *testing.T) {
 	if !runs(w.dump(), "db") || !runs(w.dump(), "cache") || !runs(w.dump(), "web") {
 		t.Errorf("not all of them run:\n%s", w.dump())
 	}
-	w.ok(w.svc.SetStates(t.Context(), api.InstanceStatePut{Action: "stop", Force: true}))
+	w.ok(w.svc.SetStates(t.Context(), "default", api.InstanceStatePut{Action: "stop", Force: true}))
 	w.rt.exits.Wait()
-	w.ok(w.svc.SetStates(t.Context(), api.InstanceStatePut{Action: "start"}))
+	w.ok(w.svc.SetStates(t.Context(), "default", api.InstanceStatePut{Action: "start"}))
 }
 
 func TestDependenciesThatCannotBe(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -105,7 +106,7 @@ func (s *Service) validateProfile(ctx context.Context, p db.Profile) error {
 
 // RenameProfile gives a profile another name. Its instances keep it.
 func (s *Service) RenameProfile(ctx context.Context, name, to string) error {
-	if name == defaultProfile {
+	if project.Name(name) == defaultProfile {
 		return errs.Newf(errs.Denied, "profile %q cannot be renamed", name)
 	}
 	if err := profiles.CheckProfileName(to); err != nil {
@@ -125,7 +126,7 @@ func (s *Service) RenameProfile(ctx context.Context, name, to string) error {
 
 // DeleteProfile deletes a profile that no instance has.
 func (s *Service) DeleteProfile(ctx context.Context, name string) error {
-	if name == defaultProfile {
+	if project.Name(name) == defaultProfile {
 		return errs.Newf(errs.Denied, "profile %q cannot be deleted", name)
 	}
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {

@@ -23,9 +23,6 @@ func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost)
 	if err != nil {
 		return ops.Job{}, err
 	}
-	if req.Project != "" && req.Project != "default" {
-		return ops.Job{}, errs.NotFoundf("project %q not found", req.Project)
-	}
 	if req.Name == "" {
 		req.Name = name
 	}

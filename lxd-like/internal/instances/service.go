@@ -19,6 +19,7 @@ import (
 	machine "github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/lxd-like/internal/uevents"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/networks"
@@ -31,6 +32,7 @@ import (
 // A Service is what the API's handlers call.
 type Service struct {
 	DB       *db.DB
+	Projects scope.Views
 	Dir      string // The daemon's state directory.
 	Pools    poolKeeper
 	Nets     netKeeper

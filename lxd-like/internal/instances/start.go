@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 )
@@ -278,7 +279,7 @@ func (s *Service) run(ctx context.Context, l *launch, how starting, u *undo.Stac
 func (l *launch) spec(limits runtime.Limits) runtime.Spec {
 	spec := runtime.Spec{
 		Name: l.in.Name, Root: filepath.Join(l.dir, "rootfs"), RootMapped: l.ids != nil, IDs: l.ids,
-		Nesting: l.set.Security.Nesting, Hostname: l.in.Name, Arch: l.in.Architecture, Env: l.set.Env,
+		Nesting: l.set.Security.Nesting, Hostname: project.InstanceName(l.in.Name), Arch: l.in.Architecture, Env: l.set.Env,
 		Limits: limits, Rlimits: l.set.Rlimits, Sysctls: l.set.Sysctls, Raw: l.set.RawLXC, OOMScore: l.set.OOMScore,
 		AppArmor: l.set.AppArmor, Credentials: l.set.Credentials,
 	}

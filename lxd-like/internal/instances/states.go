@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // bulk is how many instances change their state at once.
@@ -109,7 +110,7 @@ func grace(seconds int) time.Duration {
 // SetStates checks a request for the state of all instances. Those for which
 // it makes no sense, such as a stop of one that does not run, stay as they
 // are.
-func (s *Service) SetStates(ctx context.Context, req api.InstanceStatePut) (ops.Job, error) {
+func (s *Service) SetStates(ctx context.Context, in string, req api.InstanceStatePut) (ops.Job, error) {
 	if err := checkAction(req); err != nil {
 		return ops.Job{}, err
 	}
@@ -118,9 +119,9 @@ func (s *Service) SetStates(ctx context.Context, req api.InstanceStatePut) (ops.
 		return ops.Job{}, err
 	}
 	names, urls := []string{}, []string{}
-	for _, in := range all {
-		if s.allowed(in, req.Action) == nil {
-			names, urls = append(names, in.Name), append(urls, in.url())
+	for _, one := range all {
+		if project.OfInstance(one.Name) == in && s.allowed(one, req.Action) == nil {
+			names, urls = append(names, one.Name), append(urls, one.url())
 		}
 	}
 	return ops.Job{

@@ -83,7 +83,7 @@ func attach(t *testing.T, h *host, needed []string, optional ...string) *session
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := ops.NewManager(t.Context(), func(string, any) {})
+	m := ops.NewManager(t.Context(), func(string, string, any) {})
 	op, err := m.Start(t.Context(), ops.Job{Class: ops.Websocket, Connect: conns.connect, Run: func(ctx context.Context, op *ops.Op) error {
 		defer conns.end()
 		if err := conns.wait(ctx); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/uuid"
 	"github.com/cuib/cuib/shared/ws"
 )
@@ -69,7 +70,7 @@ type Manager struct {
 	Log *slog.Logger // What failed inside is logged here; set before the first Start.
 
 	base    context.Context //nolint:containedctx // It is the life of all operations.
-	publish func(typ string, metadata any)
+	publish func(project, typ string, metadata any)
 	wg      sync.WaitGroup
 
 	mu     sync.Mutex // Guards what follows.
@@ -94,7 +95,7 @@ type Op struct {
 
 // NewManager returns a manager whose operations end with ctx. It calls
 // publish with each operation that begins, changes or ends.
-func NewManager(ctx context.Context, publish func(typ string, metadata any)) *Manager {
+func NewManager(ctx context.Context, publish func(project, typ string, metadata any)) *Manager {
 	return &Manager{Log: slog.New(slog.DiscardHandler), base: ctx, publish: publish, ops: map[string]*Op{}, busy: map[string]*Op{}}
 }
 
@@ -103,7 +104,7 @@ func NewManager(ctx context.Context, publish func(typ string, metadata any)) *Ma
 // another operation works on one of the same objects.
 func (m *Manager) Start(ctx context.Context, job Job) (*Op, error) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	op := m.newOp(job, cancel)
+	op := m.newOp(project.From(ctx), job, cancel)
 	if err := m.add(op); err != nil {
 		cancel(err)
 		return nil, err
@@ -134,18 +135,31 @@ func (m *Manager) run(ctx context.Context, op *Op) error {
 	return err
 }
 
-func (m *Manager) newOp(job Job, cancel context.CancelCauseFunc) *Op {
+func (m *Manager) newOp(in string, job Job, cancel context.CancelCauseFunc) *Op {
 	now := time.Now()
 	if job.Class == "" {
 		job.Class = Task
 	}
 	op := &Op{ID: uuid.New(), job: job, m: m, done: make(chan struct{}), cancel: cancel}
 	op.desc = api.Operation{
-		ID: op.ID, Class: job.Class, Description: job.Description, CreatedAt: now, UpdatedAt: now,
+		ID: op.ID, Class: job.Class, Description: project.Text(in, job.Description), CreatedAt: now, UpdatedAt: now,
 		Status: api.Running.String(), StatusCode: api.Running,
-		Resources: job.Resources, Metadata: job.Metadata, MayCancel: job.Cancelable || job.Run == nil, Location: "none",
+		Resources: urls(job.Resources), Metadata: job.Metadata, MayCancel: job.Cancelable || job.Run == nil, Location: "none",
+		Project: in,
 	}
 	return op
+}
+
+// urls are the paths of objects as clients know them.
+func urls(resources map[string][]string) map[string][]string {
+	out := maps.Clone(resources)
+	for kind, paths := range out {
+		out[kind] = make([]string, 0, len(paths))
+		for _, path := range paths {
+			out[kind] = append(out[kind], project.URL(path))
+		}
+	}
+	return out
 }
 
 func (m *Manager) add(op *Op) error {
@@ -324,11 +338,14 @@ func (o *Op) end(err error) {
 	}
 	o.desc.Status, o.desc.StatusCode, o.desc.UpdatedAt, o.desc.MayCancel = code.String(), code, time.Now(), false
 	if err != nil {
-		o.desc.Err, o.desc.ErrCode = err.Error(), int64(errs.Status(err))
+		o.desc.Err, o.desc.ErrCode = project.Text(o.desc.Project, err.Error()), int64(errs.Status(err))
 	}
 	o.mu.Unlock()
 	close(o.done)
 	o.changed()
 }
 
-func (o *Op) changed() { o.m.publish("operation", o.Describe()) }
+func (o *Op) changed() {
+	desc := o.Describe()
+	o.m.publish(desc.Project, "operation", desc)
+}

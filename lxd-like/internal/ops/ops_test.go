@@ -17,7 +17,7 @@ import (
 	"github.com/cuib/cuib/shared/ws"
 )
 
-func quiet(string, any) {}
+func quiet(string, string, any) {}
 
 func start(t *testing.T, m *ops.Manager, job ops.Job) *ops.Op {
 	t.Helper()
@@ -205,7 +205,7 @@ func TestRetention(t *testing.T) {
 func TestPublishedInOrder(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
-	m := ops.NewManager(t.Context(), func(typ string, v any) {
+	m := ops.NewManager(t.Context(), func(_, typ string, v any) {
 		mu.Lock()
 		defer mu.Unlock()
 		op, ok := v.(api.Operation)

@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // backupService keeps backups of instances and volumes.
@@ -150,7 +151,7 @@ func (s *Server) listBackups(r *http.Request, of owned, o backups.Owner) (respon
 		if recursion(r) > 0 {
 			out = append(out, of.wire(b))
 		} else {
-			out = append(out, of.url(r)+"/backups/"+url.PathEscape(b.Name))
+			out = append(out, project.URL(of.url(r)+"/backups/"+url.PathEscape(b.Name)))
 		}
 	}
 	return synced(out), nil
@@ -269,9 +270,6 @@ func (s *Server) importVolume(r *http.Request, pool, name string) (response, err
 func checkUpload(r *http.Request) error {
 	if typ := r.Header.Get("Content-Type"); !strings.HasPrefix(typ, "application/octet-stream") {
 		return errs.Invalidf("header Content-Type is %q: want application/json, or application/octet-stream for a backup", typ)
-	}
-	if p := header(r, "Project"); p != "" && p != "default" {
-		return errs.NotFoundf("project %q not found", p)
 	}
 	return nil
 }

@@ -184,7 +184,7 @@ func TestImports(t *testing.T) {
 	}
 	for want, headers := range map[string][]string{
 		"Content-Type":       {"Content-Type", "text/plain"},
-		`project \"p\"`:      {"Content-Type", stream, "X-Incus-project", "p"},
+		`project \"q\"`:      {"Content-Type", stream, "X-Incus-project", "q"},
 		"KEY=VALUE":          {"Content-Type", stream, "X-Incus-config", "a"},
 		"DEVICE,KEY=VALUE":   {"Content-Type", stream, "X-Incus-devices", "a=b"},
 		"ends within quotes": {"Content-Type", stream, "X-Incus-config", `"a=b`},

@@ -191,7 +191,7 @@ func (f *fakeInstances) SetState(_ context.Context, name string, req api.Instanc
 	return f.job(known(name), "state", name, req.Action)
 }
 
-func (f *fakeInstances) SetStates(_ context.Context, req api.InstanceStatePut) (ops.Job, error) {
+func (f *fakeInstances) SetStates(_ context.Context, _ string, req api.InstanceStatePut) (ops.Job, error) {
 	return f.job(nil, "states", "all", req.Action)
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // A filter says which objects of a list a client wants:
@@ -24,25 +25,39 @@ type filter func(object map[string]any) bool
 
 // selected returns those of all that the request's filter is for.
 func selected[T any](r *http.Request, all []T) ([]T, error) {
-	text := r.URL.Query().Get("filter")
-	if strings.TrimSpace(text) == "" {
-		return all, nil
-	}
-	f, err := parseFilter(text)
+	f, err := requestFilter(r)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]T, 0, len(all))
 	for _, v := range all {
-		object, err := fields(v)
+		ok, err := matches(f, v)
 		if err != nil {
 			return nil, err
 		}
-		if f(object) {
+		if ok {
 			out = append(out, v)
 		}
 	}
 	return out, nil
+}
+
+// requestFilter is the filter of a request, or nil if it has none.
+func requestFilter(r *http.Request) (filter, error) {
+	text := r.URL.Query().Get("filter")
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	return parseFilter(text)
+}
+
+// matches reports whether a filter, or none, is for an object.
+func matches(f filter, v any) (bool, error) {
+	if f == nil {
+		return true, nil
+	}
+	object, err := fields(v)
+	return err == nil && f(object), err
 }
 
 // fields returns an object as it is on the wire.
@@ -287,23 +302,33 @@ func lookup(object map[string]any, path string) (any, bool) {
 	return nil, false
 }
 
-// list is the answer of a request for a list: URLs, or the objects.
+// list is the answer of a request for a list: URLs, or the objects. url makes
+// the path of an object with its key.
 func list[T any](r *http.Request, all []T, err error, url func(T) string) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if all, err = selected(r, all); err != nil {
+	match, err := requestFilter(r)
+	if err != nil {
 		return nil, err
 	}
-	if recursion(r) > 0 {
-		if all == nil {
-			all = []T{}
-		}
-		return synced(all), nil
-	}
-	urls := make([]string, 0, len(all))
+	urls, objects := make([]string, 0, len(all)), make([]T, 0, len(all))
 	for _, v := range all {
-		urls = append(urls, url(v))
+		if !visible(r, v) {
+			continue
+		}
+		at := url(v)
+		v = named(v)
+		ok, err := matches(match, v)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			urls, objects = append(urls, project.URL(at)), append(objects, v)
+		}
+	}
+	if recursion(r) > 0 {
+		return synced(objects), nil
 	}
 	return synced(urls), nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 func instanceURL(name string) string { return "/1.0/instances/" + url.PathEscape(name) }
@@ -23,10 +24,10 @@ func (s *Server) listInstances(r *http.Request) (response, error) {
 	switch {
 	case brief && recursion(r) == 2:
 		all, err := s.Instances.Briefs(ctx)
-		return got(all, err)
+		return got(ofProject(r, all), err)
 	case brief && recursion(r) == 1:
 		all, err := s.Instances.Heads(ctx)
-		return got(all, err)
+		return got(ofProject(r, all), err)
 	case recursion(r) == 2:
 		all, err := s.Instances.ListFull(ctx)
 		for i := range all {
@@ -38,8 +39,14 @@ func (s *Server) listInstances(r *http.Request) (response, error) {
 		return list(r, all, err, func(in api.Instance) string { return instanceURL(in.Name) })
 	default:
 		names, err := s.Instances.Names(ctx)
+		names = slices.DeleteFunc(slices.Clone(names), func(key string) bool { return !visibleInstance(r, key) })
 		return list(r, names, err, instanceURL)
 	}
+}
+
+// ofProject are the instances that a request for a list is for.
+func ofProject(r *http.Request, all []api.InstanceBrief) []api.InstanceBrief {
+	return slices.DeleteFunc(all, func(in api.InstanceBrief) bool { return !visibleInstance(r, in.Name) })
 }
 
 // withState fills what clients take for granted.
@@ -68,6 +75,9 @@ func (s *Server) createInstance(r *http.Request) (response, error) {
 	if body.Type != "" && body.Type != "container" {
 		return nil, errs.Newf(errs.Unsupported, "type is %q: this server runs containers only", body.Type)
 	}
+	if body.Source.Type == "image" {
+		body.Source.Project = view(r).Images
+	}
 	body.Source.InstanceOnly = body.Source.InstanceOnly || body.Source.ContainerOnly
 	job, err := s.Instances.Create(r.Context(), body)
 	return s.start(r, job, err)
@@ -82,7 +92,7 @@ func (s *Server) putInstances(r *http.Request) (response, error) {
 	if body.State == nil {
 		return nil, errs.Invalidf("field \"state\" is missing in the request body")
 	}
-	job, err := s.Instances.SetStates(r.Context(), *body.State)
+	job, err := s.Instances.SetStates(r.Context(), view(r).Project, *body.State)
 	return s.start(r, job, err)
 }
 
@@ -229,7 +239,7 @@ func (s *Server) logURLs(r *http.Request, names []string, err error) (response, 
 	}
 	urls := make([]string, 0, len(names))
 	for _, n := range names {
-		urls = append(urls, instanceURL(r.PathValue("name"))+"/logs/"+n)
+		urls = append(urls, project.URL(instanceURL(r.PathValue("name"))+"/logs/"+n))
 	}
 	return synced(urls), nil
 }

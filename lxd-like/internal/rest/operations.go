@@ -20,6 +20,7 @@ func (s *Server) listOperations(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
+	all = slices.DeleteFunc(all, func(op api.Operation) bool { return !allProjects(r) && op.Project != view(r).Project })
 	urls, objects := map[string][]string{}, map[string][]api.Operation{}
 	for _, op := range all {
 		status := strings.ToLower(op.Status)
@@ -142,12 +143,14 @@ func (s *Server) listenEvents(r *http.Request) (response, error) {
 			return nil // Upgrade has answered.
 		}
 		defer conn.Close()
-		s.sendEvents(conn.Watch(r.Context()), conn, l.C)
+		s.sendEvents(conn.Watch(r.Context()), conn, l.C, func(e api.Event) bool {
+			return e.Type == "logging" || allProjects(r) || e.Project == view(r).Project
+		})
 		return nil
 	}, nil
 }
 
-func (s *Server) sendEvents(ctx context.Context, conn *ws.Conn, all <-chan api.Event) {
+func (s *Server) sendEvents(ctx context.Context, conn *ws.Conn, all <-chan api.Event, wanted func(api.Event) bool) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -155,7 +158,7 @@ func (s *Server) sendEvents(ctx context.Context, conn *ws.Conn, all <-chan api.E
 		case <-s.drained:
 			return
 		case e, ok := <-all:
-			if !ok || conn.WriteJSON(e) != nil {
+			if !ok || wanted(e) && conn.WriteJSON(e) != nil {
 				return
 			}
 		}

@@ -43,9 +43,6 @@ func isJSON(r *http.Request) bool {
 // checkQuery checks the parameters that all requests have.
 func checkQuery(r *http.Request) error {
 	q := r.URL.Query()
-	if p := q.Get("project"); p != "" && p != "default" {
-		return errs.NotFoundf("project %q not found", p)
-	}
 	if t := q.Get("target"); t != "" && t != "none" {
 		return errs.Invalidf("target is %q: this server is in no cluster", t)
 	}
@@ -71,7 +68,10 @@ func decode[T any](r *http.Request) (T, error) {
 	if err != nil {
 		return v, err
 	}
-	return v, unmarshal(data, &v)
+	if err := unmarshal(data, &v); err != nil {
+		return v, err
+	}
+	return v, keys(r, &v)
 }
 
 func readBody(r *http.Request) ([]byte, error) {
@@ -147,7 +147,7 @@ func merge[T any](current T, r *http.Request) (T, error) {
 	if err := unmarshal(data, &check); err != nil {
 		return out, err
 	}
-	old, err := json.Marshal(current)
+	old, err := json.Marshal(named(current))
 	if err != nil {
 		return out, err
 	}
@@ -168,7 +168,10 @@ func merge[T any](current T, r *http.Request) (T, error) {
 	if err != nil {
 		return out, err
 	}
-	return out, unmarshal(whole, &out)
+	if err := unmarshal(whole, &out); err != nil {
+		return out, err
+	}
+	return out, keys(r, &out)
 }
 
 // mergeField adds the keys of change to those that the object old has in a

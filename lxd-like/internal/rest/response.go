@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // A response writes an answer. One that returns an error has written nothing.
@@ -58,7 +59,7 @@ func created(url string, err error) (response, error) {
 		return nil, err
 	}
 	resp := envelope(http.StatusCreated, api.Response{Type: "sync", Status: api.Success.String(), StatusCode: int(api.Success), Metadata: struct{}{}})
-	return withHeader(resp, "Location", url), nil
+	return withHeader(resp, "Location", project.URL(url)), nil
 }
 
 func asyncResponse(op *ops.Op) response {
@@ -91,7 +92,9 @@ func withHeader(resp response, key, value string) response {
 
 // envelope writes body, all of it or nothing.
 func envelope(status int, body api.Response) response {
-	return func(w http.ResponseWriter, _ *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		body.Metadata = wire(body.Metadata)
+		body.Error = project.Text(project.From(r.Context()), body.Error)
 		if err := json.NewEncoder(enveloper{w, status}).Encode(body); err != nil {
 			return fmt.Errorf("encode the answer: %w", err)
 		}

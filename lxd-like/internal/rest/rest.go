@@ -18,6 +18,7 @@ import (
 
 // A Server is the API's HTTP handler. Its fields are set before it serves.
 type Server struct {
+	Projects     projectService
 	Instances    instanceService
 	Images       imageService
 	Pools        poolService
@@ -108,7 +109,7 @@ func (s *Server) handler(h handle) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recover(w, r)
 		r.Body = limitBody(w, r)
-		resp, err := s.answer(h, r)
+		r, resp, err := s.answer(h, r)
 		if err == nil {
 			err = resp(w, r)
 		}
@@ -122,19 +123,25 @@ func (s *Server) handler(h handle) http.Handler {
 	})
 }
 
-func (s *Server) answer(h handle, r *http.Request) (response, error) {
+// answer also returns the request as it is within its project.
+func (s *Server) answer(h handle, r *http.Request) (*http.Request, response, error) {
 	select {
 	case <-s.drained:
-		return nil, errs.Newf(errs.Unavailable, "the daemon is shutting down")
+		return r, nil, errs.Newf(errs.Unavailable, "the daemon is shutting down")
 	default:
 	}
 	if err := allowed(r); err != nil {
-		return nil, err
+		return r, nil, err
 	}
 	if err := checkQuery(r); err != nil {
-		return nil, err
+		return r, nil, err
 	}
-	return h(r)
+	in, err := s.viewed(r)
+	if err != nil {
+		return r, nil, err
+	}
+	resp, err := h(in)
+	return in, resp, err
 }
 
 // recover answers a request whose handler panicked.

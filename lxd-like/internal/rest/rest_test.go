@@ -53,7 +53,7 @@ func serve(tb testing.TB) *server {
 	}
 	manager := ops.NewManager(tb.Context(), hub.Publish)
 	s.Server = &rest.Server{
-		Instances: s.instances, Images: s.images, Pools: s.pools, Volumes: s.volumes, Nets: s.nets, Config: s.config, Ops: manager, Events: hub,
+		Projects: &fakeProjects{}, Instances: s.instances, Images: s.images, Pools: s.pools, Volumes: s.volumes, Nets: s.nets, Config: s.config, Ops: manager, Events: hub,
 		Backups: &fakeBackups{}, Repositories: &fakeRepositories{}, Recovery: fakeRecovery{}, Warnings: &fakeWarnings{},
 		ACLs: &fakeACLs{}, AddressSets: &fakeAddressSets{}, Zones: &fakeZones{}, Peering: &fakePeering{}, Publish: &fakePublish{},
 		Environment: func(context.Context) (api.ServerEnvironment, error) {
@@ -143,7 +143,7 @@ func TestRoutes(t *testing.T) {
 		"project":           {"GET", "/1.0/instances?project=default&all-projects=true", "", 200, `c1`, ""},
 		"filter":            {"GET", "/1.0/instances?filter=status+eq+Running", "", 200, `"metadata":[]`, ""},
 		"bad filter":        {"GET", "/1.0/instances?filter=status", "", 400, `want eq or ne`, ""},
-		"other project":     {"GET", "/1.0/instances?project=p", "", 404, `project \"p\" not found`, ""},
+		"other project":     {"GET", "/1.0/instances?project=q", "", 404, `project \"q\" not found`, ""},
 		"cluster target":    {"GET", "/1.0/instances?target=n2", "", 400, `in no cluster`, ""},
 		"bad recursion":     {"GET", "/1.0/instances?recursion=3", "", 400, `recursion is \"3\"`, ""},
 		"create":            {"POST", "/1.0/instances", `{"name":"c2","source":{"type":"image","alias":"deb"},"colour":1}`, 202, `"containers":["/1.0/instances/c2"]`, "create c2 deb"},

@@ -36,14 +36,13 @@ func (s *Server) routes() []route {
 		{remove, "/1.0/operations/{id}", s.cancelOperation},
 		{get, "/1.0/operations/{id}/wait", s.waitOperation},
 		{get, "/1.0/operations/{id}/websocket", s.connectOperation},
-		{get, "/1.0/projects", s.listProjects},
-		{get, "/1.0/projects/{name}", s.getProject},
 		{get, "/1.0/resources", s.getResources},
 		{get, "/internal/ready", s.getReady},
 		{post, "/internal/recover/import", s.importLost},
 		{post, "/internal/recover/validate", s.findLost},
 		{put, "/internal/shutdown", s.putShutdown},
 	}
+	out = append(out, s.projectRoutes()...)
 	out = append(out, s.instanceRoutes()...)
 	out = append(out, s.imageRoutes()...)
 	out = append(out, s.volumeRoutes()...)

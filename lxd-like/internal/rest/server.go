@@ -165,6 +165,7 @@ func (s *Server) getServer(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
+	env.Project = view(r).Project
 	put := api.ServerPut{Config: orEmpty(config)}
 	return tagged(api.Server{
 		ServerPut:     put,
@@ -286,23 +287,4 @@ func (s *Server) getCluster(*http.Request) (response, error) {
 		MemberConfig []any  `json:"member_config"`
 	}{MemberConfig: []any{}}
 	return tagged(cluster, cluster)
-}
-
-var defaultProject = api.Project{
-	Name: "default", UsedBy: []string{},
-	ProjectPut: api.ProjectPut{
-		Description: "All that this server has",
-		Config:      api.ConfigMap{"features.images": "true", "features.networks": "true", "features.profiles": "true", "features.storage.volumes": "true"},
-	},
-}
-
-func (s *Server) listProjects(r *http.Request) (response, error) {
-	return list(r, []api.Project{defaultProject}, nil, func(p api.Project) string { return "/1.0/projects/" + p.Name })
-}
-
-func (s *Server) getProject(r *http.Request) (response, error) {
-	if name := r.PathValue("name"); name != defaultProject.Name {
-		return nil, errs.NotFoundf("project %q not found", name)
-	}
-	return tagged(defaultProject, defaultProject)
 }

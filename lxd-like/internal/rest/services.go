@@ -58,7 +58,7 @@ type instanceLife interface {
 	Rename(ctx context.Context, name string, req api.InstancePost) (ops.Job, error)
 	Rebuild(ctx context.Context, name string, req api.InstanceRebuildPost) (ops.Job, error)
 	SetState(ctx context.Context, name string, req api.InstanceStatePut) (ops.Job, error)
-	SetStates(ctx context.Context, req api.InstanceStatePut) (ops.Job, error)
+	SetStates(ctx context.Context, project string, req api.InstanceStatePut) (ops.Job, error)
 	Update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) // PUT; also restores a snapshot.
 	UpdateNow(ctx context.Context, name string, put api.InstancePut) error         // PATCH, merged by rest.
 	WantPool(ctx context.Context, pool string) error                               // Sets a new server up, if that makes the pool.

@@ -1,0 +1,116 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/cuib/cuib/lxd-like/internal/scope"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
+)
+
+// What is in this file is all that the API's handlers have to do with
+// projects: clients' names become the daemon's keys before a handler sees
+// them, and its keys become names on their way to the client.
+
+type scopeKey struct{}
+
+// scoped is where a request finds what it names.
+type scoped struct {
+	scope.View
+
+	views scope.Views
+}
+
+// viewed gives a request its project, and the keys of what its path names.
+func (s *Server) viewed(r *http.Request) (*http.Request, error) {
+	name := orDefault(r.URL.Query().Get("project"), orDefault(header(r, "Project"), project.Default))
+	view, err := s.Projects.View(r.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	ctx := context.WithValue(project.With(r.Context(), name), scopeKey{}, scoped{view, s.Projects})
+	r = r.WithContext(ctx)
+	return r, pathKeys(r, view)
+}
+
+// view is where the names of a request are.
+func view(r *http.Request) scoped {
+	v, _ := r.Context().Value(scopeKey{}).(scoped) // Each request of a route has one.
+	return v
+}
+
+// collections are the paths below which there are objects of projects, with
+// the name of the path's value and the kind of name that it is.
+var collections = []struct{ path, value, kind string }{
+	{"/1.0/instances/{name}", "name", "instance"},
+	{"/1.0/profiles/{name}", "name", "profile"},
+	{"/1.0/networks/{name}", "name", "network"},
+	{"/1.0/networks/{network}", "network", "network"},
+	{"/1.0/network-acls/{name}", "name", "network"},
+	{"/1.0/network-address-sets/{name}", "name", "network"},
+	{"/1.0/network-zones/{name}", "name", "zone"},
+	{"/1.0/network-zones/{zone}", "zone", "zone"},
+	{"/1.0/storage-pools/{name}/volumes/{type}/{volume}", "volume", "volume"},
+}
+
+func pathKeys(r *http.Request, v scope.View) error {
+	for _, c := range collections {
+		if r.Pattern != c.path && !strings.HasPrefix(r.Pattern, c.path+"/") {
+			continue
+		}
+		kind := c.kind
+		if kind == "volume" {
+			kind = scope.VolumeKind(r.PathValue("type"))
+		}
+		name := r.PathValue(c.value)
+		key, err := v.Key(kind, name)
+		if err != nil {
+			return errs.NotFoundf("%s %q not found", c.kind, name) // There cannot be one.
+		}
+		r.SetPathValue(c.value, key)
+		return nil
+	}
+	return nil
+}
+
+// keys translates what a client has sent, to which v points.
+func keys(r *http.Request, v any) error {
+	in := view(r)
+	if in.views == nil {
+		return nil
+	}
+	return scope.In(r.Context(), in.views, in.Project, v)
+}
+
+// named is v with names in the place of keys.
+func named[T any](v T) T {
+	scope.Out(&v)
+	return v
+}
+
+// wire is [named] for what is of any type.
+func wire(v any) any {
+	if v == nil {
+		return nil
+	}
+	at := reflect.New(reflect.TypeOf(v))
+	at.Elem().Set(reflect.ValueOf(v))
+	scope.Out(at.Interface())
+	return at.Elem().Interface()
+}
+
+func allProjects(r *http.Request) bool { return r.URL.Query().Get("all-projects") == "true" }
+
+// visible reports whether a request for a list is for an object as well.
+func visible[T any](r *http.Request, v T) bool {
+	in, kind := scope.Of(&v)
+	return kind == "" || kind == "image" || allProjects(r) || in == view(r).Where(kind)
+}
+
+// visibleInstance is [visible] for an instance of which only the key is known.
+func visibleInstance(r *http.Request, key string) bool {
+	return allProjects(r) || project.OfInstance(key) == view(r).Project
+}
