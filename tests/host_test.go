@@ -3,6 +3,7 @@ package tests
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -273,9 +274,26 @@ func (h *host) close() (err error) {
 	return errors.Join(err, h.spaces.Close(context.Background()))
 }
 
-// removeAll deletes the instances, through the API as a user would.
+// removeAll deletes the instances, and the projects that were made, through
+// the API as a user would.
 func (h *host) removeAll() error {
 	cuib := filepath.Join(binDir, "cuib")
+	paths, err := h.user(cuib, "query", "/1.0/projects")
+	if err != nil {
+		return err
+	}
+	var projects []string
+	if err := json.Unmarshal([]byte(paths), &projects); err != nil {
+		return fmt.Errorf("projects: %q: %w", paths, err)
+	}
+	for _, path := range projects {
+		if path == "/1.0/projects/default" {
+			continue
+		}
+		if _, err := h.user(cuib, "query", "-X", "DELETE", path+"?force=true"); err != nil {
+			return err
+		}
+	}
 	out, err := h.user(cuib, "list", "--format", "csv", "--columns", "n")
 	if err != nil {
 		return err

@@ -11,13 +11,14 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/shared/uuid"
 )
 
 // restoreJob checks a request to put a snapshot back.
 func (s *Service) restoreJob(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
-	snapshot := strings.TrimPrefix(put.Restore, name+"/") // LXD's client sends both names.
+	snapshot := strings.TrimPrefix(put.Restore, project.InstanceName(name)+"/") // LXD's client sends both names.
 	snap, err := s.snapshot(ctx, name, snapshot)
 	if err != nil {
 		return ops.Job{}, err

@@ -328,7 +328,7 @@ func list[T any](r *http.Request, all []T, err error, url func(T) string) (respo
 		}
 	}
 	if recursion(r) > 0 {
-		return synced(objects), nil
+		return synced(translated{objects}), nil
 	}
 	return synced(urls), nil
 }

@@ -91,8 +91,14 @@ func named[T any](v T) T {
 	return v
 }
 
+// translated is what has names already.
+type translated struct{ v any }
+
 // wire is [named] for what is of any type.
 func wire(v any) any {
+	if t, ok := v.(translated); ok {
+		return t.v
+	}
 	if v == nil {
 		return nil
 	}
