@@ -22,7 +22,7 @@ type Warning struct {
 
 	UUID        string    `json:"uuid"`
 	Location    string    `json:"location"`
-	Project     string    `json:"project"`
+	Project     string    `json:"project" key:"project"`
 	Type        string    `json:"type"`
 	Count       int       `json:"count"` // How often it was seen.
 	FirstSeenAt time.Time `json:"first_seen_at"`

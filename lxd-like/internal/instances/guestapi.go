@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -91,7 +92,11 @@ func guestDevices(in *instance) api.DevicesMap {
 			out[name]["hwaddr"] = mac
 		}
 	}
-	return out
+	all := struct {
+		Devices api.DevicesMap `key:"devices"`
+	}{out}
+	scope.Out(&all) // A guest knows what it has by its name.
+	return all.Devices
 }
 
 // SetReady takes note of what a guest says of itself. It holds until the guest

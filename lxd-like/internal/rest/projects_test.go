@@ -2,10 +2,13 @@ package rest_test
 
 import (
 	"context"
+	"strings"
+	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // fakeProjects has the default project, p, which has all of its own, and
@@ -44,4 +47,92 @@ func (*fakeProjects) Rename(_ context.Context, _, _ string) error          { ret
 func (f *fakeProjects) Delete(_ context.Context, _ string, force bool) error {
 	f.forced = force
 	return nil
+}
+
+// twoProjects has an instance c1 in the default project, and one in p.
+type twoProjects struct{ *fakeInstances }
+
+func (twoProjects) Names(context.Context) ([]string, error) { return []string{"c1", "p_c1"}, nil }
+
+func (f twoProjects) List(context.Context) ([]api.Instance, error) {
+	one, other := f.instance(), f.instance()
+	other.Name, other.Profiles = "p_c1", []string{"p%web"}
+	other.Devices = api.DevicesMap{"eth0": {"type": "nic", "network": "p%lan"}}
+	return []api.Instance{one, other}, nil
+}
+
+func (f twoProjects) Heads(context.Context) ([]api.InstanceBrief, error) {
+	return []api.InstanceBrief{{Name: "c1"}, {Name: "p_c1"}}, nil
+}
+
+func (f twoProjects) Get(ctx context.Context, name string) (api.Instance, error) {
+	all, err := f.List(ctx)
+	for _, in := range all {
+		if in.Name == name {
+			return in, err
+		}
+	}
+	return api.Instance{}, errs.NotFoundf("instance %q not found", name)
+}
+
+// TestProjects has clients know names and projects, and the services keys.
+func TestProjects(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		method, path, body string
+		status             int
+		want               string // In the body.
+		call               string // The last that an instance was asked to do.
+	}{
+		"names":          {"GET", "/1.0/instances?project=p", "", 200, `"metadata":["/1.0/instances/c1?project=p"]`, ""},
+		"default names":  {"GET", "/1.0/instances", "", 200, `"metadata":["/1.0/instances/c1"]`, ""},
+		"all names":      {"GET", "/1.0/instances?all-projects=true", "", 200, `["/1.0/instances/c1","/1.0/instances/c1?project=p"]`, ""},
+		"no names":       {"GET", "/1.0/instances?project=shared", "", 200, `"metadata":[]`, ""},
+		"objects":        {"GET", "/1.0/instances?project=p&recursion=1", "", 200, `"name":"c1"`, ""},
+		"their project":  {"GET", "/1.0/instances?project=p&recursion=1", "", 200, `"project":"p"`, ""},
+		"their networks": {"GET", "/1.0/instances?all-projects=true&recursion=1", "", 200, `{"eth0":{"network":"lan","type":"nic"}}`, ""},
+		"filter by name": {"GET", "/1.0/instances?project=p&filter=name+eq+c1", "", 200, `"metadata":["/1.0/instances/c1?project=p"]`, ""},
+		"brief":          {"GET", "/1.0/instances?project=p&recursion=1&brief=true", "", 200, `"metadata":[{"name":"c1"`, ""},
+		"one":            {"GET", "/1.0/instances/c1?project=p", "", 200, `"profiles":["web"]`, ""},
+		"by its key":     {"GET", "/1.0/instances/p_c1", "", 404, `instance \"p_c1\" not found`, ""},
+		"not there":      {"GET", "/1.0/instances/c2?project=p", "", 404, `instance \"c2\" not found`, ""},
+		"create":         {"POST", "/1.0/instances?project=p", `{"name":"c2","source":{"type":"image","alias":"deb"}}`, 202, `"instances":["/1.0/instances/c2?project=p"]`, "create p_c2 deb"},
+		"create by key":  {"POST", "/1.0/instances", `{"name":"p_c2"}`, 400, `got \"p_c2\"`, ""},
+		"create nowhere": {"POST", "/1.0/instances?project=q", `{"name":"c2"}`, 404, `project \"q\" not found`, ""},
+		"delete":         {"DELETE", "/1.0/instances/c1?project=shared", "", 404, `\"c1\" not found`, "delete shared_c1"},
+		"profile by key": {"GET", "/1.0/profiles/p%25web", "", 404, `profile \"p%web\" not found`, ""},
+		"projects":       {"GET", "/1.0/projects", "", 200, `["/1.0/projects/default","/1.0/projects/p"]`, ""},
+		"project":        {"GET", "/1.0/projects/p", "", 200, `["/1.0/instances/c1?project=p","/1.0/profiles/web?project=p"]`, ""},
+		"no project":     {"GET", "/1.0/projects/q", "", 404, `project \"q\" not found`, ""},
+		"delete project": {"DELETE", "/1.0/projects/p?force=maybe", "", 400, `force is \"maybe\"`, ""},
+		"server":         {"GET", "/1.0?project=p", "", 200, `"project":"p"`, ""},
+		"exec":           {"POST", "/1.0/instances/c1/exec?project=shared", `{"command":["true"]}`, 404, `\"c1\" not found`, "exec shared_c1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t)
+			s.Instances = twoProjects{s.instances}
+			a := s.do(tt.method, tt.path, tt.body)
+			if a.status != tt.status || !strings.Contains(a.body, tt.want) {
+				t.Errorf("got %d %s, want %d …%s…", a.status, a.body, tt.status, tt.want)
+			}
+			if strings.Contains(a.body, "p%25") || a.status < 400 && strings.Contains(a.body, `"p_c`) {
+				t.Errorf("a key is in %s", a.body)
+			}
+			if got := s.instances.last(); !strings.HasPrefix(got, tt.call) {
+				t.Errorf("the service was asked to %q, want %q", got, tt.call)
+			}
+		})
+	}
+}
+
+// TestProjectForced has force reach the service.
+func TestProjectForced(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	projects := &fakeProjects{}
+	s.Projects = projects
+	if a := s.do("DELETE", "/1.0/projects/p?force=1", ""); a.status != 200 || !projects.forced {
+		t.Errorf("%d %s, forced %v", a.status, a.body, projects.forced)
+	}
 }

@@ -2,8 +2,11 @@ package scope
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"strings"
+
+	"github.com/cuib/cuib/shared/api"
 )
 
 // inward translates from names to keys.
@@ -51,11 +54,11 @@ func (t *inward) structure(v reflect.Value, view View) error {
 		case kindVolume:
 			err = mapStrings(at, func(s string) (string, error) { return view.Key(volumeKind(v), s) })
 		case "devices":
-			err = mapDevices(at, view.Key)
+			err = mapDevices(devicesAt(at), view.Key)
 		case "config":
-			err = mapConfig(at, view.config)
+			err = mapConfig(configAt(at), view.config)
 		case "netconfig":
-			err = mapConfig(at, view.netConfig)
+			err = mapConfig(configAt(at), view.netConfig)
 		case "source":
 			err = mapStrings(at, view.source)
 		case "url": // Only the daemon says where things are.
@@ -105,80 +108,78 @@ func mapStrings(v reflect.Value, fn func(string) (string, error)) error {
 
 // mapConfig puts another map in the place of one that fn changes anything of.
 // fn answers with what a key's value becomes.
-func mapConfig(v reflect.Value, fn func(key, value string) (string, error)) error {
-	var out reflect.Value
-	for iter := v.MapRange(); iter.Next(); {
-		to, err := fn(iter.Key().String(), iter.Value().String())
+func mapConfig(at *api.ConfigMap, fn func(key, value string) (string, error)) error {
+	var out api.ConfigMap
+	for key, value := range *at {
+		to, err := fn(key, value)
 		if err != nil {
 			return err
 		}
-		if to == iter.Value().String() {
+		if to == value {
 			continue
 		}
-		if !out.IsValid() {
-			out = copyMap(v)
+		if out == nil {
+			out = maps.Clone(*at)
 		}
-		out.SetMapIndex(iter.Key(), reflect.ValueOf(to).Convert(v.Type().Elem()))
+		out[key] = to
 	}
-	if out.IsValid() {
-		v.Set(out)
+	if out != nil {
+		*at = out
 	}
 	return nil
-}
-
-func copyMap(v reflect.Value) reflect.Value {
-	out := reflect.MakeMapWithSize(v.Type(), v.Len())
-	for iter := v.MapRange(); iter.Next(); {
-		out.SetMapIndex(iter.Key(), iter.Value())
-	}
-	return out
 }
 
 // mapDevices is [mapConfig] for devices by name. fn is told of what kind of
 // object a device's option names another.
-func mapDevices(v reflect.Value, fn func(kind, value string) (string, error)) error {
-	var out reflect.Value
-	for iter := v.MapRange(); iter.Next(); {
-		dev := reflect.New(iter.Value().Type()).Elem()
-		dev.Set(iter.Value())
-		err := mapConfig(dev, func(key, value string) (string, error) {
+func mapDevices(at *api.DevicesMap, fn func(kind, value string) (string, error)) error {
+	var out api.DevicesMap
+	for name, dev := range *at {
+		changed := false
+		to := dev
+		err := mapConfig(&to, func(key, value string) (string, error) {
 			kind := optionKind(dev, key)
 			if kind == "" {
 				return value, nil
 			}
-			return mapWords(value, func(s string) (string, error) { return fn(kind, s) })
+			words, err := mapWords(value, func(s string) (string, error) { return fn(kind, s) })
+			changed = changed || words != value
+			return words, err
 		})
 		if err != nil {
 			return err
 		}
-		if dev.UnsafePointer() == iter.Value().UnsafePointer() {
+		if !changed {
 			continue
 		}
-		if !out.IsValid() {
-			out = copyMap(v)
+		if out == nil {
+			out = maps.Clone(*at)
 		}
-		out.SetMapIndex(iter.Key(), dev)
+		out[name] = to
 	}
-	if out.IsValid() {
-		v.Set(out)
+	if out != nil {
+		*at = out
 	}
 	return nil
 }
 
+// devicesAt and configAt are what the field with such a tag is.
+func devicesAt(v reflect.Value) *api.DevicesMap {
+	return v.Addr().Interface().(*api.DevicesMap) //nolint:forcetypeassert // What else has such a tag is a mistake.
+}
+
+func configAt(v reflect.Value) *api.ConfigMap {
+	return v.Addr().Interface().(*api.ConfigMap) //nolint:forcetypeassert // Likewise.
+}
+
 // optionKind is the kind of object that an option of a device names, or empty.
-func optionKind(dev reflect.Value, key string) string {
-	option := func(name string) string {
-		v := dev.MapIndex(reflect.ValueOf(name))
-		if !v.IsValid() {
-			return ""
+func optionKind(dev api.ConfigMap, key string) string {
+	switch key {
+	case "network", "security.acls":
+		if dev["type"] == "nic" {
+			return kindNetwork
 		}
-		return v.String()
-	}
-	switch option("type") + " " + key {
-	case "nic network", "nic security.acls":
-		return kindNetwork
-	case "disk source":
-		if option("pool") != "" {
+	case "source":
+		if dev["type"] == "disk" && dev["pool"] != "" {
 			return kindVolume
 		}
 	}

@@ -42,11 +42,11 @@ func (t outward) structure(v reflect.Value) (in string) {
 				in = found
 			}
 		case "devices":
-			_ = mapDevices(at, func(kind, value string) (string, error) { return nameOf(kind, value) })
+			_ = mapDevices(devicesAt(at), nameOf)
 		case "config":
-			_ = mapConfig(at, configName)
+			_ = mapConfig(configAt(at), configName)
 		case "netconfig":
-			_ = mapConfig(at, netConfigName)
+			_ = mapConfig(configAt(at), netConfigName)
 		case "source":
 			_ = mapStrings(at, sourceName)
 		case "url":
