@@ -51,12 +51,18 @@ func scanInstance(i *Instance) []any {
 
 // Instances returns all instances by name.
 func Instances(ctx context.Context, tx *Tx) ([]Instance, error) {
-	return query(ctx, tx, scanInstance, instanceColumns+" ORDER BY i.name")
+	return InstancesOf(ctx, tx, "")
 }
 
-// InstanceHeads is [Instances] without configurations and devices, which take
+// InstancesOf returns the instances of a project by name, or of all if it is
+// an empty text.
+func InstancesOf(ctx context.Context, tx *Tx, project string) ([]Instance, error) {
+	return query(ctx, tx, scanInstance, instanceColumns+" WHERE "+ofProject+" ORDER BY i.name", project, project)
+}
+
+// InstanceHeads is [InstancesOf] without configurations and devices, which take
 // most of the time to read.
-func InstanceHeads(ctx context.Context, tx *Tx) ([]Instance, error) {
+func InstanceHeads(ctx context.Context, tx *Tx, project string) ([]Instance, error) {
 	scan := func(i *Instance) []any {
 		return []any{
 			&i.ID, &i.Name, &i.Status, &i.Architecture, &i.Description, &i.Ephemeral, &i.Stateful,
@@ -66,7 +72,7 @@ func InstanceHeads(ctx context.Context, tx *Tx) ([]Instance, error) {
 		}
 	}
 	return query(ctx, tx, scan, `SELECT i.id, i.name, i.status, i.architecture, i.description, i.ephemeral, i.stateful,
-		i.created, i.last_used, `+profilesOfInstance+` FROM instances i ORDER BY i.name`)
+		i.created, i.last_used, `+profilesOfInstance+` FROM instances i WHERE `+ofProject+` ORDER BY i.name`, project, project)
 }
 
 // InstancesUsingProfile returns the instances that have the profile, by name.

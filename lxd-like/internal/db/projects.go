@@ -77,6 +77,10 @@ const (
 	OfZones     = "network zone"
 )
 
+// ofProject is the condition that the instance i is of a project, or that the
+// project is an empty text, which stands for all. It has the parameter twice.
+const ofProject = "(? = '' OR ? = CASE instr(i.name, '_') WHEN 0 THEN 'default' ELSE substr(i.name, 1, instr(i.name, '_') - 1) END)"
+
 // A ProjectObject is what is in a project.
 type ProjectObject struct {
 	Kind string

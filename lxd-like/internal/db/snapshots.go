@@ -67,11 +67,11 @@ func SnapshotHeads(ctx context.Context, tx *Tx, instance string) ([]Snapshot, er
 // SnapshotNames returns the names of the snapshots that are whole of each
 // instance that has some, oldest first, but for hidden ones, which begin with
 // a dot.
-func SnapshotNames(ctx context.Context, tx *Tx) (map[string][]string, error) {
+func SnapshotNames(ctx context.Context, tx *Tx, project string) (map[string][]string, error) {
 	type named struct{ instance, name string }
 	scan := func(n *named) []any { return []any{&n.instance, &n.name} }
 	all, err := query(ctx, tx, scan, `SELECT i.name, s.name FROM snapshots s JOIN instances i ON i.id = s.instance_id
-		WHERE s.status = ? AND s.name NOT LIKE '.%' ORDER BY s.created, s.id`, Ready)
+		WHERE s.status = ? AND s.name NOT LIKE '.%' AND `+ofProject+` ORDER BY s.created, s.id`, Ready, project, project)
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +119,8 @@ func ExpiredSnapshots(ctx context.Context, tx *Tx, now time.Time) ([]SnapshotNam
 
 // AllSnapshots returns the snapshots of each instance that has some, oldest
 // first.
-func AllSnapshots(ctx context.Context, tx *Tx) (map[string][]Snapshot, error) {
-	all, err := query(ctx, tx, scanSnapshot, snapshotColumns+" ORDER BY s.created, s.id")
+func AllSnapshots(ctx context.Context, tx *Tx, project string) (map[string][]Snapshot, error) {
+	all, err := query(ctx, tx, scanSnapshot, snapshotColumns+" WHERE "+ofProject+" ORDER BY s.created, s.id", project, project)
 	if err != nil {
 		return nil, err
 	}

@@ -10,47 +10,48 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-// Heads returns all instances by name, as little of them as a list needs. It
-// asks the kernel nothing of those that do not run.
-func (s *Service) Heads(ctx context.Context) ([]api.InstanceBrief, error) {
-	out, _, err := s.heads(ctx)
+// Heads returns the instances of a project by name, or of all if in is empty,
+// as little of them as a list needs. It asks the kernel nothing of those that
+// do not run.
+func (s *Service) Heads(ctx context.Context, in string) ([]api.InstanceBrief, error) {
+	out, _, err := s.heads(ctx, in)
 	return out, err
 }
 
 // Briefs is [Service.Heads] with the instances' addresses and snapshots.
-func (s *Service) Briefs(ctx context.Context) ([]api.InstanceBrief, error) {
-	out, snapshots, err := s.heads(ctx)
+func (s *Service) Briefs(ctx context.Context, in string) ([]api.InstanceBrief, error) {
+	out, snapshots, err := s.heads(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	var g errgroup.Group
 	g.SetLimit(statesAtOnce)
 	for i := range out {
-		in := &out[i]
-		for _, name := range snapshots[in.Name] {
-			in.Snapshots = append(in.Snapshots, api.InstanceBriefSnapshot{Name: name})
+		one := &out[i]
+		for _, name := range snapshots[one.Name] {
+			one.Snapshots = append(one.Snapshots, api.InstanceBriefSnapshot{Name: name})
 		}
-		if s.index.get(in.Name) == nil {
-			in.State = &api.InstanceBriefState{Network: map[string]api.InstanceBriefNetwork{}}
+		if s.index.get(one.Name) == nil {
+			one.State = &api.InstanceBriefState{Network: map[string]api.InstanceBriefNetwork{}}
 			continue
 		}
 		g.Go(func() error {
 			var err error
-			in.State, err = s.briefState(in.Name)
+			one.State, err = s.briefState(one.Name)
 			return err
 		})
 	}
 	return out, g.Wait()
 }
 
-func (s *Service) heads(ctx context.Context) (out []api.InstanceBrief, snapshots map[string][]string, err error) {
+func (s *Service) heads(ctx context.Context, project string) (out []api.InstanceBrief, snapshots map[string][]string, err error) {
 	var rows []db.Instance
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		if rows, err = db.InstanceHeads(ctx, tx); err != nil {
+		if rows, err = db.InstanceHeads(ctx, tx, project); err != nil {
 			return err
 		}
-		snapshots, err = db.SnapshotNames(ctx, tx)
+		snapshots, err = db.SnapshotNames(ctx, tx, project)
 		return err
 	})
 	out = make([]api.InstanceBrief, 0, len(rows))

@@ -233,7 +233,7 @@ func TestMove(t *testing.T) {
 	w.state("c1", "stop", true)
 	before, err := w.svc.Get(ctx, "c1")
 	must(t, err)
-	for _, req := range []api.InstancePost{{Pool: "p"}, {Pool: "nope"}, {Migration: true}, {Pool: "q", Name: "-"}, {Pool: "q", Project: "x"}} {
+	for _, req := range []api.InstancePost{{Pool: "p"}, {Pool: "nope"}, {Migration: true}, {Pool: "q", Name: "-"}} {
 		if _, err := w.do(w.svc.Rename(ctx, "c1", req)); err == nil {
 			t.Errorf("%+v is possible", req)
 		}

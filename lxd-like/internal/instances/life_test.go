@@ -38,7 +38,7 @@ func TestRefusals(t *testing.T) {
 		kind errs.Kind
 		want string
 	}{
-		"bad name":        {with("a_b", func(*api.InstancesPost) {}), errs.Invalid, `"a_b"`},
+		"bad name":        {with("a.b", func(*api.InstancesPost) {}), errs.Invalid, `"a.b"`},
 		"name taken":      {with("up", func(*api.InstancesPost) {}), errs.Conflict, "up"},
 		"unknown profile": {with("x", func(r *api.InstancesPost) { r.Profiles = []string{"no"} }), errs.Invalid, `"no"`},
 		"profile twice":   {with("x", func(r *api.InstancesPost) { r.Profiles = []string{"default", "default"} }), errs.Invalid, "twice"},
@@ -151,7 +151,7 @@ func TestNameIsMadeUp(t *testing.T) {
 	w := newWorld(t)
 	job, err := w.svc.Create(t.Context(), post("", false))
 	w.ok(job, err)
-	names, err := w.svc.Names(t.Context())
+	names, err := w.svc.Names(t.Context(), "")
 	must(t, err)
 	if len(names) != 1 || job.Resources["instances"][0] != "/1.0/instances/"+names[0] {
 		t.Errorf("names are %v, resources %v", names, job.Resources)

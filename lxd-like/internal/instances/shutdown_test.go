@@ -24,7 +24,7 @@ func (w *world) launch(name string, config api.ConfigMap) {
 func (w *world) power() map[string]string {
 	w.tb.Helper()
 	out := map[string]string{}
-	all, err := w.svc.List(w.tb.Context())
+	all, err := w.svc.List(w.tb.Context(), "")
 	must(w.tb, err)
 	for _, in := range all {
 		out[in.Name] = in.Config["volatile.last_state.power"]

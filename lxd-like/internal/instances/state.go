@@ -18,11 +18,11 @@ import (
 )
 
 // Names returns the names of all instances, in order.
-func (s *Service) Names(ctx context.Context) ([]string, error) {
+func (s *Service) Names(ctx context.Context, in string) ([]string, error) {
 	var names []string
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		names = []string{}
-		rows, err := db.Instances(ctx, tx)
+		rows, err := db.InstancesOf(ctx, tx, in)
 		for _, row := range rows {
 			if row.Status == db.Ready {
 				names = append(names, row.Name)
@@ -33,16 +33,16 @@ func (s *Service) Names(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// List returns all instances by name. It asks the kernel nothing of those
+// List returns the instances of a project by name, or of all if in is empty. It asks the kernel nothing of those
 // that do not run.
-func (s *Service) List(ctx context.Context) ([]api.Instance, error) {
-	all, _, err := s.all(ctx)
+func (s *Service) List(ctx context.Context, in string) ([]api.Instance, error) {
+	all, _, err := s.allOf(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]api.Instance, 0, len(all))
-	for _, in := range all {
-		out = append(out, s.describe(in))
+	for _, one := range all {
+		out = append(out, s.describe(one))
 	}
 	return out, nil
 }
@@ -51,9 +51,9 @@ func (s *Service) List(ctx context.Context) ([]api.Instance, error) {
 // The kernel does most of the work, on the processor that asks.
 var statesAtOnce = max(2, hostCPUs())
 
-// ListFull returns all instances with their state and snapshots.
-func (s *Service) ListFull(ctx context.Context) ([]api.InstanceFull, error) {
-	all, snaps, err := s.all(ctx)
+// ListFull is [Service.List] with their state and snapshots.
+func (s *Service) ListFull(ctx context.Context, in string) ([]api.InstanceFull, error) {
+	all, snaps, err := s.allOf(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -62,18 +62,18 @@ func (s *Service) ListFull(ctx context.Context) ([]api.InstanceFull, error) {
 	var g errgroup.Group
 	g.SetLimit(statesAtOnce)
 	g.Go(func() error { used = s.measure(ctx, all); return nil })
-	for i, in := range all {
+	for i, one := range all {
 		g.Go(func() error {
 			var err error
-			out[i], err = s.full(in, snaps)
+			out[i], err = s.full(one, snaps)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for i, in := range all {
-		out[i].State.Disk = rootUsage(in, used)
+	for i, one := range all {
+		out[i].State.Disk = rootUsage(one, used)
 	}
 	return out, nil
 }
@@ -85,8 +85,11 @@ type belongings struct {
 }
 
 // all reads all instances that are whole, in one transaction.
-func (s *Service) all(ctx context.Context) ([]*instance, belongings, error) {
-	rows, b, err := s.everything(ctx)
+func (s *Service) all(ctx context.Context) ([]*instance, belongings, error) { return s.allOf(ctx, "") }
+
+// allOf is all for the instances of a project.
+func (s *Service) allOf(ctx context.Context, in string) ([]*instance, belongings, error) {
+	rows, b, err := s.everythingOf(ctx, in)
 	out := make([]*instance, 0, len(rows))
 	for _, row := range rows {
 		if row.Status == db.Ready {
@@ -98,11 +101,15 @@ func (s *Service) all(ctx context.Context) ([]*instance, belongings, error) {
 
 // everything reads all instances, whole or not.
 func (s *Service) everything(ctx context.Context) ([]db.Instance, belongings, error) {
+	return s.everythingOf(ctx, "")
+}
+
+func (s *Service) everythingOf(ctx context.Context, in string) ([]db.Instance, belongings, error) {
 	var rows []db.Instance
 	var b belongings
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		if rows, err = db.Instances(ctx, tx); err != nil {
+		if rows, err = db.InstancesOf(ctx, tx, in); err != nil {
 			return err
 		}
 		profs, err := db.Profiles(ctx, tx)
@@ -110,7 +117,7 @@ func (s *Service) everything(ctx context.Context) ([]db.Instance, belongings, er
 			return err
 		}
 		b.profiles = profilesByName(profs)
-		b.snapshots, err = db.AllSnapshots(ctx, tx)
+		b.snapshots, err = db.AllSnapshots(ctx, tx, in)
 		return err
 	})
 	return rows, b, err

@@ -219,7 +219,7 @@ func (s *Service) policies(ctx context.Context) (map[string]map[string]string, e
 // configs returns the configuration of all instances and volumes.
 func (s *Service) configs(ctx context.Context) (map[source]map[string]string, error) {
 	out := map[source]map[string]string{}
-	all, err := s.Instances.List(ctx)
+	all, err := s.Instances.List(ctx, "")
 	if err != nil {
 		return nil, err
 	}

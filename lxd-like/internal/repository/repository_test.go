@@ -289,7 +289,7 @@ type (
 	fakeConfig    struct{ w *world }
 )
 
-func (f fakeInstances) List(ctx context.Context) ([]api.Instance, error) {
+func (f fakeInstances) List(ctx context.Context, _ string) ([]api.Instance, error) {
 	var out []api.Instance
 	err := f.w.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		rows, err := db.Instances(ctx, tx)

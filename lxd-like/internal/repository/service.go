@@ -61,7 +61,7 @@ type Service struct {
 type instanceKeeper interface {
 	profileKeeper
 
-	List(ctx context.Context) ([]api.Instance, error)
+	List(ctx context.Context, project string) ([]api.Instance, error)
 	Document(ctx context.Context, name string) (api.Document, error)
 	Stilled(ctx context.Context, name string, fn func(ctx context.Context, dir string) error) error
 	CheckReinstate(ctx context.Context, r instances.Reinstatement) error

@@ -85,21 +85,23 @@ func (f *fakeInstances) job(err error, what ...string) (ops.Job, error) {
 	}, err
 }
 
-func (f *fakeInstances) Names(context.Context) ([]string, error) { return []string{"c1"}, f.err }
+func (f *fakeInstances) Names(context.Context, string) ([]string, error) {
+	return []string{"c1"}, f.err
+}
 
-func (f *fakeInstances) List(context.Context) ([]api.Instance, error) {
+func (f *fakeInstances) List(context.Context, string) ([]api.Instance, error) {
 	return []api.Instance{f.instance()}, f.err
 }
 
-func (f *fakeInstances) Heads(context.Context) ([]api.InstanceBrief, error) {
+func (f *fakeInstances) Heads(context.Context, string) ([]api.InstanceBrief, error) {
 	return []api.InstanceBrief{{Name: "c1", Type: "container"}}, f.err
 }
 
-func (f *fakeInstances) Briefs(context.Context) ([]api.InstanceBrief, error) {
+func (f *fakeInstances) Briefs(context.Context, string) ([]api.InstanceBrief, error) {
 	return []api.InstanceBrief{{Name: "c1", State: &api.InstanceBriefState{}}}, f.err
 }
 
-func (f *fakeInstances) ListFull(context.Context) ([]api.InstanceFull, error) {
+func (f *fakeInstances) ListFull(context.Context, string) ([]api.InstanceFull, error) {
 	return []api.InstanceFull{{Instance: f.instance()}}, f.err
 }
 

@@ -23,30 +23,24 @@ func (s *Server) listInstances(r *http.Request) (response, error) {
 	brief := r.URL.Query().Get("brief") == "true" && !filtered // Ours: see [api.InstanceBrief].
 	switch {
 	case brief && recursion(r) == 2:
-		all, err := s.Instances.Briefs(ctx)
-		return got(ofProject(r, all), err)
+		all, err := s.Instances.Briefs(ctx, listed(r))
+		return got(all, err)
 	case brief && recursion(r) == 1:
-		all, err := s.Instances.Heads(ctx)
-		return got(ofProject(r, all), err)
+		all, err := s.Instances.Heads(ctx, listed(r))
+		return got(all, err)
 	case recursion(r) == 2:
-		all, err := s.Instances.ListFull(ctx)
+		all, err := s.Instances.ListFull(ctx, listed(r))
 		for i := range all {
 			all[i] = withState(all[i])
 		}
 		return list(r, all, err, func(in api.InstanceFull) string { return instanceURL(in.Name) })
 	case recursion(r) == 1 || filtered:
-		all, err := s.Instances.List(ctx)
+		all, err := s.Instances.List(ctx, listed(r))
 		return list(r, all, err, func(in api.Instance) string { return instanceURL(in.Name) })
 	default:
-		names, err := s.Instances.Names(ctx)
-		names = slices.DeleteFunc(slices.Clone(names), func(key string) bool { return !visibleInstance(r, key) })
+		names, err := s.Instances.Names(ctx, listed(r))
 		return list(r, names, err, instanceURL)
 	}
-}
-
-// ofProject are the instances that a request for a list is for.
-func ofProject(r *http.Request, all []api.InstanceBrief) []api.InstanceBrief {
-	return slices.DeleteFunc(all, func(in api.InstanceBrief) bool { return !visibleInstance(r, in.Name) })
 }
 
 // withState fills what clients take for granted.

@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // fakeProjects has the default project, p, which has all of its own, and
@@ -52,21 +54,33 @@ func (f *fakeProjects) Delete(_ context.Context, _ string, force bool) error {
 // twoProjects has an instance c1 in the default project, and one in p.
 type twoProjects struct{ *fakeInstances }
 
-func (twoProjects) Names(context.Context) ([]string, error) { return []string{"c1", "p_c1"}, nil }
+func (f twoProjects) Names(ctx context.Context, in string) ([]string, error) {
+	var out []string
+	all, err := f.List(ctx, in)
+	for _, one := range all {
+		out = append(out, one.Name)
+	}
+	return out, err
+}
 
-func (f twoProjects) List(context.Context) ([]api.Instance, error) {
+func (f twoProjects) List(_ context.Context, in string) ([]api.Instance, error) {
 	one, other := f.instance(), f.instance()
 	other.Name, other.Profiles = "p_c1", []string{"p%web"}
 	other.Devices = api.DevicesMap{"eth0": {"type": "nic", "network": "p%lan"}}
-	return []api.Instance{one, other}, nil
+	return slices.DeleteFunc([]api.Instance{one, other}, func(i api.Instance) bool { return in != "" && project.OfInstance(i.Name) != in }), nil
 }
 
-func (f twoProjects) Heads(context.Context) ([]api.InstanceBrief, error) {
-	return []api.InstanceBrief{{Name: "c1"}, {Name: "p_c1"}}, nil
+func (f twoProjects) Heads(ctx context.Context, in string) ([]api.InstanceBrief, error) {
+	var out []api.InstanceBrief
+	all, err := f.List(ctx, in)
+	for _, one := range all {
+		out = append(out, api.InstanceBrief{Name: one.Name})
+	}
+	return out, err
 }
 
 func (f twoProjects) Get(ctx context.Context, name string) (api.Instance, error) {
-	all, err := f.List(ctx)
+	all, err := f.List(ctx, "")
 	for _, in := range all {
 		if in.Name == name {
 			return in, err

@@ -116,7 +116,11 @@ func visible[T any](r *http.Request, v T) bool {
 	return kind == "" || kind == "image" || allProjects(r) || in == view(r).Where(kind)
 }
 
-// visibleInstance is [visible] for an instance of which only the key is known.
-func visibleInstance(r *http.Request, key string) bool {
-	return allProjects(r) || project.OfInstance(key) == view(r).Project
+// listed is the project whose instances a request for a list is for, or empty
+// for those of all.
+func listed(r *http.Request) string {
+	if allProjects(r) {
+		return ""
+	}
+	return view(r).Project
 }

@@ -29,13 +29,14 @@ type instanceService interface {
 	instanceImporter
 }
 
-// instanceLister lists all instances, in more and more detail.
+// instanceLister lists the instances of a project, or of all if it is an empty
+// text, in more and more detail.
 type instanceLister interface {
-	Names(ctx context.Context) ([]string, error)
-	Heads(ctx context.Context) ([]api.InstanceBrief, error)
-	Briefs(ctx context.Context) ([]api.InstanceBrief, error) // With addresses and snapshots.
-	List(ctx context.Context) ([]api.Instance, error)
-	ListFull(ctx context.Context) ([]api.InstanceFull, error)
+	Names(ctx context.Context, project string) ([]string, error)
+	Heads(ctx context.Context, project string) ([]api.InstanceBrief, error)
+	Briefs(ctx context.Context, project string) ([]api.InstanceBrief, error) // With addresses and snapshots.
+	List(ctx context.Context, project string) ([]api.Instance, error)
+	ListFull(ctx context.Context, project string) ([]api.InstanceFull, error)
 }
 
 // instanceReader reads instances.
