@@ -40,8 +40,10 @@ type Client struct {
 	// Trace, if it is not nil, is told of each request after its answer.
 	Trace func(method, path string, status int, took time.Duration)
 
-	socket string
-	http   *http.Client
+	socket  string
+	http    *http.Client
+	project string // Empty is the default one.
+	all     bool   // Lists are of all projects.
 }
 
 // New returns a client of the daemon that listens on the given unix socket.
@@ -102,7 +104,8 @@ func (c *Client) do(ctx context.Context, q call) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, q.method, "http://cuib"+q.path, body)
+	target := c.target(q.path)
+	req, err := http.NewRequestWithContext(ctx, q.method, "http://cuib"+target, body)
 	if err != nil {
 		return nil, errs.Invalidf("%w", err)
 	}
@@ -120,7 +123,7 @@ func (c *Client) do(ctx context.Context, q call) (*http.Response, error) {
 		return nil, transportError(ctx, err)
 	}
 	if c.Trace != nil {
-		c.Trace(q.method, q.path, resp.StatusCode, time.Since(start))
+		c.Trace(q.method, target, resp.StatusCode, time.Since(start))
 	}
 	return resp, nil
 }

@@ -16,6 +16,7 @@ import (
 
 // websocket opens a websocket. It is closed when ctx ends.
 func (c *Client) websocket(ctx context.Context, path string) (*ws.Conn, error) {
+	path = c.target(path)
 	conn, err := ws.Dialer{Dial: c.dial, Header: http.Header{"User-Agent": {"cuib"}}}.Open(ctx, path)
 	if err != nil {
 		return nil, transportError(ctx, err)

@@ -19,6 +19,7 @@ func (c *Client) SFTP(ctx context.Context, instance string) (net.Conn, error) {
 
 // sftp opens a connection at a path, for what has the given name.
 func (c *Client) sftp(ctx context.Context, p, name string) (net.Conn, error) {
+	p = c.target(p)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://cuib"+p, nil)
 	if err != nil {
 		return nil, errs.Invalidf("%w", err)

@@ -172,6 +172,7 @@ func Progress(desc api.Operation) string {
 // the operation is about, or "".
 func (o *Operation) Made(kind string) string {
 	for _, url := range o.Resources[kind] {
+		url, _, _ = strings.Cut(url, "?")
 		if i := strings.LastIndexByte(url, '/'); i >= 0 {
 			return url[i+1:]
 		}
