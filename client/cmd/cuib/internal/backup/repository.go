@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -142,7 +143,7 @@ func firstLine(text []byte) string {
 func newRepositories(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.BackupRepository]{
 		What: "backup repositories", Columns: repositoryColumns, Usual: "nlds", Example: "  cuib backup repository list",
-		Read: e.Client().BackupRepositories,
+		Read: (*client.Client).BackupRepositories, Shared: true,
 	})
 }
 

@@ -2,68 +2,17 @@ package cli
 
 import (
 	"cmp"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"gopkg.in/yaml.v3"
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/errs"
 )
-
-// settingsFile is the user's configuration, ~/.config/cuib/config.yml.
-type settingsFile struct {
-	Aliases map[string]string `yaml:"aliases"`
-}
-
-func (e *env) settingsPath() string {
-	if dir := e.Getenv("CUIB_CONF"); dir != "" {
-		return filepath.Join(dir, "config.yml")
-	}
-	dir := e.Getenv("XDG_CONFIG_HOME")
-	if dir == "" {
-		dir = filepath.Join(e.Getenv("HOME"), ".config")
-	}
-	return filepath.Join(dir, "cuib", "config.yml")
-}
-
-func (e *env) readSettings() (settingsFile, error) {
-	s := settingsFile{Aliases: map[string]string{}}
-	data, err := os.ReadFile(e.settingsPath())
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return s, nil
-	}
-	if err != nil {
-		return s, err
-	}
-	if err := yaml.Unmarshal(data, &s); err != nil {
-		return s, errs.Invalidf("%s: %w", e.settingsPath(), err)
-	}
-	return s, nil
-}
-
-func (e *env) writeSettings(s settingsFile) error {
-	data, err := yaml.Marshal(s)
-	if err != nil {
-		return err
-	}
-	path := e.settingsPath()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
-}
 
 // expandAlias replaces the beginning of a command line if it is an alias. In
 // the replacement @ARG1@, @ARG2@ ... stand for arguments and @ARGS@ for those
@@ -72,7 +21,7 @@ func (e *env) expandAlias(args []string) ([]string, error) {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") || args[0] == "alias" || strings.HasPrefix(args[0], "__") {
 		return args, nil
 	}
-	s, err := e.readSettings()
+	s, err := e.UserConfig()
 	if err != nil || len(s.Aliases) == 0 {
 		return args, err
 	}
@@ -260,17 +209,7 @@ func newAliasRename(e *env) *cobra.Command {
 }
 
 func (e *env) changeAliases(change func(map[string]string) error) error {
-	s, err := e.readSettings()
-	if err != nil {
-		return err
-	}
-	if s.Aliases == nil {
-		s.Aliases = map[string]string{}
-	}
-	if err := change(s.Aliases); err != nil {
-		return err
-	}
-	return e.writeSettings(s)
+	return e.ChangeUserConfig(func(c *kit.UserConfig) error { return change(c.Aliases) })
 }
 
 func newAliasList(e *env) *cobra.Command {
@@ -279,7 +218,7 @@ func newAliasList(e *env) *cobra.Command {
 		Use: "list", Aliases: []string{"ls"}, Short: "List aliases",
 		Args: kit.Needs(0, 0), Example: "  cuib alias list",
 		RunE: func(*cobra.Command, []string) error {
-			s, err := e.readSettings()
+			s, err := e.UserConfig()
 			if err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ func Main(ctx context.Context, world Env, args []string) int {
 	if err == nil {
 		root := newRoot(e) //nolint:contextcheck // Commands get their context when they run.
 		root.SetArgs(args)
-		err = root.ExecuteContext(ctx)
+		err = e.Explain(ctx, root.ExecuteContext(ctx))
 	}
 	e.Made.Close()
 	return e.exit(err)

@@ -6,6 +6,7 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/backup"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/configure"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/instance"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/errs"
 	release "github.com/cuib/cuib/shared/version"
 )
@@ -14,8 +15,10 @@ const rootLong = `Cuib runs system containers: whole Linux systems, each with it
 users and network, on one kernel.
 
 The daemon is reached by the socket that $CUIB_SOCKET names, else by
-unix.socket in $CUIB_DIR, else by /var/lib/cuib/unix.socket. There is one
-project, "default", which --project accepts.
+unix.socket in $CUIB_DIR, else by /var/lib/cuib/unix.socket.
+
+Names are those of a project: of the one of --project, else of $CUIB_PROJECT,
+else of the one that "cuib project switch" chose, else of "default".
 
 The exit status is 0 if all went well, 2 for a request that can never succeed,
 3 if something does not exist, 4 if its state is in the way, 5 if access is
@@ -35,10 +38,7 @@ func newRoot(e *env) *cobra.Command {
 			if e.Debug {
 				e.Client().Trace = e.Trace
 			}
-			if e.Project != "" && e.Project != "default" {
-				return errs.NotFoundf("project %q not found: there is only \"default\"", e.Project)
-			}
-			return nil
+			return e.UseProject()
 		},
 	}
 	root.SetIn(e.In)
@@ -52,7 +52,8 @@ func newRoot(e *env) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.BoolVarP(&e.Quiet, "quiet", "q", false, "say nothing but results and errors")
 	flags.BoolVar(&e.Debug, "debug", false, "show the requests to the daemon")
-	flags.StringVar(&e.Project, "project", "", "project; there is only \"default\"")
+	flags.StringVar(&e.Project, "project", "", "project to look for names and to make things in")
+	e.CompleteFlag(root, "project", kit.Projects)
 	flags.Bool("force-local", false, "accepted and ignored: the daemon is always the local one")
 	_ = flags.MarkHidden("force-local") // The flag exists.
 	root.AddCommand(newAlias(e), newCompletion(e), newManpage(e))

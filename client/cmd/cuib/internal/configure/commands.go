@@ -12,6 +12,6 @@ import (
 func Commands(k *kit.Env) []*cobra.Command {
 	e := &env{k}
 	return []*cobra.Command{
-		newAdmin(e), newConfig(e), newImage(e), newMonitor(e), newNetwork(e), newOperation(e), newProfile(e), newQuery(e), newStorage(e), newVersion(e), newWarning(e),
+		newAdmin(e), newConfig(e), newImage(e), newMonitor(e), newNetwork(e), newOperation(e), newProfile(e), newProject(e), newQuery(e), newStorage(e), newVersion(e), newWarning(e),
 	}
 }

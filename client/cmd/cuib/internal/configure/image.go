@@ -52,13 +52,14 @@ func shortestAlias(img api.Image) string {
 func newImage(e *env) *cobra.Command {
 	return kit.Group("image", "Manage images: what instances are made of",
 		"  cuib image build debian:bookworm --alias debian/12\n  cuib image list",
-		newImageAlias(e), newImageBuild(e), newImageDelete(e), newImageEdit(e), newImageExport(e), newImageGetProperty(e),
+		newImageAlias(e), newImageBuild(e), newImageCopy(e), newImageDelete(e), newImageEdit(e), newImageExport(e), newImageGetProperty(e),
 		newImageImport(e), newImageInfo(e), newImageList(e), newImageSetProperty(e), newImageShow(e), newImageUnsetProperty(e),
 	)
 }
 
 func newImageList(e *env) *cobra.Command {
 	var v kit.ListView
+	var projects kit.AllProjects
 	cmd := &cobra.Command{
 		Use: "list [FILTER...]", Aliases: []string{"ls"}, Short: "List images",
 		Long: "List images, all or those that fit every filter: part of an alias, the beginning\nof a fingerprint, or PROPERTY=VALUE. Columns:\n\n" +
@@ -66,7 +67,11 @@ func newImageList(e *env) *cobra.Command {
 		Example:           "  cuib image list\n  cuib image list os=debian --format json",
 		ValidArgsFunction: e.Complete(kit.Images),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
-			all, err := e.Client().Images(cmd.Context())
+			c, err := projects.Client(e.Env)
+			if err != nil {
+				return err
+			}
+			all, err := c.Images(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -76,11 +81,12 @@ func newImageList(e *env) *cobra.Command {
 					some = append(some, img)
 				}
 			}
+			kit.AddColumn(projects, cmd, imageColumns, &v)
 			return kit.Show(e.Env, v, imageColumns, some)
 		}),
 	}
 	v.Flags(cmd, "lfpdatsu")
-	cmd.Flags().Bool("all-projects", false, "accepted: there is one project")
+	projects.Flag(cmd)
 	return cmd
 }
 

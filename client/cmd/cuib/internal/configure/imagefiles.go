@@ -41,39 +41,55 @@ func (e *env) importImage(ctx context.Context, o importOptions, args []string) e
 	if len(names) > 2 {
 		return errs.Invalidf("an image has two files at most: %q", names)
 	}
-	p := e.Progress()
-	defer p.Clear()
-	up := client.ImageUpload{Public: o.public, Properties: map[string]string{}, Aliases: o.aliases}
+	up := client.ImageUpload{Public: o.public, Aliases: o.aliases}
 	var err error
 	if up.Properties, err = kit.Pairs(properties); err != nil {
 		return err
 	}
-	for i, name := range names {
+	op, err := e.sendImage(ctx, imageSending{up, e.Client(), names, o.reuse})
+	if err != nil {
+		return err
+	}
+	e.Say("Image imported with fingerprint %v", op.Metadata["fingerprint"])
+	return nil
+}
+
+// An imageSending is an image that is made of one or two files.
+type imageSending struct {
+	client.ImageUpload
+
+	to    *client.Client
+	files []string
+	reuse bool // Take the aliases away from images that have them.
+}
+
+func (e *env) sendImage(ctx context.Context, s imageSending) (*client.Operation, error) {
+	p := e.Progress()
+	defer p.Clear()
+	for i, name := range s.files {
 		f, err := openImageFile(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer f.Close() //nolint:revive // There are two at most.
 		m := kit.Meter{Progress: p, Label: "Sending " + filepath.Base(name), Size: sizeOf(f)}
 		r := m.Reader(f)
 		if i == 0 {
-			up.Meta, up.MetaName = r, filepath.Base(name)
+			s.Meta, s.MetaName = r, filepath.Base(name)
 		} else {
-			up.Rootfs, up.RootfsName = r, filepath.Base(name)
+			s.Rootfs, s.RootfsName = r, filepath.Base(name)
 		}
 	}
-	if o.reuse {
-		if err := e.FreeAliases(ctx, o.aliases); err != nil {
-			return err
+	if s.reuse {
+		if err := kit.FreeAliases(ctx, s.to, s.Aliases); err != nil {
+			return nil, err
 		}
 	}
-	op, err := e.Client().UploadImage(ctx, up)
+	op, err := s.to.UploadImage(ctx, s.ImageUpload)
 	if err := e.Wait(ctx, op, err); err != nil {
-		return err
+		return nil, err
 	}
-	p.Clear()
-	e.Say("Image imported with fingerprint %v", op.Metadata["fingerprint"])
-	return nil
+	return op, nil
 }
 
 // importArgs tells the files from the properties. A file can have an equal

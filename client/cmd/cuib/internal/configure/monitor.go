@@ -26,6 +26,8 @@ type monitorOptions struct {
 	format string
 	pretty bool
 	level  string
+
+	projects kit.AllProjects
 }
 
 func newMonitor(e *env) *cobra.Command {
@@ -41,7 +43,7 @@ func newMonitor(e *env) *cobra.Command {
 	f.StringVarP(&o.format, "format", "f", "yaml", "yaml, json (one event a line) or pretty")
 	f.BoolVar(&o.pretty, "pretty", false, "the same as --format pretty")
 	f.StringVar(&o.level, "loglevel", "", "least level of log messages: debug, info, warning or error")
-	f.Bool("all-projects", false, "accepted: there is one project")
+	o.projects.Flag(cmd)
 	return cmd
 }
 
@@ -58,7 +60,11 @@ func (e *env) monitor(ctx context.Context, o monitorOptions) error {
 	}
 	ctx, stop := kit.Interruptible(ctx)
 	defer stop()
-	events, err := e.Client().Events(ctx, o.types...)
+	c, err := o.projects.Client(e.Env)
+	if err != nil {
+		return err
+	}
+	events, err := c.Events(ctx, o.types...)
 	if err != nil {
 		return err
 	}
@@ -121,7 +127,7 @@ func prettyEvent(ev api.Event) string {
 	case "lifecycle":
 		var l api.EventLifecycle
 		if json.Unmarshal(ev.Metadata, &l) == nil {
-			return fmt.Sprintf("%s %s %s%s", at, l.Action, strings.TrimPrefix(l.Source, "/1.0/"), details(l.Context))
+			return fmt.Sprintf("%s %s %s%s", at, l.Action, kit.Reference(l.Source), details(l.Context))
 		}
 	case "operation":
 		var o api.Operation

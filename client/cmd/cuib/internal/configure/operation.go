@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -17,7 +18,18 @@ var operationColumns = []output.Column[api.Operation]{
 	{Key: 's', Name: "STATE", Value: func(o api.Operation) string { return o.Status }},
 	{Key: 'c', Name: "CANCELABLE", Value: func(o api.Operation) string { return kit.YesNo(o.MayCancel) }},
 	{Key: 'C', Name: "CREATED", Value: func(o api.Operation) string { return kit.Date(o.CreatedAt) }},
+	{Key: 'e', Name: "PROJECT", Value: operationProject},
 	{Key: 'L', Name: "LOCATION", Value: func(o api.Operation) string { return o.Location }},
+}
+
+// operationProject is the project of what an operation is about.
+func operationProject(o api.Operation) string {
+	for _, kind := range kit.KeysOf(o.Resources) {
+		for _, u := range o.Resources[kind] {
+			return kit.ProjectOf(u)
+		}
+	}
+	return ""
 }
 
 func newOperation(e *env) *cobra.Command {
@@ -28,7 +40,7 @@ func newOperation(e *env) *cobra.Command {
 func newOperationList(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.Operation]{
 		What: "operations", Columns: operationColumns, Usual: "itdscC", Example: "  cuib operation list --format json",
-		Read: e.Client().Operations,
+		Read: (*client.Client).Operations,
 	})
 }
 

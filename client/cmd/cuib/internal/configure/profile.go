@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -66,9 +67,10 @@ func newProfileCreate(e *env) *cobra.Command {
 
 func newProfileCopy(e *env) *cobra.Command {
 	var refresh bool
+	var to kit.Target
 	cmd := &cobra.Command{
-		Use: "copy PROFILE NAME", Aliases: []string{"cp"}, Short: "Copy a profile",
-		Example: "  cuib profile copy small smaller",
+		Use: "copy PROFILE NAME", Aliases: []string{"cp"}, Short: "Copy a profile, also to another project",
+		Example: "  cuib profile copy small smaller\n  cuib profile copy small small --target-project lab",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Profiles, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -76,14 +78,15 @@ func newProfileCopy(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = e.Client().CreateProfile(ctx, api.ProfilesPost{ProfilePut: p.ProfilePut, Name: args[1]})
+			err = to.Client(e.Env).CreateProfile(ctx, api.ProfilesPost{ProfilePut: p.ProfilePut, Name: args[1]})
 			if refresh && errs.Is(err, errs.Conflict) {
-				return e.Client().UpdateProfile(ctx, args[1], p.ProfilePut, "")
+				return to.Client(e.Env).UpdateProfile(ctx, args[1], p.ProfilePut, "")
 			}
 			return err
 		}),
 	}
 	cmd.Flags().BoolVar(&refresh, "refresh", false, "replace a profile of that name")
+	to.Flag(e.Env, cmd)
 	return cmd
 }
 
@@ -99,7 +102,7 @@ func newProfileRename(e *env) *cobra.Command {
 func newProfileList(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.Profile]{
 		What: "profiles", Columns: profileColumns, Usual: "ndu", Example: "  cuib profile list",
-		Read: e.Client().Profiles,
+		Read: (*client.Client).Profiles,
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/volume"
@@ -85,7 +86,7 @@ func newStorageDelete(e *env) *cobra.Command {
 func newStorageList(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.StoragePool]{
 		What: "storage pools", Columns: poolColumns, Usual: "nDdus", Example: "  cuib storage list",
-		Read: e.Client().StoragePools,
+		Read: (*client.Client).StoragePools, Shared: true,
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -37,8 +38,8 @@ func newWarningList(e *env) *cobra.Command {
 	var all bool
 	cmd := kit.ListCommand(e.Env, kit.Lister[api.Warning]{
 		What: "warnings", Columns: warningColumns, Usual: "uSteml", Example: "  cuib warning list --all",
-		Read: func(ctx context.Context) ([]api.Warning, error) {
-			known, err := e.Client().Warnings(ctx)
+		Read: func(c *client.Client, ctx context.Context) ([]api.Warning, error) {
+			known, err := c.Warnings(ctx)
 			var out []api.Warning
 			for _, w := range known {
 				if all || w.Status == api.WarningNew {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -112,6 +113,8 @@ type moveOptions struct {
 	createOptions
 
 	instanceOnly, stateless, allowInconsistent bool
+
+	target kit.Target
 }
 
 // transferFlags adds the flags that copy and move have in common.
@@ -125,18 +128,19 @@ func (o *moveOptions) transferFlags(e *env, cmd *cobra.Command) {
 	f.BoolVar(&o.instanceOnly, "instance-only", false, "leave the snapshots out")
 	f.BoolVar(&o.stateless, "stateless", false, "leave what was running out")
 	f.BoolVar(&o.allowInconsistent, "allow-inconsistent", false, "accepted: what is copied is always of one moment")
-	kit.TransferFlags(cmd)
+	kit.ModeFlag(cmd)
+	o.target.Flag(e.Env, cmd)
 	e.CompleteFlag(cmd, "config", kit.InstanceSettings)
-	e.CompleteFlag(cmd, "profile", kit.Profiles)
+	e.CompleteFlag(cmd, "profile", o.target.Names((*client.Client).ProfileNames))
 	e.CompleteFlag(cmd, "storage", kit.Pools)
 }
 
 func newMove(e *env) *cobra.Command {
 	var o moveOptions
 	cmd := &cobra.Command{
-		Use: "move INSTANCE [NAME]", Aliases: []string{"mv"}, Short: "Move a stopped instance to another pool, or rename it or a snapshot",
-		Long:    "Rename a stopped instance, or with --storage move it, with its snapshots, to\nanother storage pool. The source is removed last: a move that was broken off can\nbe repeated.",
-		Example: "  cuib move web www\n  cuib move web --storage fast\n  cuib move web/before web/after",
+		Use: "move INSTANCE [NAME]", Aliases: []string{"mv"}, Short: "Move a stopped instance to another pool or project, or rename it or a snapshot",
+		Long:    "Rename a stopped instance, or move it, with its snapshots: with --storage to\nanother storage pool, with --target-project to another project, where it needs\nprofiles of the same names, or others as --profile says. The source is removed\nlast: a move that was broken off can be repeated.",
+		Example: "  cuib move web www\n  cuib move web --storage fast\n  cuib move web --target-project lab\n  cuib move web/before web/after",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -153,18 +157,22 @@ func (e *env) move(ctx context.Context, o moveOptions, from, to string) error {
 	instance, snapshot, isSnapshot := strings.Cut(from, "/")
 	if isSnapshot {
 		toInstance, toSnapshot, ok := strings.Cut(to, "/")
-		if !ok || toInstance != instance {
+		if !ok || toInstance != instance || o.target != (kit.Target{}) {
 			return errs.Invalidf("snapshot %q can only be renamed to %s/NAME", from, instance)
 		}
 		op, err := e.Client().RenameSnapshot(ctx, instance, snapshot, toSnapshot)
 		return e.Wait(ctx, op, err)
 	}
-	req := api.InstancePost{Name: to}
+	_, project, err := o.target.Projects(e.Env)
+	if err != nil {
+		return err
+	}
+	req := api.InstancePost{Name: to, Project: project}
 	if err := e.moveRequest(ctx, o, from, &req); err != nil {
 		return err
 	}
 	if req.Name == from && !req.Migration {
-		return errs.Invalidf("%q stays where it is: give another name, or a pool with --storage", from)
+		return errs.Invalidf("%q stays where it is: give another name, a pool with --storage, or a project with --target-project", from)
 	}
 	op, err := e.Client().RenameInstance(ctx, from, req)
 	return e.WaitFor(ctx, "Moving "+from+": ", op, err)
@@ -173,7 +181,7 @@ func (e *env) move(ctx context.Context, o moveOptions, from, to string) error {
 // moveRequest fills in what is more than a name.
 func (e *env) moveRequest(ctx context.Context, o moveOptions, from string, req *api.InstancePost) error {
 	changes := len(o.config) > 0 || len(o.devices) > 0 || len(o.profiles) > 0 || o.noProfiles
-	if o.storage == "" && !changes {
+	if o.storage == "" && req.Project == "" && !changes {
 		return nil
 	}
 	req.Migration, req.Pool, req.InstanceOnly = true, o.storage, o.instanceOnly
@@ -186,7 +194,7 @@ func (e *env) moveRequest(ctx context.Context, o moveOptions, from string, req *
 	}
 	change := o.createOptions
 	change.storage = "" // The request says it.
-	if err := e.applyChanges(ctx, change, &put); err != nil {
+	if err := e.applyChanges(ctx, o.target.Client(e.Env), change, &put); err != nil {
 		return err
 	}
 	req.Config, req.Devices, req.Profiles = put.Config, put.Devices, put.Profiles
@@ -205,8 +213,8 @@ func newCopy(e *env) *cobra.Command {
 		Use:     "copy INSTANCE[/SNAPSHOT] [NAME]",
 		Aliases: []string{"cp"},
 		Short:   "Make an instance of another one or of a snapshot",
-		Long:    "Copy an instance, running or not, with its snapshots, or make an instance of one\nsnapshot. With --refresh a stopped copy that exists gets what it lacks: snapshots,\nand what changed.",
-		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web web-backup --storage slow --refresh",
+		Long:    "Copy an instance, running or not, with its snapshots, or make an instance of one\nsnapshot. With --refresh a stopped copy that exists gets what it lacks: snapshots,\nand what changed.\n\nIn another project, which --target-project says, the copy needs profiles of the\nsame names, or others as --profile says.",
+		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web web-backup --storage slow --refresh\n  cuib copy web web --target-project lab",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.CompleteSource(kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
 	}
@@ -233,14 +241,19 @@ func (e *env) copy(ctx context.Context, o copyOptions, args []string) error {
 		Type: "copy", Source: args[0], InstanceOnly: o.instanceOnly, Refresh: o.refresh, RefreshExclude: o.excludeOlder,
 		AllowInconsistent: o.allowInconsistent,
 	}
+	var err error
+	if req.Source.Project, _, err = o.target.Projects(e.Env); err != nil {
+		return err
+	}
 	if err := e.copySource(ctx, args[0], &req.InstancePut); err != nil {
 		return err
 	}
 	req.Ephemeral, req.Stateful = o.ephemeral, req.Stateful && !o.stateless
-	if err := e.applyChanges(ctx, o.createOptions, &req.InstancePut); err != nil {
+	to := o.target.Client(e.Env)
+	if err := e.applyChanges(ctx, to, o.createOptions, &req.InstancePut); err != nil {
 		return err
 	}
-	op, err := e.Client().CreateInstance(ctx, req)
+	op, err := to.CreateInstance(ctx, req)
 	if err := e.WaitFor(ctx, "Copying "+args[0]+": ", op, err); err != nil {
 		return err
 	}
@@ -251,8 +264,8 @@ func (e *env) copy(ctx context.Context, o copyOptions, args []string) error {
 }
 
 // applyChanges puts the flags for profiles, configuration and devices into an
-// instance.
-func (e *env) applyChanges(ctx context.Context, o createOptions, put *api.InstancePut) error {
+// instance, whose profiles c knows.
+func (e *env) applyChanges(ctx context.Context, c *client.Client, o createOptions, put *api.InstancePut) error {
 	switch {
 	case o.noProfiles:
 		put.Profiles = []string{}
@@ -262,7 +275,7 @@ func (e *env) applyChanges(ctx context.Context, o createOptions, put *api.Instan
 	if err := o.applyConfig(put); err != nil {
 		return err
 	}
-	return e.applyDevices(ctx, o, put)
+	return applyDevices(ctx, c, o, put)
 }
 
 // copySource fills in what the copy has from its source. Keys of the kind

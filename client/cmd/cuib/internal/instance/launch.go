@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -148,7 +149,7 @@ func (e *env) createRequest(ctx context.Context, o createOptions, args []string)
 	if o.description != "" {
 		req.Description = o.description
 	}
-	return req, e.applyChanges(ctx, o, &req.InstancePut)
+	return req, e.applyChanges(ctx, e.Client(), o, &req.InstancePut)
 }
 
 // emptySource reads the argument NAME of an instance without an image.
@@ -219,7 +220,7 @@ func environmentFile(text string) (api.ConfigMap, error) {
 // applyDevices puts the flags for network, storage and devices into the
 // instance. A device that a profile has is taken over before it is changed,
 // because a device of the instance replaces it whole.
-func (e *env) applyDevices(ctx context.Context, o createOptions, put *api.InstancePut) error {
+func applyDevices(ctx context.Context, c *client.Client, o createOptions, put *api.InstancePut) error {
 	changes, err := deviceOptions(o.devices)
 	if err != nil {
 		return err
@@ -233,7 +234,7 @@ func (e *env) applyDevices(ctx context.Context, o createOptions, put *api.Instan
 	if len(changes) == 0 && o.network == "" && o.storage == "" {
 		return nil
 	}
-	inherited, err := e.profileDevices(ctx, put.Profiles)
+	inherited, err := profileDevices(ctx, c, put.Profiles)
 	if err != nil {
 		return err
 	}
@@ -284,10 +285,10 @@ func merge(own, inherited api.DevicesMap, name string, changes api.ConfigMap) {
 }
 
 // profileDevices returns the devices that profiles give together.
-func (e *env) profileDevices(ctx context.Context, profiles []string) (api.DevicesMap, error) {
+func profileDevices(ctx context.Context, c *client.Client, profiles []string) (api.DevicesMap, error) {
 	out := api.DevicesMap{}
 	for _, name := range profiles {
-		p, _, err := e.Client().Profile(ctx, name)
+		p, _, err := c.Profile(ctx, name)
 		if err != nil {
 			return nil, err
 		}

@@ -128,7 +128,8 @@ func startedAt(in api.InstanceFull) string {
 type listOptions struct {
 	kit.ListView
 
-	fast bool
+	fast     bool
+	projects kit.AllProjects
 }
 
 const listLong = `List instances, all or those that fit every one of the filters:
@@ -152,11 +153,14 @@ func newList(e *env) *cobra.Command {
 		Long:              listLong + output.Describe(instanceColumns),
 		Example:           "  cuib list\n  cuib list status=running --columns ns4,user.owner:OWNER\n  cuib list web --format json",
 		ValidArgsFunction: e.Complete(kit.Instances),
-		RunE:              func(cmd *cobra.Command, args []string) error { return e.list(cmd.Context(), o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kit.AddColumn(o.projects, cmd, instanceColumns, &o.ListView)
+			return e.list(cmd.Context(), o, args)
+		},
 	}
 	o.Flags(cmd, "ns46tS")
 	cmd.Flags().BoolVar(&o.fast, "fast", false, "the columns nsacPt, which need no look at the instances' state")
-	cmd.Flags().Bool("all-projects", false, "accepted: there is one project")
+	o.projects.Flag(cmd)
 	return cmd
 }
 
@@ -179,12 +183,14 @@ func (e *env) list(ctx context.Context, o listOptions, args []string) error {
 	if f.Name == "json" || f.Name == "yaml" {
 		o.Columns = everything
 	}
-	all, err := e.listed(ctx, o.Columns, filters)
+	all, err := e.listed(ctx, o, filters)
 	if err != nil {
 		return err
 	}
 	all = slices.DeleteFunc(all, func(in api.InstanceFull) bool { return !filters.match(in) })
-	slices.SortFunc(all, func(a, b api.InstanceFull) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b api.InstanceFull) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Name, b.Name))
+	})
 	f.Room = e.Room()
 	return f.Write(e.Out, output.Tabulate(columns, all))
 }
@@ -215,23 +221,27 @@ func fromBrief(b api.InstanceBrief) api.InstanceFull {
 }
 
 // listed returns all instances, with what the columns and the filters need.
-func (e *env) listed(ctx context.Context, columns string, fs filters) ([]api.InstanceFull, error) {
-	stateless := !fs.needState() && consists(columns, plain)
-	if !fs.needConfig() && consists(columns, lean) {
-		get := e.Client().InstanceBriefs
+func (e *env) listed(ctx context.Context, o listOptions, fs filters) ([]api.InstanceFull, error) {
+	c, err := o.projects.Client(e.Env)
+	if err != nil {
+		return nil, err
+	}
+	stateless := !fs.needState() && consists(o.Columns, plain)
+	if !fs.needConfig() && consists(o.Columns, lean) {
+		get := c.InstanceBriefs
 		if stateless {
-			get = e.Client().InstanceHeads
+			get = c.InstanceHeads
 		}
 		return briefly(ctx, get)
 	}
 	if !stateless {
-		all, err := e.Client().InstancesFull(ctx)
-		if err == nil && hasLetter(columns, 'D') {
-			err = e.addDisks(ctx, all)
+		all, err := c.InstancesFull(ctx)
+		if err == nil && hasLetter(o.Columns, 'D') {
+			err = e.addDisks(ctx, o.projects, all)
 		}
 		return all, err
 	}
-	some, err := e.Client().Instances(ctx)
+	some, err := c.Instances(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -256,9 +266,9 @@ func briefly(ctx context.Context, get func(context.Context) ([]api.InstanceBrief
 
 // addDisks adds how much the instances' disks hold, which lists leave out: the
 // daemon has to look through all files for it.
-func (e *env) addDisks(ctx context.Context, all []api.InstanceFull) error {
+func (e *env) addDisks(ctx context.Context, projects kit.AllProjects, all []api.InstanceFull) error {
 	for i, in := range all {
-		state, err := e.Client().InstanceState(ctx, in.Name)
+		state, err := projects.Of(e.Env, in.Project).InstanceState(ctx, in.Name)
 		switch {
 		case errs.Is(err, errs.NotFound): // Deleted meanwhile.
 		case err != nil:

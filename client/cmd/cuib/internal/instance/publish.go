@@ -74,7 +74,7 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 		}()
 	}
 	if o.reuse {
-		if err := e.FreeAliases(ctx, o.aliases); err != nil {
+		if err := kit.FreeAliases(ctx, e.Client(), o.aliases); err != nil {
 			return err
 		}
 	}

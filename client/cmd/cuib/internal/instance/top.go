@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -89,6 +90,8 @@ type topOptions struct {
 	reverse bool
 	once    bool
 	refresh float64
+
+	projects kit.AllProjects
 }
 
 const topLong = `Show what running instances use, again and again. Rates are those since the last
@@ -108,7 +111,10 @@ func newTop(e *env) *cobra.Command {
 		Long:              topLong + output.Describe(topColumns) + "\n\nFilters are those of \"cuib list\".",
 		Example:           "  cuib top\n  cuib top --sort memory\n  cuib top --once --format json web",
 		ValidArgsFunction: e.Complete(kit.Instances),
-		RunE:              func(cmd *cobra.Command, args []string) error { return e.top(cmd.Context(), o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kit.AddColumn(o.projects, cmd, topColumns, &o.ListView)
+			return e.top(cmd.Context(), o, args)
+		},
 	}
 	o.Flags(cmd, "ncmNDrwio")
 	f := cmd.Flags()
@@ -116,7 +122,7 @@ func newTop(e *env) *cobra.Command {
 	f.BoolVarP(&o.reverse, "reverse", "r", false, "the least first")
 	f.BoolVar(&o.once, "once", false, "look once, and end")
 	f.Float64Var(&o.refresh, "refresh", 2, "seconds between two looks")
-	f.Bool("all-projects", false, "accepted: there is one project")
+	o.projects.Flag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(kit.KeysOf(topOrders), cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
 	return cmd
 }
@@ -148,7 +154,11 @@ func (e *env) top(ctx context.Context, o topOptions, args []string) error {
 	}
 	ctx, stop := kit.Interruptible(ctx)
 	defer stop()
-	s := &sampler{e: e, filters: fs}
+	c, err := o.projects.Client(e.Env)
+	if err != nil {
+		return err
+	}
+	s := &sampler{client: c, filters: fs}
 	if _, err := s.look(ctx); err != nil {
 		return err
 	}
@@ -292,15 +302,15 @@ func (e *env) keys(ctx context.Context) <-chan byte {
 
 // A sampler looks at the running instances and remembers what it saw.
 type sampler struct {
-	e       *env
+	client  *client.Client
 	filters filters
-	before  map[string]load
+	before  map[string]load // By what [load.key] says.
 	at      time.Time
 }
 
 // look returns what the instances use now.
 func (s *sampler) look(ctx context.Context) ([]load, error) {
-	all, err := s.e.Client().InstancesFull(ctx)
+	all, err := s.client.InstancesFull(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -311,17 +321,20 @@ func (s *sampler) look(ctx context.Context) ([]load, error) {
 			continue
 		}
 		l := newLoad(in)
-		if old, ok := s.before[in.Name]; ok && old.state.Pid == l.state.Pid {
+		if old, ok := s.before[l.key()]; ok && old.state.Pid == l.state.Pid {
 			l.rate(old, now.Sub(s.at))
 		}
 		out = append(out, l)
 	}
 	s.before, s.at = make(map[string]load, len(out)), now
 	for _, l := range out {
-		s.before[l.Name] = l
+		s.before[l.key()] = l
 	}
 	return out, nil
 }
+
+// key is what tells an instance from all others.
+func (l load) key() string { return l.project + "/" + l.Name }
 
 func newLoad(in api.InstanceFull) load {
 	st := *in.State

@@ -36,6 +36,11 @@ func Profiles(ctx context.Context, e *Env, _ []string) ([]string, error) {
 	return e.Client().ProfileNames(ctx)
 }
 
+// Projects completes names of projects.
+func Projects(ctx context.Context, e *Env, _ []string) ([]string, error) {
+	return e.Client().ProjectNames(ctx)
+}
+
 // Networks completes names of networks.
 func Networks(ctx context.Context, e *Env, _ []string) ([]string, error) {
 	return e.Client().NetworkNames(ctx)
@@ -133,6 +138,12 @@ func InstanceKeys(ctx context.Context, e *Env, args []string) ([]string, error) 
 // ProfileKeys completes keys that the profile has.
 func ProfileKeys(ctx context.Context, e *Env, args []string) ([]string, error) {
 	p, _, err := e.Client().Profile(ctx, args[0])
+	return KeysOf(p.Config), err
+}
+
+// ProjectKeys completes keys that the project has.
+func ProjectKeys(ctx context.Context, e *Env, args []string) ([]string, error) {
+	p, _, err := e.Client().Project(ctx, args[0])
 	return KeysOf(p.Config), err
 }
 
@@ -276,6 +287,9 @@ func (c completion) complete(cmd *cobra.Command, args []string, typed string) ([
 	given := make([]string, len(args))
 	for i, a := range args {
 		given[i] = strings.TrimPrefix(a, "local:")
+	}
+	if c.e.UseProject() != nil { // What was typed may say another one than what ran so far.
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	found, err := c.by[min(len(args), len(c.by)-1)].find(cmd.Context(), c.e, given)
 	switch {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -228,27 +229,36 @@ type Lister[T any] struct {
 	Columns []output.Column[T]
 	Usual   string // Columns.
 	Example string
-	Read    func(ctx context.Context) ([]T, error)
+	Shared  bool // There is no such object in a project.
+	Read    func(c *client.Client, ctx context.Context) ([]T, error)
 }
 
 // ListCommand returns the command that lists objects.
 func ListCommand[T any](e *Env, l Lister[T]) *cobra.Command {
 	var v ListView
+	var projects AllProjects
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List " + l.What,
 		Long:    "List " + l.What + ". Columns:\n\n" + output.Describe(l.Columns),
 		Example: l.Example,
 		Args:    Needs(0, 1), ValidArgsFunction: e.Complete(None),
 		RunE: Named(-1, func(cmd *cobra.Command, _ []string) error {
-			all, err := l.Read(cmd.Context())
+			c, err := projects.Client(e)
 			if err != nil {
 				return err
 			}
+			all, err := l.Read(c, cmd.Context())
+			if err != nil {
+				return err
+			}
+			AddColumn(projects, cmd, l.Columns, &v)
 			return Show(e, v, l.Columns, all)
 		}),
 	}
 	v.Flags(cmd, l.Usual)
-	cmd.Flags().Bool("all-projects", false, "accepted: there is one project")
+	if !l.Shared {
+		projects.Flag(cmd)
+	}
 	return cmd
 }
 
@@ -357,9 +367,9 @@ func ImageAliases(names []string) []api.ImageAlias {
 }
 
 // FreeAliases deletes those aliases that exist.
-func (e *Env) FreeAliases(ctx context.Context, names []string) error {
+func FreeAliases(ctx context.Context, c *client.Client, names []string) error {
 	for _, name := range names {
-		if err := e.Client().DeleteImageAlias(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
+		if err := c.DeleteImageAlias(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
 			return err
 		}
 	}

@@ -14,6 +14,11 @@ func InstanceSettings(ctx context.Context, e *Env, _ []string) ([]string, error)
 	return e.settings(ctx, place{entity: "instance"})
 }
 
+// ProjectSettings completes keys of projects.
+func ProjectSettings(ctx context.Context, e *Env, _ []string) ([]string, error) {
+	return e.settings(ctx, place{entity: "project"})
+}
+
 // PoolSettings completes keys of the storage pool that is the first argument.
 func PoolSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
 	p, _, err := e.Client().StoragePool(ctx, args[0])

@@ -286,10 +286,9 @@ const (
 	CompressionHelp = "program that compresses it, with options if need be, such as zstd, \"gzip -9\", xz or none"
 )
 
-// TransferFlags adds flags that matter between hosts only.
-func TransferFlags(cmd *cobra.Command) {
+// ModeFlag adds the flag --mode, which matters between hosts only.
+func ModeFlag(cmd *cobra.Command) {
 	cmd.Flags().Var(&choice{"pull", []string{"pull", "push", "relay"}}, "mode", "pull, push or relay, which are the same on one host")
-	cmd.Flags().Var(&choice{"default", []string{"default"}}, "target-project", "project; there is only \"default\"")
 }
 
 // A choice is a flag whose values change nothing.

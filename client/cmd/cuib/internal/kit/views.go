@@ -127,6 +127,6 @@ func (e *Env) WriteUsers(urls []string) {
 		fmt.Fprint(e.Out, "Used by:\n")
 	}
 	for _, u := range slices.Sorted(slices.Values(urls)) {
-		fmt.Fprintf(e.Out, "  %s\n", strings.TrimPrefix(u, "/1.0/"))
+		fmt.Fprintf(e.Out, "  %s\n", Reference(u))
 	}
 }

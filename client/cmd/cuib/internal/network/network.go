@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -117,7 +118,7 @@ func newRename(e *env) *cobra.Command {
 func newList(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.Network]{
 		What: "networks", Columns: columns, Usual: "ntm46dus", Example: "  cuib network list",
-		Read: e.Client().Networks,
+		Read: (*client.Client).Networks,
 	})
 }
 

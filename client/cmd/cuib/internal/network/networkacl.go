@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -93,7 +94,7 @@ func newACLRename(e *env) *cobra.Command {
 func newACLList(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.NetworkACL]{
 		What: "network ACLs", Columns: aclColumns, Usual: "ndu", Example: "  cuib network acl list",
-		Read: e.Client().NetworkACLs,
+		Read: (*client.Client).NetworkACLs,
 	})
 }
 

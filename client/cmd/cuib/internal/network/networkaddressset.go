@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -83,7 +84,7 @@ func newAddressSetRename(e *env) *cobra.Command {
 func newAddressSetList(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.NetworkAddressSet]{
 		What: "address sets", Columns: addressSetColumns, Usual: "ndau", Example: "  cuib network address-set list",
-		Read: e.Client().NetworkAddressSets,
+		Read: (*client.Client).NetworkAddressSets,
 	})
 }
 

@@ -11,15 +11,24 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
-	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 var peerColumns = []output.Column[api.NetworkPeer]{
 	{Key: 'n', Name: "NAME", Value: func(p api.NetworkPeer) string { return p.Name }},
 	{Key: 'd', Name: "DESCRIPTION", Value: func(p api.NetworkPeer) string { return p.Description }},
-	{Key: 'p', Name: "PEER", Value: func(p api.NetworkPeer) string { return p.TargetNetwork }},
+	{Key: 'p', Name: "PEER", Value: peerTarget},
 	{Key: 't', Name: "TYPE", Value: func(p api.NetworkPeer) string { return p.Type }},
 	{Key: 's', Name: "STATE", Value: func(p api.NetworkPeer) string { return strings.ToUpper(p.Status) }},
+}
+
+// peerTarget is the other network, with its project if that is not the default
+// one.
+func peerTarget(p api.NetworkPeer) string {
+	if p.TargetProject == "" || p.TargetProject == project.Default {
+		return p.TargetNetwork
+	}
+	return p.TargetProject + "/" + p.TargetNetwork
 }
 
 func newPeer(e *env) *cobra.Command {
@@ -73,21 +82,18 @@ func newPeerCreate(e *env) *cobra.Command {
 		Use: "create NETWORK PEER TARGET [KEY=VALUE...]", Short: "Make another network a peer of a network",
 		Long: `Make another network of this host a peer of a network. Both networks have to say
 so; until then the peer is pending. Packets between peers keep their addresses, and
-the names of each are known in the other if they have different domains.
+the names of each are known in the other if they have different domains. TARGET is
+a network, or PROJECT/NETWORK for one of another project.
 
 YAML on the standard input, in the form that "cuib network peer show" has, is what
 it begins with.`,
 		Example: "  cuib network peer create lab to-test test\n  cuib network peer create test to-lab lab",
 		Args:    kit.Needs(3, -1), ValidArgsFunction: e.Complete(kit.Networks, kit.None, kit.Networks, peerSettings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			target := args[2]
-			if project, network, ok := strings.Cut(target, "/"); ok {
-				if project != "default" {
-					return errs.NotFoundf("project %q not found", project)
-				}
-				target = network
+			req := api.NetworkPeersPost{Name: args[1], TargetNetwork: args[2], Type: typ}
+			if in, network, ok := strings.Cut(args[2], "/"); ok {
+				req.TargetProject, req.TargetNetwork = in, network
 			}
-			req := api.NetworkPeersPost{Name: args[1], TargetNetwork: target, Type: typ}
 			if err := e.CreateConfig(args[3:], &req.NetworkPeerPut, &req.Config); err != nil {
 				return err
 			}
@@ -100,7 +106,7 @@ it begins with.`,
 				return err
 			}
 			if p.Status == api.PeerPending {
-				e.Say("Network peer %s is pending: network %s has to have a peer %s too", args[1], target, args[0])
+				e.Say("Network peer %s is pending: network %s has to have a peer %s too", args[1], args[2], args[0])
 				return nil
 			}
 			e.Say("Network peer %s created", args[1])

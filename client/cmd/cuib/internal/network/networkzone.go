@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/api"
@@ -90,6 +91,6 @@ func newZoneDelete(e *env) *cobra.Command {
 func newZoneList(e *env) *cobra.Command {
 	return kit.ListCommand(e.Env, kit.Lister[api.NetworkZone]{
 		What: "zones of DNS", Columns: zoneColumns, Usual: "ndu", Example: "  cuib network zone list",
-		Read: e.Client().NetworkZones,
+		Read: (*client.Client).NetworkZones,
 	})
 }

@@ -15,14 +15,16 @@ import (
 
 type copyOptions struct {
 	volumeOnly, refresh, excludeOlder bool
+
+	target kit.Target
 }
 
 func newCopy(e *env) *cobra.Command {
 	var o copyOptions
 	cmd := &cobra.Command{
-		Use: "copy POOL/VOLUME[/SNAPSHOT] POOL/VOLUME", Aliases: []string{"cp"}, Short: "Copy a custom volume, within a pool or to another one",
+		Use: "copy POOL/VOLUME[/SNAPSHOT] POOL/VOLUME", Aliases: []string{"cp"}, Short: "Copy a custom volume, within a pool or to another one, or to another project",
 		Long:    "Copy a custom volume with its snapshots, or make a volume of one snapshot. With\n--refresh a copy that exists gets what it lacks: snapshots, and what changed.",
-		Example: "  cuib storage volume copy default/data fast/data\n  cuib storage volume copy default/data/before default/rescued\n  cuib storage volume copy --refresh default/data backup/data",
+		Example: "  cuib storage volume copy default/data fast/data\n  cuib storage volume copy default/data/before default/rescued\n  cuib storage volume copy --refresh default/data backup/data\n  cuib storage volume copy default/data default/data --target-project lab",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.PoolVolumes),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
 	}
@@ -30,7 +32,8 @@ func newCopy(e *env) *cobra.Command {
 	f.BoolVar(&o.volumeOnly, "volume-only", false, "leave the snapshots out")
 	f.BoolVar(&o.refresh, "refresh", false, "bring a copy that exists up to date; its own snapshots stay")
 	f.BoolVar(&o.excludeOlder, "refresh-exclude-older", false, "with --refresh: leave out snapshots that are older than the newest one of the copy")
-	kit.TransferFlags(cmd)
+	kit.ModeFlag(cmd)
+	o.target.Flag(e.Env, cmd)
 	return cmd
 }
 
@@ -49,10 +52,13 @@ func (e *env) copy(ctx context.Context, o copyOptions, args []string) error {
 	req := api.StorageVolumesPost{Name: to.Name, Type: from.Type, Source: api.StorageVolumeSource{
 		Type: "copy", Pool: from.Pool, Name: from.Name, VolumeOnly: o.volumeOnly, Refresh: o.refresh, RefreshExcludeOlder: o.excludeOlder,
 	}}
+	if req.Source.Project, _, err = o.target.Projects(e.Env); err != nil {
+		return err
+	}
 	if err := e.copyOf(ctx, from, snapshot, &req); err != nil {
 		return err
 	}
-	op, err := e.Client().CreateStorageVolume(ctx, to.Pool, req)
+	op, err := o.target.Client(e.Env).CreateStorageVolume(ctx, to.Pool, req)
 	if err := e.WaitFor(ctx, "Copying "+from.Name+": ", op, err); err != nil {
 		return err
 	}
@@ -95,25 +101,27 @@ func target(arg string) (client.Volume, error) {
 }
 
 func newMove(e *env) *cobra.Command {
+	var to kit.Target
 	cmd := &cobra.Command{
-		Use: "move POOL/VOLUME POOL/NAME", Aliases: []string{"mv"}, Short: "Move a custom volume to another pool, or rename it",
-		Long:    "Move a custom volume with its snapshots to another pool, or rename it. What uses\nit must be stopped. The source is removed last: a move that was broken off can be\nrepeated.",
-		Example: "  cuib storage volume move default/data fast/data",
+		Use: "move POOL/VOLUME POOL/NAME", Aliases: []string{"mv"}, Short: "Move a custom volume to another pool or project, or rename it",
+		Long:    "Move a custom volume with its snapshots to another pool or project, or rename it.\nWhat uses it must be stopped. The source is removed last: a move that was broken off can be\nrepeated.",
+		Example: "  cuib storage volume move default/data fast/data\n  cuib storage volume move default/data default/data --target-project lab",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.PoolVolumes),
-		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.move(cmd.Context(), args) }),
+		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.move(cmd.Context(), to, args) }),
 	}
-	kit.TransferFlags(cmd)
+	kit.ModeFlag(cmd)
+	to.Flag(e.Env, cmd)
 	return cmd
 }
 
-func (e *env) move(ctx context.Context, args []string) error {
+func (e *env) move(ctx context.Context, goal kit.Target, args []string) error {
 	from, snapshot, err := joined(args[0])
 	if err != nil {
 		return err
 	}
 	if snapshot != "" {
 		to, name, err := joined(args[1])
-		if err != nil || to != from || name == "" {
+		if err != nil || goal != (kit.Target{}) || to != from || name == "" {
 			return errs.Invalidf("snapshot %q can only be renamed to %s/%s/NAME", args[0], from.Pool, from.Name)
 		}
 		return e.renameSnapshot(ctx, from, snapshot, name)
@@ -122,7 +130,11 @@ func (e *env) move(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	req := api.StorageVolumePost{Name: to.Name}
+	_, project, err := goal.Projects(e.Env)
+	if err != nil {
+		return err
+	}
+	req := api.StorageVolumePost{Name: to.Name, Project: project}
 	if to.Pool != from.Pool {
 		req.Pool = to.Pool
 	}

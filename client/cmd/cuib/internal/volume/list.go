@@ -63,6 +63,7 @@ Columns:
 
 func newList(e *env) *cobra.Command {
 	var v kit.ListView
+	var projects kit.AllProjects
 	cmd := &cobra.Command{
 		Use: "list [POOL [FILTER...]]", Aliases: []string{"ls"}, Short: "List volumes",
 		Long:    listLong + output.Describe(columns),
@@ -77,12 +78,17 @@ func newList(e *env) *cobra.Command {
 			if pool != "" && !cmd.Flag("columns").Changed {
 				v.Columns = strings.TrimPrefix(v.Columns, "p")
 			}
-			all, err := e.list(cmd.Context(), pool, filters)
+			kit.AddColumn(projects, cmd, columns, &v)
+			c, err := projects.Client(e.Env)
+			if err != nil {
+				return err
+			}
+			all, err := e.list(cmd.Context(), c, pool, filters)
 			if err != nil {
 				return err
 			}
 			if strings.ContainsRune(v.Columns, 'U') {
-				if err := e.addStates(cmd.Context(), all); err != nil {
+				if err := e.addStates(cmd.Context(), projects, all); err != nil {
 					return err
 				}
 			}
@@ -90,12 +96,12 @@ func newList(e *env) *cobra.Command {
 		}),
 	}
 	v.Flags(cmd, "ptndcu")
-	cmd.Flags().Bool("all-projects", false, "accepted: there is one project")
+	projects.Flag(cmd)
 	return cmd
 }
 
 // list returns the volumes of a pool, or of all pools that can be reached.
-func (e *env) list(ctx context.Context, pool string, filters []string) ([]entry, error) {
+func (e *env) list(ctx context.Context, c *client.Client, pool string, filters []string) ([]entry, error) {
 	pools := []string{pool}
 	if pool == "" {
 		var err error
@@ -106,7 +112,7 @@ func (e *env) list(ctx context.Context, pool string, filters []string) ([]entry,
 	}
 	var out []entry
 	for _, p := range pools {
-		some, err := e.Client().StorageVolumes(ctx, p)
+		some, err := c.StorageVolumes(ctx, p)
 		if errs.Is(err, errs.Unavailable) && pool == "" {
 			e.Warn("Pool %s: %v", p, err)
 			continue
@@ -150,12 +156,12 @@ func attribute(v api.StorageVolume, key string) string {
 
 // addStates adds how much room the volumes take, which lists leave out: the
 // daemon may have to look through all files for it.
-func (e *env) addStates(ctx context.Context, all []entry) error {
+func (e *env) addStates(ctx context.Context, projects kit.AllProjects, all []entry) error {
 	for i, v := range all {
 		if strings.Contains(v.Name, "/") || v.Type == "image" {
 			continue // These have no state.
 		}
-		s, err := e.Client().StorageVolumeState(ctx, client.Volume{Pool: v.Pool, Type: v.Type, Name: v.Name})
+		s, err := projects.Of(e.Env, v.Project).StorageVolumeState(ctx, client.Volume{Pool: v.Pool, Type: v.Type, Name: v.Name})
 		switch {
 		case errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unsupported): // Deleted meanwhile, or nobody knows.
 		case err != nil:
@@ -209,7 +215,7 @@ func (e *env) info(ctx context.Context, v client.Volume) error {
 	if v.Type == "image" {
 		return nil // It has no snapshots.
 	}
-	all, err := e.Client().StorageVolumeSnapshots(ctx, v)
+	all, err := snapshots(ctx, e.Client(), v)
 	if err != nil || len(all) == 0 {
 		return err
 	}

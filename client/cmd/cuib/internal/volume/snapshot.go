@@ -14,20 +14,70 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-var snapshotColumns = []output.Column[api.StorageVolumeSnapshot]{
-	{Key: 'n', Name: "NAME", Value: func(s api.StorageVolumeSnapshot) string { return kit.SnapshotName(s.Name) }},
-	{Key: 'T', Name: "TAKEN AT", Value: func(s api.StorageVolumeSnapshot) string { return kit.Date(s.CreatedAt) }},
+// A snapshotEntry is a snapshot in a list. Its project is said only if the list
+// is of all of them.
+type snapshotEntry struct {
+	api.StorageVolumeSnapshot
+
+	Project string `json:"project,omitempty"`
+}
+
+var snapshotColumns = []output.Column[snapshotEntry]{
+	{Key: 'n', Name: "NAME", Value: func(s snapshotEntry) string { return kit.SnapshotName(s.Name) }},
+	{Key: 'T', Name: "TAKEN AT", Value: func(s snapshotEntry) string { return kit.Date(s.CreatedAt) }},
 	{Key: 'E', Name: "EXPIRES AT", Value: expiry},
-	{Key: 'd', Name: "DESCRIPTION", Value: func(s api.StorageVolumeSnapshot) string { return s.Description }},
+	{Key: 'd', Name: "DESCRIPTION", Value: func(s snapshotEntry) string { return s.Description }},
+	{Key: 'e', Name: "PROJECT", Value: func(s snapshotEntry) string { return s.Project }},
 }
 
 const usualSnapshotColumns = "nTE"
 
-func expiry(s api.StorageVolumeSnapshot) string {
+func expiry(s snapshotEntry) string {
 	if s.ExpiresAt == nil {
 		return ""
 	}
 	return kit.Date(*s.ExpiresAt)
+}
+
+// snapshots returns the snapshots of a volume.
+func snapshots(ctx context.Context, c *client.Client, v client.Volume) ([]snapshotEntry, error) {
+	all, err := c.StorageVolumeSnapshots(ctx, v)
+	out := make([]snapshotEntry, len(all))
+	for i, s := range all {
+		out[i].StorageVolumeSnapshot = s
+	}
+	return out, err
+}
+
+// listSnapshots returns the snapshots of a volume, or of the volumes of that name
+// in all projects.
+func (e *env) listSnapshots(ctx context.Context, projects kit.AllProjects, v client.Volume) ([]snapshotEntry, error) {
+	c, err := projects.Client(e.Env)
+	if err != nil {
+		return nil, err
+	}
+	if !projects.Set {
+		return snapshots(ctx, c, v)
+	}
+	volumes, err := c.StorageVolumes(ctx, v.Pool)
+	if err != nil {
+		return nil, err
+	}
+	var out []snapshotEntry
+	for _, one := range volumes {
+		if one.Name != v.Name || one.Type != v.Type {
+			continue
+		}
+		some, err := snapshots(ctx, projects.Of(e.Env, one.Project), v)
+		if err != nil && !errs.Is(err, errs.NotFound) { // Deleted meanwhile.
+			return nil, err
+		}
+		for i := range some {
+			some[i].Project = one.Project
+		}
+		out = append(out, some...)
+	}
+	return out, nil
 }
 
 func newSnapshot(e *env) *cobra.Command {
@@ -144,6 +194,7 @@ func newSnapshotDelete(e *env) *cobra.Command {
 
 func newSnapshotList(e *env) *cobra.Command {
 	var view kit.ListView
+	var projects kit.AllProjects
 	cmd := &cobra.Command{
 		Use: "list POOL VOLUME", Aliases: []string{"ls"}, Short: "List the snapshots of a volume",
 		Long:    "List the snapshots of a volume. Columns:\n\n" + output.Describe(snapshotColumns),
@@ -154,15 +205,16 @@ func newSnapshotList(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := e.Client().StorageVolumeSnapshots(cmd.Context(), v)
+			all, err := e.listSnapshots(cmd.Context(), projects, v)
 			if err != nil {
 				return err
 			}
+			kit.AddColumn(projects, cmd, snapshotColumns, &view)
 			return kit.Show(e.Env, view, snapshotColumns, all)
 		}),
 	}
 	view.Flags(cmd, usualSnapshotColumns)
-	cmd.Flags().Bool("all-projects", false, "accepted: there is one project")
+	projects.Flag(cmd)
 	return cmd
 }
 
