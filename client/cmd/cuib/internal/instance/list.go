@@ -154,6 +154,9 @@ func newList(e *env) *cobra.Command {
 		Example:           "  cuib list\n  cuib list status=running --columns ns4,user.owner:OWNER\n  cuib list web --format json",
 		ValidArgsFunction: e.Complete(kit.Instances),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.fast {
+				o.Columns = "nsacPt"
+			}
 			kit.AddColumn(o.projects, cmd, instanceColumns, &o.ListView)
 			return e.list(cmd.Context(), o, args)
 		},
@@ -165,9 +168,6 @@ func newList(e *env) *cobra.Command {
 }
 
 func (e *env) list(ctx context.Context, o listOptions, args []string) error {
-	if o.fast {
-		o.Columns = "nsacPt"
-	}
 	columns, err := instanceListColumns(o.Columns)
 	if err != nil {
 		return err

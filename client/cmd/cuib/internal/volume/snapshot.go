@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,7 @@ func (e *env) listSnapshots(ctx context.Context, projects kit.AllProjects, v cli
 		}
 		out = append(out, some...)
 	}
+	slices.SortStableFunc(out, func(a, b snapshotEntry) int { return strings.Compare(a.Project, b.Project) })
 	return out, nil
 }
 
