@@ -14,6 +14,7 @@ import (
 	"github.com/cuib/cuib/client/cmd/cuib/internal/preseed"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 type initOptions struct {
@@ -36,7 +37,8 @@ func newAdminInit(e *env) *cobra.Command {
 		Use: "init [FILE]", Short: "Set the daemon up",
 		Long: `Make a storage pool and a network, and a default profile that uses them. Without
 flags you are asked. With --preseed all is done as a YAML document says, from
-FILE or the standard input, or nothing is if something fails.`,
+FILE or the standard input, or nothing is if something fails. Networks, storage
+volumes and profiles in it can have a "project"; all else is in "default".`,
 		Example: "  cuib admin init --auto\n  cuib admin init --preseed < cuib.yaml\n  cuib admin init --dump > cuib.yaml",
 		Args:    kit.Needs(0, 1), ValidArgsFunction: e.Complete(kit.LocalFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,7 +64,7 @@ FILE or the standard input, or nothing is if something fails.`,
 func (e *env) init(ctx context.Context, o initOptions, args []string) error {
 	switch {
 	case o.dump:
-		d, err := preseed.Dump(ctx, e.Client())
+		d, err := preseed.Dump(ctx, e.Client(), e.Warn)
 		if err != nil {
 			return err
 		}
@@ -148,15 +150,15 @@ func (e *env) planned(ctx context.Context, s setup) (preseed.Document, error) {
 		}
 		d.StoragePools = append(d.StoragePools, p)
 	}
-	profile := api.ProfilesPost{Name: "default"}
+	profile := preseed.Profile{ProfilesPost: api.ProfilesPost{Name: "default"}}
 	profile.Devices = api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": s.pool}}
 	if s.network != "" {
-		networks, err := e.Client().NetworkNames(ctx)
+		networks, err := e.Client().In(project.Default).NetworkNames(ctx)
 		if err != nil {
 			return d, err
 		}
 		if !slices.Contains(networks, s.network) {
-			n := api.NetworksPost{Name: s.network, Type: "bridge"}
+			n := preseed.Network{NetworksPost: api.NetworksPost{Name: s.network, Type: "bridge"}}
 			n.Config = api.ConfigMap{"ipv4.address": s.ipv4, "ipv6.address": s.ipv6}
 			d.Networks = append(d.Networks, n)
 		}
