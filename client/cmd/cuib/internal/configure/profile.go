@@ -70,7 +70,7 @@ func newProfileCopy(e *env) *cobra.Command {
 	var to kit.Target
 	cmd := &cobra.Command{
 		Use: "copy PROFILE NAME", Aliases: []string{"cp"}, Short: "Copy a profile, also to another project",
-		Example: "  cuib profile copy small smaller\n  cuib profile copy small small --target-project lab",
+		Example: "  cuib profile copy small smaller\n  cuib profile copy small base --target-project lab",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.Profiles, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()

@@ -214,7 +214,7 @@ func newCopy(e *env) *cobra.Command {
 		Aliases: []string{"cp"},
 		Short:   "Make an instance of another one or of a snapshot",
 		Long:    "Copy an instance, running or not, with its snapshots, or make an instance of one\nsnapshot. With --refresh a stopped copy that exists gets what it lacks: snapshots,\nand what changed.\n\nIn another project, which --target-project says, the copy needs profiles of the\nsame names, or others as --profile says.",
-		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web web-backup --storage slow --refresh\n  cuib copy web web --target-project lab",
+		Example: "  cuib copy web test\n  cuib copy web/fresh test -c limits.cpu=1\n  cuib copy web web-backup --storage slow --refresh\n  cuib copy web test --target-project lab",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.CompleteSource(kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
 	}

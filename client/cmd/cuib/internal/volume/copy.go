@@ -24,7 +24,7 @@ func newCopy(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "copy POOL/VOLUME[/SNAPSHOT] POOL/VOLUME", Aliases: []string{"cp"}, Short: "Copy a custom volume, within a pool or to another one, or to another project",
 		Long:    "Copy a custom volume with its snapshots, or make a volume of one snapshot. With\n--refresh a copy that exists gets what it lacks: snapshots, and what changed.",
-		Example: "  cuib storage volume copy default/data fast/data\n  cuib storage volume copy default/data/before default/rescued\n  cuib storage volume copy --refresh default/data backup/data\n  cuib storage volume copy default/data default/data --target-project lab",
+		Example: "  cuib storage volume copy default/data fast/data\n  cuib storage volume copy default/data/before default/rescued\n  cuib storage volume copy --refresh default/data backup/data\n  cuib storage volume copy default/data fast/data --target-project lab",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.PoolVolumes),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.copy(cmd.Context(), o, args) }),
 	}
@@ -105,7 +105,7 @@ func newMove(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "move POOL/VOLUME POOL/NAME", Aliases: []string{"mv"}, Short: "Move a custom volume to another pool or project, or rename it",
 		Long:    "Move a custom volume with its snapshots to another pool or project, or rename it.\nWhat uses it must be stopped. The source is removed last: a move that was broken off can be\nrepeated.",
-		Example: "  cuib storage volume move default/data fast/data\n  cuib storage volume move default/data default/data --target-project lab",
+		Example: "  cuib storage volume move default/data fast/data\n  cuib storage volume move default/data fast/data --target-project lab",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.PoolVolumes),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.move(cmd.Context(), to, args) }),
 	}
