@@ -34,12 +34,7 @@ func newRoot(e *env) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       release.Number,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if e.Debug {
-				e.Client().Trace = e.Trace
-			}
-			return e.UseProject()
-		},
+		PersistentPreRunE: func(*cobra.Command, []string) error { return e.Begin() },
 	}
 	root.SetIn(e.In)
 	root.SetOut(e.Out)

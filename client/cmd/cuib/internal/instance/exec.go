@@ -57,7 +57,7 @@ shows and deletes. The oldest go when there are more than 100 files or 256 MiB.`
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		DisableFlagsInUseLine: true,
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			rest, err := o.parseRest(cmd, args[1:])
+			rest, err := o.parseRest(e, cmd, args[1:])
 			if err != nil {
 				return err
 			}
@@ -99,9 +99,12 @@ func (e *env) record(ctx context.Context, o execOptions, instance string, comman
 
 // parseRest parses the flags between the instance and the program, and
 // returns what follows them.
-func (o *execOptions) parseRest(cmd *cobra.Command, args []string) ([]string, error) {
+func (o *execOptions) parseRest(e *env, cmd *cobra.Command, args []string) ([]string, error) {
 	if err := cmd.Flags().Parse(args); err != nil {
 		return nil, cmd.FlagErrorFunc()(cmd, err)
+	}
+	if err := e.Begin(); err != nil { // The flags of all commands can be among them.
+		return nil, err
 	}
 	args = cmd.Flags().Args()
 	if len(args) == 0 && !o.isShell {
@@ -122,7 +125,7 @@ func newShell(e *env) *cobra.Command {
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		DisableFlagsInUseLine: true,
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
-			rest, err := o.parseRest(cmd, args[1:])
+			rest, err := o.parseRest(e, cmd, args[1:])
 			if err != nil {
 				return err
 			}

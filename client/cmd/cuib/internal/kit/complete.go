@@ -288,7 +288,7 @@ func (c completion) complete(cmd *cobra.Command, args []string, typed string) ([
 	for i, a := range args {
 		given[i] = strings.TrimPrefix(a, "local:")
 	}
-	if c.e.UseProject() != nil { // What was typed may say another one than what ran so far.
+	if c.e.Begin() != nil { // What was typed may say another one than what ran so far.
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	found, err := c.by[min(len(args), len(c.by)-1)].find(cmd.Context(), c.e, given)

@@ -50,8 +50,11 @@ func (e *Env) CurrentProject() (string, error) {
 	return name, err
 }
 
-// UseProject has the client work in the current project.
-func (e *Env) UseProject() error {
+// Begin has the client do what the flags of all commands say.
+func (e *Env) Begin() error {
+	if e.Debug {
+		e.Client().Trace = e.Trace
+	}
 	name, err := e.CurrentProject()
 	if err == nil {
 		e.Client().Use(name)
