@@ -39,7 +39,7 @@ func Listen(events chan<- error, protocol int, groups ...int) (io.Closer, error)
 }
 
 func read(f *os.File, events chan<- error) {
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, 16) // What is announced is not looked at, and the kernel cuts it off.
 	for {
 		_, err := f.Read(buf)
 		if errors.Is(err, os.ErrClosed) {
