@@ -153,7 +153,7 @@ func (l leaseWatch) add(dir string) error {
 
 // next waits for a change.
 func (l leaseWatch) next() error {
-	const room = 16 << 10
+	const room = 4 << 10
 	_, err := l.Read(make([]byte, room))
 	return err
 }
