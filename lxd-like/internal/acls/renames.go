@@ -64,7 +64,7 @@ func replaced(list string, is func(string) bool, by string) string {
 }
 
 // renames reports whether after an event rules can have other names.
-func renames(e api.Event) bool {
+func renames(e *api.Event) bool {
 	return bytes.Contains(e.Metadata, []byte(`"network-renamed"`)) || bytes.Contains(e.Metadata, []byte(`"instance-renamed"`))
 }
 

@@ -82,12 +82,12 @@ func (s *Service) listen(ctx context.Context, dirty chan struct{}) {
 		l := s.Events.Listen("lifecycle")
 		for open := true; open && ctx.Err() == nil; {
 			touch(dirty)
-			var e api.Event
+			var e *api.Event
 			select {
 			case <-ctx.Done():
 			case e, open = <-l.C: // It ends for who is too slow.
 			}
-			if open {
+			if e != nil {
 				s.hear(ctx, e)
 			}
 		}
@@ -97,7 +97,7 @@ func (s *Service) listen(ctx context.Context, dirty chan struct{}) {
 }
 
 // hear takes an event, after which addresses are looked at whatever it is.
-func (s *Service) hear(ctx context.Context, e api.Event) {
+func (s *Service) hear(ctx context.Context, e *api.Event) {
 	if renames(e) {
 		s.renamed.Store(true)
 	}

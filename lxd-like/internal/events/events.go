@@ -22,17 +22,17 @@ type Hub struct {
 	listeners map[*Listener]bool
 }
 
-// A Listener receives the events of some types.
+// A Listener receives the events of some types. All listeners have the same, and change nothing of them.
 type Listener struct {
-	C     <-chan api.Event // Closed when the listener is too slow, or ended.
-	c     chan api.Event
+	C     <-chan *api.Event // Closed when the listener is too slow, or ended.
+	c     chan *api.Event
 	types []string // None for all.
 	hub   *Hub
 }
 
 // Listen returns a listener to events of the given types, or of all.
 func (h *Hub) Listen(types ...string) *Listener {
-	c := make(chan api.Event, backlog)
+	c := make(chan *api.Event, backlog)
 	l := &Listener{C: c, c: c, types: types, hub: h}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,7 +70,7 @@ func (h *Hub) Publish(in, typ string, metadata any) {
 	if err != nil {
 		return // Only for a type that no caller has.
 	}
-	e := api.Event{Type: typ, Timestamp: time.Now(), Metadata: data, Location: "none", Project: in}
+	e := &api.Event{Type: typ, Timestamp: time.Now(), Metadata: data, Location: "none", Project: in}
 	for l := range h.listeners {
 		if len(l.types) > 0 && !slices.Contains(l.types, typ) {
 			continue

@@ -174,7 +174,7 @@ func (s *Service) keepAliases(ctx context.Context) {
 }
 
 // drain takes what is there already.
-func drain(c <-chan api.Event) {
+func drain(c <-chan *api.Event) {
 	for {
 		select {
 		case _, ok := <-c:
@@ -189,7 +189,7 @@ func drain(c <-chan api.Event) {
 
 // renames reports whether after an event instances may have other names. That
 // one starts tells only of those that were not ready.
-func renames(e api.Event, unready bool) bool {
+func renames(e *api.Event, unready bool) bool {
 	var what api.EventLifecycle
 	if json.Unmarshal(e.Metadata, &what) != nil {
 		return false

@@ -60,7 +60,7 @@ func (s *Service) watchArrivals(ctx context.Context) {
 }
 
 // follow heeds events until there are too many at once, or ctx ends.
-func (a *arrivals) follow(ctx context.Context, events <-chan api.Event) {
+func (a *arrivals) follow(ctx context.Context, events <-chan *api.Event) {
 	for {
 		var due <-chan time.Time
 		if next := a.next(); !next.IsZero() {
@@ -121,7 +121,7 @@ func (a *arrivals) recall(ctx context.Context, now time.Time) error {
 
 // heed waits for an instance that an event says has started or was changed, and
 // no more for one that has ended.
-func (a *arrivals) heed(ctx context.Context, e api.Event, now time.Time) {
+func (a *arrivals) heed(ctx context.Context, e *api.Event, now time.Time) {
 	var is api.EventLifecycle
 	if json.Unmarshal(e.Metadata, &is) != nil {
 		return

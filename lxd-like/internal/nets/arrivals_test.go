@@ -50,7 +50,7 @@ func (w *waited) event(t *testing.T, action string) {
 	t.Helper()
 	data, err := json.Marshal(api.EventLifecycle{Action: action, Source: "/1.0/instances/c1"})
 	must(t, err)
-	w.Heed(t.Context(), api.Event{Metadata: data}, w.now)
+	w.Heed(t.Context(), &api.Event{Metadata: data}, w.now)
 }
 
 // after lets time pass, and checks how many are waited for and what there is of

@@ -24,7 +24,7 @@ func NewArrivals(ctx context.Context, s *Service, now time.Time) (*Arrivals, err
 }
 
 // Heed tells of an event.
-func (a *Arrivals) Heed(ctx context.Context, e api.Event, now time.Time) { a.a.heed(ctx, e, now) }
+func (a *Arrivals) Heed(ctx context.Context, e *api.Event, now time.Time) { a.a.heed(ctx, e, now) }
 
 // Look lets it be now, and returns how many are waited for.
 func (a *Arrivals) Look(ctx context.Context, now time.Time) int {

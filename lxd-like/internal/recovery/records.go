@@ -106,7 +106,7 @@ func (s *Service) writeLast(ctx context.Context, l *events.Listener, changed map
 }
 
 // note adds what an event changed.
-func (s *Service) note(ctx context.Context, e api.Event, changed map[object]bool) {
+func (s *Service) note(ctx context.Context, e *api.Event, changed map[object]bool) {
 	var m api.EventLifecycle
 	if err := json.Unmarshal(e.Metadata, &m); err != nil {
 		return

@@ -143,14 +143,14 @@ func (s *Server) listenEvents(r *http.Request) (response, error) {
 			return nil // Upgrade has answered.
 		}
 		defer conn.Close()
-		s.sendEvents(conn.Watch(r.Context()), conn, l.C, func(e api.Event) bool {
+		s.sendEvents(conn.Watch(r.Context()), conn, l.C, func(e *api.Event) bool {
 			return e.Type == "logging" || allProjects(r) || e.Project == view(r).Project
 		})
 		return nil
 	}, nil
 }
 
-func (s *Server) sendEvents(ctx context.Context, conn *ws.Conn, all <-chan api.Event, wanted func(api.Event) bool) {
+func (s *Server) sendEvents(ctx context.Context, conn *ws.Conn, all <-chan *api.Event, wanted func(*api.Event) bool) {
 	for {
 		select {
 		case <-ctx.Done():

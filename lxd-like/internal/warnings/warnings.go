@@ -227,7 +227,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // follow forgets the warnings about an object that an event says is gone, or
 // has another name: what is still wrong with it comes again.
-func (s *Service) follow(ctx context.Context, e api.Event) error {
+func (s *Service) follow(ctx context.Context, e *api.Event) error {
 	var is api.EventLifecycle
 	if err := json.Unmarshal(e.Metadata, &is); err != nil {
 		return err
