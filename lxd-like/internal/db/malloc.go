@@ -1,0 +1,3 @@
+package db
+
+import "C" // There is malloc.c.
