@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/backup"
@@ -27,19 +29,18 @@ any other error. "cuib exec" ends with the status of the program that it ran.`
 
 func newRoot(e *env) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "cuib",
-		Short:         "Run system containers",
-		Long:          rootLong,
-		Example:       "  cuib launch debian:bookworm web\n  cuib exec web -- apt-get update\n  cuib snapshot create web fresh",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Version:       release.Number,
+		Use:               "cuib",
+		Short:             "Run system containers",
+		Long:              rootLong,
+		Example:           "  cuib launch debian:bookworm web\n  cuib exec web -- apt-get update\n  cuib snapshot create web fresh",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return e.Begin() },
 	}
 	root.SetIn(e.In)
 	root.SetOut(e.Out)
 	root.SetErr(e.Err)
-	root.SetVersionTemplate("cuib {{.Version}} (" + e.Build + ")\n")
+	showVersion(root, e.Build)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return errs.Invalidf("%w (see %q)", err, cmd.CommandPath()+" --help")
 	})
@@ -56,4 +57,19 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(backup.Commands(e.Env)...)
 	root.AddCommand(configure.Commands(e.Env)...)
 	return root
+}
+
+// showVersion gives root its flag --version. The one that cobra has needs
+// text/template, with which the linker keeps each exported method of all types:
+// a seventh of the program.
+func showVersion(root *cobra.Command, build string) {
+	show := root.Flags().BoolP("version", "v", false, "show the version of the client")
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if cmd == root && *show {
+			fmt.Fprintf(root.OutOrStdout(), "%s %s (%s)\n", root.Name(), release.Number, build)
+			return
+		}
+		help(cmd, args)
+	})
 }
