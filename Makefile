@@ -9,6 +9,9 @@ PREFIX  ?= /usr/local
 VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
+# Without HTTP/2, which nothing here speaks that does not speak HTTP/1 too.
+TAGS := nethttpomithttp2
+
 # The version is told by LDFLAGS. Go would refuse a checkout that is another user's.
 export GOFLAGS := -buildvcs=false $(GOFLAGS)
 
@@ -17,8 +20,8 @@ ENV := . scripts/env.sh;
 
 .PHONY: build check test bench gen install clean
 build: bin/cuib-shim
-	$(ENV) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuibd ./lxd-like/cuibd
-	$(ENV) CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cuib ./client/cmd/cuib
+	$(ENV) go build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o bin/cuibd ./lxd-like/cuibd
+	$(ENV) CGO_ENABLED=0 go build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o bin/cuib ./client/cmd/cuib
 
 bin/cuib-shim: $(wildcard lxd-like/cuib-shim/*.[ch])
 	mkdir -p bin
