@@ -11,6 +11,7 @@ import (
 const (
 	Bridged  = "bridged"
 	CNI      = "cni"
+	HostNIC  = "host"
 	IPVlan   = "ipvlan"
 	Macvlan  = "macvlan"
 	P2P      = "p2p"
@@ -18,7 +19,10 @@ const (
 	Routed   = "routed"
 )
 
-var nicTypes = []string{Bridged, CNI, IPVlan, Macvlan, P2P, Physical, Routed}
+var nicTypes = []string{Bridged, CNI, HostNIC, IPVlan, Macvlan, P2P, Physical, Routed}
+
+// ownNICs are those with an interface of their own.
+var ownNICs = []string{Bridged, CNI, IPVlan, Macvlan, P2P, Physical, Routed}
 
 func nicType() DeviceType {
 	t := DeviceType{Name: "nic", Doc: "A network interface.", together: checkNIC, places: nicPlaces}
@@ -35,6 +39,7 @@ func nicType() DeviceType {
 // nicHas are the types of NICs that have an option; one that is not here all
 // have.
 var nicHas = map[string][]string{
+	"attached":                             ownNICs,
 	"cni.config":                           {CNI},
 	"cni.ports":                            {CNI},
 	"connected":                            {Bridged, P2P, Routed},
@@ -63,8 +68,10 @@ var nicHas = map[string][]string{
 	"limits.priority":                      {Bridged, P2P, Routed},
 	"mode":                                 {IPVlan, Macvlan},
 	"mtu":                                  {Bridged, IPVlan, Macvlan, P2P, Physical, Routed},
+	"name":                                 ownNICs,
 	"network":                              {Bridged, Macvlan, Physical},
 	"parent":                               {Bridged, IPVlan, Macvlan, Physical, Routed},
+	"privileged":                           {HostNIC},
 	"queue.tx.length":                      {Bridged, P2P, Routed},
 	"security.acls":                        {Bridged},
 	"security.acls.default.egress.action":  {Bridged},
@@ -93,8 +100,9 @@ func nicOptions() []Option {
 		option(Key{Name: "mtu", Type: Integer, Allowed: "a number of bytes from 68 to 65535", Doc: "The largest packet; that of the parent where it is not set.", check: between(68, 65535)}),
 		option(Key{Name: "name", Type: String, Default: "eth0 and so on", Allowed: "a name of 2 to 15 letters and digits", Doc: "The interface's name inside.", check: checkInnerName}),
 		option(Key{Name: "network", Type: String, Allowed: "the name of a network", Doc: "The managed network to connect to, instead of nictype and parent.", check: CheckNetworkName}),
-		option(Key{Name: "nictype", Type: String, Allowed: "bridged, cni, ipvlan, macvlan, p2p, physical or routed", Doc: "How to connect to the parent.", check: oneOf(nicTypes...)}),
+		option(Key{Name: "nictype", Type: String, Allowed: "bridged, cni, host, ipvlan, macvlan, p2p, physical or routed", Doc: "How to connect to the parent; host is the host's own network.", check: oneOf(nicTypes...)}),
 		option(Key{Name: "parent", Type: String, Allowed: "the name of an interface of the host", Doc: "The bridge, or the interface of the host that it is on or is.", check: checkIfname}),
+		booleanOption(Key{Name: "privileged", Default: "false", Doc: "Have it with security.privileged too, and so the host's network in the hands of the instance's root."}),
 		option(Key{Name: "queue.tx.length", Type: Integer, Default: "1000", Allowed: "a number of packets from 1 to 1000000", Doc: "How many packets wait at either end.", check: between(1, 1000000)}),
 		option(Key{Name: "vrf", Type: String, Allowed: "the name of a VRF of the host", Doc: "The VRF that the host's end is in, with the routes to it.", check: checkIfname}),
 	}
@@ -171,7 +179,7 @@ func checkNIC(d Device) error {
 		return errs.Invalidf("a device of type nic needs the option network, or nictype and parent")
 	case d["nictype"] == CNI && d["cni.config"] == "":
 		return errs.Invalidf("a nic of nictype cni needs the option cni.config, want %s", wantCNIConfig)
-	case d["parent"] == "" && !slices.Contains([]string{CNI, P2P, Routed}, d["nictype"]):
+	case d["parent"] == "" && !slices.Contains([]string{CNI, HostNIC, P2P, Routed}, d["nictype"]):
 		return errs.Invalidf("a nic of nictype %s needs the option parent, want the name of an interface of the host", d["nictype"])
 	}
 	return CheckNIC(d, d["nictype"])

@@ -9,6 +9,8 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
+const networkConfig = "cloud-init.network-config"
+
 func cloudInitKeys() []Key {
 	const (
 		wantYAML = "YAML"
@@ -16,7 +18,7 @@ func cloudInitKeys() []Key {
 		reads    = " that the guest's cloud-init reads; a change makes it a new instance to cloud-init, at its next start"
 	)
 	return []Key{
-		{Name: "cloud-init.network-config", Type: Blob, Allowed: wantYAML, Live: true, Doc: "The configuration of the network" + reads + ".", check: checkYAML},
+		{Name: networkConfig, Type: Blob, Allowed: wantYAML, Live: true, Doc: "The configuration of the network" + reads + ".", check: checkYAML},
 		{Name: sshKeys + "*", Type: String, Allowed: `USER:KEY, where KEY is a public key, or gh:NAME or lp:NAME for those of an account`, Live: true, Doc: "An SSH key of a user of the guest, whom cloud-init makes where the guest has no such user; a change makes the guest a new instance to it, at its next start.", check: is(isSSHKey)},
 		{Name: "cloud-init.user-data", Type: Blob, Allowed: wantData, Live: true, Doc: "The user data" + reads + ".", check: checkCloudData},
 		{Name: "cloud-init.vendor-data", Type: Blob, Allowed: wantData, Live: true, Doc: "The vendor data" + reads + ".", check: checkCloudData},
@@ -26,7 +28,7 @@ func cloudInitKeys() []Key {
 // cloudInitInputs are the keys that cloud-init sets a guest up by; those below
 // user. are the older names.
 var cloudInitInputs = map[string]bool{
-	"cloud-init.network-config": true, "cloud-init.user-data": true, "cloud-init.vendor-data": true,
+	networkConfig: true, "cloud-init.user-data": true, "cloud-init.vendor-data": true,
 	"user.network-config": true, "user.user-data": true, "user.vendor-data": true,
 }
 

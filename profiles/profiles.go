@@ -59,6 +59,9 @@ func ValidateExpanded(c Config) error {
 	if _, _, err := Root(c); err != nil {
 		return err
 	}
+	if err := checkHostNIC(c); err != nil {
+		return err
+	}
 	return distinct(c.Devices)
 }
 

@@ -26,7 +26,7 @@ const (
 	whyCeph      = "there is no storage driver for Ceph"
 	whySRIOV     = "virtual functions of network cards (SR-IOV) are not handed out"
 	whyOVN       = "there are no OVN networks"
-	whyHostNet   = "in the host's own network an instance could take ports of the host and reach daemons by their abstract sockets; nictype macvlan, physical or routed, or a proxy device, gives it a part of it"
+	whyHostNet   = "the host's own network is none of the managed ones: a device of nictype host is in it"
 	whyNoNIC     = "an instance without a nic has only its loopback: a device of type none takes away the one that a profile gives"
 	whyBurst     = "the kernel's cgroups limit what goes through a disk in each second, without bursts"
 	whyPCI       = "only virtual machines take PCI devices, a container shares the host's drivers"
@@ -98,7 +98,6 @@ func refusedDevices() []Refusal {
 		refuseOptions("nic", whyVM, "boot.priority", "io.bus"),
 		refuseOptions("nic", whyOVN, "acceleration", "acceleration.parent", "ipv4.address.external", "ipv6.address.external", "nested", "security.promiscuous"),
 		refuseValues("nic", "nictype", whyOVN, "ovn"),
-		refuseValues("nic", "nictype", whyHostNet, "host"),
 		refuseValues("nic", "nictype", whyNoNIC, "none"),
 		refuseValues("nic", "network", whyHostNet, "host"),
 		refuseValues("nic", "network", whyNoNIC, "none"),

@@ -25,10 +25,20 @@ func isSSHKey(v string) bool {
 	return ok && sshUser.MatchString(user) && strings.TrimSpace(key) != "" && oneLine(key)
 }
 
-// CloudInit returns options, which are valid, as cloud-init in the guest is to
-// have them: with the SSH keys in the vendor data, and in what would keep it
-// from seeing those there. It does not change options.
-func CloudInit(opts map[string]string) map[string]string {
+// CloudInit returns the options of an instance, which are valid, as cloud-init
+// in the guest is to have them: with the SSH keys in the vendor data, and in what
+// would keep it from seeing those there; and without a network to set up, where
+// that is the host's. It does not change c.
+func CloudInit(c Config) map[string]string {
+	opts := c.Options
+	if HostNICOf(c.Devices) != "" {
+		opts = maps.Clone(opts)
+		opts[networkConfig] = "config: disabled\n"
+	}
+	return withSSHKeys(opts)
+}
+
+func withSSHKeys(opts map[string]string) map[string]string {
 	keys := map[string][]string{} // By user.
 	for name, v := range sorted(opts) {
 		if strings.HasPrefix(name, sshKeys) && isSSHKey(v) {

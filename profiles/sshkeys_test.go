@@ -46,7 +46,7 @@ func TestCloudInit(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			before := maps.Clone(tt.opts)
-			got := profiles.CloudInit(tt.opts)
+			got := profiles.CloudInit(profiles.Config{Options: tt.opts})
 			if !maps.Equal(before, tt.opts) {
 				t.Error("the options themselves have changed")
 			}

@@ -411,6 +411,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 	g.Go(func() error { return d.recovery.Run(ctx) })
 	g.Go(func() error { return d.proxies.Run(ctx) })
 	g.Go(func() error { return d.containers.KeepFilters(ctx) })
+	g.Go(func() error { return d.containers.KeepNames(ctx) })
 	g.Go(func() error { return d.acls.Run(ctx) })
 	g.Go(func() error { return d.guests.Run(ctx) })
 	g.Go(func() error { return d.warnings.Run(ctx) })

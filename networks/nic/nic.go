@@ -25,10 +25,11 @@ const (
 	IPVlan   = "ipvlan"   // The same with the host's.
 	Physical = "physical" // An interface of the host itself.
 	CNI      = "cni"      // What plugins make of it; see [github.com/cuib/cuib/networks/cni].
+	Shared   = "host"     // No interface: the instance is in the host's own network namespace.
 )
 
 // Kinds are all of them.
-func Kinds() []string { return []string{Bridged, CNI, IPVlan, Macvlan, P2P, Physical, Routed} }
+func Kinds() []string { return []string{Bridged, CNI, Shared, IPVlan, Macvlan, P2P, Physical, Routed} }
 
 // NIC is a network interface of an instance.
 type NIC struct {
@@ -114,13 +115,13 @@ type Before struct {
 func (n NIC) Pair() bool { return n.Kind == Bridged || n.Kind == P2P || n.Kind == Routed }
 
 // Prepared reports whether the NIC is made before the instance starts. Others
-// are made by liblxc, also when the guest reboots.
+// are made by liblxc, also when the guest reboots, or are none.
 func (n NIC) Prepared() bool {
 	plain := NIC{
 		Device: n.Device, Kind: n.Kind, Parent: n.Parent, Name: n.Name, HostName: n.HostName, Inner: n.Inner,
 		MAC: n.MAC, MTU: n.MTU, Mode: n.Mode,
 	}
-	return n.Kind != Bridged && n.Kind != Macvlan || !reflect.DeepEqual(n, plain)
+	return n.Kind != Shared && n.Kind != Bridged && n.Kind != Macvlan || !reflect.DeepEqual(n, plain)
 }
 
 // Lower is the interface of the host that the NIC is on, or is: the parent, or
@@ -134,7 +135,7 @@ func (n NIC) Lower() string {
 
 // Live reports whether one NIC can become the other while it is used.
 func (n NIC) Live(to NIC) bool {
-	if n.Kind == Physical || n.Kind == IPVlan || n.Kind == CNI {
+	if n.Kind == Physical || n.Kind == IPVlan || n.Kind == CNI || n.Kind == Shared {
 		return reflect.DeepEqual(n, to)
 	}
 	if n.Kind == Macvlan {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/internal/runtime"
+	"github.com/cuib/cuib/networks/nic"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -50,16 +52,24 @@ func Diff(have, want map[string]Plan) (Changes, error) {
 	slices.Sort(c.Hosts)
 	slices.Sort(stay)
 	for _, name := range c.Remove {
-		if err := alone(name, have[name], stay, have); err != nil {
+		if err := mayChange(name, have[name], stay, have); err != nil {
 			return Changes{}, err
 		}
 	}
 	for _, name := range c.Add {
-		if err := alone(name, want[name], stay, have); err != nil {
+		if err := mayChange(name, want[name], stay, have); err != nil {
 			return Changes{}, err
 		}
 	}
 	return c, nil
+}
+
+// mayChange reports why a device cannot come or go while the instance runs.
+func mayChange(name string, p Plan, stay []string, plans map[string]Plan) error {
+	if slices.ContainsFunc(p.NICs, func(n runtime.NIC) bool { return n.Kind == nic.Shared }) {
+		return errs.Conflictf("device %q: whether an instance is in the host's network (nictype host) cannot change while it runs: stop it first", name)
+	}
+	return alone(name, p, stay, plans)
 }
 
 // alone reports devices that stay below the mounts of p.

@@ -24,6 +24,9 @@ func planNIC(ctx context.Context, name string, dev profiles.Device, env Env) (Pl
 	if !attached(dev) {
 		return Plan{}, nil
 	}
+	if profiles.IsHostNIC(dev) {
+		return sharedNIC(name), nil
+	}
 	link, err := linkOf(ctx, dev, env)
 	if err != nil {
 		return Plan{}, err
@@ -60,11 +63,19 @@ func planNIC(ctx context.Context, name string, dev profiles.Device, env Env) (Pl
 	return finish(name, dev, env, p)
 }
 
+// sharedNIC plans what is no interface, and of which nobody must know.
+func sharedNIC(name string) Plan {
+	return Plan{NICs: []runtime.NIC{{Device: name, Kind: nic.Shared}}}
+}
+
 // recallNIC is planNIC for what the host has lost, as the configuration alone
 // says it.
 func recallNIC(name string, dev profiles.Device, env Env) Plan {
 	if !attached(dev) {
 		return Plan{}
+	}
+	if profiles.IsHostNIC(dev) {
+		return sharedNIC(name)
 	}
 	link := networks.Link{Kind: dev["nictype"], Parent: dev["parent"]}
 	p := identify(name, dev, env, link)

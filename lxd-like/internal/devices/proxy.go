@@ -35,6 +35,9 @@ func ProxyRule(dev profiles.Device) proxies.Rule {
 // bridged NIC, or the addresses that the first one on a network of ours has at
 // the time.
 func natTargets(ctx context.Context, dev profiles.Device, env Env, r *proxies.Rule) error {
+	if name := profiles.HostNICOf(env.Devices); name != "" {
+		return errs.Invalidf("nat: the instance is in the host's own network (device %q): its ports are the host's, which clients reach without being forwarded", name)
+	}
 	listen, err := profiles.ParseProxyAddress(dev["listen"])
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func (s *Service) GuestView(ctx context.Context, name string) (GuestView, error)
 		CloudInitID: in.Config[keyCloudInitID],
 		Ready:       s.code(name) == api.Ready,
 		Images:      profiles.ParseGuestAPI(in.expanded.Options).Images,
-		Config:      maps.Clone(profiles.CloudInit(in.expanded.Options)), Devices: guestDevices(in),
+		Config:      maps.Clone(profiles.CloudInit(in.expanded)), Devices: guestDevices(in),
 	}
 	maps.DeleteFunc(v.Config, func(key, _ string) bool { return !ForGuest(key) })
 	if v.CloudInitID == "" {

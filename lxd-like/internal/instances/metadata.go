@@ -114,7 +114,7 @@ func renderTemplates(in *instance, set profiles.Settings, dir string, triggers .
 	}
 	vars := images.Vars{
 		Name: in.Name, Architecture: in.Architecture, Ephemeral: in.Ephemeral, Privileged: set.Security.Privileged,
-		Config: profiles.CloudInit(in.expanded.Options), Devices: in.expanded.Devices,
+		Config: profiles.CloudInit(in.expanded), Devices: in.expanded.Devices,
 	}
 	for _, trigger := range triggers {
 		if err := images.RenderTemplates(dir, meta, trigger, vars); err != nil {

@@ -35,6 +35,9 @@ type Files struct {
 	// Systemd is for guests with that init, whose services have mounts of
 	// their own.
 	Systemd bool
+	// Sys is what a container in the host's network has as /sys, and WholeSys
+	// what containers in it may mount the like of; empty for the usual ones.
+	Sys, WholeSys string
 }
 
 // Staged is a mount's source, ready to be bound.
@@ -174,9 +177,12 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 // renderMounts adds what liblxc mounts. In a user namespace all of /proc may
 // be writable: the kernel asks for the host's privileges where it matters.
 func renderMounts(c *conf, s Spec, h Host, f Files) {
-	auto := []string{"proc:mixed", "sys:mixed"}
+	auto := []string{"proc:mixed"}
 	if s.IDs != nil {
 		auto[0] = "proc:rw"
+	}
+	if f.Sys == "" {
+		auto = append(auto, "sys:mixed")
 	}
 	switch {
 	case f.OnlyV2:
@@ -187,6 +193,9 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 	}
 	c.add("lxc.mount.auto", strings.Join(auto, " "))
 	entry := func(fields ...string) { c.add("lxc.mount.entry", strings.Join(fields, " ")+" 0 0") }
+	if f.Sys != "" { // liblxc mounts cgroups there after what is in entries.
+		entry(escape(f.Sys), "sys", "none", "bind,create=dir")
+	}
 	if f.OnlyV2 {
 		entry("cgroup2", "sys/fs/cgroup", "cgroup2", "rw,nosuid,nodev,noexec,relatime")
 	}
@@ -194,7 +203,11 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 	entry("mqueue", "dev/mqueue", "mqueue", "rw,nosuid,nodev,noexec,relatime,create=dir,optional")
 	if s.Nesting { // The kernel mounts a new proc only where a whole one is visible.
 		entry("proc", "dev/.cuib/proc", "proc", "rw,nosuid,nodev,noexec,create=dir,optional")
-		entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
+		if f.WholeSys != "" {
+			entry(escape(f.WholeSys), "dev/.cuib/sys", "none", "bind,create=dir")
+		} else {
+			entry("sysfs", "dev/.cuib/sys", "sysfs", "rw,nosuid,nodev,noexec,create=dir,optional")
+		}
 	}
 	if s.BPF.Path != "" {
 		// liblxc takes a quote away from the beginning, and puts "exec" there.
@@ -234,6 +247,13 @@ var fstabEscapes = strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`)
 func escape(path string) string { return fstabEscapes.Replace(path) }
 
 func renderNICs(c *conf, s Spec, f Files) error {
+	if err := checkShared(s); err != nil {
+		return err
+	}
+	if sharesHost(s) {
+		c.add("lxc.net.0.type", "none")
+		return nil
+	}
 	if len(s.NICs) == len(pluginNICs(s)) {
 		c.add("lxc.net.0.type", "empty")
 	}

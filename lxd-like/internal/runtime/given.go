@@ -30,6 +30,9 @@ func (r *Runtime) Tell(name string, e uevents.Event) error {
 	if err != nil {
 		return err
 	}
+	if sharesHost(c.specNow()) {
+		return nil // Those of the host would hear it, too.
+	}
 	ns, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
 	if err != nil {
 		return c.orGone(err)

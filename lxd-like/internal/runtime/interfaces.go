@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -30,7 +31,8 @@ func (in *guestInit) netlink() (*netlink.Handle, error) {
 }
 
 // Interfaces returns a running container's network interfaces by their names
-// inside.
+// inside. Of one in the host's network they are those by which the host reaches
+// the world.
 func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	c, in, err := r.findInit(name)
 	if err != nil {
@@ -41,6 +43,9 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 		return nil, c.orGone(err)
 	}
 	defer guest.Close()
+	if sharesHost(c.specNow()) {
+		return outward(guest)
+	}
 	links, err := guest.LinkList()
 	if err != nil {
 		return nil, c.orGone(err)
@@ -57,18 +62,24 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	for _, l := range links {
 		one := describe(l.Attrs())
 		one.HostName = hostNames[l.Attrs().Name]
-		for _, a := range addresses {
-			if a.LinkIndex != l.Attrs().Index || a.IPNet == nil {
-				continue
-			}
-			if ip, ok := netip.AddrFromSlice(a.IP); ok {
-				bits, _ := a.Mask.Size()
-				one.Addresses = append(one.Addresses, netip.PrefixFrom(ip.Unmap(), bits))
-			}
-		}
+		one.Addresses = prefixes(slices.DeleteFunc(slices.Clone(addresses), func(a netlink.Addr) bool { return a.LinkIndex != l.Attrs().Index }))
 		all[l.Attrs().Name] = one
 	}
 	return all, nil
+}
+
+func prefixes(addresses []netlink.Addr) []netip.Prefix {
+	var all []netip.Prefix
+	for _, a := range addresses {
+		if a.IPNet == nil {
+			continue
+		}
+		if ip, ok := netip.AddrFromSlice(a.IP); ok {
+			bits, _ := a.Mask.Size()
+			all = append(all, netip.PrefixFrom(ip.Unmap(), bits))
+		}
+	}
+	return all
 }
 
 func describe(a *netlink.LinkAttrs) Interface {

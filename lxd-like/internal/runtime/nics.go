@@ -219,6 +219,9 @@ func (r *Runtime) AddNIC(ctx context.Context, name string, n NIC) (err error) {
 		return err
 	}
 	defer c.change.Unlock()
+	if err := noLive(c.spec, n); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(c.spec.NICs, func(o NIC) bool { return o.Name == n.Name }) {
 		return errs.Conflictf("instance %q has a network interface %q already", name, n.Name)
 	}
@@ -265,6 +268,9 @@ func (r *Runtime) RemoveNIC(ctx context.Context, name string, n NIC) error {
 		return err
 	}
 	defer c.change.Unlock()
+	if err := noLive(c.spec, n); err != nil {
+		return err
+	}
 	i := c.indexNIC(n)
 	if i < 0 {
 		return errs.NotFoundf("instance %q has no network interface %q", name, n.Name)

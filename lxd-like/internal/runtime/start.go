@@ -89,6 +89,9 @@ func (r *Runtime) prepare(c *container) error {
 	if err := r.stageRoot(c.spec); err != nil {
 		return err
 	}
+	if err := r.cover(c.spec); err != nil {
+		return err
+	}
 	if err := r.writeCredentials(c.spec); err != nil {
 		return err
 	}
@@ -126,10 +129,14 @@ func (r *Runtime) writeConf(c *container) error {
 	if err != nil {
 		return err
 	}
-	text, err := Render(spec, host, Files{
+	files := Files{
 		Dir: r.path(name), Seccomp: r.profileOf(c, profile), Shim: r.Shim, Staged: staged,
 		OnlyV2: onlyV2, Systemd: c.kind.Name == "systemd",
-	})
+	}
+	if err := r.stageShared(spec, &files); err != nil {
+		return err
+	}
+	text, err := Render(spec, host, files)
 	if err != nil {
 		return err
 	}
@@ -197,7 +204,7 @@ func (r *Runtime) launch(ctx context.Context, c *container) (pid int, err error)
 		return 0, err
 	}
 	defer func() { _ = hook.close() }()
-	s, err := r.spawnShim(log, []*os.File{w}, append([]string{"start", r.Dir, name, "3"}, c.spec.Init...)...)
+	s, err := r.spawnShim(log, []*os.File{w}, append([]string{"start", r.Dir, name, "3"}, c.initArgs()...)...)
 	w.Close()
 	if err != nil {
 		return 0, err
