@@ -34,6 +34,8 @@ func TestNICs(t *testing.T) {
 		"nictype=p2p host_name=veth1 ipv4.routes=10.0.0.2/32",
 		"nictype=routed ipv4.address=10.0.0.2 ipv6.address=fd42::2",
 		"nictype=routed parent=eth0 ipv4.address=10.0.0.2 ipv4.gateway=none ipv4.host_address=169.254.7.1 ipv4.host_tables=254,100 ipv4.neighbor_probe=false vlan=9 vrf=blue",
+		"nictype=host",
+		"nictype=host privileged=true user.why=vpn",
 	} {
 		if err := profiles.ValidateDevices(map[string]profiles.Device{"d": nicOf(good)}); err != nil {
 			t.Errorf("%s: %v", good, err)
@@ -81,6 +83,16 @@ func TestNICs(t *testing.T) {
 		"nictype=bridged parent=br0 security.acls=web":            "needs the option network",
 		"nictype=macvlan parent=eth0 security.acls=web":           "a nic of nictype macvlan does not have it",
 		"network=n queue.tx.length=0":                             "want a number of packets",
+		"nictype=host parent=eth0":                                "parent: a nic of nictype host does not have it",
+		"nictype=host name=eth0":                                  "name: a nic of nictype host does not have it",
+		"nictype=host hwaddr=10:66:6a:00:00:01":                   "hwaddr: a nic of nictype host does not have it",
+		"nictype=host attached=false":                             "attached: a nic of nictype host does not have it",
+		"nictype=host ipv4.address=10.0.0.2":                      "ipv4.address: a nic of nictype host does not have it",
+		"nictype=host limits.max=1Mbit":                           "limits.max: a nic of nictype host does not have it",
+		"nictype=host security.acls=web":                          "a nic of nictype host does not have it",
+		"nictype=host privileged=perhaps":                         "want true or false",
+		"network=n privileged=true":                               "privileged: a nic on a managed network does not have it, only one of nictype host",
+		"network=host":                                            "a device of nictype host is in it",
 		"nictype=ovn parent=x":                                    "there are no OVN networks",
 		"nictype=sriov parent=x":                                  "virtual functions",
 		"nictype=bridged parent=br0 vlan=5 vlan.tagged=5":         "the untagged one of vlan already",
@@ -104,6 +116,49 @@ func TestOneOfAPlaceIsEnough(t *testing.T) {
 		if !errs.Is(err, errs.Invalid) && !errs.Is(err, errs.Conflict) {
 			t.Errorf("%v: got %v", two, err)
 		}
+	}
+}
+
+func TestHostNIC(t *testing.T) {
+	with := func(options map[string]string, nics ...string) profiles.Config {
+		c := profiles.Config{Options: options, Devices: map[string]profiles.Device{"root": {"type": "disk", "path": "/", "pool": "p"}}}
+		for i, text := range nics {
+			c.Devices[string(rune('a'+i))] = nicOf(text)
+		}
+		return c
+	}
+	for _, good := range []profiles.Config{
+		with(nil, "nictype=host"),
+		with(map[string]string{"security.nesting": "true", "linux.sysctl.kernel.msgmax": "1", "cloud-init.network-config": ""}, "nictype=host"),
+		with(map[string]string{"security.privileged": "true"}, "nictype=host privileged=true"),
+		with(map[string]string{"security.privileged": "false"}, "nictype=host"),
+		with(map[string]string{"security.privileged": "true", "linux.sysctl.net.ipv4.ip_forward": "1", "cloud-init.network-config": "version: 2"}, "network=n"),
+	} {
+		if err := profiles.ValidateExpanded(good); err != nil {
+			t.Errorf("%v: %v", good, err)
+		}
+	}
+	for _, tt := range []struct {
+		config profiles.Config
+		want   string
+	}{
+		{with(nil, "network=n", "nictype=host"), `devices "b" and "a": a nic of nictype host is all of the host's network`},
+		{with(nil, "nictype=host", "nictype=host"), `devices "a" and "b"`},
+		{with(map[string]string{"security.privileged": "true"}, "nictype=host"), `device "a": with security.privileged`},
+		{with(map[string]string{"linux.sysctl.net.ipv4.ip_forward": "1"}, "nictype=host"), `linux.sysctl.net.ipv4.ip_forward: it would be the host's, as device "a" is`},
+		{with(map[string]string{"linux.sysctl.net/core/somaxconn": "1"}, "nictype=host"), `it would be the host's`},
+		{with(map[string]string{"cloud-init.network-config": "version: 2"}, "nictype=host"), `cloud-init.network-config: device "a" is the host's network`},
+		{with(map[string]string{"user.network-config": "version: 2"}, "nictype=host"), `user.network-config: device "a" is the host's network`},
+	} {
+		if err := profiles.ValidateExpanded(tt.config); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: got %v, want %s", tt.config, err, tt.want)
+		}
+	}
+	if got := profiles.CloudInit(with(map[string]string{"user.a": "b"}, "nictype=host")); got["cloud-init.network-config"] != "config: disabled\n" || got["user.a"] != "b" {
+		t.Errorf("cloud-init gets %v", got)
+	}
+	if got := profiles.CloudInit(with(map[string]string{"user.a": "b"}, "network=n")); len(got) != 1 {
+		t.Errorf("cloud-init gets %v", got)
 	}
 }
 

@@ -101,7 +101,7 @@ func TestValidateDevices(t *testing.T) {
 		{"type=nic network=n nictype=bridged", `device "d": network and nictype: want one of them`},
 		{"type=nic network=n parent=x", `device "d": network and parent: want one of them`},
 		{"type=nic nictype=bridged", `device "d": a nic of nictype bridged needs the option parent`},
-		{"type=nic nictype=rooted parent=x", `device "d": nictype: got "rooted", want bridged, cni, ipvlan, macvlan, p2p, physical or routed`},
+		{"type=nic nictype=rooted parent=x", `device "d": nictype: got "rooted", want bridged, cni, host, ipvlan, macvlan, p2p, physical or routed`},
 		{"type=nic nictype=bridged parent=x mode=vepa", `device "d": mode: a nic of nictype bridged does not have it`},
 		{"type=nic nictype=macvlan parent=x host_name=y", `device "d": host_name: a nic of nictype macvlan does not have it`},
 		{"type=nic nictype=bridged parent=x ipv4.address=10.0.0.1", `device "d": ipv4.address: only a nic on a managed network has it`},

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -109,6 +110,26 @@ var attempts = []attempt{
 	{name: "find keys of the host", text: `grep -E 'host|cuib-escape' /proc/keys`},
 }
 
+// inHostNetwork are those of an instance that has the host's network. One in the
+// host's own can reach abstract sockets; that of ABSTRACT is of another.
+var inHostNetwork = []attempt{
+	{name: "stop others by the sockets of what looks after them", text: `hostile try stop-all`},
+	{name: "set an interface down", text: `ip link set up0 down`},
+	{name: "rename an interface", text: `ip link set up1 name up9`},
+	{name: "make an interface", text: `ip link add own0 type bridge || ip tuntap add own1 mode tap`},
+	{name: "take an interface with it", text: `unshare -n sleep 5 & sleep 1; ip link set up1 netns $!`},
+	{name: "add an address", text: `ip addr add 192.0.2.99/32 dev up0`},
+	{name: "change routes", text: `ip route add 192.0.2.0/24 dev up0`},
+	{name: "change neighbors", text: `ip neigh add 198.51.100.77 lladdr 02:00:00:00:00:01 dev up0`},
+	{name: "change settings of the network", text: `for f in $(find /proc/sys/net -type f); do v=$(cat $f 2>/dev/null) && echo "$v" >$f && exit; done; exit 1`},
+	{name: "change interfaces by sysfs", text: `for f in $(find -L /sys/class/net/*/ -maxdepth 1 -type f); do v=$(cat $f 2>/dev/null) && echo "$v" >$f && exit; done; exit 1`},
+	{name: "make /sys writable", text: `mount -o remount,rw /sys || mount -o remount,rw,bind /sys`},
+	{name: "have sysfs writable", text: `mount -t sysfs none /mnt-x`},
+	{name: "take a port of the host", text: `timeout 2 nc -l -p 22; [ $? = 143 ]`},
+	{name: "hear all packets", text: `hostile try packets`},
+	{name: "change how names are resolved", text: `echo x >>/etc/resolv.conf || mount -o remount,rw,bind /etc/resolv.conf`},
+}
+
 // TestEscapes has the root of instances of several kinds try all of that.
 func TestEscapes(t *testing.T) {
 	h := startTiny(t)
@@ -120,6 +141,8 @@ func TestEscapes(t *testing.T) {
 		{name: "nesting within namespaces", config: []string{"security.nesting=true"}, inner: "unshare -Umpf -r", attempts: attempts},
 		{name: "devices", prepare: e.addDevices, attempts: attempts},
 		{name: "init", init: true, attempts: attempts},
+		{name: "the host's network", flags: []string{"--network", "host"}, attempts: slices.Concat(attempts, inHostNetwork)},
+		{name: "nesting in the host's network", flags: []string{"--network", "host"}, config: []string{"security.nesting=true"}, attempts: slices.Concat(attempts, inHostNetwork)},
 		{name: "privileged", config: []string{"security.privileged=true"}, attempts: privileged()},
 	} {
 		t.Run(v.name, func(t *testing.T) { e.run(t, v) })
@@ -151,6 +174,7 @@ func privileged() []attempt {
 type variant struct {
 	name     string
 	config   []string
+	flags    []string // Of its creation.
 	inner    string // The command that each attempt is run by.
 	init     bool   // By init, and not by cuib exec.
 	prepare  func(t *testing.T, name string)
@@ -199,7 +223,7 @@ func (e *escape) cuib(t *testing.T, args ...string) string {
 // run tries everything in an instance of a kind.
 func (e *escape) run(t *testing.T, v variant) {
 	const name = "hostile"
-	args := []string{"init", "tiny", name}
+	args := append([]string{"init", "tiny", name}, v.flags...)
 	for _, c := range v.config {
 		args = append(args, "-c", c)
 	}

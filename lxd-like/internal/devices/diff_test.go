@@ -23,6 +23,8 @@ func TestDiff(t *testing.T) {
 		return devices.Plan{NICs: []runtime.NIC{{Name: "eth0", MAC: mac}}, Hosts: []devices.NetHost{{Network: "n", Host: h}}}
 	}
 	char := devices.Plan{Nodes: []runtime.Node{{Path: "/a/b/null"}}}
+	shared := devices.Plan{NICs: []runtime.NIC{{Device: "n", Kind: "host"}}}
+	const decided = `device "n": whether an instance is in the host's network (nictype host) cannot change while it runs: stop it first`
 	type plans = map[string]devices.Plan
 	for name, tt := range map[string]struct {
 		have, want plans
@@ -64,6 +66,11 @@ func TestDiff(t *testing.T) {
 			devices.Changes{Add: []string{"b"}},
 			"",
 		},
+		"the host's network stays":  {plans{"n": shared, "a": mount("/1", "/a")}, plans{"n": shared}, devices.Changes{Remove: []string{"a"}}, ""},
+		"to the host's network":     {plans{"n": nic("1", "")}, plans{"n": shared}, devices.Changes{}, decided},
+		"from the host's network":   {plans{"n": shared}, plans{"n": nic("1", "")}, devices.Changes{}, decided},
+		"into the host's network":   {plans{}, plans{"n": shared}, devices.Changes{}, decided},
+		"out of the host's network": {plans{"n": shared}, plans{}, devices.Changes{}, decided},
 		"volatile options": {
 			plans{"n": nic("1", "")},
 			plans{"n": func() devices.Plan { p := nic("1", ""); p.Volatile = map[string]string{"x": "y"}; return p }()},

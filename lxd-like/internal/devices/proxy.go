@@ -16,10 +16,31 @@ import (
 func proxy(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	r := ProxyRule(dev)
 	if !r.NAT {
-		return Plan{Proxy: r}, nil
+		return Plan{Proxy: r}, checkLoop(dev, env)
 	}
 	err := natTargets(ctx, dev, env, &r)
 	return Plan{Proxy: r}, err
+}
+
+// checkLoop refuses a proxy that would be its own client: in the host's network
+// host and instance are one side.
+func checkLoop(dev profiles.Device, env Env) error {
+	name := profiles.HostNICOf(env.Devices)
+	if name == "" {
+		return nil
+	}
+	listen, err := profiles.ParseProxyAddress(dev["listen"])
+	if err != nil {
+		return err
+	}
+	connect, err := profiles.ParseProxyAddress(dev["connect"])
+	if err != nil {
+		return err
+	}
+	if _, same := listen.Overlaps(connect); same && !strings.HasPrefix(listen.Path, "/") {
+		return errs.Invalidf("connect: got %q, which the proxy itself would listen on (%s), as the instance is in the host's own network (device %q)", dev["connect"], dev["listen"], name)
+	}
+	return nil
 }
 
 // ProxyRule is what a proxy device alone says.

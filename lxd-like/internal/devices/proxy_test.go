@@ -97,3 +97,26 @@ func TestDiffOfProxies(t *testing.T) {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
+
+// TestProxiesInTheHostsNetwork has those that make sense where host and instance
+// are one side, and refuses the others.
+func TestProxiesInTheHostsNetwork(t *testing.T) {
+	env := devices.Env{Devices: map[string]profiles.Device{"net": {"type": "nic", "nictype": "host"}}}
+	for _, tt := range []struct{ listen, connect, nat, want string }{
+		{"tcp:0.0.0.0:80", "tcp:127.0.0.1:8080", "", ""},
+		{"tcp:198.51.100.2:80", "tcp:127.0.0.1:80", "", ""},
+		{"unix:/run/web", "unix:/run/web", "", ""}, // One is the host's, the other the instance's.
+		{"udp:0.0.0.0:80", "tcp:127.0.0.1:80", "", ""},
+		{"tcp:0.0.0.0:80", "tcp:127.0.0.1:80", "", `connect: got "tcp:127.0.0.1:80", which the proxy itself would listen on (tcp:0.0.0.0:80), as the instance is in the host's own network (device "net")`},
+		{"tcp:[::]:8000-8010", "tcp:127.0.0.1:8005", "", "which the proxy itself would listen on"},
+		{"unix:@web", "unix:@web", "", "which the proxy itself would listen on"},
+		{"tcp:0.0.0.0:80", "tcp::8080", "true", `nat: the instance is in the host's own network (device "net")`},
+	} {
+		dev := profiles.Device{"type": "proxy", "listen": tt.listen, "connect": tt.connect, "nat": tt.nat}
+		_, err := devices.Make(t.Context(), "p", dev, env)
+		if tt.want == "" && err == nil || tt.want != "" && errs.Is(err, errs.Invalid) && strings.Contains(err.Error(), tt.want) {
+			continue
+		}
+		t.Errorf("%v: got %v", tt, err)
+	}
+}

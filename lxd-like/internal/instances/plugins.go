@@ -80,7 +80,7 @@ func (s *Service) fillPlugged(st *api.InstanceState, name string) {
 }
 
 // Examine asks the plugins of an instance's NICs whether all is as they have
-// made it.
+// made it, and names what is the host's network.
 func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck, error) {
 	in, unlock, err := s.locked(ctx, name)
 	if err != nil {
@@ -96,6 +96,9 @@ func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck,
 	}
 	out := []api.NetworkCheck{}
 	for _, n := range slices.Clone(spec.NICs) {
+		if n.Kind == nic.Shared {
+			out = append(out, api.NetworkCheck{Name: n.Device, Status: "ok", Detail: "the host's own network"})
+		}
 		if n.Kind != nic.CNI || s.Plugins == nil {
 			continue
 		}

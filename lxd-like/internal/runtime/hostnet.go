@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -245,29 +246,39 @@ func (c *container) initArgs() []string {
 // The world, as two addresses of it. Nothing is sent there.
 var world = []string{"1.1.1.1", "2606:4700:4700::1111"}
 
-// outward returns the interfaces by which the host reaches the world. It can
-// have hundreds of others, which have nothing to do with the instances in its
-// network.
+// outward returns the interfaces by which others reach the host, and so the
+// instances in its network: those with an address for others, and those by which
+// it reaches the world. A host can have hundreds of others, which belong to its
+// bridges; they are not even looked at.
 func outward(host *netlink.Handle) (map[string]Interface, error) {
-	all := map[string]Interface{}
+	ways := map[int]bool{}
 	for _, to := range world {
-		routes, err := host.RouteGet(net.ParseIP(to))
-		if err != nil {
-			continue // There is no way.
-		}
+		routes, _ := host.RouteGet(net.ParseIP(to)) // An error is for no way there.
 		for _, r := range routes {
-			l, err := host.LinkByIndex(r.LinkIndex)
-			if err != nil || l.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 {
-				continue
-			}
-			one := describe(l.Attrs())
-			addresses, err := host.AddrList(l, netlink.FAMILY_ALL)
-			if err != nil {
-				return nil, err
-			}
-			one.Addresses = prefixes(addresses)
-			all[l.Attrs().Name] = one
+			ways[r.LinkIndex] = true
 		}
 	}
-	return all, nil
+	addresses, err := host.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	all := map[int][]netlink.Addr{}
+	seen := maps.Clone(ways)
+	for _, a := range addresses {
+		all[a.LinkIndex] = append(all[a.LinkIndex], a)
+		if a.IPNet != nil && a.IP.IsGlobalUnicast() {
+			seen[a.LinkIndex] = true
+		}
+	}
+	out := map[string]Interface{}
+	for index := range seen {
+		l, err := host.LinkByIndex(index)
+		if err != nil || l.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 || l.Type() == "bridge" && !ways[index] {
+			continue
+		}
+		one := describe(l.Attrs())
+		one.Addresses = prefixes(all[index])
+		out[l.Attrs().Name] = one
+	}
+	return out, nil
 }

@@ -31,8 +31,8 @@ func (in *guestInit) netlink() (*netlink.Handle, error) {
 }
 
 // Interfaces returns a running container's network interfaces by their names
-// inside. Of one in the host's network they are those by which the host reaches
-// the world.
+// inside. Of one in the host's network they are those by which others reach the
+// host.
 func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	c, in, err := r.findInit(name)
 	if err != nil {

@@ -45,6 +45,10 @@ var attempts = map[string]func(args []string) error{
 	"trusted":   trusted,
 	"handle":    byHandle,
 	"abstract":  func(args []string) error { return dial("@" + need(args, 1)[0]) },
+	"stop-all":  func([]string) error { return stopAll() },
+	"packets": func([]string) error {
+		return result(unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(unix.ETH_P_ALL<<8&0xff00|unix.ETH_P_ALL>>8)))
+	},
 	"connect":   func(args []string) error { return dial(need(args, 1)[0]) },
 	"mknod":     makeNode,
 	"setid":     func(args []string) error { return unix.Setresuid(-1, number(need(args, 1)[0]), -1) },

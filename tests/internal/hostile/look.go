@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -181,4 +185,45 @@ func overwrite(proc string) string {
 		time.Sleep(time.Millisecond)
 	}
 	return ""
+}
+
+// stopAll tells what looks after each container, by the abstract socket that it
+// has in the network namespace, to stop it.
+func stopAll() error {
+	table, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		return err
+	}
+	asked := 0
+	refused := errors.New("nobody did")
+	for line := range strings.Lines(string(table)) {
+		_, path, some := strings.Cut(line, " @")
+		if path = strings.TrimSpace(path); !some || !strings.HasSuffix(path, "/command") {
+			continue
+		}
+		c, err := net.DialTimeout("unix", "@"+path, time.Second)
+		if err != nil {
+			continue
+		}
+		asked++
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		const stop, size = 2, 16 // What liblxc calls LXC_CMD_STOP, and its requests and answers.
+		request := make([]byte, size)
+		binary.NativeEndian.PutUint32(request, stop)
+		answer := make([]byte, size)
+		_, err = c.Write(request)
+		if err == nil {
+			_, err = io.ReadFull(c, answer)
+		}
+		_ = c.Close()
+		if err == nil && binary.NativeEndian.Uint32(answer) == 0 {
+			return nil
+		}
+		refused = fmt.Errorf("%s: %x %w", path, answer, cmp.Or(err, refused))
+	}
+	if asked == 0 {
+		fmt.Fprintln(os.Stderr, "there is nobody to ask")
+		os.Exit(misused)
+	}
+	return refused
 }

@@ -34,7 +34,7 @@ func (o *createOptions) flags(e *env, cmd *cobra.Command) {
 	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of \"default\"; again for more; also ports, as for --publish")
 	f.StringArrayVar(&o.publish, "publish", nil, "[ADDRESS:]PORT:INSTANCE-PORT[/udp] of the host that leads to the instance; again for more")
 	f.StringVar(&o.expose, "expose", "", "host-firewall: what that refuses stays out; public: published ports are open whatever it says")
-	f.StringVarP(&o.network, "network", "n", "", "network for the first interface, or none")
+	f.StringVarP(&o.network, "network", "n", "", "network for the first interface, or none; or host for the host's own network")
 	f.StringVarP(&o.storage, "storage", "s", "", "storage pool for the root disk")
 	f.StringVar(&o.description, "description", "", "text that describes the instance")
 	f.StringVar(&o.envFile, "environment-file", "", "file of KEY=VALUE lines for the environment")
@@ -46,7 +46,7 @@ func (o *createOptions) flags(e *env, cmd *cobra.Command) {
 	e.CompleteFlag(cmd, "profile", kit.Profiles)
 	e.CompleteFlag(cmd, "network", func(ctx context.Context, k *kit.Env, args []string) ([]string, error) {
 		all, err := kit.Networks(ctx, k, args)
-		return append(all, "none"), err
+		return append(all, networkHost, networkNone), err
 	})
 	e.CompleteFlag(cmd, "storage", kit.Pools)
 }
@@ -228,6 +228,9 @@ func applyDevices(ctx context.Context, c *client.Client, o createOptions, put *a
 	if put.Devices == nil {
 		put.Devices = api.DevicesMap{}
 	}
+	if o.network == networkHost && len(o.publish) > 0 {
+		return errs.Invalidf("--publish %s: with --network host there is nothing to publish, as the ports of the instance are the host's own", o.publish[0])
+	}
 	if err := o.applyPorts(put.Devices); err != nil {
 		return err
 	}
@@ -238,9 +241,7 @@ func applyDevices(ctx context.Context, c *client.Client, o createOptions, put *a
 	if err != nil {
 		return err
 	}
-	if err := applyNetwork(o.network, put.Devices, inherited); err != nil {
-		return err
-	}
+	applyNetwork(o.network, put.Devices, inherited)
 	if o.storage != "" {
 		name := rootDevice(inherited)
 		if own := rootDevice(put.Devices); put.Devices[own] != nil {
@@ -254,25 +255,29 @@ func applyDevices(ctx context.Context, c *client.Client, o createOptions, put *a
 	return nil
 }
 
-// applyNetwork puts the first interface into a network. As in managers of
-// application containers "none" is for no interface at all.
-func applyNetwork(network string, own, inherited api.DevicesMap) error {
+// What --network has beside networks, as in managers of application containers.
+const (
+	networkHost = "host" // The host's own network, and no other interface.
+	networkNone = "none" // No interface at all.
+)
+
+// applyNetwork puts the first interface into a network.
+func applyNetwork(network string, own, inherited api.DevicesMap) {
+	first := deviceOf(inherited, "nic", "eth0") // Also of a fresh server, which gets it with the instance.
 	switch network {
 	case "":
-	case "host":
-		return errs.Invalidf("network %q: an instance is not put into the host's own network, where it could take the host's ports and reach its daemons; use a network of type macvlan or physical, or a proxy device", network)
-	case "none":
-		own[deviceOf(inherited, "nic", "eth0")] = api.ConfigMap{"type": "none"} // Also of one that a fresh server gets with it.
-		for _, name := range kit.KeysOf(inherited) {
-			if inherited[name]["type"] == "nic" {
+	case networkHost, networkNone:
+		for _, name := range append(kit.KeysOf(inherited), first) {
+			if inherited[name]["type"] == "nic" || name == first {
 				own[name] = api.ConfigMap{"type": "none"}
 			}
 		}
+		if network == networkHost {
+			own[first] = api.ConfigMap{"type": "nic", "nictype": "host"}
+		}
 	default:
-		name := deviceOf(inherited, "nic", "eth0")
-		own[name] = api.ConfigMap{"type": "nic", "name": name, "network": network}
+		own[first] = api.ConfigMap{"type": "nic", "name": first, "network": network}
 	}
-	return nil
 }
 
 // merge changes a device of an instance, which may begin as an inherited one.

@@ -76,7 +76,7 @@ type Instance struct {
 // NIC is an interface of an instance.
 type NIC struct {
 	Device, Name string
-	Kind         string // Of one that is on no network: routed, p2p and so on.
+	Kind         string // Of one that is on no network: routed, p2p and so on; host for the host's own network.
 	On           string // The network, or the host's interface; empty for neither.
 	Addresses    []string
 }
@@ -190,6 +190,8 @@ func uplinks(n api.Network, all []Interface) []Uplink {
 	return out
 }
 
+const ofHost = "host"
+
 func newInstance(in api.InstanceFull) Instance {
 	out := Instance{Name: in.Name, Status: strings.ToLower(in.Status)}
 	for name, dev := range in.ExpandedDevices {
@@ -203,7 +205,9 @@ func newInstance(in api.InstanceFull) Instance {
 		if config := dev["cni.config"]; config != "" {
 			n.Kind += " " + config
 		}
-		n.Addresses = nicAddresses(in, dev, n.Name)
+		if n.Kind != ofHost { // Whose addresses are not the instance's.
+			n.Addresses = nicAddresses(in, dev, n.Name)
+		}
 		out.NICs = append(out.NICs, n)
 	}
 	slices.SortFunc(out.NICs, func(a, b NIC) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Device, b.Device)) })

@@ -76,6 +76,7 @@ func sample() netgraph.Source {
 				"http": {"type": "proxy", "listen": "tcp:0.0.0.0:80", "connect": "tcp:127.0.0.1:80"},
 				"root": {"type": "disk", "path": "/", "pool": "default"},
 			}, map[string][]string{"eth0": {"fd42::7", "10.1.2.7"}, "eth1": {"192.0.2.77"}}),
+			instance("near", "Running", api.DevicesMap{"eno1": {"type": "nic", "nictype": "host"}}, map[string][]string{"eno1": {"192.0.2.10"}}),
 			instance("db", "Stopped", api.DevicesMap{"eth0": {"type": "nic", "network": "cuibbr0", "ipv4.address": "10.1.2.8"}}, nil),
 			instance("vm", "Running", api.DevicesMap{
 				"eth0": {"type": "nic", "nictype": "bridged", "parent": "br0"}, "eth1": {"type": "nic", "network": "over"},

@@ -68,6 +68,11 @@ func (g Graph) tree() []branch {
 		if len(in.NICs) == 0 {
 			all = append(all, branch{text: in.Name + " (" + in.Status + "), without interfaces"})
 		}
+		for _, n := range in.NICs {
+			if n.Kind == ofHost {
+				all = append(all, branch{text: in.Name + " " + n.Name + " (" + in.Status + "), in the host's own network"})
+			}
+		}
 	}
 	return all
 }
@@ -111,7 +116,7 @@ func (g Graph) nicsOn(name string) []branch {
 	var all []branch
 	for _, in := range g.Instances {
 		for _, n := range in.NICs {
-			if g.place(n) == name {
+			if g.place(n) == name && n.Kind != ofHost {
 				all = append(all, branch{text: in.Name + " " + n.describe() + " (" + in.Status + ")"})
 			}
 		}
