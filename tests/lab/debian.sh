@@ -8,12 +8,13 @@ cuib image import e2e-debian.tar.gz e2e-debian.tar.gz.rootfs --alias debian
 cuib launch debian web -c limits.memory=512MiB -c limits.cpu=1 -c raw.apparmor='deny /etc/hidden r,'
 cuib launch debian deep -c security.nesting=true
 cuib launch debian owner -c security.privileged=true
-for i in web deep owner; do
+cuib launch debian near --network host
+for i in web deep owner near; do
 	cuib wait "$i" --for systemd --timeout 300 || true # What failed is told below.
 	want "failed units of $i" "$(cuib exec "$i" -- systemctl --failed --no-legend --plain)" ""
 	want "state of $i" "$(cuib exec "$i" -- systemctl is-system-running || true)" running
 done
-cuib stop deep owner
+cuib stop deep owner near
 want processors "$(cuib exec web -- nproc)" 1
 cuib wait web --for ipv4
 cuib config set web limits.memory=768MiB

@@ -89,11 +89,11 @@ func TestDebian(t *testing.T) {
 	}
 }
 
-func runDebian(t *testing.T, suite string) {
+func runDebian(t *testing.T, suite string, nics ...runtime.NIC) {
 	t.Helper()
 	r, s := newRuntime(t), newSpec(t)
 	s.Root = debian(t, suite)
-	s.Nesting = true
+	s.Nesting, s.NICs = true, nics
 	exits := start(t, r, s)
 	var state string
 	testenv.Eventually(t, "a system that runs", func() bool {
