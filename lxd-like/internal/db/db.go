@@ -48,6 +48,8 @@ type Engine struct {
 
 // A DB is the daemon's database. Its methods are safe for concurrent use.
 type DB struct {
+	Admitter Admitter // Nil: all is admitted.
+
 	write, read *sql.DB
 	engine      Engine
 	now         func() time.Time
@@ -59,6 +61,9 @@ type Tx struct {
 	tx     *sql.Tx
 	engine Engine
 	now    time.Time // The same for all that the transaction writes.
+
+	admitter Admitter
+	changed  []ProjectObject // What it has to admit.
 }
 
 // OpenFile opens the SQLite database at path, or makes it, and brings its
@@ -171,7 +176,11 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, fn func(context.Context, *T
 	}
 	defer func() { _ = tx.Rollback() }() // Does nothing after Commit.
 
-	if err := fn(ctx, &Tx{tx, d.engine, d.now().UTC()}); err != nil {
+	t := &Tx{tx: tx, engine: d.engine, now: d.now().UTC(), admitter: d.Admitter}
+	if err := fn(ctx, t); err != nil {
+		return err
+	}
+	if err := t.admit(ctx); err != nil {
 		return err
 	}
 	return tx.Commit()

@@ -102,6 +102,7 @@ func AddInstance(ctx context.Context, tx *Tx, i *Instance) error {
 		return taken(tx, err, "instance", i.Name)
 	}
 	i.ID = id
+	tx.Changed(OfInstances, "", i.Name)
 	return addInstanceProfiles(ctx, tx, id, i.Profiles)
 }
 
@@ -119,6 +120,7 @@ func UpdateInstance(ctx context.Context, tx *Tx, i Instance) error {
 	if err != nil {
 		return err
 	}
+	tx.Changed(OfInstances, "", i.Name)
 	if err := exec(ctx, tx, nil, "DELETE FROM instance_profiles WHERE instance_id = ?", old.ID); err != nil {
 		return err
 	}
@@ -146,11 +148,13 @@ func SetInstanceStatus(ctx context.Context, tx *Tx, name string, s Status) error
 // RenameInstance gives an instance another name.
 func RenameInstance(ctx context.Context, tx *Tx, name, to string) error {
 	err := exec(ctx, tx, noInstance(name), "UPDATE instances SET name = ? WHERE name = ?", to, name)
+	tx.Changed(OfInstances, "", to)
 	return taken(tx, err, "instance", to)
 }
 
 // SetInstancePool says in which pool an instance is.
 func SetInstancePool(ctx context.Context, tx *Tx, name string, pool int64) error {
+	tx.Changed(OfInstances, "", name)
 	return exec(ctx, tx, noInstance(name), "UPDATE instances SET pool_id = ? WHERE name = ?", pool, name)
 }
 

@@ -102,6 +102,7 @@ func AddNetworkObject[T any](ctx context.Context, tx *Tx, kind PartKind[T], o Ne
 	if errs.Is(err, errs.Conflict) {
 		return errs.Conflictf("%s %q exists already", kind, o.Name)
 	}
+	tx.Changed(string(kind), "", o.Name)
 	return err
 }
 

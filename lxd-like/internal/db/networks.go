@@ -45,11 +45,13 @@ func AddNetwork(ctx context.Context, tx *Tx, n *Network) error {
 		return errs.Conflictf("network %q exists already", n.Name)
 	}
 	n.ID = id
+	tx.Changed(OfNetworks, "", n.Name)
 	return err
 }
 
 // UpdateNetwork changes the description and the configuration.
 func UpdateNetwork(ctx context.Context, tx *Tx, n Network) error {
+	tx.Changed(OfNetworks, "", n.Name)
 	return exec(
 		ctx, tx, noNetwork(n.Name), "UPDATE networks SET description = ?, config = ? WHERE name = ?",
 		n.Description, asJSON{&n.Config}, n.Name,
@@ -59,6 +61,7 @@ func UpdateNetwork(ctx context.Context, tx *Tx, n Network) error {
 // RenameNetwork changes a network's name.
 func RenameNetwork(ctx context.Context, tx *Tx, name, to string) error {
 	err := exec(ctx, tx, noNetwork(name), "UPDATE networks SET name = ? WHERE name = ?", to, name)
+	tx.Changed(OfNetworks, "", to)
 	if errs.Is(err, errs.Conflict) {
 		return errs.Conflictf("network %q exists already", to)
 	}

@@ -77,12 +77,14 @@ func AddProfile(ctx context.Context, tx *Tx, p *Profile) error {
 		return taken(tx, err, "profile", p.Name)
 	}
 	p.ID = id
+	tx.Changed(OfProfiles, "", p.Name)
 	return nil
 }
 
 // UpdateProfile writes description, configuration and devices.
 func UpdateProfile(ctx context.Context, tx *Tx, p Profile) error {
 	p.Config, p.Devices = object(p.Config), object(p.Devices)
+	tx.Changed(OfProfiles, "", p.Name)
 	return exec(ctx, tx, noProfile(p.Name), "UPDATE profiles SET description = ?, config = ?, devices = ? WHERE name = ?",
 		p.Description, asJSON{&p.Config}, asJSON{&p.Devices}, p.Name)
 }

@@ -105,3 +105,44 @@ func ProjectObjects(ctx context.Context, tx *Tx, name string) ([]ProjectObject, 
 	scan := func(o *ProjectObject) []any { return []any{&o.Kind, &o.Pool, &o.Key} }
 	return query(ctx, tx, scan, projectObjects, name)
 }
+
+// ofProject is the condition that a column has the key of what is in a project.
+// The indexes of it have the same words.
+func ofProject(column, sign string) string {
+	return "CASE instr(" + column + ", '" + sign + "') WHEN 0 THEN 'default' ELSE substr(" + column + ", 1, instr(" + column + ", '" + sign + "') - 1) END = ?"
+}
+
+// InstancesOf returns the instances of a project, by name.
+func InstancesOf(ctx context.Context, tx *Tx, project string) ([]Instance, error) {
+	return query(ctx, tx, scanInstance, instanceColumns+" WHERE "+ofProject("i.name", "_")+" ORDER BY i.name", project)
+}
+
+// ProfilesOf returns the profiles of a project, by name.
+func ProfilesOf(ctx context.Context, tx *Tx, project string) ([]Profile, error) {
+	return query(ctx, tx, scanProfile, profileColumns+" WHERE "+ofProject("f.name", "%")+" ORDER BY f.name", project)
+}
+
+// VolumesOf returns the custom volumes of a project, by pool and name.
+func VolumesOf(ctx context.Context, tx *Tx, project string) ([]Volume, error) {
+	return query(ctx, tx, scanVolume, volumeColumns+" WHERE "+ofProject("v.name", "%")+" ORDER BY p.name, v.name", project)
+}
+
+// NetworksOf returns the networks of a project, by name.
+func NetworksOf(ctx context.Context, tx *Tx, project string) ([]Network, error) {
+	return query(ctx, tx, scanNetwork, networkColumns+" WHERE "+ofProject("name", "%")+" ORDER BY name", project)
+}
+
+// CountInstances is how many instances a project has, and CountNetworks how
+// many networks.
+func CountInstances(ctx context.Context, tx *Tx, project string) (int64, error) {
+	return count(ctx, tx, "instances WHERE "+ofProject("name", "_"), project)
+}
+
+// CountNetworks is described at [CountInstances].
+func CountNetworks(ctx context.Context, tx *Tx, project string) (int64, error) {
+	return count(ctx, tx, "networks WHERE "+ofProject("name", "%"), project)
+}
+
+func count(ctx context.Context, tx *Tx, from string, args ...any) (int64, error) {
+	return one(ctx, tx, nil, func(n *int64) []any { return []any{n} }, "SELECT count(*) FROM "+from, args...)
+}

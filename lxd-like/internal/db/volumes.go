@@ -70,12 +70,14 @@ func AddVolume(ctx context.Context, tx *Tx, v *Volume) error {
 	if errs.Is(err, errs.Conflict) {
 		return errs.Conflictf("volume %q in storage pool %q exists already", v.Name, v.Pool)
 	}
+	tx.Changed(OfVolumes, v.Pool, v.Name)
 	return err
 }
 
 // UpdateVolume writes description and configuration.
 func UpdateVolume(ctx context.Context, tx *Tx, v Volume) error {
 	v.Config = object(v.Config)
+	tx.Changed(OfVolumes, v.Pool, v.Name)
 	return exec(ctx, tx, noVolume(v.VolumeRef), "UPDATE volumes SET description = ?, config = ? WHERE id = "+idOfVolume,
 		v.Description, asJSON{&v.Config}, v.Pool, v.Name)
 }
