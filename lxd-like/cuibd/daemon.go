@@ -160,6 +160,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	if err := d.projects.Open(ctx); err != nil {
 		return nil, err
 	}
+	d.db.Admitter = d.projects
 	d.warnings = &warnings.Service{DB: d.db, Events: d.events, Log: log.With("component", "warnings")}
 	d.pools = &pools.Service{
 		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Owner: cfg.owner, Events: d.events, Log: log.With("component", "pools"), Warnings: d.warnings,

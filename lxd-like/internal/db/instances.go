@@ -57,7 +57,8 @@ func Instances(ctx context.Context, tx *Tx) ([]Instance, error) {
 // InstancesOf returns the instances of a project by name, or of all if it is
 // an empty text.
 func InstancesOf(ctx context.Context, tx *Tx, project string) ([]Instance, error) {
-	return query(ctx, tx, scanInstance, instanceColumns+" WHERE "+ofProject+" ORDER BY i.name", project, project)
+	of, args := instanceOf(project)
+	return query(ctx, tx, scanInstance, instanceColumns+" WHERE "+of+" ORDER BY i.name", args...)
 }
 
 // InstanceHeads is [InstancesOf] without configurations and devices, which take
@@ -71,8 +72,9 @@ func InstanceHeads(ctx context.Context, tx *Tx, project string) ([]Instance, err
 			asJSON{&i.Profiles},
 		}
 	}
+	of, args := instanceOf(project)
 	return query(ctx, tx, scan, `SELECT i.id, i.name, i.status, i.architecture, i.description, i.ephemeral, i.stateful,
-		i.created, i.last_used, `+profilesOfInstance+` FROM instances i WHERE `+ofProject+` ORDER BY i.name`, project, project)
+		i.created, i.last_used, `+profilesOfInstance+` FROM instances i WHERE `+of+` ORDER BY i.name`, args...)
 }
 
 // InstancesUsingProfile returns the instances that have the profile, by name.

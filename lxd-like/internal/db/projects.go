@@ -75,11 +75,11 @@ const (
 	OfACLs      = "network ACL"
 	OfSets      = "network address set"
 	OfZones     = "network zone"
-)
 
-// ofProject is the condition that the instance i is of a project, or that the
-// project is an empty text, which stands for all. It has the parameter twice.
-const ofProject = "(? = '' OR ? = CASE instr(i.name, '_') WHEN 0 THEN 'default' ELSE substr(i.name, 1, instr(i.name, '_') - 1) END)"
+	// OfSnapshots is of snapshots that users or schedules make. What they have
+	// is the key of their instance or volume.
+	OfSnapshots = "snapshots"
+)
 
 // A ProjectObject is what is in a project.
 type ProjectObject struct {
@@ -106,41 +106,49 @@ func ProjectObjects(ctx context.Context, tx *Tx, name string) ([]ProjectObject, 
 	return query(ctx, tx, scan, projectObjects, name)
 }
 
-// ofProject is the condition that a column has the key of what is in a project.
-// The indexes of it have the same words.
-func ofProject(column, sign string) string {
-	return "CASE instr(" + column + ", '" + sign + "') WHEN 0 THEN 'default' ELSE substr(" + column + ", 1, instr(" + column + ", '" + sign + "') - 1) END = ?"
+// ofProject is the condition that a column has the key of what is in a project,
+// and its parameters. An empty project is for all. The indexes of it have the
+// same words.
+func ofProject(column, sign, project string) (condition string, args []any) {
+	if project == "" {
+		return "TRUE", nil
+	}
+	at := "instr(" + column + ", '" + sign + "')"
+	return "CASE " + at + " WHEN 0 THEN 'default' ELSE substr(" + column + ", 1, " + at + " - 1) END = ?", []any{project}
 }
 
-// InstancesOf returns the instances of a project, by name.
-func InstancesOf(ctx context.Context, tx *Tx, project string) ([]Instance, error) {
-	return query(ctx, tx, scanInstance, instanceColumns+" WHERE "+ofProject("i.name", "_")+" ORDER BY i.name", project)
-}
+// instanceOf is [ofProject] for the instance i.
+func instanceOf(project string) (condition string, args []any) { return ofProject("i.name", "_", project) }
 
 // ProfilesOf returns the profiles of a project, by name.
 func ProfilesOf(ctx context.Context, tx *Tx, project string) ([]Profile, error) {
-	return query(ctx, tx, scanProfile, profileColumns+" WHERE "+ofProject("f.name", "%")+" ORDER BY f.name", project)
+	of, args := ofProject("f.name", "%", project)
+	return query(ctx, tx, scanProfile, profileColumns+" WHERE "+of+" ORDER BY f.name", args...)
 }
 
 // VolumesOf returns the custom volumes of a project, by pool and name.
 func VolumesOf(ctx context.Context, tx *Tx, project string) ([]Volume, error) {
-	return query(ctx, tx, scanVolume, volumeColumns+" WHERE "+ofProject("v.name", "%")+" ORDER BY p.name, v.name", project)
+	of, args := ofProject("v.name", "%", project)
+	return query(ctx, tx, scanVolume, volumeColumns+" WHERE "+of+" ORDER BY p.name, v.name", args...)
 }
 
 // NetworksOf returns the networks of a project, by name.
 func NetworksOf(ctx context.Context, tx *Tx, project string) ([]Network, error) {
-	return query(ctx, tx, scanNetwork, networkColumns+" WHERE "+ofProject("name", "%")+" ORDER BY name", project)
+	of, args := ofProject("name", "%", project)
+	return query(ctx, tx, scanNetwork, networkColumns+" WHERE "+of+" ORDER BY name", args...)
 }
 
 // CountInstances is how many instances a project has, and CountNetworks how
 // many networks.
 func CountInstances(ctx context.Context, tx *Tx, project string) (int64, error) {
-	return count(ctx, tx, "instances WHERE "+ofProject("name", "_"), project)
+	of, args := ofProject("name", "_", project)
+	return count(ctx, tx, "instances WHERE "+of, args...)
 }
 
 // CountNetworks is described at [CountInstances].
 func CountNetworks(ctx context.Context, tx *Tx, project string) (int64, error) {
-	return count(ctx, tx, "networks WHERE "+ofProject("name", "%"), project)
+	of, args := ofProject("name", "%", project)
+	return count(ctx, tx, "networks WHERE "+of, args...)
 }
 
 func count(ctx context.Context, tx *Tx, from string, args ...any) (int64, error) {

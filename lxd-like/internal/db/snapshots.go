@@ -70,8 +70,9 @@ func SnapshotHeads(ctx context.Context, tx *Tx, instance string) ([]Snapshot, er
 func SnapshotNames(ctx context.Context, tx *Tx, project string) (map[string][]string, error) {
 	type named struct{ instance, name string }
 	scan := func(n *named) []any { return []any{&n.instance, &n.name} }
+	of, args := instanceOf(project)
 	all, err := query(ctx, tx, scan, `SELECT i.name, s.name FROM snapshots s JOIN instances i ON i.id = s.instance_id
-		WHERE s.status = ? AND s.name NOT LIKE '.%' AND `+ofProject+` ORDER BY s.created, s.id`, Ready, project, project)
+		WHERE s.status = ? AND s.name NOT LIKE '.%' AND `+of+` ORDER BY s.created, s.id`, append([]any{Ready}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +121,8 @@ func ExpiredSnapshots(ctx context.Context, tx *Tx, now time.Time) ([]SnapshotNam
 // AllSnapshots returns the snapshots of each instance that has some, oldest
 // first.
 func AllSnapshots(ctx context.Context, tx *Tx, project string) (map[string][]Snapshot, error) {
-	all, err := query(ctx, tx, scanSnapshot, snapshotColumns+" WHERE "+ofProject+" ORDER BY s.created, s.id", project, project)
+	of, args := instanceOf(project)
+	all, err := query(ctx, tx, scanSnapshot, snapshotColumns+" WHERE "+of+" ORDER BY s.created, s.id", args...)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package projects
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/scope"
+	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
@@ -29,26 +31,41 @@ type Service struct {
 	// of kind NotFound is none.
 	Remove func(ctx context.Context, o db.ProjectObject) error
 
-	mu    sync.RWMutex // Guards views.
-	views map[string]scope.View
+	mu    sync.RWMutex // Guards known.
+	known map[string]known
+}
+
+// known is what is asked so often of a project that it is kept in memory.
+type known struct {
+	view   scope.View
+	rules  *projectkeys.Rules // Nil if it limits and restricts nothing.
+	config map[string]string
 }
 
 // Open reads the projects.
 func (s *Service) Open(ctx context.Context) error {
-	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		all, err := db.Projects(ctx, tx)
-		if err != nil {
-			return err
-		}
-		views := make(map[string]scope.View, len(all))
-		for _, p := range all {
-			views[p.Name] = viewOf(p)
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.views = views
-		return nil
-	})
+	return s.DB.View(ctx, s.read)
+}
+
+func (s *Service) read(ctx context.Context, tx *db.Tx) error {
+	all, err := db.Projects(ctx, tx)
+	if err != nil {
+		return err
+	}
+	next := make(map[string]known, len(all))
+	for _, p := range all {
+		next[p.Name] = known{viewOf(p), projectkeys.NewRules(p.Config), p.Config}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = next
+	return nil
+}
+
+func (s *Service) get(name string) known {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.known[name]
 }
 
 // viewOf says where who works in a project finds what.
@@ -60,8 +77,8 @@ func viewOf(p db.Project) scope.View {
 		return project.Default
 	}
 	return scope.View{
-		Project: p.Name, Profiles: where(featureProfiles), Images: where(featureImages), Volumes: where(featureVolumes),
-		Networks: where(featureNetworks), Zones: where(featureZones),
+		Project: p.Name, Profiles: where(projectkeys.Profiles), Images: where(projectkeys.Images), Volumes: where(projectkeys.Volumes),
+		Networks: where(projectkeys.Networks), Zones: where(projectkeys.Zones),
 	}
 }
 
@@ -69,8 +86,8 @@ func viewOf(p db.Project) scope.View {
 func (s *Service) View(_ context.Context, name string) (scope.View, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if v, ok := s.views[name]; ok {
-		return v, nil
+	if k, ok := s.known[name]; ok {
+		return k.view, nil
 	}
 	return scope.View{}, db.NoProject(name)
 }
@@ -125,11 +142,12 @@ func (s *Service) Create(ctx context.Context, req api.ProjectsPost) error {
 	if err := project.CheckName(req.Name); err != nil {
 		return err
 	}
-	p := db.Project{Name: req.Name, Description: req.Description, Config: withFeatures(req.Config)}
-	if err := validate(p.Config); err != nil {
+	config, err := projectkeys.Normal(projectkeys.WithFeatures(req.Config))
+	if err != nil {
 		return err
 	}
-	err := s.change(ctx, func(ctx context.Context, tx *db.Tx) error {
+	p := db.Project{Name: req.Name, Description: req.Description, Config: config}
+	err = s.change(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.AddProject(ctx, tx, &p); err != nil {
 			return err
 		}
@@ -158,11 +176,11 @@ const ownProfile = "default"
 // Update replaces description and configuration. What the project has of its
 // own can be changed only while it has nothing.
 func (s *Service) Update(ctx context.Context, name string, put api.ProjectPut) error {
-	config := withFeatures(put.Config)
-	if err := validate(config); err != nil {
+	config, err := projectkeys.Normal(projectkeys.WithFeatures(put.Config))
+	if err != nil {
 		return err
 	}
-	err := s.change(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *db.Tx) error {
 		p, objects, err := load(ctx, tx, name)
 		if err != nil {
 			return err
@@ -175,6 +193,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.ProjectPut) e
 		before := viewOf(p)
 		p.Description, p.Config = put.Description, config
 		if err := db.UpdateProject(ctx, tx, p); err != nil {
+			return err
+		}
+		if err := checkAll(ctx, tx, p); err != nil {
 			return err
 		}
 		switch after := viewOf(p); {
@@ -310,16 +331,23 @@ func foreign(name string, objects []db.ProjectObject) []db.ProjectObject {
 	})
 }
 
-// change changes projects, and what is known of them.
+// change changes projects, and what is known of them: at once, so that the next
+// transaction is held to it.
 func (s *Service) change(ctx context.Context, fn func(context.Context, *db.Tx) error) error {
-	if err := s.DB.Do(ctx, fn); err != nil {
-		return err
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := fn(ctx, tx); err != nil {
+			return err
+		}
+		return s.read(ctx, tx)
+	})
+	if err != nil {
+		return errors.Join(err, s.Open(ctx))
 	}
-	return s.Open(ctx)
+	return nil
 }
 
 func changedFeatures(old, config map[string]string) []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(features)), func(key string) bool {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(projectkeys.WithFeatures(nil))), func(key string) bool {
 		return (old[key] == "true") == (config[key] == "true")
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/cuib/cuib/lxd-like/netkeys"
+	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/profiles"
 )
 
@@ -14,5 +15,6 @@ func (s *Server) getConfiguration(*http.Request) (response, error) {
 	configs := profiles.Metadata()
 	maps.Copy(configs, s.Pools.Metadata())
 	maps.Copy(configs, netkeys.Metadata())
+	maps.Copy(configs, projectkeys.Metadata())
 	return synced(map[string]any{"configs": configs}), nil
 }

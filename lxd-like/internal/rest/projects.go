@@ -6,6 +6,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/projects"
 	"github.com/cuib/cuib/lxd-like/internal/scope"
+	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 )
@@ -16,6 +17,8 @@ type projectService interface {
 
 	List(ctx context.Context) ([]api.Project, error)
 	Get(ctx context.Context, name string) (api.Project, error)
+	State(ctx context.Context, name string) (api.ProjectState, error)
+	Rules(name string) *projectkeys.Rules // Nil if it limits and restricts nothing.
 	Create(ctx context.Context, req api.ProjectsPost) error
 	Update(ctx context.Context, name string, put api.ProjectPut) error
 	Rename(ctx context.Context, name, to string) error
@@ -32,6 +35,7 @@ func (s *Server) projectRoutes() []route {
 		{patch, one, s.patchProject},
 		{post, one, s.renameProject},
 		{remove, one, s.deleteProject},
+		{get, one + "/state", s.getProjectState},
 	}
 }
 
@@ -54,6 +58,10 @@ func (s *Server) project(r *http.Request) (whole, writable any, err error) {
 }
 
 func (s *Server) getProject(r *http.Request) (response, error) { return read(r, s.project) }
+
+func (s *Server) getProjectState(r *http.Request) (response, error) {
+	return got(s.Projects.State(r.Context(), r.PathValue("name")))
+}
 
 func (s *Server) putProject(r *http.Request) (response, error) {
 	return replace(r, s.project, s.Projects.Update)

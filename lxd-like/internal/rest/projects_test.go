@@ -8,6 +8,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/scope"
+	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
@@ -15,7 +16,10 @@ import (
 
 // fakeProjects has the default project, p, which has all of its own, and
 // shared, which has only its instances.
-type fakeProjects struct{ forced bool }
+type fakeProjects struct {
+	forced bool
+	config map[string]string // Of p.
+}
 
 func (*fakeProjects) View(_ context.Context, name string) (scope.View, error) {
 	switch name {
@@ -41,6 +45,17 @@ func (f *fakeProjects) Get(ctx context.Context, name string) (api.Project, error
 		}
 	}
 	return api.Project{}, db.NoProject(name)
+}
+
+func (*fakeProjects) State(context.Context, string) (api.ProjectState, error) {
+	return api.ProjectState{Resources: map[string]api.ProjectStateResource{"cpu": {Limit: -1, Usage: 2}}}, nil
+}
+
+func (f *fakeProjects) Rules(name string) *projectkeys.Rules {
+	if name != "p" {
+		return nil
+	}
+	return projectkeys.NewRules(f.config)
 }
 
 func (*fakeProjects) Create(context.Context, api.ProjectsPost) error       { return nil }
