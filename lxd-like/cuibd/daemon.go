@@ -42,6 +42,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/lxd-like/internal/zones"
+	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/cni"
@@ -168,6 +169,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.openNetworks(cfg.dir)
 	d.images = &images.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
+		Algorithm: func(ctx context.Context) string { return d.projects.RequestConfig(ctx, projectkeys.ImageCompression) },
 	}
 	d.volumes = &volumes.Service{
 		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"), Warnings: d.warnings,
@@ -178,7 +180,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	containers := d.newRuntime(cfg)
 	d.nets.Restored, d.nets.Inside = containers.Reconnect, d.inside
 	d.instances = &instances.Service{
-		DB: d.db, Projects: d.projects, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
+		DB: d.db, Projects: d.projects, Rules: d.projects, Dir: cfg.dir, Pools: d.pools, Nets: d.nets, Images: d.images, Volumes: d.volumes,
 		Runtime: containers,
 		Guests:  d.guests, Host: machine.Local(), CDI: cdi.Dirs(),
 		Events: d.events, IDs: ids, Logger: log.With("component", "instances"), Warnings: d.warnings,
@@ -193,7 +195,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	d.images.Instances, d.volumes.Instances = d.instances, d.instances // Each needs the other.
 	d.backups = &backups.Service{
 		DB: d.db, Instances: d.instances.Backed(), Volumes: d.volumes.Backed(), Events: d.events,
-		Algorithm: settings{d.db}.backupAlgorithm, Log: log.With("component", "backups"),
+		Algorithm: d.backupAlgorithm, Log: log.With("component", "backups"),
 	}
 	d.recovery = &recovery.Service{
 		DB: d.db, Pools: d.pools, Instances: d.instances, Volumes: d.volumes, Nets: d.netDocs(),

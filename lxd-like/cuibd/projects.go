@@ -5,9 +5,18 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 )
+
+// backupAlgorithm is the compression of backups that ask for none.
+func (d *daemon) backupAlgorithm(ctx context.Context) (string, error) {
+	if v := d.projects.RequestConfig(ctx, projectkeys.BackupCompression); v != "" {
+		return v, nil
+	}
+	return settings{d.db}.backupAlgorithm(ctx)
+}
 
 // deleteObject deletes what a project has.
 func (d *daemon) deleteObject(ctx context.Context, o db.ProjectObject) error {

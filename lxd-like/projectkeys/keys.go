@@ -142,9 +142,9 @@ func specificKeys() []Key {
 		{Key: profiles.Key{Name: BackupCompression, Type: profiles.String, Default: server, Allowed: "a compression such as gzip or zstd", Doc: "How backups of the project are compressed that ask for no compression."}, check: checkCompression},
 		boolean(Key{Key: profiles.Key{Name: "images.auto_update_cached", Default: "false", Doc: "Bring images up to date that came from servers when they were first used."}}),
 		{Key: profiles.Key{Name: "images.auto_update_interval", Type: profiles.Integer, Default: "0", Allowed: wantNumber, Doc: "How many hours are between looks for newer images."}, check: checkNumber},
-		{Key: profiles.Key{Name: ImageCompression, Type: profiles.String, Default: "zstd", Allowed: "a compression such as gzip or zstd", Doc: "How images are compressed that are made of instances of the project and ask for no compression."}, check: checkCompression},
+		{Key: profiles.Key{Name: ImageCompression, Type: profiles.String, Default: "zstd", Allowed: "none, gzip, zstd, xz or bzip2", Doc: "How images are compressed that are made of instances of the project and ask for no compression."}, check: oneOf("none", "gzip", "zstd", "xz", "bzip2")},
 		arch,
-		{Key: profiles.Key{Name: ImageExpiry, Type: profiles.Integer, Default: server, Allowed: wantNumber, Doc: "For how many days images are kept that came from servers and that nothing uses."}, check: checkNumber},
+		{Vacuous: "images that come from servers are kept until they are deleted", Key: profiles.Key{Name: ImageExpiry, Type: profiles.Integer, Default: server, Allowed: wantNumber, Doc: "For how many days images are kept that came from servers and that nothing uses."}, check: checkNumber},
 		{Key: profiles.Key{Name: MACPattern, Type: profiles.String, Default: "10:66:6a:xx:xx:xx", Allowed: `an address with x for digits that are chosen, at least four, such as "02:00:5e:xx:xx:xx"`, Doc: "The form of MAC addresses that are chosen for new NICs of the project."}, check: checkMACPattern},
 		{Key: profiles.Key{Name: "user.*", Type: profiles.Blob, Doc: "Anything that users want to keep with the project."}},
 	}

@@ -325,6 +325,8 @@ func (r *Rules) checkNIC(dev profiles.Device) error {
 		return r.broken(keyNIC, "there can be none of type nic")
 	case says == managed && network == "":
 		return r.broken(keyNIC, "a nic can only be on a network: set network")
+	case dev["nictype"] == "host" && !r.Allows(keyLowlevel): // It is no nic, but all that the host has.
+		return r.broken(keyLowlevel, "nictype cannot be host")
 	case network != "" && !r.SeesNetwork(network, true):
 		return r.broken(keyAccess, "network "+strconv.Quote(network)+" is not the project's")
 	case network == "" && dev["parent"] != "" && !r.listed(keyAccess, dev["parent"]):

@@ -142,6 +142,9 @@ func (s *Service) Create(ctx context.Context, o Owner, req Request) (ops.Job, er
 // for all that a host has need not know what is in which pool.
 func (s *Service) draft(ctx context.Context, o Owner, req Request) (db.Backup, error) {
 	b := db.Backup{Owner: o, Name: req.Name, Status: db.Pending, Expires: req.Expires}
+	if err := s.allowed(ctx, o); err != nil {
+		return b, err
+	}
 	b.Options = db.BackupOptions{
 		Hidden: storage.NewHidden("backup"), Only: req.Only, Compression: req.Compression,
 	}
@@ -162,6 +165,14 @@ func (s *Service) draft(ctx context.Context, o Owner, req Request) (db.Backup, e
 	_, streams := d.(storage.Streamer)
 	b.Options.Optimized = req.Optimized && streams
 	return b, nil
+}
+
+// allowed reports that backups cannot be made in the owner's project.
+func (s *Service) allowed(ctx context.Context, o Owner) error {
+	if o.Instance != "" {
+		return s.DB.Allowed(ctx, db.ProjectObject{Kind: db.OfBackups, Key: o.Instance})
+	}
+	return s.DB.Allowed(ctx, db.ProjectObject{Kind: db.OfVolumeBackups, Pool: o.Volume.Pool, Key: o.Volume.Name})
 }
 
 // chooseName makes up a name, or checks that it is free.

@@ -45,6 +45,14 @@ func (tx *Tx) admit(ctx context.Context) error {
 	return tx.admitter.Admit(ctx, tx, tx.changed)
 }
 
+// Allowed reports why an object cannot be added or changed, whatever it is like.
+func (d *DB) Allowed(ctx context.Context, o ProjectObject) error {
+	return d.Try(ctx, o, func(_ context.Context, tx *Tx) error {
+		tx.Changed(o.Kind, o.Pool, o.Key)
+		return nil
+	})
+}
+
 // Try reports why a transaction that calls fn would not be admitted. It changes
 // nothing, and does nothing unless somebody has a say in o.
 func (d *DB) Try(ctx context.Context, o ProjectObject, fn func(context.Context, *Tx) error) error {

@@ -76,9 +76,12 @@ const (
 	OfSets      = "network address set"
 	OfZones     = "network zone"
 
-	// OfSnapshots is of snapshots that users or schedules make. What they have
-	// is the key of their instance or volume.
-	OfSnapshots = "snapshots"
+	// Snapshots that users or schedules make, and backups, by the keys of the
+	// instances or volumes that they are of. No row is of such a kind.
+	OfSnapshots       = "snapshots"
+	OfBackups         = "backups"
+	OfVolumeSnapshots = "snapshots of volumes"
+	OfVolumeBackups   = "backups of volumes"
 )
 
 // A ProjectObject is what is in a project.

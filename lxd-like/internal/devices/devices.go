@@ -34,6 +34,12 @@ type Env struct {
 	// TPM reports what the host lacks to have TPMs.
 	TPM func(ctx context.Context) error
 
+	// DiskPaths are the directories of the host that sources of disks can be in;
+	// nil for any. MACPattern is the form of addresses that are made for NICs;
+	// empty for the usual one.
+	DiskPaths  []string
+	MACPattern string
+
 	Running bool // It has its devices, or gets them now.
 
 	// Link says what a NIC on a managed network is connected to.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -26,14 +25,18 @@ func disk(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	if profiles.IsMemory(dev) {
 		return Plan{Mounts: []runtime.Mount{m}}, checkOptions(m)
 	}
-	info, err := os.Stat(m.Source)
+	info, err := m.Look()
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && m.Optional:
 		return Plan{Mounts: []runtime.Mount{m}}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return Plan{}, errs.Invalidf("source: there is no %s on the host", m.Source)
+	case errs.Is(err, errs.Denied):
+		return Plan{}, err
 	case err != nil:
 		return Plan{}, errs.Invalidf("source: %w", err)
+	case info.Mode().Type() == fs.ModeDevice && m.Within != "":
+		return Plan{}, errs.Newf(errs.Denied, "source: %s is a block device, whose file system the host's kernel would have to trust: the project has restricted.devices.disk.paths", m.Source)
 	case info.Mode().Type() == fs.ModeDevice:
 		m.Kind = runtime.Block
 		m.Type, err = fileSystem(ctx, m.Source)
@@ -95,6 +98,7 @@ func mount(dev profiles.Device, env Env) runtime.Mount {
 		return m
 	}
 	m.Source, m.Recursive, m.Optional = path.Clean(dev["source"]), yes(dev, "recursive"), !required(dev)
+	m.Within = strings.Join(env.DiskPaths, ",")
 	m.Mapped = yes(dev, "shift") && env.IDs != nil
 	return m
 }

@@ -1,10 +1,10 @@
 package devices
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -16,8 +16,9 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-// macPrefix starts the addresses that are made for NICs.
-const macPrefix = "10:66:6a"
+// macPattern is the form of the addresses that are made for NICs, with x for
+// digits that are chosen.
+const macPattern = "10:66:6a:xx:xx:xx"
 
 // planNIC plans a network interface.
 func planNIC(ctx context.Context, name string, dev profiles.Device, env Env) (Plan, error) {
@@ -111,7 +112,7 @@ func identify(name string, dev profiles.Device, env Env, link networks.Link) Pla
 		n.MAC = strings.ToLower(dev["hwaddr"])
 	case nic.IPVlan: // It has its parent's.
 	default:
-		n.MAC = strings.ToLower(chosen("hwaddr", newMAC))
+		n.MAC = strings.ToLower(chosen("hwaddr", func() string { return newMAC(env.MACPattern) }))
 	}
 	switch {
 	case n.Pair():
@@ -212,9 +213,16 @@ func freeName(env Env) string {
 	}
 }
 
-func newMAC() string {
-	b := random(3)
-	return fmt.Sprintf("%s:%02x:%02x:%02x", macPrefix, b[0], b[1], b[2])
+// newMAC chooses digits for the x of a pattern.
+func newMAC(pattern string) string {
+	digits := hex.EncodeToString(random(len(macPattern)))
+	out := []byte(cmp.Or(strings.ToLower(pattern), macPattern))
+	for i, c := range out {
+		if c == 'x' {
+			out[i] = digits[i]
+		}
+	}
+	return string(out)
 }
 
 func newHostName() string { return "veth" + hex.EncodeToString(random(4)) }

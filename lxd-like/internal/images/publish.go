@@ -55,6 +55,9 @@ const defaultAlgorithm = "zstd"
 
 // publish makes an image of an instance or of a snapshot.
 func (s *Service) publish(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
+	if req.CompressionAlgorithm == "" && s.Algorithm != nil {
+		req.CompressionAlgorithm = s.Algorithm(ctx)
+	}
 	p, err := s.publication(req)
 	if err != nil {
 		return ops.Job{}, err

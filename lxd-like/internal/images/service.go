@@ -33,6 +33,10 @@ type Service struct {
 	// Instances are what images can be made of.
 	Instances instanceKeeper
 
+	// Algorithm is the compression of images that are made of instances and ask
+	// for none; empty for the usual one, and nil for always that.
+	Algorithm func(ctx context.Context) string
+
 	// Apt is where the host's configuration of apt is, which says where the
 	// builder gets packages: /etc/apt if empty.
 	Apt string

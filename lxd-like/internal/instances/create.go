@@ -30,6 +30,9 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 		return s.refreshJob(ctx, req)
 	}
 	name, err := s.chooseName(ctx, req.Name)
+	if err == nil {
+		err = s.checkVolatile(name, nil, req.Config)
+	}
 	if err != nil {
 		return ops.Job{}, err
 	}
@@ -173,7 +176,10 @@ func (s *Service) draft(ctx context.Context, name string, req api.InstancesPost)
 	if err := s.choosePool(ctx, in); err != nil {
 		return nil, err
 	}
-	return in, s.defaultSize(ctx, in)
+	if err := s.defaultSize(ctx, in); err != nil {
+		return nil, err
+	}
+	return in, s.admitNew(ctx, in)
 }
 
 // defaultProfiles gives an instance the profile that it has if nothing is said.

@@ -12,9 +12,11 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/tpm"
+	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 )
@@ -42,6 +44,10 @@ func (s *Service) env(in *instance) devices.Env {
 	env := devices.Env{Instance: in.Name, Devices: in.expanded.Devices, Volatile: in.Config, Link: s.Nets.Link, Volume: s.lookAtVolume}
 	env.Host, env.CDI, env.TPM = s.Host, s.CDI, s.checkTPM
 	env.Pin, env.CheckACLs = s.Nets.Pin, s.CheckACLs
+	env.DiskPaths = s.rules(in.Name).DiskPaths()
+	if s.Rules != nil {
+		env.MACPattern = s.Rules.Config(project.OfInstance(in.Name), projectkeys.MACPattern)
+	}
 	if s.Plugins != nil {
 		env.Plugins = s.Plugins.LookForPlugins
 	}

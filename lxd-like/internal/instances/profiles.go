@@ -168,6 +168,9 @@ func (s *Service) UpdateProfile(ctx context.Context, name string, put api.Profil
 			return fmt.Errorf("profile %q: instance %q: %w", name, in.Name, err)
 		}
 	}
+	if err := s.admitProfile(ctx, next); err != nil {
+		return err
+	}
 	if err := s.changeAll(ctx, before, after, &u); err != nil {
 		return fmt.Errorf("profile %q: %w", name, err)
 	}

@@ -166,7 +166,7 @@ func (s *Service) Adopt(ctx context.Context, doc api.Document) error {
 		s.Logger.WarnContext(ctx, "an instance that was found gets its ids when it starts", "instance", in.Name, "err", err)
 	}
 	s.name(ctx, in)
-	if err := s.record(ctx, back); err != nil {
+	if err := s.record(db.Admitted(ctx), back); err != nil {
 		s.release(in.Name)
 		return fmt.Errorf("register instance %q: %w", in.Name, err)
 	}

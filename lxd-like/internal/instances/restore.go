@@ -108,7 +108,7 @@ func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (e
 	}
 	u.Push("put the configuration back", func(ctx context.Context) error {
 		in.Instance = before
-		return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, before) })
+		return s.DB.Do(db.Admitted(ctx), func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, before) })
 	})
 	if err := d.Unmount(ctx, in.volume()); err != nil {
 		return err

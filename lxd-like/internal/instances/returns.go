@@ -40,7 +40,7 @@ func (s *Service) retakeNIC(ctx context.Context, in *instance, device string, ha
 		return fmt.Errorf("device %q: %w", device, err)
 	}
 	next.apply(want[device].LastState)
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })
+	err = s.DB.Do(db.Admitted(ctx), func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,9 @@ func (s *Service) snapshotDue(ctx context.Context, name string, done clock.Done)
 		return err
 	}
 	defer unlock()
+	if s.mayNotSnapshot(ctx, name) {
+		return s.DB.Do(ctx, done) // It is not to be done, now or later.
+	}
 	if s.index.get(name) == nil && !isTrue(in.expanded.Options["snapshots.schedule.stopped"]) {
 		if in.Config[keyPower] == powerOn {
 			return clock.ErrLater // It ran when the host went down, and starts soon.
@@ -89,7 +92,7 @@ func (s *Service) snapshotNow(ctx context.Context, in *instance, done clock.Done
 // its schedule says so. One that cannot be made is no reason not to start.
 func (s *Service) snapshotAtStart(ctx context.Context, in *instance, how starting) {
 	schedule, err := profiles.ParseSchedule(in.expanded.Options["snapshots.schedule"])
-	if err != nil || !schedule.Startup || in.Status != db.Ready || len(how.deaths) > 0 {
+	if err != nil || !schedule.Startup || s.mayNotSnapshot(ctx, in.Name) || in.Status != db.Ready || len(how.deaths) > 0 {
 		return
 	}
 	if err := s.snapshotNow(ctx, in, nil); err != nil {

@@ -33,6 +33,7 @@ import (
 type Service struct {
 	DB       *db.DB
 	Projects scope.Views
+	Rules    projectRules // Of projects; nil for none.
 	Dir      string // The daemon's state directory.
 	Pools    poolKeeper
 	Nets     netKeeper

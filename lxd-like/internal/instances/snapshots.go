@@ -202,7 +202,11 @@ func (s *Service) createSnapshot(ctx context.Context, in *instance, req newSnaps
 		snap.Config = maps.Clone(snap.Config)
 		snap.Config[keyAttached] = text
 	}
-	if err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.AddSnapshot(ctx, tx, &snap) }); err != nil {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		tx.Changed(db.OfSnapshots, "", in.Name)
+		return db.AddSnapshot(ctx, tx, &snap)
+	})
+	if err != nil {
 		return err
 	}
 	u.Push("forget the snapshot", func(ctx context.Context) error { return s.forgetSnapshot(ctx, in.Name, req.name) })

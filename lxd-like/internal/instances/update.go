@@ -31,6 +31,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) 
 	if err := s.checkChange(ctx, in, next); err != nil {
 		return ops.Job{}, err
 	}
+	if err := s.admitChange(ctx, next); err != nil {
+		return ops.Job{}, err
+	}
 	return ops.Job{
 		Description: "Updating instance", Objects: objects(name), Resources: resources(name),
 		Run: func(ctx context.Context, op *ops.Op) error {
@@ -55,6 +58,9 @@ func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePu
 	if err := s.checkChange(ctx, in, next); err != nil {
 		return err
 	}
+	if err := s.admitChange(ctx, next); err != nil {
+		return err
+	}
 	if err := s.update(ctx, in, next); err != nil {
 		return fmt.Errorf("update instance %q: %w", name, err)
 	}
@@ -67,6 +73,9 @@ func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePu
 func (s *Service) changed(ctx context.Context, in *instance, put api.InstancePut) (*instance, error) {
 	if put.Stateful {
 		return nil, errs.Newf(errs.Unsupported, "stateful instances are not supported")
+	}
+	if err := s.checkVolatile(in.Name, in.Config, put.Config); err != nil {
+		return nil, err
 	}
 	next := &instance{Instance: in.Instance}
 	next.Config, next.Devices = given(put.Config), givenDevices(put.Devices)

@@ -14,7 +14,8 @@ import (
 
 // of is the project that an object is in.
 func of(o db.ProjectObject) string {
-	if o.Kind == db.OfInstances {
+	switch o.Kind {
+	case db.OfInstances, db.OfSnapshots, db.OfBackups:
 		return project.OfInstance(o.Key)
 	}
 	return project.Of(o.Key)
@@ -113,8 +114,10 @@ func (c *check) object(ctx context.Context, tx *db.Tx, o db.ProjectObject) error
 		return checkNetwork(c.rules, n)
 	case db.OfZones:
 		return c.rules.CheckZone(project.Name(o.Key))
-	case db.OfSnapshots:
+	case db.OfSnapshots, db.OfVolumeSnapshots:
 		return c.rules.CheckSnapshots()
+	case db.OfBackups, db.OfVolumeBackups:
+		return c.rules.CheckBackups()
 	}
 	return nil
 }
@@ -223,9 +226,6 @@ func sum(ctx context.Context, tx *db.Tx, name string, lacks func(projectkeys.Lac
 	}
 	for _, v := range volumes {
 		use, missing := projectkeys.VolumeUse(v.Pool, v.Config["size"])
-		if v.ContentType == "iso" {
-			missing = nil // It is as large as what it was made of.
-		}
 		if err := ask(lacks, missing); err != nil {
 			return nil, errs.Newf(errs.KindOf(err), "volume %q in storage pool %q: %w", project.Name(v.Name), v.Pool, err)
 		}
@@ -291,9 +291,9 @@ func inProject(name, what string, err error) error {
 
 func describeObject(o db.ProjectObject) string {
 	switch o.Kind {
-	case db.OfInstances:
+	case db.OfInstances, db.OfSnapshots, db.OfBackups:
 		return fmt.Sprintf("instance %q", project.InstanceName(o.Key))
-	case db.OfVolumes:
+	case db.OfVolumes, db.OfVolumeSnapshots, db.OfVolumeBackups:
 		return fmt.Sprintf("volume %q in storage pool %q", project.Name(o.Key), o.Pool)
 	case db.OfProfiles:
 		return fmt.Sprintf("profile %q", project.Name(o.Key))

@@ -279,14 +279,14 @@ func TestRestricted(t *testing.T) {
 	})
 	w.refused(err, errs.Denied, `profile "default"`, "restricted.containers.privilege=unprivileged")
 
-	snapshot := func(owner string) error {
-		return w.do(func(_ context.Context, tx *db.Tx) error {
-			tx.Changed(db.OfSnapshots, "", owner)
-			return nil
-		})
+	for _, o := range []db.ProjectObject{
+		{Kind: db.OfSnapshots, Key: "p_c1"}, {Kind: db.OfBackups, Key: "p_c1"},
+		{Kind: db.OfVolumeSnapshots, Pool: "tank", Key: "p%v"}, {Kind: db.OfVolumeBackups, Pool: "tank", Key: "p%v"},
+	} {
+		w.refused(w.DB.Allowed(t.Context(), o), errs.Denied, `project "p"`, "=block")
+		o.Key = "c1"
+		w.must(w.DB.Allowed(t.Context(), o))
 	}
-	w.refused(snapshot("p%c1"), errs.Denied, "restricted.snapshots=block")
-	w.must(snapshot("c1"))
 
 	// A recovery is asked nothing.
 	ctx := db.Admitted(t.Context())

@@ -7,6 +7,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/projectkeys"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // State returns how much a project uses of what it may use.
@@ -69,6 +70,11 @@ func resources(config map[string]string) map[string]string {
 
 // Rules are what a project limits and restricts; nil if nothing.
 func (s *Service) Rules(name string) *projectkeys.Rules { return s.get(name).rules }
+
+// RequestConfig is [Service.Config] of the project of a request.
+func (s *Service) RequestConfig(ctx context.Context, key string) string {
+	return s.Config(project.From(ctx), key)
+}
 
 // Config is what a key of a project says, in place of the server's; empty if
 // nothing.

@@ -90,7 +90,7 @@ func (s *Service) importProfiles(ctx context.Context, profs []api.Profile) error
 		for name, dev := range p.Devices {
 			row.Devices[name] = dev
 		}
-		err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		err := s.DB.Do(db.Admitted(ctx), func(ctx context.Context, tx *db.Tx) error {
 			have, err := db.GetProfile(ctx, tx, p.Name)
 			switch {
 			case errs.Is(err, errs.NotFound):

@@ -67,6 +67,9 @@ func (s *Service) backUpAll(ctx context.Context, r db.Repository, sources []sour
 // backUp makes a backup of one source.
 func (s *Service) backUp(ctx context.Context, r db.Repository, src source, how backing) (api.RepositoryBackup, error) {
 	var none api.RepositoryBackup
+	if err := s.allowed(ctx, src); err != nil {
+		return none, err
+	}
 	unlock, err := s.writers.LockContext(ctx, r.Name)
 	if err != nil {
 		return none, err

@@ -95,3 +95,15 @@ func (s *Service) present(ctx context.Context) ([]source, error) {
 	})
 	return out, err
 }
+
+// allowed reports that backups cannot be made in the source's project. A backup
+// of the host is of no project.
+func (s *Service) allowed(ctx context.Context, src source) error {
+	switch {
+	case src.pool != "":
+		return s.DB.Allowed(ctx, db.ProjectObject{Kind: db.OfVolumeBackups, Pool: src.pool, Key: src.name})
+	case src.name != "":
+		return s.DB.Allowed(ctx, db.ProjectObject{Kind: db.OfBackups, Key: src.name})
+	}
+	return nil
+}

@@ -51,6 +51,9 @@ func (s *Server) createImage(r *http.Request) (response, error) {
 		if body.Source == nil {
 			return nil, errs.Invalidf("field \"source\" is missing in the request body")
 		}
+		if err := s.checkServer(r, body.Source.Server); err != nil {
+			return nil, err
+		}
 		job, err := s.Images.Make(r.Context(), body)
 		return s.start(r, job, err)
 	}

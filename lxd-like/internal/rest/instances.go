@@ -69,6 +69,9 @@ func (s *Server) createInstance(r *http.Request) (response, error) {
 	if body.Type != "" && body.Type != "container" {
 		return nil, errs.Newf(errs.Unsupported, "type is %q: this server runs containers only", body.Type)
 	}
+	if err := s.checkServer(r, body.Source.Server); err != nil {
+		return nil, err
+	}
 	if body.Source.Type == "image" {
 		body.Source.Project = view(r).Images
 	}

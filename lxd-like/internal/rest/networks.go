@@ -11,7 +11,7 @@ func networkURL(name string) string { return "/1.0/networks/" + url.PathEscape(n
 
 func (s *Server) listNetworks(r *http.Request) (response, error) {
 	all, err := s.Nets.List(r.Context())
-	return list(r, all, err, func(n api.Network) string { return networkURL(n.Name) })
+	return list(r, s.seenNetworks(r, all), err, func(n api.Network) string { return networkURL(n.Name) })
 }
 
 func (s *Server) createNetwork(r *http.Request) (response, error) {

@@ -11,7 +11,7 @@ func poolURL(name string) string { return "/1.0/storage-pools/" + url.PathEscape
 
 func (s *Server) listPools(r *http.Request) (response, error) {
 	all, err := s.Pools.List(r.Context())
-	return list(r, all, err, func(p api.StoragePool) string { return poolURL(p.Name) })
+	return list(r, s.seenPools(r, all), err, func(p api.StoragePool) string { return poolURL(p.Name) })
 }
 
 func (s *Server) createPool(r *http.Request) (response, error) {

@@ -140,6 +140,9 @@ func (s *Server) answer(h handle, r *http.Request) (*http.Request, response, err
 	if err != nil {
 		return r, nil, err
 	}
+	if err := s.checkSeen(in); err != nil {
+		return in, nil, err
+	}
 	resp, err := h(in)
 	return in, resp, err
 }

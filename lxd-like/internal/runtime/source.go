@@ -40,7 +40,7 @@ func (m Mount) stat() (directory bool, err error) {
 	if m.inMemory() {
 		return true, nil
 	}
-	info, err := os.Stat(m.Source)
+	info, err := m.Look()
 	if err != nil {
 		return false, err
 	}
@@ -123,9 +123,9 @@ func bind(m Mount, at string, ids idmap.Map) error {
 	if m.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	fd, err := m.openTree(flags)
 	if err != nil {
-		return &os.PathError{Op: "open_tree", Path: m.Source, Err: err}
+		return err
 	}
 	tree := os.NewFile(uintptr(fd), m.Source)
 	defer tree.Close()

@@ -54,6 +54,7 @@ type Mount struct {
 	Device      string // The device's name in the configuration, where its plan can become another by itself.
 	Kind        MountKind
 	Source      string
+	Within      string // Directories with commas between them, one of which Source must be in, wherever links lead; empty for any place.
 	Target      string // Absolute, inside; made if it is missing.
 	ReadOnly    bool
 	Recursive   bool   // Mounts below Source too.

@@ -94,7 +94,7 @@ func (s *Service) Adopt(ctx context.Context, doc api.Document) error {
 	}
 	defer release()
 	m.v.Status = db.Ready
-	if err := s.record(ctx, &m); err != nil {
+	if err := s.record(db.Admitted(ctx), &m); err != nil {
 		return fmt.Errorf("register volume %q: %w", m.v.Name, err)
 	}
 	s.event("storage-volume-created", m.v.VolumeRef, map[string]any{"type": "custom"})

@@ -65,6 +65,10 @@ func (s *Service) snapshotDue(ctx context.Context, ref Ref, done clock.Done) err
 	if err != nil {
 		return err
 	}
+	allowed := s.DB.Allowed(ctx, db.ProjectObject{Kind: db.OfVolumeSnapshots, Pool: ref.Pool, Key: ref.Name})
+	if errs.Is(allowed, errs.Denied) {
+		return s.DB.Do(ctx, done) // It is not to be done, now or later.
+	}
 	now := time.Now()
 	name, err := s.nextSnapshot(ctx, v, now)
 	if err != nil {

@@ -236,6 +236,7 @@ func (s *Service) makeSnapshot(ctx context.Context, ref Ref, req newSnapshot) (e
 		}
 		row.Config = visible(v.Config)
 		row.Config[keyID] = cmp.Or(req.id, uuid.New())
+		tx.Changed(db.OfVolumeSnapshots, ref.Pool, ref.Name)
 		return db.AddVolumeSnapshot(ctx, tx, &row)
 	})
 	if err != nil {

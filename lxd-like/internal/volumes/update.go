@@ -71,6 +71,12 @@ func (s *Service) update(ctx context.Context, v, next db.Volume, p db.Pool) (err
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
+	admitted := s.DB.Try(ctx, db.ProjectObject{Kind: db.OfVolumes, Pool: v.Pool, Key: v.Name}, func(ctx context.Context, tx *db.Tx) error {
+		return db.UpdateVolume(ctx, tx, next)
+	})
+	if admitted != nil {
+		return admitted
+	}
 	before, after := s.options(v, p), s.options(next, p)
 	if v.Config["size"] != next.Config["size"] || !maps.Equal(before, after) {
 		if err := s.patch(ctx, &v, map[string]string{keyShaping: "true"}); err != nil {
