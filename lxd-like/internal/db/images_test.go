@@ -2,6 +2,11 @@ package db_test
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -14,7 +19,7 @@ import (
 func TestImages(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		want := db.Image{
-			Fingerprint: "abcd", Filename: "a.tar", Size: 7, Public: true, AutoUpdate: true, Cached: true, Architecture: "x86_64",
+			Project: "default", Fingerprint: "abcd", Filename: "a.tar", Size: 7, Public: true, AutoUpdate: true, Cached: true, Architecture: "x86_64",
 			Properties: map[string]string{"os": "Debian"}, Profiles: []string{"default"}, Source: "debian:sid", Status: db.Ready,
 			Created: time.Unix(1, 2).UTC(), Expires: time.Unix(3, 0).UTC(), Uploaded: time.Unix(4, 0).UTC(),
 		}
@@ -122,11 +127,147 @@ func TestAliases(t *testing.T) {
 		})
 		change(t, d, func(ctx context.Context, tx *db.Tx) error {
 			all, err := db.Aliases(ctx, tx)
-			if want := []db.Alias{{Name: "c/1", Description: "C", Fingerprint: "two"}}; err != nil || !reflect.DeepEqual(all, want) {
+			if want := []db.Alias{{Project: "default", Name: "c/1", Description: "C", Fingerprint: "two"}}; err != nil || !reflect.DeepEqual(all, want) {
 				t.Errorf("got %v, %v, want %v", all, err, want)
 			}
 			return nil
 		})
+	})
+}
+
+func TestImagesOfProjects(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		own := db.Image{Project: "p", Fingerprint: "abcd", Source: "debian:sid", Status: db.Ready, Properties: map[string]string{"of": "p"}}
+		change(t, d, func(ctx context.Context, tx *db.Tx) error {
+			for _, i := range []db.Image{
+				{Fingerprint: "abcd", Source: "debian:sid", Status: db.Ready},
+				own,
+				{Project: "q", Fingerprint: "abcd", Status: db.Pending},
+				{Project: "p", Fingerprint: "abff", Status: db.Ready},
+			} {
+				if err := db.AddImage(ctx, tx, &i); err != nil {
+					return err
+				}
+			}
+			for _, a := range []db.Alias{{Name: "a/1", Fingerprint: "abcd"}, {Project: "p", Name: "a/1", Fingerprint: "abff"}} {
+				if err := db.AddAlias(ctx, tx, a); err != nil {
+					return err
+				}
+			}
+			return db.UpdateImage(ctx, tx, own)
+		})
+		err := d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			return db.AddAlias(ctx, tx, db.Alias{Name: "b", Fingerprint: "abff"})
+		})
+		if !errs.Is(err, errs.NotFound) {
+			t.Errorf("an alias of another project's image: %v", err)
+		}
+		change(t, d, func(ctx context.Context, tx *db.Tx) error {
+			for prefix, n := range map[string]int{"ab": 1, "p%ab": 2, "p%abc": 1, "p%": 2, "q%": 0, "": 1} {
+				if found, err := db.FindImages(ctx, tx, prefix); err != nil || len(found) != n {
+					t.Errorf("prefix %q: %v, %v, want %d", prefix, found, err, n)
+				}
+			}
+			if got, err := db.GetImage(ctx, tx, "p%abcd"); err != nil || got.Key() != "p%abcd" || got.Properties["of"] != "p" {
+				t.Errorf("got %+v, %v", got, err)
+			}
+			if got, err := db.GetImage(ctx, tx, "abcd"); err != nil || len(got.Properties) != 0 {
+				t.Errorf("of the default project: %+v, %v", got, err)
+			}
+			if got, err := db.ImageBySource(ctx, tx, "p%debian:sid"); err != nil || got.Key() != "p%abcd" {
+				t.Errorf("by source: %+v, %v", got, err)
+			}
+			if got, err := db.ImagesBySource(ctx, tx, "debian:sid"); err != nil || len(got) != 2 {
+				t.Errorf("by source in all: %+v, %v", got, err)
+			}
+			if got, err := db.ImagesSharing(ctx, tx, "abcd"); err != nil || len(got) != 2 || got[0].Project != "p" {
+				t.Errorf("sharing files: %+v, %v", got, err)
+			}
+			if got, err := db.ImageKeys(ctx, tx); err != nil || !reflect.DeepEqual(got, map[string][]string{"abcd": {"abcd", "p%abcd"}, "abff": {"p%abff"}}) {
+				t.Errorf("keys: %v, %v", got, err)
+			}
+			if err := db.RenameAlias(ctx, tx, "p%a/1", "p%b"); err != nil {
+				return err
+			}
+			if a, err := db.GetAlias(ctx, tx, "p%b"); err != nil || a.Key() != "p%b" || a.Fingerprint != "abff" {
+				t.Errorf("alias %+v, %v", a, err)
+			}
+			if err := db.TouchImage(ctx, tx, "p%abcd"); err != nil {
+				return err
+			}
+			if err := db.SetImageStatus(ctx, tx, "q%abcd", db.Ready); err != nil {
+				return err
+			}
+			return db.DeleteImage(ctx, tx, "p%abff")
+		})
+		change(t, d, func(ctx context.Context, tx *db.Tx) error {
+			all, err := db.Images(ctx, tx)
+			var got string
+			for _, i := range all {
+				got += fmt.Sprintf("%s %s %t ", i.Key(), i.Status, i.LastUsed.IsZero())
+			}
+			if want := "abcd ready true p%abcd ready false q%abcd ready true "; got != want || err != nil {
+				t.Errorf("got %s, %v, want %s", got, err, want)
+			}
+			if aliases, err := db.Aliases(ctx, tx); err != nil || len(aliases) != 1 || aliases[0].Key() != "a/1" {
+				t.Errorf("aliases %v, %v", aliases, err)
+			}
+			return db.DeleteAlias(ctx, tx, "a/1")
+		})
+	})
+}
+
+// TestUpgradeOfImages has images from before there were projects.
+func TestUpgradeOfImages(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cuib.db")
+	old, err := sql.Open("sqlite3", "file:"+file+"?_foreign_keys=1")
+	must(t, err)
+	for i, name := range []string{"initial", "storage", "warnings", "networkparts", "projects"} {
+		text, err := os.ReadFile(fmt.Sprintf("migrations/%04d-%s.sql", i+1, name))
+		must(t, err)
+		_, err = old.ExecContext(t.Context(), string(text)+fmt.Sprintf("; PRAGMA user_version = %d", i+1))
+		must(t, err)
+	}
+	_, err = old.ExecContext(t.Context(), `
+		INSERT INTO images (id, fingerprint, filename, size, public, auto_update, cached, architecture, properties, profiles, source, status, created, expires, uploaded, last_used)
+		VALUES (3, 'one', 'f', 7, 1, 0, 1, 'x86_64', '{"os":"Debian"}', '["default"]', 'debian:sid', 'ready', 1000000002, 2000000000, 3, 4),
+			(8, 'two', '', 0, 0, 0, 0, '', '{}', '[]', '', 'pending', 0, 0, 0, 0);
+		INSERT INTO image_aliases (name, image_id, description) VALUES ('a/1', 3, 'A'), ('50%', 3, ''), ('50_', 8, 'taken'), ('p%q', 3, '');
+		INSERT INTO pools (id, name, driver, description, config, status, created) VALUES (1, 'tank', 'dir', '', '{}', 'ready', 0);
+		INSERT INTO image_volumes (fingerprint, pool_id, status) VALUES ('one', 1, 'ready')`)
+	must(t, errors.Join(err, old.Close()))
+
+	d, err := db.OpenFile(t.Context(), file)
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	change(t, d, func(ctx context.Context, tx *db.Tx) error {
+		want := db.Image{
+			ID: 3, Project: "default", Fingerprint: "one", Filename: "f", Size: 7, Public: true, Cached: true, Architecture: "x86_64",
+			Properties: map[string]string{"os": "Debian"}, Profiles: []string{"default"}, Source: "debian:sid", Status: db.Ready,
+			Created: time.Unix(1, 2).UTC(), Expires: time.Unix(2, 0).UTC(), Uploaded: time.Unix(0, 3).UTC(), LastUsed: time.Unix(0, 4).UTC(),
+		}
+		all, err := db.Images(ctx, tx)
+		if err != nil || len(all) != 2 || !reflect.DeepEqual(all[0], want) || all[1].Status != db.Pending {
+			t.Errorf("images %+v, %v", all, err)
+		}
+		aliases, err := db.Aliases(ctx, tx)
+		if want := []db.Alias{{"default", "50_", "taken", "two"}, {"default", "a/1", "A", "one"}, {"default", "p_q", "", "one"}}; err != nil || !reflect.DeepEqual(aliases, want) {
+			t.Errorf("aliases %v, %v", aliases, err)
+		}
+		if volumes, err := db.ImageVolumes(ctx, tx); err != nil || len(volumes) != 1 || volumes[0].Fingerprint != "one" {
+			t.Errorf("volumes %v, %v", volumes, err)
+		}
+		next := db.Image{Project: "p", Fingerprint: "one"}
+		if err := db.AddImage(ctx, tx, &next); err != nil || next.ID <= 8 {
+			t.Errorf("the next one: %+v, %v", next, err)
+		}
+		return db.DeleteImage(ctx, tx, "one")
+	})
+	change(t, d, func(ctx context.Context, tx *db.Tx) error {
+		if aliases, err := db.Aliases(ctx, tx); err != nil || len(aliases) != 1 || aliases[0].Fingerprint != "two" {
+			t.Errorf("aliases of an image that is deleted: %v, %v", aliases, err)
+		}
+		return nil
 	})
 }
 

@@ -71,6 +71,7 @@ const (
 	OfInstances = "instances"
 	OfVolumes   = "volumes"
 	OfProfiles  = "profiles"
+	OfImages    = "images"
 	OfNetworks  = "networks"
 	OfACLs      = "network ACL"
 	OfSets      = "network address set"
@@ -96,6 +97,7 @@ type ProjectObject struct {
 const projectObjects = `WITH objects (kind, pool, key, sign) AS (
 	SELECT 'instances', '', name, '_' FROM instances
 	UNION ALL SELECT 'profiles', '', name, '%' FROM profiles
+	UNION ALL SELECT 'images', '', CASE project WHEN 'default' THEN '' ELSE project || '%' END || fingerprint, '%' FROM images
 	UNION ALL SELECT 'networks', '', name, '%' FROM networks
 	UNION ALL SELECT 'volumes', p.name, v.name, '%' FROM volumes v JOIN pools p ON p.id = v.pool_id
 	UNION ALL SELECT kind, '', name, '%' FROM network_objects)

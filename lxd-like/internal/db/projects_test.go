@@ -33,6 +33,11 @@ func TestProjects(t *testing.T) {
 					return err
 				}
 			}
+			for _, in := range []string{"default", "p"} {
+				if err := db.AddImage(ctx, tx, &db.Image{Project: in, Fingerprint: "abcd"}); err != nil {
+					return err
+				}
+			}
 			if err := db.AddInstance(ctx, tx, &db.Instance{Name: "p_c1", PoolID: pool.ID}); err != nil {
 				return err
 			}
@@ -61,8 +66,8 @@ func TestProjects(t *testing.T) {
 			t.Errorf("snapshots of p: %v", snaps)
 		}
 		for project, want := range map[string]string{
-			"p":       "[{instances  p_c1} {profiles  p%my_web} {volumes tank p%v_1}]",
-			"default": "[{instances  c1} {instances  c2} {profiles  big} {profiles  default} {profiles  my_web} {profiles  web} {volumes tank v_1}]",
+			"p":       "[{images  p%abcd} {instances  p_c1} {profiles  p%my_web} {volumes tank p%v_1}]",
+			"default": "[{images  abcd} {instances  c1} {instances  c2} {profiles  big} {profiles  default} {profiles  my_web} {profiles  web} {volumes tank v_1}]",
 		} {
 			got := view(t, d, func(ctx context.Context, tx *db.Tx) ([]db.ProjectObject, error) { return db.ProjectObjects(ctx, tx, project) })
 			if fmt.Sprint(got) != want {
