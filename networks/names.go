@@ -43,8 +43,8 @@ func CheckDomain(s string) error {
 // CheckHost reports what is wrong with a host's name and MAC address. What it
 // accepts has no character that means something in a configuration file.
 func CheckHost(h Host) error {
-	if h.Name != "" && !hostLabel.MatchString(h.Name) {
-		return errs.Invalidf("host name %q is not valid: use letters, digits and '-', at most 63", h.Name)
+	if h.Name != "" && CheckDomain(h.Name) != nil {
+		return errs.Invalidf("host name %q is not valid: use letters, digits and '-', at most 63, and more of that behind dots", h.Name)
 	}
 	_, err := ParseMAC(h.MAC)
 	return err

@@ -17,6 +17,7 @@ import (
 // Config is the wanted state of one network on this host.
 type Config struct {
 	Name string // Also the name of the network's interface, if it has one.
+	Key  string // What the caller knows it by; drivers do not look at it.
 
 	// Dir is the daemon's directory for this network: leases, pid files,
 	// hosts. The user nobody must be able to search all its parents.
@@ -85,7 +86,7 @@ const (
 
 // Peer is a network that is routed to without NAT.
 type Peer struct {
-	Network    string
+	Network    string // What the caller knows it by.
 	IPv4, IPv6 netip.Prefix // Not valid for none.
 	Domain     string       // That its server answers for; empty for none that is not our own.
 	Server     netip.Addr
@@ -131,7 +132,8 @@ type DNS struct {
 // Host is an instance as the network knows it: one NIC of it. The MAC
 // address tells hosts apart.
 type Host struct {
-	Name       string
+	Name       string // In the network's domain; with dots if it is in one below that. Empty for none.
+	Instance   string // What the caller knows it by; drivers do not look at it.
 	MAC        string
 	IPv4, IPv6 netip.Addr // Not valid for a dynamic address.
 

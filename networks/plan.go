@@ -99,3 +99,15 @@ func dhcpKey(a netip.Addr) string {
 	}
 	return "ipv6.dhcp.stateful"
 }
+
+// Autoconf is the address that a guest makes of its MAC address (RFC 4291,
+// appendix A); not valid where it makes none.
+func Autoconf(f Family, mac string) netip.Addr {
+	hw, err := ParseMAC(mac)
+	if err != nil || !f.Address.IsValid() || f.Address.Bits() != 64 || f.DHCP && f.Stateful {
+		return netip.Addr{}
+	}
+	raw := f.Address.Masked().Addr().As16()
+	copy(raw[8:], []byte{hw[0] ^ 2, hw[1], hw[2], 0xff, 0xfe, hw[3], hw[4], hw[5]})
+	return netip.AddrFrom16(raw)
+}

@@ -105,7 +105,7 @@ func (l *lines) dns(cfg networks.Config) {
 	case networks.DNSDynamic:
 	default:
 		// Nobody takes another's name: names come from the hosts alone.
-		l.add("dhcp-ignore-names=tag:!known\nhostsdir=%s", filepath.Join(cfg.Dir, namesDir))
+		l.add("dhcp-ignore-names=tag:!known\ndhcp-ignore-names=tag:%s\nhostsdir=%s", below, filepath.Join(cfg.Dir, namesDir))
 	}
 }
 
@@ -270,9 +270,17 @@ func check(cfg networks.Config) error {
 // do with the host, or its lease time. With a domain they are names.
 var keyword = regexp.MustCompile(`^(ignore|infinite|[0-9]+[smhdwSMHDW]?)$`)
 
+// below is the tag of hosts that have names in domains below the network's. What
+// dnsmasq gives out has names in that domain itself, so that it takes none of
+// these hosts, and knows the addresses that they have as it knows static ones.
+const below = "below"
+
+// isBelow reports whether a host has such a name.
+func isBelow(h networks.Host) bool { return strings.Contains(h.Name, ".") }
+
 // hostLine returns the dhcp-host value for a host, and its lines for
-// /etc/hosts.
-func hostLine(cfg networks.Config, h networks.Host) (dhcp, names string, err error) {
+// /etc/hosts. given are the addresses that it has besides static ones.
+func hostLine(cfg networks.Config, h networks.Host, given []netip.Addr) (dhcp, names string, err error) {
 	if err := networks.CheckHost(h); err != nil {
 		return "", "", err
 	}
@@ -290,22 +298,40 @@ func hostLine(cfg networks.Config, h networks.Host) (dhcp, names string, err err
 	named := h.Name != "" && (cfg.DNS.Mode == networks.DNSManaged || cfg.DNS.Mode == "")
 	switch {
 	case !named:
+	case isBelow(h):
+		dhcp += ",set:" + below
 	case cfg.DNS.Domain != "":
 		dhcp += "," + h.Name + "." + cfg.DNS.Domain
 	case !keyword.MatchString(h.Name):
 		dhcp += "," + h.Name
 	}
-	for _, a := range []netip.Addr{h.IPv4, h.IPv6} {
-		if !named || !a.IsValid() {
-			continue
+	if !named {
+		return dhcp + "\n", "", nil
+	}
+	all := []netip.Addr{h.IPv4, h.IPv6}
+	for _, a := range given {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
 		}
-		names += a.String() + " "
-		if cfg.DNS.Domain != "" {
-			names += h.Name + "." + cfg.DNS.Domain + " "
+	}
+	for _, a := range all {
+		if a.IsValid() {
+			names += a.String() + " " + strings.Join(namesOf(cfg, h), " ") + "\n"
 		}
-		names += h.Name + "\n"
 	}
 	return dhcp + "\n", names, nil
+}
+
+// namesOf are the names of a host: that in the network's domain, and the short
+// one, unless it is one below the domain, which could be that of a stranger.
+func namesOf(cfg networks.Config, h networks.Host) []string {
+	switch {
+	case cfg.DNS.Domain == "":
+		return []string{h.Name}
+	case isBelow(h):
+		return []string{h.Name + "." + cfg.DNS.Domain}
+	}
+	return []string{h.Name + "." + cfg.DNS.Domain, h.Name}
 }
 
 // nobodyGroup returns the name of the group of the user that dnsmasq becomes.

@@ -19,7 +19,11 @@ func SetHost(cfg networks.Config, h networks.Host) error {
 	if !wanted(cfg) {
 		return nil
 	}
-	changed, err := setHost(cfg, h)
+	leases, err := leasesFor(cfg, h)
+	if err != nil {
+		return err
+	}
+	changed, err := setHost(cfg, h, leases)
 	if err != nil || !changed {
 		return err
 	}
@@ -71,9 +75,13 @@ func setHosts(cfg networks.Config) (forgot bool, err error) {
 			return false, err
 		}
 	}
+	leases, err := leasesFor(cfg, cfg.Hosts...)
+	if err != nil {
+		return false, err
+	}
 	var keep []string
 	for _, h := range cfg.Hosts {
-		changed, err := setHost(cfg, h)
+		changed, err := setHost(cfg, h, leases)
 		if err != nil {
 			return false, err
 		}
@@ -111,12 +119,12 @@ func prune(cfg networks.Config, keep []string) (forgot bool, err error) {
 
 // setHost writes a host's files. It reports whether they said something else
 // before, which dnsmasq has to forget.
-func setHost(cfg networks.Config, h networks.Host) (changed bool, err error) {
+func setHost(cfg networks.Config, h networks.Host, leases []lease) (changed bool, err error) {
 	name, err := fileName(h)
 	if err != nil {
 		return false, err
 	}
-	dhcp, names, err := hostLine(cfg, h)
+	dhcp, names, err := hostLine(cfg, h, givenTo(cfg, h, leases))
 	if err != nil {
 		return false, err
 	}
@@ -134,6 +142,34 @@ func setHost(cfg networks.Config, h networks.Host) (changed bool, err error) {
 		}
 	}
 	return changed, nil
+}
+
+// leasesFor reads the leases if there is one among hosts that is known by the
+// addresses that it is given.
+func leasesFor(cfg networks.Config, hosts ...networks.Host) ([]lease, error) {
+	if !slices.ContainsFunc(hosts, isBelow) {
+		return nil, nil
+	}
+	found, err := readLeases(cfg)
+	return found.all, err
+}
+
+// givenTo are the addresses that a host has of leases, or makes itself, if it is
+// to be known by them.
+func givenTo(cfg networks.Config, h networks.Host, leases []lease) (all []netip.Addr) {
+	mac, err := networks.ParseMAC(h.MAC)
+	if err != nil || !isBelow(h) {
+		return nil
+	}
+	for _, l := range leases {
+		if l.mac == mac.String() && current(cfg, l.addr) {
+			all = append(all, l.addr)
+		}
+	}
+	if a := networks.Autoconf(cfg.IPv6, h.MAC); a.IsValid() && !h.IPv6.IsValid() {
+		all = append(all, a)
+	}
+	return all
 }
 
 // fileName returns the name of a host's files. Nothing in it is the user's

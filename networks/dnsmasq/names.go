@@ -27,11 +27,8 @@ func (l *lines) names(cfg networks.Config) {
 		return // Instances have no names, or others than ours.
 	}
 	for _, a := range cfg.Aliases {
-		if cfg.DNS.Domain != "" {
-			l.add("cname=%s.%s,%[1]s,%[3]s.%[2]s", a.Name, cfg.DNS.Domain, a.Host)
-		} else {
-			l.add("cname=%s,%s", a.Name, a.Host)
-		}
+		names := namesOf(cfg, networks.Host{Name: a.Name})
+		l.add("cname=%s,%s", strings.Join(names, ","), namesOf(cfg, networks.Host{Name: a.Host})[0])
 	}
 }
 

@@ -143,9 +143,23 @@ func (w *aclWriter) log(owner, direction, index, action string) rule {
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: logRate, Unit: expr.LimitTimeSecond, Burst: logBurst},
 		&expr.Log{
 			Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_SNAPLEN,
-			Group: w.group, Snaplen: logBytes, Data: []byte(strings.Join([]string{LogPrefix, owner, direction, index, action, w.network}, " ")),
+			Group: w.group, Snaplen: logBytes, Data: []byte(strings.Join([]string{LogPrefix, LogName(owner), direction, index, action, w.network}, " ")),
 		},
 	}
+}
+
+// longestLogged is how long the name of an ACL is at most in what is logged: the
+// kernel has room for 127 characters with all else.
+const longestLogged = 63
+
+// LogName is what an ACL is called in [Logged]: its name, or what stands for a
+// longer one.
+func LogName(owner string) string {
+	if len(owner) <= longestLogged {
+		return owner
+	}
+	sum := sha256.Sum256([]byte(owner))
+	return hex.EncodeToString(sum[:longestLogged/2])
 }
 
 // LogPrefix begins what the kernel says of packets that a rule of an ACL logs.

@@ -17,7 +17,7 @@ import (
 
 // Logged is a packet that a rule of an ACL has logged.
 type Logged struct {
-	ACL, Direction, Rule, Action, Network string
+	ACL, Direction, Rule, Action, Network string // ACL is its [LogName].
 
 	Protocol                    string // tcp, udp, icmp, icmp6 or a number.
 	Source, Destination         string

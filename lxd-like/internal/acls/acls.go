@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -60,7 +62,7 @@ type Service struct {
 	renamed atomic.Bool // Rules may have names that the host does not follow yet.
 }
 
-func aclURL(name string) string { return "/1.0/network-acls/" + name }
+func aclURL(name string) string { return "/1.0/network-acls/" + url.PathEscape(name) }
 
 // List returns all ACLs.
 func (s *Service) List(ctx context.Context) (all []api.NetworkACL, err error) {
@@ -94,7 +96,7 @@ func (s *Service) Get(ctx context.Context, name string) (out api.NetworkACL, err
 }
 
 func (w *world) describe(name string) api.NetworkACL {
-	return api.NetworkACL{NetworkACLPut: filled(w.acls[name]), Name: name, UsedBy: w.usersOf(name), Project: "default"}
+	return api.NetworkACL{NetworkACLPut: filled(w.acls[name]), Name: name, UsedBy: w.usersOf(name), Project: project.Of(name)}
 }
 
 // filled is a document without fields that are null.
@@ -119,7 +121,7 @@ func (s *Service) Adopt(ctx context.Context, req api.NetworkACLsPost) error {
 
 // create makes an ACL. What known names need not be there.
 func (s *Service) create(ctx context.Context, req api.NetworkACLsPost, known api.NetworkACLPut) error {
-	if err := checkName("network ACL", req.Name); err != nil {
+	if err := checkName("network ACL", project.Name(req.Name)); err != nil {
 		return err
 	}
 	s.change.Lock()
@@ -237,7 +239,7 @@ func (s *Service) followOn(ctx context.Context, with func(*world) []string, name
 
 // Rename gives an ACL that nothing uses another name.
 func (s *Service) Rename(ctx context.Context, name, to string) error {
-	if err := checkName("network ACL", to); err != nil {
+	if err := checkName("network ACL", project.Name(to)); err != nil {
 		return err
 	}
 	s.change.Lock()
@@ -285,9 +287,8 @@ func inUse(verb, what, name string, users []string) error {
 	if len(users) == 0 {
 		return nil
 	}
-	for i, url := range users {
-		typ, of, _ := strings.Cut(strings.TrimPrefix(url, "/1.0/"), "/")
-		users[i] = strings.ReplaceAll(strings.TrimSuffix(typ, "s"), "network-acl", "network ACL") + " " + of
+	for i, path := range users {
+		users[i] = nets.UserOf(path)
 	}
 	const most = 5
 	if len(users) > most {

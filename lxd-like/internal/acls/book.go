@@ -138,14 +138,14 @@ func (s *Service) readdress(ctx context.Context) error {
 	if err != nil || !changed {
 		return err
 	}
-	var policies []*acl.Policy
+	policies := map[string]*acl.Policy{} // By network.
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		w, err := load(ctx, tx)
 		for _, n := range w.networks {
 			names := profiles.SplitList(n.Config[keyACLs])
 			in, err := placeOf(n)
 			if err == nil && len(names) > 0 && n.Status == db.Ready {
-				policies = append(policies, s.policy(w, in, names))
+				policies[n.Name] = s.policy(w, in, names)
 			}
 		}
 		return err
@@ -154,9 +154,9 @@ func (s *Service) readdress(ctx context.Context) error {
 		return err
 	}
 	var failed []error
-	for _, p := range policies {
-		if err := nft.Readdress(networks.Config{Name: p.Network, ACL: p}); err != nil {
-			failed = append(failed, s.Nets.Reapply(ctx, p.Network)) // The table is not as it should be.
+	for _, n := range sorted(policies) {
+		if err := nft.Readdress(networks.Config{Name: policies[n].Network, ACL: policies[n]}); err != nil {
+			failed = append(failed, s.Nets.Reapply(ctx, n)) // The table is not as it should be.
 		}
 	}
 	return errors.Join(append(failed, s.Ports.Readdress())...)

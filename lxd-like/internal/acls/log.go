@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
 )
 
@@ -135,8 +135,7 @@ func (s *Service) keepLogs(ctx context.Context) {
 				SrcPort: e.SourcePort, DstPort: e.DestinationPort, ICMPType: e.ICMPType, ICMPCode: e.ICMPCode,
 				Action: e.Action, Direction: e.Direction, Rule: e.Rule, Network: e.Network,
 			}
-			s.Events.Publish(project.Of(entry.Network), "network-acl", entry)
-			if err := s.write(ctx, e.ACL, entry); err != nil {
+			if err := s.logged(ctx, e.ACL, entry); err != nil {
 				s.Logger.ErrorContext(ctx, "cannot write the log of a network ACL", "acl", e.ACL, "err", err)
 			}
 		})
@@ -151,20 +150,39 @@ func (s *Service) keepLogs(ctx context.Context) {
 	}
 }
 
-// write writes an entry into the log of an ACL that is still there: packets can
-// be told of later than it is deleted.
-func (s *Service) write(ctx context.Context, name string, e api.NetworkACLLogEntry) error {
-	if err := checkName("network ACL", name); err != nil {
-		return fmt.Errorf("a packet was logged: %w", err)
-	}
+// logged tells of an entry, and writes it into the log of an ACL that is still
+// there: packets can be told of later than it is deleted. The kernel calls ACLs
+// and networks otherwise than we do.
+func (s *Service) logged(ctx context.Context, name string, e api.NetworkACLLogEntry) error {
+	var of string
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.GetNetworkObject(ctx, tx, kind, name)
+		all, err := db.NetworkObjects(ctx, tx, kind)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(r record) bool { return nft.LogName(r.Name) == name })
+		if i < 0 {
+			return errs.NotFoundf("network ACL %q not found", name)
+		}
+		on, err := db.Networks(ctx, tx)
+		of, e.Network = all[i].Name, networkAt(on, e.Network)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.logs.append(s.Dir, name, e)
+	s.Events.Publish(project.Of(of), "network-acl", e)
+	e.Network = project.Name(e.Network)
+	return s.logs.append(s.Dir, of, e)
+}
+
+// networkAt is the network that has a link.
+func networkAt(networks []db.Network, link string) string {
+	i := slices.IndexFunc(networks, func(n db.Network) bool { return project.Link(n.Name) == link })
+	if i < 0 {
+		return link
+	}
+	return networks[i].Name
 }
 
 func sortCounts(all []api.NetworkACLCount) {

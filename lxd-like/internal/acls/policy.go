@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // A place is the network in which rules are meant; nil where they are only
@@ -70,7 +71,7 @@ func (w *world) place(name string) (*place, error) {
 
 func placeOf(n db.Network) (*place, error) {
 	cfg, err := netkeys.Parse(n.Type, n.Config)
-	cfg.Name = n.Name
+	cfg.Name, cfg.Key = project.Link(n.Name), n.Name
 	return &place{cfg, n.Config}, err
 }
 

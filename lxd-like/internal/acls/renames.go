@@ -8,9 +8,10 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
-// NetworkRenamed has rules follow a network that gets another name. The service of
+// NetworkRenamed has rules follow a network that gets another key. The service of
 // networks calls it when the record has the new one.
 func (*Service) NetworkRenamed(ctx context.Context, tx *db.Tx, from, to string) error {
 	return renamed(ctx, tx, bookNetwork, from, to)
@@ -27,18 +28,20 @@ func renamed(ctx context.Context, tx *db.Tx, prefix, from, to string) error {
 	if err != nil {
 		return err
 	}
-	// A name without its kind is that of the first kind that has it; see subject.
-	alone := !w.has(bookACL, from) && (prefix == bookNetwork || !w.has(bookNetwork, from))
-	is := func(s string) bool { return s == prefix+from || alone && s == from }
 	for _, name := range sorted(w.acls) {
-		if !w.names(name, is) {
+		of := project.Of(name)
+		old, now := nameOf(of, prefix, from), nameOf(of, prefix, to)
+		// A name without its kind is that of the first kind that has it; see subject.
+		alone := !w.has(bookACL, project.Key(of, old)) && (prefix == bookNetwork || !w.has(bookNetwork, project.Key(of, old)))
+		is := func(s string) bool { return s == prefix+old || alone && s == old }
+		if old == "" || now == "" || !w.names(name, is) {
 			continue
 		}
 		put := w.acls[name]
 		for _, rules := range [][]api.NetworkACLRule{put.Ingress, put.Egress} {
 			for i := range rules {
-				rules[i].Source = replaced(rules[i].Source, is, prefix+to)
-				rules[i].Destination = replaced(rules[i].Destination, is, prefix+to)
+				rules[i].Source = replaced(rules[i].Source, is, prefix+now)
+				rules[i].Destination = replaced(rules[i].Destination, is, prefix+now)
 			}
 		}
 		if err := db.SetNetworkObject(ctx, tx, kind, record{Name: name, Document: put}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // checkName reports what is wrong with the name of an ACL or an address set,
@@ -40,7 +41,7 @@ func (w *world) rules(name string, put *api.NetworkACLPut, in *place) ([]acl.Rul
 		list      []api.NetworkACLRule
 	}{{acl.Ingress, put.Ingress}, {acl.Egress, put.Egress}} {
 		for i := range d.list {
-			r, err := w.rule(&d.list[i], in)
+			r, err := w.rule(project.Of(name), &d.list[i], in)
 			if err != nil {
 				return nil, errs.Invalidf("rule %d of %s: %w", i, d.direction, err)
 			}
@@ -65,8 +66,8 @@ func same(a, b api.NetworkACLRule) bool {
 	return a == b
 }
 
-// rule checks one rule, and returns what it means.
-func (w *world) rule(r *api.NetworkACLRule, in *place) (out acl.Rule, err error) {
+// rule checks one rule of an ACL of a project, and returns what it means.
+func (w *world) rule(of string, r *api.NetworkACLRule, in *place) (out acl.Rule, err error) {
 	if r.State == "" {
 		r.State = acl.Enabled
 	}
@@ -80,10 +81,10 @@ func (w *world) rule(r *api.NetworkACLRule, in *place) (out acl.Rule, err error)
 		}
 	}
 	out = acl.Rule{Action: r.Action, Logged: r.State == acl.Logged, Protocol: r.Protocol}
-	if out.Source, err = w.side("source", r.Source, in); err != nil {
+	if out.Source, err = w.side(of, "source", r.Source, in); err != nil {
 		return out, err
 	}
-	if out.Destination, err = w.side("destination", r.Destination, in); err != nil {
+	if out.Destination, err = w.side(of, "destination", r.Destination, in); err != nil {
 		return out, err
 	}
 	if err := checkFamilies(r.Protocol, out.Source, out.Destination); err != nil {
@@ -179,10 +180,10 @@ const (
 	bookSet      = "set/"
 )
 
-const wantSubjects = `addresses, networks such as 10.1.2.0/24, ranges FIRST-LAST, $SET, @internal, @external, and names of ACLs, networks and instances, with commas between them`
+const wantSubjects = `addresses, networks such as 10.1.2.0/24, ranges FIRST-LAST, $SET, @internal, @external, and names of ACLs, networks and instances of the project (from the default project also PROJECT/INSTANCE), with commas between them`
 
-// side reads who a rule is about.
-func (w *world) side(field, v string, in *place) (acl.Side, error) {
+// side reads who a rule of a project is about.
+func (w *world) side(of, field, v string, in *place) (acl.Side, error) {
 	if v == "" {
 		return acl.Side{All: true}, nil
 	}
@@ -201,7 +202,7 @@ func (w *world) side(field, v string, in *place) (acl.Side, error) {
 			out.Addresses = append(out.Addresses, in.external()...)
 			continue
 		}
-		name, err := w.subject(s)
+		name, err := w.subject(of, s)
 		if err != nil {
 			return out, errs.Invalidf("%s: %w", field, err)
 		}
@@ -210,35 +211,37 @@ func (w *world) side(field, v string, in *place) (acl.Side, error) {
 	return out, nil
 }
 
-// subject returns the name within a book for one that a rule has.
-func (w *world) subject(s string) (string, error) {
+// subject returns the name within a book for one that a rule of a project has.
+func (w *world) subject(of, s string) (string, error) {
 	if name, ok := strings.CutPrefix(s, "$"); ok {
-		if _, ok := w.sets[name]; !ok && !w.had[s] {
+		key := project.Key(of, name)
+		if _, ok := w.sets[key]; !ok && !w.had[s] {
 			return "", errs.Invalidf("got %q, but there is no network address set %q", s, name)
 		}
-		return bookSet + name, nil
+		return bookSet + key, nil
 	}
 	for _, prefix := range []string{bookACL, bookNetwork, bookInstance} {
 		if name, ok := strings.CutPrefix(s, prefix); ok {
-			if !w.has(prefix, name) && !w.had[s] {
+			key := keyOf(of, prefix, name)
+			if !w.has(prefix, key) && !w.had[s] {
 				return "", errs.Invalidf("got %q, but there is no %s %q", s, strings.TrimSuffix(prefix, "/"), name)
 			}
-			return s, nil
+			return prefix + key, nil
 		}
 	}
-	var found []string
+	var found, keys []string
 	for _, prefix := range []string{bookACL, bookNetwork, bookInstance} {
-		if w.has(prefix, s) {
-			found = append(found, prefix+s)
+		if key := keyOf(of, prefix, s); w.has(prefix, key) {
+			found, keys = append(found, prefix+s), append(keys, prefix+key)
 		}
 	}
 	switch {
 	case len(found) == 1, len(found) > 1 && w.had[s]:
-		return found[0], nil
+		return keys[0], nil
 	case len(found) > 1:
 		return "", errs.Invalidf("got %q, which are several: want one of %s", s, strings.Join(found, ", "))
 	case w.had[s]:
-		return bookInstance + s, nil // It was there when the rule was made.
+		return bookInstance + keyOf(of, bookInstance, s), nil // It was there when the rule was made.
 	}
 	return "", errs.Invalidf("got %q, want %s", s, wantSubjects)
 }

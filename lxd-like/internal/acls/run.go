@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cuib/cuib/networks/acl"
+	"github.com/cuib/cuib/networks/dnsmasq"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -33,7 +31,7 @@ const (
 // Run has rules follow the addresses of those whom they name, and writes what
 // is logged, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	leases, err := watchLeases()
+	leases, err := dnsmasq.WatchLeases()
 	if err != nil {
 		return err
 	}
@@ -43,7 +41,7 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.keepLogs(ctx) })
 	wg.Go(func() { s.listen(ctx, dirty) })
 	wg.Go(func() {
-		for leases.next() == nil {
+		for leases.Next() == nil {
 			touch(dirty)
 		}
 	})
@@ -110,50 +108,11 @@ func (s *Service) hear(ctx context.Context, e *api.Event) {
 	}
 }
 
-func (s *Service) followAddresses(ctx context.Context, leases leaseWatch) error {
+func (s *Service) followAddresses(ctx context.Context, leases dnsmasq.LeaseWatch) error {
 	s.change.Lock()
 	defer s.change.Unlock()
-	if err := leases.add(filepath.Join(s.Dir, "networks")); err != nil {
+	if err := leases.Add(filepath.Join(s.Dir, "networks")); err != nil {
 		return err
 	}
 	return s.readdress(ctx)
-}
-
-// A leaseWatch sees that addresses are given out, by the files with them.
-type leaseWatch struct{ *os.File }
-
-func watchLeases() (leaseWatch, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return leaseWatch{}, os.NewSyscallError("inotify_init1", err)
-	}
-	return leaseWatch{os.NewFile(uintptr(fd), "inotify")}, nil
-}
-
-// add watches the directories of all networks. To watch one again does no harm.
-func (l leaseWatch) add(dir string) error {
-	all, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	conn, err := l.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return conn.Control(func(fd uintptr) {
-		for _, e := range all {
-			// One that goes meanwhile has no addresses any more.
-			_, _ = unix.InotifyAddWatch(int(fd), filepath.Join(dir, e.Name()), unix.IN_MODIFY|unix.IN_MOVED_TO|unix.IN_ONLYDIR)
-		}
-	})
-}
-
-// next waits for a change.
-func (l leaseWatch) next() error {
-	const room = 4 << 10
-	_, err := l.Read(make([]byte, room))
-	return err
 }

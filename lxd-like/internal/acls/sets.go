@@ -4,12 +4,14 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -19,7 +21,7 @@ type Sets struct{ s *Service }
 // Sets returns the address sets that ACLs can name.
 func (s *Service) Sets() Sets { return Sets{s} }
 
-func setURL(name string) string { return "/1.0/network-address-sets/" + name }
+func setURL(name string) string { return "/1.0/network-address-sets/" + url.PathEscape(name) }
 
 // List returns all address sets.
 func (a Sets) List(ctx context.Context) (all []api.NetworkAddressSet, err error) {
@@ -58,12 +60,12 @@ func (w *world) describeSet(name string) api.NetworkAddressSet {
 	if put.Config == nil {
 		put.Config = api.ConfigMap{}
 	}
-	return api.NetworkAddressSet{NetworkAddressSetPut: put, Name: name, UsedBy: w.usersOfSet(name), Project: "default"}
+	return api.NetworkAddressSet{NetworkAddressSetPut: put, Name: name, UsedBy: w.usersOfSet(name), Project: project.Of(name)}
 }
 
 // Create makes an address set.
 func (a Sets) Create(ctx context.Context, req api.NetworkAddressSetsPost) error {
-	if err := checkName("network address set", req.Name); err != nil {
+	if err := checkName("network address set", project.Name(req.Name)); err != nil {
 		return err
 	}
 	put, err := cleanedSet(req.NetworkAddressSetPut)
@@ -161,7 +163,7 @@ func (a Sets) Update(ctx context.Context, name string, put api.NetworkAddressSet
 
 // Rename gives an address set that no ACL names another name.
 func (a Sets) Rename(ctx context.Context, name, to string) error {
-	if err := checkName("network address set", to); err != nil {
+	if err := checkName("network address set", project.Name(to)); err != nil {
 		return err
 	}
 	err := a.unused(ctx, "rename", name, func(ctx context.Context, tx *db.Tx) error {

@@ -2,8 +2,11 @@ package acls
 
 import (
 	"context"
+	"net/url"
+	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/networks/nft"
@@ -14,13 +17,13 @@ import (
 // State returns what the kernel has counted of an ACL's rules: at each network
 // that has it, and at the interfaces of instances on each network.
 func (s *Service) State(ctx context.Context, name string) (api.NetworkACLState, error) {
+	var w *world
 	var policies []*acl.Policy
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		if _, err := db.GetNetworkObject(ctx, tx, kind, name); err != nil {
 			return err
 		}
-		w, err := load(ctx, tx)
-		if err != nil {
+		if w, err = load(ctx, tx); err != nil {
 			return err
 		}
 		for _, n := range w.networksWith(name) {
@@ -41,17 +44,22 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkACLState, 
 		if err != nil {
 			return out, err
 		}
-		out.Rules = addCounts(out.Rules, name, "network "+p.Network, p, counts)
+		out.Rules = addCounts(out.Rules, name, "network "+w.shown(p.Network), p, counts)
 	}
 	ports, err := s.Ports.Counts()
 	if err != nil {
 		return out, err
 	}
 	for p, counts := range ports {
-		out.Rules = addCounts(out.Rules, name, "interfaces on "+p.Network, p, counts)
+		out.Rules = addCounts(out.Rules, name, "interfaces on "+w.shown(p.Network), p, counts)
 	}
 	sortCounts(out.Rules)
 	return out, nil
+}
+
+// shown is how the network that has a link is told of.
+func (w *world) shown(link string) string {
+	return strings.TrimPrefix(nets.UserOf("/1.0/networks/"+url.PathEscape(networkAt(w.networks, link))), "network ")
 }
 
 // addCounts adds what was counted of the rules of one ACL of a policy. Policies

@@ -3,11 +3,14 @@ package acls
 import (
 	"context"
 	"maps"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // The key of networks and option of interfaces that name ACLs.
@@ -61,16 +64,45 @@ func (w *world) known(put api.NetworkACLPut) {
 	}
 }
 
-// has reports whether there is a subject of a kind, which its prefix says.
-func (w *world) has(prefix, name string) bool {
+// has reports whether there is a subject of a kind, which its prefix says, by its
+// key.
+func (w *world) has(prefix, key string) bool {
 	switch prefix {
 	case bookACL:
-		_, ok := w.acls[name]
+		_, ok := w.acls[key]
 		return ok
 	case bookNetwork:
-		return slices.ContainsFunc(w.networks, func(n db.Network) bool { return n.Name == name })
+		return slices.ContainsFunc(w.networks, func(n db.Network) bool { return n.Name == key })
 	}
-	return slices.ContainsFunc(w.instances, func(in db.Instance) bool { return in.Name == name })
+	return slices.ContainsFunc(w.instances, func(in db.Instance) bool { return in.Name == key })
+}
+
+// keyOf is the key of what rules of a project's ACLs name. Those of the default
+// project are for all projects without networks of their own, and can name the
+// instances of others as PROJECT/NAME.
+func keyOf(of, prefix, name string) string {
+	if prefix != bookInstance {
+		return project.Key(of, name)
+	}
+	if other, short, ok := strings.Cut(name, "/"); ok && of == project.Default {
+		return project.Instance(other, short)
+	}
+	return project.Instance(of, name)
+}
+
+// nameOf is the reverse of keyOf; empty for what they cannot name.
+func nameOf(of, prefix, key string) string {
+	split := project.Split
+	if prefix == bookInstance {
+		split = project.SplitInstance
+	}
+	switch whose, name := split(key); {
+	case whose == of:
+		return name
+	case prefix == bookInstance && of == project.Default:
+		return whose + "/" + name
+	}
+	return ""
 }
 
 // networksWith returns the names of the networks with an ACL.
@@ -88,7 +120,7 @@ func (w *world) networksWith(name string) []string {
 func (w *world) usersOf(name string) []string {
 	all := []string{}
 	for _, n := range w.networksWith(name) {
-		all = append(all, "/1.0/networks/"+n)
+		all = append(all, "/1.0/networks/"+url.PathEscape(n))
 	}
 	uses := func(devices map[string]profiles.Device) bool {
 		for _, d := range devices {
@@ -105,11 +137,12 @@ func (w *world) usersOf(name string) []string {
 	}
 	for _, p := range w.profiles {
 		if uses(p.Devices) {
-			all = append(all, "/1.0/profiles/"+p.Name)
+			all = append(all, "/1.0/profiles/"+url.PathEscape(p.Name))
 		}
 	}
+	of, short := project.Split(name)
 	for _, other := range sorted(w.acls) {
-		if other != name && w.names(other, func(s string) bool { return s == bookACL+name || s == name }) {
+		if other != name && project.Of(other) == of && w.names(other, func(s string) bool { return s == bookACL+short || s == short }) {
 			all = append(all, aclURL(other))
 		}
 	}
@@ -119,8 +152,9 @@ func (w *world) usersOf(name string) []string {
 // usersOfSet returns the URLs of the ACLs that name an address set.
 func (w *world) usersOfSet(name string) []string {
 	all := []string{}
+	of, short := project.Split(name)
 	for _, a := range sorted(w.acls) {
-		if w.names(a, func(s string) bool { return s == "$"+name }) {
+		if project.Of(a) == of && w.names(a, func(s string) bool { return s == "$"+short }) {
 			all = append(all, aclURL(a))
 		}
 	}

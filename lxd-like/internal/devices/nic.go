@@ -172,7 +172,7 @@ func address(v string) (netip.Addr, int, error) {
 // host is the instance as a managed network is to know it: with the addresses
 // that somebody has chosen, or that it is held to.
 func host(name string, dev profiles.Device, env Env, mac string) (h networks.Host, err error) {
-	h = networks.Host{Name: env.Instance, MAC: strings.ToLower(mac)}
+	h = networks.Host{Instance: env.Instance, MAC: strings.ToLower(mac)}
 	four, six := pinned(name, env)
 	if yes(dev, "security.ipv4_filtering") {
 		h.IPv4 = four

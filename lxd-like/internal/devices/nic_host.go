@@ -232,7 +232,7 @@ func pin(ctx context.Context, dev profiles.Device, env Env, p *Plan, link networ
 	had, now := env.Volatile[key], ""
 	if want.Four || want.Six {
 		four, six := pinned(name, env)
-		h := networks.Host{Name: env.Instance, MAC: p.NICs[0].MAC, IPv4: four, IPv6: six}
+		h := networks.Host{Instance: env.Instance, MAC: p.NICs[0].MAC, IPv4: four, IPv6: six}
 		got, err := env.Pin(ctx, dev["network"], h, want)
 		if err != nil {
 			return env, err

@@ -13,6 +13,7 @@ import (
 	machine "github.com/cuib/cuib/lxd-like/internal/host"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // needsInterval is how often is looked whether the host has what instances
@@ -119,7 +120,7 @@ func (s *Service) has(ctx context.Context, n profiles.Need) error {
 	case profiles.NeedNetwork:
 		_, err := s.Nets.Link(ctx, n.Name)
 		if errs.Is(err, errs.NotFound) {
-			_, err = net.InterfaceByName(n.Name)
+			_, err = net.InterfaceByName(project.Name(n.Name)) // Of the host, which is of no project.
 		}
 		return err
 	case profiles.NeedPath:

@@ -11,7 +11,7 @@ import (
 
 // An Address is what an instance, or the host, has on a managed network.
 type Address struct {
-	Name    string // Of the instance; empty for the host.
+	Name    string // The key of the instance; empty for the host.
 	Address netip.Addr
 }
 
@@ -39,7 +39,7 @@ func (s *Service) Addresses(ctx context.Context, network string) ([]Address, err
 	}
 	known := map[string]string{}
 	for _, h := range cfg.Hosts {
-		known[strings.ToLower(h.MAC)] = h.Name
+		known[strings.ToLower(h.MAC)] = h.Instance
 	}
 	for _, l := range leases {
 		if name := known[strings.ToLower(l.Host.MAC)]; name != "" {
@@ -47,22 +47,9 @@ func (s *Service) Addresses(ctx context.Context, network string) ([]Address, err
 		}
 	}
 	for _, h := range cfg.Hosts {
-		if a := autoconf(cfg, h.MAC); a.IsValid() && !h.IPv6.IsValid() {
-			all = append(all, Address{h.Name, a})
+		if a := networks.Autoconf(cfg.IPv6, h.MAC); a.IsValid() && !h.IPv6.IsValid() {
+			all = append(all, Address{h.Instance, a})
 		}
 	}
 	return all, nil
-}
-
-// autoconf is the address that a guest makes of its MAC address (RFC 4291,
-// appendix A); not valid where it makes none.
-func autoconf(cfg networks.Config, mac string) netip.Addr {
-	f := cfg.IPv6
-	hw, err := networks.ParseMAC(mac)
-	if err != nil || !f.Address.IsValid() || f.Address.Bits() != 64 || f.DHCP && f.Stateful {
-		return netip.Addr{}
-	}
-	raw := f.Address.Masked().Addr().As16()
-	copy(raw[8:], []byte{hw[0] ^ 2, hw[1], hw[2], 0xff, 0xfe, hw[3], hw[4], hw[5]})
-	return netip.AddrFrom16(raw)
 }

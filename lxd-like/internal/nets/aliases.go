@@ -14,11 +14,13 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // CheckNames reports who else has the name of an instance, or one of the
 // aliases that it is to have.
 func (s *Service) CheckNames(ctx context.Context, instance string, aliases []string) error {
+	of, name := project.SplitInstance(instance)
 	s.mu.Lock()
 	_, suspect := s.aliases[strings.ToLower(instance)] // Which may have changed just now.
 	s.mu.Unlock()
@@ -30,36 +32,45 @@ func (s *Service) CheckNames(ctx context.Context, instance string, aliases []str
 		return err
 	}
 	for _, in := range u.instances {
+		if project.OfInstance(in.Name) != of {
+			continue // Its names are others in DNS.
+		}
+		other := project.InstanceName(in.Name)
 		theirs := profiles.SplitList(u.expand(in).Options[profiles.KeyAliases])
-		if in.Name != instance && slices.ContainsFunc(theirs, func(a string) bool { return strings.EqualFold(a, instance) }) {
-			return errs.Conflictf("name %q is taken: instance %q has it as an alias (%s)", instance, in.Name, profiles.KeyAliases)
+		if other != name && slices.ContainsFunc(theirs, func(a string) bool { return strings.EqualFold(a, name) }) {
+			return errs.Conflictf("name %q is taken: instance %q has it as an alias (%s)", name, other, profiles.KeyAliases)
 		}
 		for _, a := range aliases {
 			switch is := func(name string) bool { return strings.EqualFold(name, a) }; {
-			case is(instance):
+			case is(name):
 				return errs.Invalidf("alias %q is the name of the instance itself", a)
-			case is(in.Name) && in.Name != instance:
-				return errs.Conflictf("alias %q is the name of instance %q", a, in.Name)
-			case in.Name != instance && slices.ContainsFunc(theirs, is):
-				return errs.Conflictf("alias %q is taken by instance %q", a, in.Name)
+			case is(other) && other != name:
+				return errs.Conflictf("alias %q is the name of instance %q", a, other)
+			case other != name && slices.ContainsFunc(theirs, is):
+				return errs.Conflictf("alias %q is taken by instance %q", a, other)
 			}
 		}
 	}
 	return nil
 }
 
-// aliasesOf returns the aliases of the instances that are hosts, each once, and
-// none that is the name of a host: what came by another way than the check, such
-// as a profile, does not take names away.
-func aliasesOf(hosts []record) []networks.Alias {
+// aliasesOf returns the aliases of the instances that are hosts of a network, each
+// once, and none that is the name of a host: what came by another way than the
+// check, such as a profile, does not take names away.
+func aliasesOf(network string, hosts []record) []networks.Alias {
 	taken := map[string]bool{}
 	for _, h := range hosts {
 		taken[strings.ToLower(h.Name)] = true
 	}
 	byName := map[string][]string{}
 	for _, h := range hosts {
-		if h.status == db.Ready && len(h.aliases) > 0 {
-			byName[h.Name] = h.aliases
+		if h.status != db.Ready || h.Name == "" {
+			continue
+		}
+		for _, a := range h.aliases {
+			if a = below(network, project.OfInstance(h.Instance), a); !slices.Contains(byName[h.Name], a) {
+				byName[h.Name] = append(byName[h.Name], a)
+			}
 		}
 	}
 	var all []networks.Alias
@@ -110,7 +121,7 @@ func (s *Service) named(ctx context.Context) (named, error) {
 	}
 	hosts := u.named(&out)
 	for network, some := range hosts {
-		if all := aliasesOf(some); len(all) > 0 {
+		if all := aliasesOf(network, some); len(all) > 0 {
 			out.networks[network] = otherNames{aliases: all}
 		}
 	}
@@ -130,12 +141,13 @@ func (u users) named(out *named) map[string][]record {
 		expanded := u.expand(in)
 		aliases, _ := profiles.ParseAliases(expanded.Options[profiles.KeyAliases]) // None if it is not valid.
 		for _, a := range aliases {
-			out.owners[strings.ToLower(a)] = in.Name
+			out.owners[strings.ToLower(project.Instance(project.OfInstance(in.Name), a))] = in.Name
 		}
 		out.unready = out.unready || in.Status == db.Pending
 		for _, name := range sortedKeys(expanded.Devices) {
 			if dev := expanded.Devices[name]; dev["type"] == "nic" && dev["network"] != "" {
-				hosts[dev["network"]] = append(hosts[dev["network"]], record{networks.Host{Name: in.Name}, in.Status, aliases})
+				h := networks.Host{Name: HostName(dev["network"], in.Name), Instance: in.Name}
+				hosts[dev["network"]] = append(hosts[dev["network"]], record{h, in.Status, aliases})
 			}
 		}
 	}

@@ -59,7 +59,7 @@ func (s *Service) allocated(ctx context.Context, n db.Network) ([]api.NetworkAll
 		return nil, err
 	}
 	for _, l := range leases {
-		if !l.known {
+		if l.Host.Instance == "" {
 			continue
 		}
 		nat := cfg.IPv4.NAT
@@ -67,7 +67,7 @@ func (s *Service) allocated(ctx context.Context, n db.Network) ([]api.NetworkAll
 			nat = cfg.IPv6.NAT
 		}
 		all = append(all, api.NetworkAllocation{
-			Address: netip.PrefixFrom(l.Address, l.Address.BitLen()).String(), UsedBy: "/1.0/instances/" + url.PathEscape(l.Host.Name),
+			Address: netip.PrefixFrom(l.Address, l.Address.BitLen()).String(), UsedBy: instanceURL(l.Host.Instance),
 			Type: "instance", NAT: nat, Hwaddr: l.Host.MAC, Network: n.Name,
 		})
 	}
@@ -98,16 +98,10 @@ func (s *Service) published(ctx context.Context, network string) (all []api.Netw
 	return all, err
 }
 
-// A grant is an address that somebody has on a network.
-type grant struct {
-	networks.Lease
-
-	known bool // The host is an instance, and not a guest that only calls itself so.
-}
-
 // given are the addresses that a network has given out, and those that
-// instances make of their MAC addresses.
-func (s *Service) given(ctx context.Context, n db.Network) ([]grant, error) {
+// instances make of their MAC addresses. A host that only calls itself so is no
+// instance.
+func (s *Service) given(ctx context.Context, n db.Network) ([]networks.Lease, error) {
 	d, err := s.driver(n.Type)
 	if err != nil {
 		return nil, err
@@ -120,19 +114,15 @@ func (s *Service) given(ctx context.Context, n db.Network) ([]grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := map[string]bool{}
-	for _, h := range cfg.Hosts {
-		known[h.MAC] = true
-	}
-	var all []grant
+	var all []networks.Lease
 	has := map[netip.Addr]bool{}
 	for _, l := range leases {
 		has[l.Address] = true
-		all = append(all, grant{l, known[l.Host.MAC]})
+		all = append(all, l)
 	}
 	for _, h := range cfg.Hosts {
-		if a := autoconf(cfg, h.MAC); a.IsValid() && !h.IPv6.IsValid() && !has[a] {
-			all = append(all, grant{networks.Lease{Host: h, Address: a}, true})
+		if a := networks.Autoconf(cfg.IPv6, h.MAC); a.IsValid() && !h.IPv6.IsValid() && !has[a] {
+			all = append(all, networks.Lease{Host: h, Address: a})
 		}
 	}
 	return all, nil

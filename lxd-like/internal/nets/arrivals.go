@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // addressTime is how long an instance has to get its addresses.
@@ -242,10 +243,10 @@ func (s *Service) lacking(ctx context.Context, instance string) ([]lack, error) 
 	}
 	var all []lack
 	for _, name := range sortedKeys(nics) {
-		h := hostOf(instance, name, expanded)
+		h := hostOf(nics[name].Key, instance, name, expanded)
 		addresses, there := inside[strings.ToLower(h.MAC)]
 		if there && !slices.ContainsFunc(addresses, isOwn) && (!nics[name].IPv4.Closed || h.IPv4.IsValid()) {
-			all = append(all, s.lack(instance, name, nics[name].Name))
+			all = append(all, s.lack(instance, name, nics[name].Key))
 		}
 	}
 	return all, nil
@@ -275,7 +276,7 @@ func (s *Service) serves(ctx context.Context, dev profiles.Device) (cfg networks
 
 // lack tells of a NIC without an address, and why it may have none.
 func (s *Service) lack(instance, nic, network string) lack {
-	text := fmt.Sprintf("instance %q has no IPv4 address on NIC %q: network %q gave it none in %s", instance, nic, network, addressTime)
+	text := fmt.Sprintf("instance %s has no IPv4 address on NIC %q: network %s gave it none in %s", project.QuoteInstance(instance), nic, project.Quote(network), addressTime)
 	s.mu.Lock()
 	blocked := slices.DeleteFunc(slices.Clone(s.blocked[network]), func(o firewall.Obstacle) bool {
 		return o.Packet.IPv6 || !strings.HasPrefix(o.Packet.What, "DHCP")
@@ -284,7 +285,16 @@ func (s *Service) lack(instance, nic, network string) lack {
 	if len(blocked) > 0 {
 		return lack{fmt.Sprintf("%s: %s", text, described(network, blocked)), true}
 	}
-	return lack{fmt.Sprintf("%s. It may have no DHCP client; \"cuib network doctor %s\" tells whether the network gives out addresses", text, network), false}
+	return lack{fmt.Sprintf("%s. It may have no DHCP client; \"cuib network doctor %s\" tells whether the network gives out addresses", text, arguments(network)), false}
+}
+
+// arguments are a network as commands take it.
+func arguments(network string) string {
+	of, name := project.Split(network)
+	if of == project.Default {
+		return name
+	}
+	return name + " --project " + of
 }
 
 func instanceURL(name string) string { return "/1.0/instances/" + name }

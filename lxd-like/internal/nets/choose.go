@@ -21,9 +21,9 @@ func (s *Service) Choose(ctx context.Context, network, instance string, addresse
 	}
 	for _, p := range addresses {
 		a := p.Addr()
-		f, to, h := cfg.IPv4, &four, networks.Host{Name: instance, IPv4: a}
+		f, to, h := cfg.IPv4, &four, networks.Host{Instance: instance, IPv4: a}
 		if a.Is6() {
-			f, to, h = cfg.IPv6, &six, networks.Host{Name: instance, IPv6: a}
+			f, to, h = cfg.IPv6, &six, networks.Host{Instance: instance, IPv6: a}
 		}
 		if to.IsValid() || !f.Address.IsValid() || !f.Address.Masked().Contains(a) || a == f.Address.Addr() || s.checkKnown(network, h) != nil {
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/networks/probe"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // Examine tries a managed bridge out as an instance would, and tells of what
@@ -53,7 +54,7 @@ func (s *Service) leading(ctx context.Context, n db.Network) ([]probe.Check, err
 	}
 	list := cfg.Published
 	if s.Leading != nil {
-		more, err := s.Leading(ctx, n.Name)
+		more, err := s.Leading(ctx, cfg.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -69,7 +70,7 @@ func (s *Service) made(name string) api.NetworkCheck {
 	if failure := s.failed[name]; failure != nil {
 		return api.NetworkCheck{Name: "bridge", Status: string(probe.Failed), Detail: failure.Error()}
 	}
-	return api.NetworkCheck{Name: "bridge", Status: string(probe.OK), Detail: name}
+	return api.NetworkCheck{Name: "bridge", Status: string(probe.OK), Detail: project.Link(name)}
 }
 
 // explained adds to what failed what is known to be in the way.

@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/dnsmasq"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // countEvery is how often the addresses are counted that are left.
@@ -59,7 +60,7 @@ func (s *Service) countAddresses(ctx context.Context) error {
 		if left, of := leftOf(cfg.IPv4, leases); left > 0 {
 			s.Warnings.Resolve(ctx, warnings.NetworkFull, networkURL(n.Name))
 		} else {
-			s.Warnings.Raise(ctx, warnings.NetworkFull, networkURL(n.Name), fmt.Sprintf("network %q has given out all its %d addresses of IPv4: instances without one get none until leases end. Remedy: more in ipv4.dhcp.ranges, a larger ipv4.address, or a shorter ipv4.dhcp.expiry", n.Name, of))
+			s.Warnings.Raise(ctx, warnings.NetworkFull, networkURL(n.Name), fmt.Sprintf("network %s has given out all its %d addresses of IPv4: instances without one get none until leases end. Remedy: more in ipv4.dhcp.ranges, a larger ipv4.address, or a shorter ipv4.dhcp.expiry", project.Quote(n.Name), of))
 		}
 	}
 	return nil

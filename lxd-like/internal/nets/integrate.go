@@ -9,6 +9,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/firewall"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // An opener lets the packets of bridges through the firewalls of others. It is
@@ -48,11 +49,11 @@ type attempt struct {
 func (s *Service) open(ctx context.Context, cfg networks.Config, lost []firewall.Obstacle) (tried bool, err error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	last, known := s.attempts[cfg.Name]
+	last, known := s.attempts[cfg.Key]
 	if known && last.mode == cfg.Integration && len(lost) > 0 && slices.Equal(last.lost, lost) {
 		return false, last.err
 	}
-	n, _, err := s.ready(ctx, cfg.Name)
+	n, _, err := s.ready(ctx, cfg.Key)
 	if err != nil {
 		return false, nil // Who removes it takes out what is there for it.
 	}
@@ -69,7 +70,7 @@ func (s *Service) tried(cfg networks.Config, lost []firewall.Obstacle, err error
 	if s.attempts == nil {
 		s.attempts = map[string]attempt{}
 	}
-	s.attempts[cfg.Name] = attempt{lost, cfg.Integration, err}
+	s.attempts[cfg.Key] = attempt{lost, cfg.Integration, err}
 }
 
 // shut takes out of the host's firewall what is there for a network, which its
@@ -84,7 +85,7 @@ func (s *Service) shutAnd(ctx context.Context, name string, write func(context.C
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	delete(s.attempts, name)
-	if err := s.opener().Close(ctx, name); err != nil {
+	if err := s.opener().Close(ctx, project.Link(name)); err != nil {
 		return err
 	}
 	return write(ctx)
@@ -107,7 +108,7 @@ func (s *Service) shutLost(ctx context.Context) error {
 	for _, name := range some {
 		wanted := slices.ContainsFunc(all, func(n db.Network) bool {
 			cfg, err := s.config(n)
-			return n.Name == name && n.Status == db.Ready && err == nil && cfg.Integration != networks.IntegrateNever
+			return project.Link(n.Name) == name && n.Status == db.Ready && err == nil && cfg.Integration != networks.IntegrateNever
 		})
 		if !wanted {
 			failed = append(failed, s.opener().Close(ctx, name))

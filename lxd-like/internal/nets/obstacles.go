@@ -18,6 +18,7 @@ import (
 	"github.com/cuib/cuib/networks/firewall"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // calm is how long the host's firewall is looked through at most once: those
@@ -131,7 +132,7 @@ func (s *Service) through(ctx context.Context, rules *firewall.Ruleset, cfg netw
 	}
 	tried, failed := s.open(ctx, cfg, lost)
 	if failed != nil && tried {
-		s.Log.ErrorContext(ctx, "cannot let a network through the host's firewall", "network", cfg.Name, "err", failed)
+		s.Log.ErrorContext(ctx, "cannot let a network through the host's firewall", "network", cfg.Key, "err", failed)
 	}
 	if tried && len(lost) > 0 {
 		if rules, _, err = readFirewall(ctx); err == nil {
@@ -205,7 +206,7 @@ func described(name string, some []firewall.Obstacle) string {
 	var what, remedies []string
 	for _, o := range some {
 		what = append(what, o.String())
-		if r := o.Remedy(name); !slices.Contains(remedies, r) {
+		if r := o.Remedy(project.Link(name)); !slices.Contains(remedies, r) {
 			remedies = append(remedies, r)
 		}
 	}
@@ -220,7 +221,7 @@ func (s *Service) Obstacles(name string) []api.NetworkObstacle {
 	out := []api.NetworkObstacle{}
 	for _, o := range s.blocked[name] {
 		out = append(out, api.NetworkObstacle{
-			What: o.Packet.What, Table: o.Where(), Chain: o.Chain, Rule: o.Rule, Owner: string(o.Owner), Remedy: o.Remedy(name),
+			What: o.Packet.What, Table: o.Where(), Chain: o.Chain, Rule: o.Rule, Owner: string(o.Owner), Remedy: o.Remedy(project.Link(name)),
 		})
 	}
 	return out

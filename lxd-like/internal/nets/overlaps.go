@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/announce"
 	"github.com/cuib/cuib/networks/host"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // watchRoutes keeps the warnings about networks that others came to overlap,
@@ -44,11 +45,11 @@ func (s *Service) CheckOverlaps(ctx context.Context) error {
 		if err != nil || n.Status != db.Ready || len(networksOf(cfg)) == 0 {
 			continue
 		}
-		uses, err := s.Host.Uses(n.Name)
+		uses, err := s.Host.Uses(cfg.Name)
 		if err != nil {
 			return err
 		}
-		text := overlapped(cfg, uses)
+		text := overlapped(cfg, uses, all)
 		if text == "" {
 			s.Warnings.Resolve(ctx, warnings.NetworkOverlaps, networkURL(n.Name))
 			continue
@@ -60,12 +61,12 @@ func (s *Service) CheckOverlaps(ctx context.Context) error {
 
 // overlapped tells what of the host overlaps a network; nothing if nothing
 // does. Routes to NICs are wanted.
-func overlapped(cfg networks.Config, uses []host.Use) string {
+func overlapped(cfg networks.Config, uses []host.Use, records []db.Network) string {
 	var all []string
 	for _, p := range networksOf(cfg) {
 		for _, u := range uses {
 			if !strings.HasPrefix(u.Interface, "veth") && networks.Overlaps([]netip.Prefix{u.Prefix}, p) {
-				all = append(all, fmt.Sprintf("%s overlaps %s, as this host has %s", p, u.Prefix, u.By))
+				all = append(all, fmt.Sprintf("%s overlaps %s, as this host has %s", p, u.Prefix, by(records, u)))
 			}
 		}
 	}
@@ -77,4 +78,15 @@ func overlapped(cfg networks.Config, uses []host.Use) string {
 		all = append(all[:most], fmt.Sprintf("and %d more", len(all)-most))
 	}
 	return strings.Join(all, "; ") + ": what is meant for one may reach the other; give one of them another network"
+}
+
+// by is who uses a network of the host, with the network of ours whose interface
+// does not tell which that is.
+func by(records []db.Network, u host.Use) string {
+	for _, n := range records {
+		if link := project.Link(n.Name); link == u.Interface && link != n.Name {
+			return fmt.Sprintf("%s (network %s)", u.By, project.Quote(n.Name))
+		}
+	}
+	return u.By
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // keyVNI is the key of what tells an overlay from others between the same
@@ -55,7 +56,7 @@ func (s *Service) checkOverlay(ctx context.Context, cfg networks.Config) error {
 		return err
 	}
 	for _, n := range all {
-		if n.Name == cfg.Name || n.Type != netkeys.Vxlan {
+		if n.Name == cfg.Key || n.Type != netkeys.Vxlan {
 			continue
 		}
 		other, err := s.config(n)
@@ -64,10 +65,10 @@ func (s *Service) checkOverlay(ctx context.Context, cfg networks.Config) error {
 		}
 		a, b := cfg.Overlay, other.Overlay
 		if a.ID == b.ID && a.Port == b.Port {
-			return errs.Conflictf("configuration key %q: %d is the id of network %q: give another", keyVNI, a.ID, n.Name)
+			return errs.Conflictf("configuration key %q: %d is the id of network %s: give another", keyVNI, a.ID, project.Quote(n.Name))
 		}
 		if encrypts(a) && encrypts(b) && a.WirePort == b.WirePort {
-			return errs.Conflictf(`configuration key "vxlan.encryption.port": %d is the port of network %q: give another`, a.WirePort, n.Name)
+			return errs.Conflictf(`configuration key "vxlan.encryption.port": %d is the port of network %s: give another`, a.WirePort, project.Quote(n.Name))
 		}
 	}
 	return nil
@@ -80,9 +81,9 @@ func encrypts(o networks.Overlay) bool {
 // speak has a network's hosts tell each other what they have, until ctx ends.
 func (s *Service) speak(ctx context.Context, d networks.Speaker, cfg networks.Config) {
 	with := networks.Company{
-		Config: func(ctx context.Context) (networks.Config, error) { return s.known(ctx, cfg.Name) },
-		Learn:  func(ctx context.Context, m networks.Member) error { return s.Learn(ctx, cfg.Name, m) },
-		Warn:   func(ctx context.Context, problems []string) { s.warnOfMembers(ctx, cfg.Name, problems) },
+		Config: func(ctx context.Context) (networks.Config, error) { return s.known(ctx, cfg.Key) },
+		Learn:  func(ctx context.Context, m networks.Member) error { return s.Learn(ctx, cfg.Key, m) },
+		Warn:   func(ctx context.Context, problems []string) { s.warnOfMembers(ctx, cfg.Key, problems) },
 	}
 	with.Warn(ctx, nil)
 	pause := shortPause
@@ -165,7 +166,7 @@ func (s *Service) warnOfMembers(ctx context.Context, network string, problems []
 // checkOthers returns an error if another network, or the host, has what cfg
 // is to have and old had not.
 func (s *Service) checkOthers(ctx context.Context, cfg, old networks.Config) error {
-	if err := s.checkFree(cfg, old); err != nil {
+	if err := s.checkFree(ctx, cfg, old); err != nil {
 		return err
 	}
 	return s.checkOverlay(ctx, cfg)

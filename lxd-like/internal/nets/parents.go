@@ -14,6 +14,7 @@ import (
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // linkOnParent is Link for a network on an interface of the host.
@@ -112,7 +113,7 @@ func (s *Service) checkSharers(ctx context.Context, network string, want need) e
 			continue
 		}
 		if slices.ContainsFunc(needs(o.Type, cfg), func(has need) bool { return s.excludes(want, has) }) {
-			return errs.Conflictf("configuration key %q: the host's interface %q is used by network %q", want.key, want.name, o.Name)
+			return errs.Conflictf("configuration key %q: the host's interface %q is used by network %s", want.key, want.name, project.Quote(o.Name))
 		}
 	}
 	if !want.alone || want.vlan != 0 {
@@ -124,7 +125,7 @@ func (s *Service) checkSharers(ctx context.Context, network string, want need) e
 	}
 	for _, in := range u.instances {
 		if name := onInterface(u.expand(in).Devices, want.name); name != "" {
-			return errs.Conflictf("configuration key %q: the host's interface %q is used by device %q of instance %q", want.key, want.name, name, in.Name)
+			return errs.Conflictf("configuration key %q: the host's interface %q is used by device %q of instance %s", want.key, want.name, name, project.QuoteInstance(in.Name))
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ func share(network string, peers []networks.Peer, of func(network string) []reco
 		return peers
 	}
 	taken := map[string]bool{}
-	for _, name := range namesOf(of(network)) {
+	for _, name := range namesOf(network, of(network)) {
 		taken[strings.ToLower(name)] = true
 	}
 	out := slices.Clone(peers)
@@ -34,7 +34,7 @@ func share(network string, peers []networks.Peer, of func(network string) []reco
 			continue
 		}
 		out[i].Names = nil
-		for _, name := range namesOf(of(p.Network)) {
+		for _, name := range namesOf(p.Network, of(p.Network)) {
 			if key := strings.ToLower(name); !taken[key] {
 				taken[key] = true
 				out[i].Names = append(out[i].Names, name)
@@ -50,18 +50,19 @@ func (s *Service) peersOf(ctx context.Context, cfg networks.Config) ([]networks.
 		return nil, nil
 	}
 	u, err := s.users(ctx)
-	return share(cfg.Name, cfg.Peers, u.recorded), err
+	return share(cfg.Key, cfg.Peers, u.recorded), err
 }
 
-// namesOf returns the names that hosts have, and their aliases, in order.
-func namesOf(hosts []record) []string {
+// namesOf returns the names that hosts have on a network, and their aliases, in
+// order.
+func namesOf(network string, hosts []record) []string {
 	var all []string
 	for _, h := range hosts {
-		if h.status == db.Ready {
+		if h.status == db.Ready && h.Name != "" {
 			all = append(all, h.Name)
 		}
 	}
-	for _, a := range aliasesOf(hosts) {
+	for _, a := range aliasesOf(network, hosts) {
 		all = append(all, a.Name)
 	}
 	slices.Sort(all)

@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // Pin chooses addresses that a host is to be held to: those that it has, or
@@ -222,13 +223,13 @@ func conflicts(c networks.Claim, instance string, dev profiles.Device, kept stri
 		mac = kept
 	}
 	if c.MAC != "" && dev["parent"] == c.Parent && strings.EqualFold(mac, c.MAC) {
-		return errs.Conflictf("hwaddr %s is taken on %s by instance %q", c.MAC, orHost(c.Parent), instance)
+		return errs.Conflictf("hwaddr %s is taken on %s by instance %s", c.MAC, orHost(c.Parent), project.QuoteInstance(instance))
 	}
 	for _, option := range []string{"ipv4.address", "ipv6.address"} {
 		for _, v := range profiles.SplitList(dev[option]) {
 			text, _, _ := strings.Cut(v, "/")
 			if a, err := netip.ParseAddr(text); err == nil && slices.Contains(c.Addresses, a) {
-				return errs.Conflictf("address %s is taken by instance %q", a, instance)
+				return errs.Conflictf("address %s is taken by instance %s", a, project.QuoteInstance(instance))
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // The values of an address that are none.
@@ -57,7 +58,7 @@ func (s *Service) complete(n db.Network, when occasion) (map[string]string, erro
 		if config[key] != auto {
 			continue
 		}
-		used, err := s.Host.Used(n.Name)
+		used, err := s.Host.Used(project.Link(n.Name))
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +76,7 @@ func (s *Service) complete(n db.Network, when occasion) (map[string]string, erro
 
 // checkFree returns an error if a network that cfg has, and old had not,
 // overlaps another that the host knows.
-func (s *Service) checkFree(cfg, old networks.Config) error {
+func (s *Service) checkFree(ctx context.Context, cfg, old networks.Config) error {
 	had := networksOf(old)
 	for _, p := range networksOf(cfg) {
 		if slices.Contains(had, p) {
@@ -85,9 +86,13 @@ func (s *Service) checkFree(cfg, old networks.Config) error {
 		if err != nil {
 			return err
 		}
+		all, err := s.records(ctx)
+		if err != nil {
+			return err
+		}
 		for _, u := range used {
 			if networks.Overlaps([]netip.Prefix{u.Prefix}, p) {
-				return errs.Conflictf("network %s overlaps %s, as this host has %s: give another, or \"auto\"", p, u.Prefix, u.By)
+				return errs.Conflictf("network %s overlaps %s, as this host has %s: give another, or \"auto\"", p, u.Prefix, by(all, u))
 			}
 		}
 	}
@@ -122,7 +127,7 @@ func (s *Service) checkStatics(ctx context.Context, network string, before, afte
 				continue
 			}
 			if err := networks.CheckStatic(c.now, c.addr); err != nil {
-				return errs.Conflictf("cannot change network %q: instance %q has a static address on it: %w", network, h.Name, err)
+				return errs.Conflictf("cannot change network %q: instance %s has a static address on it: %w", network, project.QuoteInstance(h.Instance), err)
 			}
 		}
 	}

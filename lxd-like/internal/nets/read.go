@@ -1,6 +1,7 @@
 package nets
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // List returns the managed networks and the host's other interfaces.
@@ -37,7 +39,7 @@ func (s *Service) List(ctx context.Context) ([]api.Network, error) {
 	all := make([]api.Network, 0, len(records)+len(links))
 	managed := map[string]bool{}
 	for _, n := range records {
-		managed[n.Name] = true
+		managed[project.Link(n.Name)] = true
 		described, err := s.describe(ctx, n, u)
 		if err != nil {
 			return nil, err
@@ -68,7 +70,7 @@ func (s *Service) Get(ctx context.Context, name string) (api.Network, error) {
 	if managed {
 		return s.describe(ctx, n, u)
 	}
-	l, err := s.link(name)
+	l, err := s.unmanaged(ctx, name)
 	if err != nil {
 		return api.Network{}, err
 	}
@@ -98,15 +100,27 @@ func (s *Service) describe(ctx context.Context, n db.Network, u users) (api.Netw
 	return api.Network{
 		NetworkPut: api.NetworkPut{Config: maps.Clone(n.Config), Description: n.Description},
 		Name:       n.Name, Type: n.Type, UsedBy: usedBy, Managed: true, Status: status,
-		Locations: []string{"none"}, Project: "default", Obstacles: s.Obstacles(n.Name), MissingInterfaces: absent,
+		Locations: []string{"none"}, Project: project.Of(n.Name), Obstacles: s.Obstacles(n.Name), MissingInterfaces: absent,
 	}, err
 }
 
 func unmanaged(l host.Link, u users) api.Network {
 	return api.Network{
 		NetworkPut: api.NetworkPut{Config: api.ConfigMap{}},
-		Name:       l.Name, Type: l.Kind, UsedBy: u.of(l.Name), Locations: []string{}, Project: "default",
+		Name:       l.Name, Type: l.Kind, UsedBy: u.of(l.Name), Locations: []string{}, Project: project.Default,
 	}
+}
+
+// unmanaged returns an interface of the host that no network has made.
+func (s *Service) unmanaged(ctx context.Context, name string) (host.Link, error) {
+	all, err := s.records(ctx)
+	if err != nil {
+		return host.Link{}, err
+	}
+	if slices.ContainsFunc(all, func(n db.Network) bool { return project.Link(n.Name) == name }) {
+		return host.Link{}, errs.NotFoundf("network %q not found", name)
+	}
+	return s.link(name)
 }
 
 func (s *Service) link(name string) (host.Link, error) {
@@ -135,7 +149,9 @@ func (s *Service) Leases(ctx context.Context, name string) ([]api.NetworkLease, 
 	all := []api.NetworkLease{}
 	for _, p := range []netip.Prefix{cfg.IPv4.Address, cfg.IPv6.Address} {
 		if p.IsValid() {
-			all = append(all, api.NetworkLease{Hostname: name + ".gw", Address: p.Addr().String(), Type: "gateway", Location: "none", Project: "default"})
+			all = append(all, api.NetworkLease{
+				Hostname: project.Name(name) + ".gw", Address: p.Addr().String(), Type: "gateway", Location: "none", Project: project.Of(name),
+			})
 		}
 	}
 	for _, l := range found {
@@ -143,8 +159,13 @@ func (s *Service) Leases(ctx context.Context, name string) ([]api.NetworkLease, 
 		if l.Static {
 			typ = "static"
 		}
+		// What a guest calls itself is of the network alone.
+		of, hostname := project.Of(name), l.Host.Name
+		if l.Host.Instance != "" {
+			of, hostname = project.SplitInstance(l.Host.Instance)
+		}
 		all = append(all, api.NetworkLease{
-			Hostname: l.Host.Name, Hwaddr: l.Host.MAC, Address: l.Address.String(), Type: typ, Location: "none", Project: "default",
+			Hostname: hostname, Hwaddr: l.Host.MAC, Address: l.Address.String(), Type: typ, Location: "none", Project: of,
 		})
 	}
 	return all, nil
@@ -157,12 +178,11 @@ func (s *Service) State(ctx context.Context, name string) (api.NetworkState, err
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return api.NetworkState{}, err
 	}
-	iface := name
-	if err == nil && n.Config["parent"] != "" {
-		iface = n.Config["parent"]
+	managed, iface, find := err == nil, name, func(name string) (host.Link, error) { return s.unmanaged(ctx, name) }
+	if managed {
+		iface, find = cmp.Or(n.Config["parent"], project.Link(name)), s.link
 	}
-	managed := err == nil
-	l, err := s.link(iface)
+	l, err := find(iface)
 	if managed && errs.Is(err, errs.NotFound) { // It is an instance's now, or gone.
 		return api.NetworkState{Addresses: []api.NetworkStateAddress{}, State: "down", Type: "broadcast", Obstacles: s.Obstacles(name)}, nil
 	}

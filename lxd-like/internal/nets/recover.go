@@ -123,10 +123,11 @@ func (s *Service) Run(ctx context.Context) error {
 	defer wg.Wait()
 	guards := map[string]*guard{}
 	dirty := s.dirtied()
-	again, changed := make(chan struct{}, 1), make(chan struct{}, 1)
+	again, changed, made := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	s.watches(ctx, &wg, "firewall", func() error { return s.watchFirewall(ctx, again) })
 	s.watches(ctx, &wg, "interfaces", func() error { return s.watchAbsent(ctx, changed) })
 	s.watches(ctx, &wg, "routes", func() error { return s.watchRoutes(ctx) })
+	s.watches(ctx, &wg, "leases", func() error { return s.watchLeases(ctx, made) })
 	wg.Go(func() { s.keepAliases(ctx) })
 	wg.Go(func() { s.watchAddresses(ctx) })
 	wg.Go(func() { s.watchArrivals(ctx) })
@@ -137,7 +138,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.tellResolver(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
-		for _, c := range []chan struct{}{again, changed} {
+		for _, c := range []chan struct{}{again, changed, made} {
 			select {
 			case c <- struct{}{}:
 			default:
@@ -225,8 +226,8 @@ func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Co
 			err = s.restore(ctx, cfg, missing)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.Log.ErrorContext(ctx, "cannot keep a network", "network", cfg.Name, "err", err)
-			s.Warnings.Raise(ctx, warnings.NetworkDown, networkURL(cfg.Name), err.Error())
+			s.Log.ErrorContext(ctx, "cannot keep a network", "network", cfg.Key, "err", err)
+			s.Warnings.Raise(ctx, warnings.NetworkDown, networkURL(cfg.Key), err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -260,7 +261,7 @@ func (s *Service) restore(ctx context.Context, cfg networks.Config, missing stri
 			return err
 		}
 		if s.Restored != nil {
-			s.Restored(ctx, n.Name)
+			s.Restored(ctx, cfg.Name)
 		}
 		return nil
 	}

@@ -31,7 +31,7 @@ func (s *Service) tellResolver(ctx context.Context) error {
 		if err != nil || n.Status != db.Ready || !netkeys.HasBridge(n.Type) || cfg.DNS.Mode == networks.DNSNone || cfg.DNS.Domain == "" {
 			continue
 		}
-		l := resolved.Link{Name: n.Name, Domains: append([]string{cfg.DNS.Domain}, networks.ReverseDomains(cfg)...)}
+		l := resolved.Link{Name: cfg.Name, Domains: append([]string{cfg.DNS.Domain}, networks.ReverseDomains(cfg)...)}
 		for _, p := range []netip.Prefix{cfg.IPv4.Address, cfg.IPv6.Address} {
 			if p.IsValid() {
 				l.Servers = append(l.Servers, p.Addr())

@@ -12,8 +12,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +27,7 @@ import (
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -43,9 +44,9 @@ type Service struct {
 
 	Opener opener // Nil to change nothing in the firewalls of others.
 
-	// Restored is told of networks that were disturbed and are made anew; nil
-	// for nobody.
-	Restored func(ctx context.Context, network string)
+	// Restored is told of bridges of networks that were disturbed and are made
+	// anew; nil for nobody.
+	Restored func(ctx context.Context, bridge string)
 
 	// Inside tells the addresses of a running instance's interfaces, by their MAC
 	// addresses in lower case, or fails with NotFound for one that does not run;
@@ -78,7 +79,8 @@ type Service struct {
 	failed  map[string]error                 // Networks whose last Apply failed, and why.
 	blocked map[string][]firewall.Obstacle   // By network.
 	unread  []string                         // Programs that are missing to read the host's firewall.
-	aliases map[string]string                // Whose they are.
+	aliases map[string]string                // Whose they are, by the key that an instance of that name would have, in lower case.
+	below   map[string]map[string][]netip.Addr // By network and MAC address of a host with a name below its domain: what it was known to have.
 	dirty   chan struct{}                    // Has one element when networks have changed.
 }
 
@@ -99,7 +101,7 @@ func (s *Service) Create(ctx context.Context, req api.NetworksPost) (err error) 
 	if n.Type == "" {
 		n.Type = "bridge"
 	}
-	if err := networks.CheckInterface(n.Name); err != nil {
+	if err := networks.CheckInterface(project.Name(n.Name)); err != nil {
 		return err
 	}
 	d, err := s.driver(n.Type)
@@ -229,8 +231,11 @@ func (s *Service) update(ctx context.Context, n db.Network, d networks.Driver, b
 // Rename gives a network that nothing uses another name, which is also that
 // of its interface.
 func (s *Service) Rename(ctx context.Context, name, to string) error {
-	if err := networks.CheckInterface(to); err != nil {
+	if err := networks.CheckInterface(project.Name(to)); err != nil {
 		return err
+	}
+	if project.Of(name) != project.Of(to) {
+		return errs.Invalidf("network %s cannot be moved to project %q", project.Quote(name), project.Of(to))
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -258,22 +263,22 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before networks
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if err := s.shut(ctx, before.Name); err != nil {
+	if err := s.shut(ctx, before.Key); err != nil {
 		return err
 	}
 	u.Push("make the network of the old name", func(ctx context.Context) error { return d.Apply(ctx, before) })
 	if err := d.Remove(ctx, before); err != nil {
-		return fmt.Errorf("rename network %q: %w", before.Name, err)
+		return fmt.Errorf("rename network %q: %w", before.Key, err)
 	}
 	renameTo := func(from, to string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			return s.do(ctx, func(ctx context.Context, tx *db.Tx) error { return s.renamed(ctx, tx, from, to) })
 		}
 	}
-	if err := renameTo(before.Name, n.Name)(ctx); err != nil {
+	if err := renameTo(before.Key, n.Name)(ctx); err != nil {
 		return err
 	}
-	u.Push("rename the record", renameTo(n.Name, before.Name))
+	u.Push("rename the record", renameTo(n.Name, before.Key))
 
 	after, err := s.whole(ctx, n) // Its parts have the new name only now.
 	if err != nil {
@@ -281,10 +286,10 @@ func (s *Service) rename(ctx context.Context, d networks.Driver, before networks
 	}
 	u.Push("remove the network of the new name", func(ctx context.Context) error { return d.Remove(ctx, after) })
 	if err := d.Apply(ctx, after); err != nil {
-		return fmt.Errorf("rename network %q to %q: %w", before.Name, after.Name, err)
+		return fmt.Errorf("rename network %q to %q: %w", before.Key, after.Key, err)
 	}
-	s.forget(before.Name)
-	s.changed("network-renamed", after.Name)
+	s.forget(before.Key)
+	s.changed("network-renamed", after.Key)
 	return nil
 }
 
@@ -353,12 +358,16 @@ func (s *Service) checkName(ctx context.Context, n db.Network) error {
 	if !errs.Is(err, errs.NotFound) {
 		return err
 	}
+	if err := s.checkLinks(ctx, n.Name); err != nil {
+		return err
+	}
 	if !netkeys.HasBridge(n.Type) {
 		return nil // It makes no interface.
 	}
-	_, err = s.Host.Find(n.Name)
+	link := project.Link(n.Name)
+	_, err = s.Host.Find(link)
 	if err == nil && !s.isLost(n) {
-		return errs.Conflictf("network interface %q exists already on the host, and is not ours", n.Name)
+		return errs.Conflictf("network interface %q exists already on the host, and is not ours", link)
 	}
 	if err == nil {
 		return nil
@@ -369,10 +378,22 @@ func (s *Service) checkName(ctx context.Context, n db.Network) error {
 	return err
 }
 
+// checkLinks returns an error if a network of another name has the interface
+// that one is to have.
+func (s *Service) checkLinks(ctx context.Context, network string) error {
+	all, err := s.records(ctx)
+	for _, o := range all {
+		if link := project.Link(network); o.Name != network && project.Link(o.Name) == link {
+			return errs.Conflictf("network name %q cannot be had: its interface %q would be that of network %s", project.Name(network), link, project.Quote(o.Name))
+		}
+	}
+	return err
+}
+
 // isLost reports whether there is what a network leaves only if the database
 // is lost: its directory, which goes with it otherwise.
 func (s *Service) isLost(n db.Network) bool {
-	st, err := os.Stat(filepath.Join(s.Dir, "networks", n.Name))
+	st, err := os.Stat(s.dir(n.Name))
 	return err == nil && st.IsDir()
 }
 
@@ -412,7 +433,7 @@ func (s *Service) driver(typ string) (networks.Driver, error) {
 // config returns the driver's configuration of a network, without hosts.
 func (s *Service) config(n db.Network) (networks.Config, error) {
 	cfg, err := parse(n)
-	cfg.Dir = filepath.Join(s.Dir, "networks", n.Name)
+	cfg.Dir = s.dir(n.Name)
 	return cfg, err
 }
 
@@ -449,6 +470,7 @@ func (s *Service) forget(name string) {
 	delete(s.hosts, name)
 	delete(s.pins, name)
 	delete(s.failed, name)
+	delete(s.below, name)
 }
 
 // failure returns why the last Apply of the network failed, if it did.
@@ -467,4 +489,4 @@ func (s *Service) setFailure(name string, err error) {
 	s.failed[name] = err
 }
 
-func networkURL(name string) string { return "/1.0/networks/" + name }
+func networkURL(name string) string { return "/1.0/networks/" + url.PathEscape(name) }

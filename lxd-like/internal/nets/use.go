@@ -3,6 +3,7 @@ package nets
 import (
 	"context"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // Link says what a NIC on a managed network is connected to. A network that
@@ -32,7 +34,7 @@ func (s *Service) Link(ctx context.Context, network string) (networks.Link, erro
 	if cfg.Parent != "" {
 		return s.linkOnParent(n, cfg)
 	}
-	l := networks.Link{Kind: "bridged", Parent: n.Name, MTU: cfg.MTU, Stateful: cfg.IPv6.DHCP && cfg.IPv6.Stateful}
+	l := networks.Link{Kind: "bridged", Parent: cfg.Name, MTU: cfg.MTU, Stateful: cfg.IPv6.DHCP && cfg.IPv6.Stateful}
 	if cfg.IPv6.Address.IsValid() && cfg.IPv6.DHCP && !cfg.IPv6.Stateful {
 		l.Autoconf = cfg.IPv6.Address.Masked()
 	}
@@ -40,8 +42,7 @@ func (s *Service) Link(ctx context.Context, network string) (networks.Link, erro
 }
 
 // CheckHost reports what is wrong with a host's addresses: a static one that
-// is out of the network, or one that is another instance's. Hosts of one name
-// are one instance's.
+// is out of the network, or one that is another instance's.
 func (s *Service) CheckHost(ctx context.Context, network string, h networks.Host) error {
 	n, _, err := s.get(ctx, network)
 	if err != nil {
@@ -97,16 +98,16 @@ func (s *Service) checkKnown(network string, h networks.Host) error {
 // taken returns an error if the other is not the same instance and has an
 // address of h.
 func taken(network string, h, other networks.Host) error {
-	if h.Name == other.Name {
+	if h.Instance == other.Instance {
 		return nil
 	}
 	for _, a := range []netip.Addr{h.IPv4, h.IPv6} {
 		if a.IsValid() && (a == other.IPv4 || a == other.IPv6) {
-			return errs.Conflictf("address %s is taken on network %q by instance %q", a, network, other.Name)
+			return errs.Conflictf("address %s is taken on network %q by instance %s", a, network, project.QuoteInstance(other.Instance))
 		}
 	}
 	if h.MAC != "" && strings.EqualFold(h.MAC, other.MAC) {
-		return errs.Conflictf("hwaddr %s is taken on network %q by instance %q", h.MAC, network, other.Name)
+		return errs.Conflictf("hwaddr %s is taken on network %q by instance %s", h.MAC, network, project.QuoteInstance(other.Instance))
 	}
 	return nil
 }
@@ -114,6 +115,7 @@ func taken(network string, h, other networks.Host) error {
 // SetHost tells the network of an instance, or changes what it knows. Of two
 // instances that want one address at once the second is refused.
 func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) error {
+	h.Name = HostName(network, h.Instance)
 	if err := networks.CheckHost(h); err != nil {
 		return err
 	}
@@ -138,6 +140,7 @@ func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.isBelow(network, h)
 	if s.hosts == nil {
 		s.hosts = map[string]map[string]networks.Host{}
 	}
@@ -151,6 +154,7 @@ func (s *Service) SetHost(ctx context.Context, network string, h networks.Host) 
 // UnsetHost makes the network forget an instance, and end its leases. It is
 // for one that is deleted, or leaves the network; not for one that stops.
 func (s *Service) UnsetHost(ctx context.Context, network string, h networks.Host) error {
+	h.Name = HostName(network, h.Instance)
 	if err := networks.CheckHost(h); err != nil {
 		return err
 	}
@@ -166,6 +170,7 @@ func (s *Service) UnsetHost(ctx context.Context, network string, h networks.Host
 	}
 	s.mu.Lock()
 	delete(s.hosts[network], strings.ToLower(h.MAC))
+	delete(s.below[network], strings.ToLower(h.MAC))
 	s.unpin(network, h)
 	s.mu.Unlock()
 	return d.UnsetHost(ctx, cfg, h)
@@ -204,11 +209,12 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 		h.Port = known[mac].Port
 		known[mac] = h
 	}
-	s.mu.Unlock()
 	for _, mac := range sortedKeys(known) {
 		cfg.Hosts = append(cfg.Hosts, known[mac])
+		s.isBelow(n.Name, known[mac])
 	}
-	cfg.Aliases = aliasesOf(recorded)
+	s.mu.Unlock()
+	cfg.Aliases = aliasesOf(n.Name, recorded)
 	cfg.Peers = share(n.Name, cfg.Peers, u.recorded)
 	return cfg, nil
 }
@@ -242,16 +248,16 @@ func (u users) recorded(network string) []record {
 			if dev["type"] != "nic" || dev["network"] != network {
 				continue
 			}
-			all = append(all, record{hostOf(in.Name, name, expanded), in.Status, aliases})
+			all = append(all, record{hostOf(network, in.Name, name, expanded), in.Status, aliases})
 		}
 	}
 	return all
 }
 
-// hostOf returns the host that a NIC of an instance is.
-func hostOf(instance, nic string, expanded profiles.Config) networks.Host {
+// hostOf returns the host that a NIC of an instance is on a network.
+func hostOf(network, instance, nic string, expanded profiles.Config) networks.Host {
 	dev := expanded.Devices[nic]
-	h := networks.Host{Name: instance, MAC: dev["hwaddr"]}
+	h := networks.Host{Name: HostName(network, instance), Instance: instance, MAC: dev["hwaddr"]}
 	if h.MAC == "" {
 		h.MAC = expanded.Options["volatile."+nic+".hwaddr"]
 	}
@@ -318,9 +324,10 @@ func (u users) expand(in db.Instance) profiles.Config {
 
 // of returns the URLs of what uses a network, or an interface of the host.
 func (u users) of(name string) []string {
+	link := project.Link(name)
 	uses := func(devices map[string]profiles.Device) bool {
 		for _, d := range devices {
-			if d["type"] == "nic" && (d["network"] == name || d["network"] == "" && d["parent"] == name) {
+			if d["type"] == "nic" && (d["network"] == name || d["network"] == "" && d["parent"] == link) {
 				return true
 			}
 		}
@@ -334,12 +341,12 @@ func (u users) of(name string) []string {
 	}
 	for _, p := range u.profiles {
 		if uses(p.Devices) {
-			all = append(all, "/1.0/profiles/"+p.Name)
+			all = append(all, "/1.0/profiles/"+url.PathEscape(p.Name))
 		}
 	}
 	for _, n := range u.networks {
 		cfg, err := parse(n)
-		if err == nil && n.Name != name && slices.ContainsFunc(needs(n.Type, cfg), func(has need) bool { return has.name == name }) {
+		if err == nil && n.Name != name && slices.ContainsFunc(needs(n.Type, cfg), func(has need) bool { return has.name == link }) {
 			all = append(all, networkURL(n.Name))
 		}
 	}
@@ -356,13 +363,23 @@ func (s *Service) unused(ctx context.Context, n db.Network, verb string) error {
 	if err != nil || len(users) == 0 {
 		return err
 	}
-	for i, url := range users {
-		kind, name, _ := strings.Cut(strings.TrimPrefix(url, "/1.0/"), "/")
-		users[i] = strings.TrimSuffix(kind, "s") + " " + name
+	for i, path := range users {
+		users[i] = UserOf(path)
 	}
 	const most = 5
 	if more := len(users) - most; more > 0 {
 		users = append(users[:most], "and others")
 	}
 	return errs.Conflictf("cannot %s network %q: it is used by %s", verb, n.Name, strings.Join(users, ", "))
+}
+
+// UserOf is how texts name what has a URL, if they are read in whichever project.
+func UserOf(path string) string {
+	path, of := project.Path(path)
+	kind, name, _ := strings.Cut(strings.TrimPrefix(path, "/1.0/"), "/")
+	text := strings.ReplaceAll(strings.TrimSuffix(kind, "s"), "network-acl", "network ACL") + " " + name
+	if of != project.Default {
+		text += " of project " + of
+	}
+	return text
 }

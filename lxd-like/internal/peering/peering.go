@@ -23,6 +23,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -89,7 +90,7 @@ func (s *Service) Peer(ctx context.Context, network, name string) (peer api.Netw
 func describe(ctx context.Context, tx *db.Tx, p part) (api.NetworkPeer, error) {
 	d := p.Document
 	peer := api.NetworkPeer{
-		NetworkPeerPut: d.NetworkPeerPut, Name: p.Name, TargetProject: "default", TargetNetwork: d.TargetNetwork,
+		NetworkPeerPut: d.NetworkPeerPut, Name: p.Name, TargetProject: project.Of(d.TargetNetwork), TargetNetwork: d.TargetNetwork,
 		Status: api.PeerPending, Type: "local", UsedBy: []string{},
 	}
 	mutual, err := isMutual(ctx, tx, p)
@@ -107,7 +108,8 @@ func isMutual(ctx context.Context, tx *db.Tx, p part) (bool, error) {
 	}), err
 }
 
-// Create makes another network a peer of a network.
+// Create makes another network a peer of a network: that which has the key
+// TargetNetwork, of whichever project.
 func (s *Service) Create(ctx context.Context, network string, req api.NetworkPeersPost) error {
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -115,7 +117,7 @@ func (s *Service) Create(ctx context.Context, network string, req api.NetworkPee
 	if err := s.check(ctx, network, req); err != nil {
 		return err
 	}
-	req.TargetProject, req.Type, req.Config = "default", "local", known(req.Config)
+	req.TargetProject, req.Type, req.Config = project.Of(req.TargetNetwork), "local", known(req.Config)
 	p := part{Network: network, Name: req.Name, Document: req}
 	return s.put(ctx, p, peerChange{
 		event: "network-peer-created",
@@ -135,8 +137,6 @@ func (s *Service) check(ctx context.Context, network string, req api.NetworkPeer
 		return errs.Invalidf("type: got %q, want local: there are no network integrations, which other types need", req.Type)
 	case req.TargetIntegration != "":
 		return errs.Invalidf("target_integration: got %q, but there are no network integrations", req.TargetIntegration)
-	case req.TargetProject != "" && req.TargetProject != "default":
-		return errs.NotFoundf("project %q not found", req.TargetProject)
 	case req.TargetNetwork == network:
 		return errs.Invalidf("target_network: network %q cannot be a peer of itself", network)
 	}
@@ -155,7 +155,7 @@ func (s *Service) checkNetworks(ctx context.Context, network string, req api.Net
 				return err
 			}
 			if !netkeys.HasBridge(n.Type) {
-				return errs.Invalidf("network %q is of type %s: only networks with a bridge have peers", name, n.Type)
+				return errs.Invalidf("network %s is of type %s: only networks with a bridge have peers", project.Quote(name), n.Type)
 			}
 		}
 		all, err := db.NetworkParts(ctx, tx, kind, network)
@@ -164,7 +164,7 @@ func (s *Service) checkNetworks(ctx context.Context, network string, req api.Net
 		}
 		for _, p := range all {
 			if p.Name != req.Name && p.Document.TargetNetwork == req.TargetNetwork {
-				return errs.Conflictf("network %q is a peer of network %q already: %s", req.TargetNetwork, network, p.Name)
+				return errs.Conflictf("network %s is a peer of network %s already: %s", project.Quote(req.TargetNetwork), project.Quote(network), p.Name)
 			}
 		}
 		return nil

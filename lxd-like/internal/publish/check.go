@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // check reports what is wrong with a forward or a load balancer that is to be
@@ -121,7 +122,7 @@ type owner struct {
 }
 
 func (o owner) String() string {
-	return fmt.Sprintf("the %s %s of network %q", o.kind, o.listen, o.network)
+	return fmt.Sprintf("the %s %s of network %s", o.kind, o.listen, project.Quote(o.network))
 }
 
 // claims are the entries of all forwards and load balancers, by owner.

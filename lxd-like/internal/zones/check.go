@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // The keys of networks that name zones.
@@ -44,7 +45,7 @@ func checkRecordName(zone, name string) error {
 	if name == apex || name == "*" {
 		return nil
 	}
-	if len(name)+1+len(zone) > longest || !recordName.MatchString(name) {
+	if len(name)+1+len(project.Name(zone)) > longest || !recordName.MatchString(name) {
 		return errs.Invalidf("record name %q is not valid: use labels of letters, digits, '-' and '_', separated by dots, \"*\" as the first for all others, or %q for the zone itself", name, apex)
 	}
 	return nil
@@ -153,6 +154,7 @@ func checkReverse(config map[string]string) error {
 		{keyReverse6, "ipv6.address", ".ip6.arpa"},
 	} {
 		for _, name := range split(config[f.key]) {
+			name = project.Name(name)
 			if !strings.HasSuffix(strings.ToLower(name), f.suffix) {
 				return errs.Invalidf("configuration key %q: network zone %q is no reverse zone: its name ends with %q", f.key, name, f.suffix)
 			}

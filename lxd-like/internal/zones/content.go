@@ -16,9 +16,11 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // apex is the name of a record that is the zone's own.
@@ -49,9 +51,9 @@ func typeOf(rr dns.RR) string { return dns.TypeToString[rr.Header().Rrtype] }
 // absolute is a record's name with the zone's.
 func absolute(zone, name string) string {
 	if name == apex {
-		return dns.Fqdn(zone)
+		return dns.Fqdn(project.Name(zone))
 	}
-	return dns.Fqdn(name + "." + zone)
+	return dns.Fqdn(name + "." + project.Name(zone))
 }
 
 // resource returns an entry as others are told of it.
@@ -150,7 +152,7 @@ func (s *Service) contents(ctx context.Context, z zone, networks []db.Network) (
 
 // heads are what every zone has.
 func heads(z zone, set settings) []dns.RR {
-	name := dns.Fqdn(z.Name)
+	name := dns.Fqdn(project.Name(z.Name))
 	servers := set.nameservers
 	if len(servers) == 0 {
 		servers = []string{name} // Secondaries take no zone without any.
@@ -183,6 +185,7 @@ func (s *Service) names(ctx context.Context, zone string, n db.Network, set sett
 	if domain == "" {
 		domain = "cuib"
 	}
+	domain = project.Key(project.Of(n.Name), domain) // In which the network's own project is plain.
 	if len(forward) > 0 {
 		domain = forward[0]
 	}
@@ -195,14 +198,16 @@ func (s *Service) names(ctx context.Context, zone string, n db.Network, set sett
 		if on, _ := profiles.ParseBool(nat); on && !set.nat {
 			continue
 		}
-		name := a.Name
-		if name == "" {
-			name = n.Name + ".gw"
+		called := func(in string) string {
+			if a.Name == "" {
+				return nets.HostOf(in, n.Name)
+			}
+			return nets.HostName(in, a.Name)
 		}
-		if slices.Contains(forward, zone) {
+		if name := called(zone); name != "" && slices.Contains(forward, zone) {
 			all = append(all, address(absolute(zone, name), a.Address))
 		}
-		if slices.Contains(split(n.Config[key]), zone) {
+		if name := called(domain); name != "" && slices.Contains(split(n.Config[key]), zone) {
 			all = append(all, pointer(zone, a.Address, absolute(domain, name))...)
 		}
 	}
@@ -222,7 +227,7 @@ func address(name string, a netip.Addr) dns.RR {
 // there.
 func pointer(zone string, a netip.Addr, name string) []dns.RR {
 	of, err := dns.ReverseAddr(a.String())
-	if err != nil || !dns.IsSubDomain(dns.Fqdn(zone), of) {
+	if err != nil || !dns.IsSubDomain(dns.Fqdn(project.Name(zone)), of) {
 		return nil
 	}
 	return []dns.RR{&dns.PTR{Hdr: dns.RR_Header{Name: of, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: ttl}, Ptr: name}}
@@ -281,7 +286,7 @@ func find(ctx context.Context, tx *db.Tx, name string) (zone, error) {
 		return zone{}, err
 	}
 	for _, z := range all {
-		if strings.EqualFold(z.Name, name) {
+		if strings.EqualFold(project.Name(z.Name), name) {
 			return z, nil
 		}
 	}

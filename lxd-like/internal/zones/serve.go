@@ -14,6 +14,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/networks/axfr"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // KeyAddress is the server's key for where DNS is served.
@@ -129,7 +130,7 @@ func (o source) Secret(ctx context.Context, key string) (string, error) {
 			continue
 		}
 		for _, p := range set.peers {
-			if p.Key != "" && axfr.KeyName(z.Name, p.Name) == key {
+			if p.Key != "" && axfr.KeyName(project.Name(z.Name), p.Name) == key {
 				return p.Key, nil
 			}
 		}
@@ -215,7 +216,7 @@ func (t *teller) tell(ctx context.Context) {
 		if err != nil || len(set.peers) == 0 {
 			continue
 		}
-		content, err := t.s.current(ctx, z.Name)
+		content, err := t.s.current(ctx, project.Name(z.Name))
 		if err != nil {
 			t.log(ctx, z.Name, err)
 			continue
@@ -227,7 +228,7 @@ func (t *teller) tell(ctx context.Context) {
 		t.told[z.Name] = soa.Serial
 		for _, p := range set.peers {
 			if p.Address.IsValid() {
-				t.send(ctx, axfr.Notice{Zone: z.Name, SOA: soa, Peer: p, From: t.s.serving().Address().Addr()})
+				t.send(ctx, axfr.Notice{Zone: project.Name(z.Name), SOA: soa, Peer: p, From: t.s.serving().Address().Addr()})
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/cuib/cuib/networks/axfr"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // kind is what the database calls a zone.
@@ -63,7 +65,7 @@ type Service struct {
 	want   string     // The address to serve DNS on; empty for none.
 }
 
-func zoneURL(name string) string { return "/1.0/network-zones/" + name }
+func zoneURL(name string) string { return "/1.0/network-zones/" + url.PathEscape(name) }
 
 // List returns all zones.
 func (s *Service) List(ctx context.Context) (all []api.NetworkZone, err error) {
@@ -96,12 +98,12 @@ func (s *Service) Get(ctx context.Context, name string) (out api.NetworkZone, er
 }
 
 func describe(z zone, networks []db.Network) api.NetworkZone {
-	out := api.NetworkZone{NetworkZonePut: z.Document.NetworkZonePut, Name: z.Name, UsedBy: []string{}, Project: "default"}
+	out := api.NetworkZone{NetworkZonePut: z.Document.NetworkZonePut, Name: z.Name, UsedBy: []string{}, Project: project.Of(z.Name)}
 	if out.Config == nil {
 		out.Config = api.ConfigMap{}
 	}
 	for _, n := range users(z.Name, networks) {
-		out.UsedBy = append(out.UsedBy, "/1.0/networks/"+n.Name)
+		out.UsedBy = append(out.UsedBy, "/1.0/networks/"+url.PathEscape(n.Name))
 	}
 	return out
 }
@@ -117,9 +119,9 @@ func users(name string, networks []db.Network) []db.Network {
 	return all
 }
 
-// Create makes a zone.
+// Create makes a zone. No other project has one of that name.
 func (s *Service) Create(ctx context.Context, req api.NetworkZonesPost) error {
-	if err := networks.CheckZone(req.Name); err != nil {
+	if err := networks.CheckZone(project.Name(req.Name)); err != nil {
 		return err
 	}
 	put, err := cleaned(req.NetworkZonePut)
@@ -135,8 +137,9 @@ func (s *Service) Create(ctx context.Context, req api.NetworkZonesPost) error {
 			return err
 		}
 		for _, z := range all {
-			if strings.EqualFold(z.Name, req.Name) && z.Name != req.Name {
-				return errs.Conflictf("network zone %q exists already, as %q", req.Name, z.Name)
+			// There is one server of DNS for all projects.
+			if strings.EqualFold(project.Name(z.Name), project.Name(req.Name)) && z.Name != req.Name {
+				return errs.Conflictf("network zone %q exists already, as %s", project.Name(req.Name), project.Quote(z.Name))
 			}
 		}
 		return db.AddNetworkObject(ctx, tx, kind, zone{Name: req.Name, Document: document{NetworkZonePut: put}})
@@ -177,7 +180,7 @@ func (s *Service) Delete(ctx context.Context, name string) error {
 			return err
 		}
 		if used := users(name, networks); len(used) > 0 {
-			return errs.Conflictf("cannot delete network zone %q: it is used by network %s", name, used[0].Name)
+			return errs.Conflictf("cannot delete network zone %q: it is used by %s", name, nets.UserOf("/1.0/networks/"+url.PathEscape(used[0].Name)))
 		}
 		return db.DeleteNetworkObject(ctx, tx, kind, name)
 	})
