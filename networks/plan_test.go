@@ -104,8 +104,8 @@ func TestNames(t *testing.T) {
 		"domain":    {networks.CheckDomain, []string{"cuib", "a.b-c.d"}, []string{"", ".", "a..b", "a_b", "a\nb", "a b", "a,b", "-a", "a/b", "a#b"}},
 		"host": {
 			func(s string) error { return networks.CheckHost(networks.Host{Name: s, MAC: "10:66:6a:00:00:01"}) },
-			[]string{"", "web", "web-1", "1a"},
-			[]string{"a,b", "a\nb", "a.b", "a b", "-a", "a-", "set:x", "../a"},
+			[]string{"", "web", "web-1", "1a", "web.p", "web.p-1.q"},
+			[]string{"a,b", "a\nb", "a..b", "a.", "a.b_c", "a.-b", "a b", "-a", "a-", "set:x", "../a"},
 		},
 		"MAC": {
 			func(s string) error { _, err := networks.ParseMAC(s); return err },

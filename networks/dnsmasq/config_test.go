@@ -24,6 +24,7 @@ user=nobody
 domain=cuib
 local=/cuib/
 dhcp-ignore-names=tag:!known
+dhcp-ignore-names=tag:below
 dhcp-range=10.0.0.1,10.0.0.254,255.255.255.0,1h
 enable-ra
 dhcp-range=::,constructor:br0,ra-stateless,ra-names,64`,
@@ -105,6 +106,12 @@ func TestHostLine(t *testing.T) {
 		"no names":     {networks.DNS{Mode: networks.DNSNone}, networks.Host{Name: "web", MAC: mac, IPv4: v4}, "10:66:6a:00:00:01,10.0.0.5\n", ""},
 		"keyword":      {domain, networks.Host{Name: "1h", MAC: mac}, "10:66:6a:00:00:01,1h.cuib\n", ""},
 		"bare keyword": {networks.DNS{}, networks.Host{Name: "ignore", MAC: mac}, "10:66:6a:00:00:01\n", ""},
+		"below the domain": {
+			domain, networks.Host{Name: "web.p", MAC: mac, IPv4: v4},
+			"10:66:6a:00:00:01,10.0.0.5,set:below\n", "10.0.0.5 web.p.cuib\n10.0.0.9 web.p.cuib\nfd42:1::1266:6aff:fe00:1 web.p.cuib\n",
+		},
+		"below no domain": {networks.DNS{}, networks.Host{Name: "web.p", MAC: mac, IPv4: v4}, "10:66:6a:00:00:01,10.0.0.5,set:below\n", "10.0.0.5 web.p\n10.0.0.9 web.p\nfd42:1::1266:6aff:fe00:1 web.p\n"},
+		"below, no names": {networks.DNS{Mode: networks.DNSNone}, networks.Host{Name: "web.p", MAC: mac}, "10:66:6a:00:00:01\n", ""},
 		"no MAC":       {domain, networks.Host{Name: "web"}, "", ""},
 		"tag":          {domain, networks.Host{Name: "set:x", MAC: mac}, "", ""},
 		"ignore":       {domain, networks.Host{Name: "web,ignore", MAC: mac}, "", ""},
@@ -112,7 +119,16 @@ func TestHostLine(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			dhcp, names, err := hostLine(networks.Config{DNS: tt.dns}, tt.h)
+			cfg := networks.Config{
+				DNS:  tt.dns,
+				IPv4: networks.Family{Address: netip.MustParsePrefix("10.0.0.1/24"), DHCP: true},
+				IPv6: networks.Family{Address: netip.MustParsePrefix("fd42:1::1/64"), DHCP: true},
+			}
+			leases := []lease{
+				{mac: strings.ToLower(mac), addr: netip.MustParseAddr("10.0.0.9")}, {mac: strings.ToLower(mac), addr: v4}, {mac: strings.ToLower(mac), addr: netip.MustParseAddr("192.0.2.9")},
+				{mac: "10:66:6a:00:00:02", addr: netip.MustParseAddr("10.0.0.8")},
+			}
+			dhcp, names, err := hostLine(cfg, tt.h, givenTo(cfg, tt.h, leases))
 			if dhcp != tt.dhcp || names != tt.names || (err != nil) != (tt.dhcp == "") {
 				t.Errorf("got %q, %q, %v", dhcp, names, err)
 			}

@@ -6,7 +6,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 )
 
-// Write writes a line into the log of an ACL.
+// Write takes what the kernel has logged for an ACL.
 func Write(ctx context.Context, s *Service, name string, e api.NetworkACLLogEntry) error {
-	return s.write(ctx, name, e)
+	return s.logged(ctx, name, e)
 }

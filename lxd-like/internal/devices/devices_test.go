@@ -179,7 +179,7 @@ func TestNICKeepsWhatIsMadeForIt(t *testing.T) {
 		t.Errorf("keeps %v, want %v", got.Volatile, want)
 	}
 	host := []devices.NetHost{{Network: "br", Host: networks.Host{
-		Name: "c1", MAC: n.MAC, IPv4: netip.MustParseAddr("10.0.0.2"), IPv6: netip.MustParseAddr("fd00::2"),
+		Instance: "c1", MAC: n.MAC, IPv4: netip.MustParseAddr("10.0.0.2"), IPv6: netip.MustParseAddr("fd00::2"),
 	}}}
 	if !reflect.DeepEqual(got.Hosts, host) {
 		t.Errorf("hosts %v, want %v", got.Hosts, host)
@@ -265,7 +265,7 @@ func TestRecallOfWhatTheHostLost(t *testing.T) {
 			profiles.Device{"type": "nic", "network": "gone"},
 			devices.Plan{
 				NICs:  []runtime.NIC{{Device: "a", Name: "eth0", MAC: "10:66:6a:00:00:01", HostName: "veth1"}},
-				Hosts: []devices.NetHost{{Network: "gone", Host: networks.Host{Name: "c1", MAC: "10:66:6a:00:00:01"}}},
+				Hosts: []devices.NetHost{{Network: "gone", Host: networks.Host{Instance: "c1", MAC: "10:66:6a:00:00:01"}}},
 			},
 		},
 		"nothing": {profiles.Device{"type": "pci"}, devices.Plan{}},

@@ -16,7 +16,7 @@ func TestDiff(t *testing.T) {
 		return devices.Plan{Mounts: []runtime.Mount{{Source: source, Target: target}}}
 	}
 	nic := func(mac, ip string) devices.Plan {
-		h := networks.Host{Name: "c1", MAC: mac}
+		h := networks.Host{Instance: "c1", MAC: mac}
 		if ip != "" {
 			h.IPv4 = netip.MustParseAddr(ip)
 		}

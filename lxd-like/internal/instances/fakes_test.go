@@ -197,13 +197,13 @@ func (w *world) dump() string {
 	defer w.nets.mu.Unlock()
 	// That a network knows an instance that does not run is no harm.
 	for _, mac := range slices.Sorted(maps.Keys(w.nets.hosts)) {
-		if name := w.nets.hosts[mac].Name; !strings.Contains(b.String(), "instance "+name+" ") {
+		if name := w.nets.hosts[mac].Instance; !strings.Contains(b.String(), "instance "+name+" ") {
 			fmt.Fprintln(&b, "stray host", mac, name)
 		}
 	}
 	for name, c := range w.rt.running {
 		for _, n := range c.spec.NICs {
-			if w.nets.hosts[n.MAC].Name != name {
+			if w.nets.hosts[n.MAC].Instance != name {
 				fmt.Fprintln(&b, "no network knows", name, n.MAC)
 			}
 		}

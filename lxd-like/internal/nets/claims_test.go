@@ -20,7 +20,7 @@ func TestPin(t *testing.T) {
 	taken := map[netip.Addr]bool{netip.MustParseAddr("10.7.0.1"): true}
 	var all []networks.Host
 	for i := range 5 {
-		h := networks.Host{Name: fmt.Sprintf("c%d", i), MAC: fmt.Sprintf("10:66:6a:00:00:0%d", i)}
+		h := networks.Host{Instance: fmt.Sprintf("c%d", i), MAC: fmt.Sprintf("10:66:6a:00:00:0%d", i)}
 		got, err := e.Pin(t.Context(), "br0", h, both)
 		must(t, err)
 		again, err := e.Pin(t.Context(), "br0", got, both)
@@ -31,7 +31,7 @@ func TestPin(t *testing.T) {
 		must(t, e.SetHost(t.Context(), "br0", got))
 		all = append(all, got)
 	}
-	late := networks.Host{Name: "late", MAC: "10:66:6a:00:00:09"}
+	late := networks.Host{Instance: "late", MAC: "10:66:6a:00:00:09"}
 	if _, err := e.Pin(t.Context(), "br0", late, both); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("no address is free: %v", err)
 	}

@@ -239,7 +239,7 @@ func TestAllKeys(t *testing.T) {
 	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
 	between := func(a, b string) networks.Range { return networks.Range{First: addr(a), Last: addr(b)} }
 	want := networks.Config{
-		Name: "br0", Dir: filepath.Join(e.Dir, "networks", "br0"), HWAddr: "02:11:22:33:44:55", MTU: 9000,
+		Name: "br0", Key: "br0", Dir: filepath.Join(e.Dir, "networks", "br0"), HWAddr: "02:11:22:33:44:55", MTU: 9000,
 		IPv4: networks.Family{
 			Address: prefix("10.1.1.1/24"), NAT: true, DHCP: true, Ranges: []networks.Range{between("10.1.1.5", "10.1.1.6"), between("10.1.1.8", "10.1.1.9")},
 			Expiry: 48 * time.Hour, Gateway: addr("10.1.1.254"), NATAddress: addr("192.0.2.7"), NATOrder: networks.NATAfter,
@@ -364,7 +364,7 @@ func TestUseForbids(t *testing.T) {
 	}
 	wider := api.ConfigMap{"ipv4.address": "10.1.1.1/23"}
 	must(t, e.Update(t.Context(), "br0", api.NetworkPut{Config: wider}))
-	want := []networks.Host{{Name: "c1", MAC: mac, IPv4: netip.MustParseAddr("10.1.1.5"), Port: "veth1"}}
+	want := []networks.Host{{Name: "c1", Instance: "c1", MAC: mac, IPv4: netip.MustParseAddr("10.1.1.5"), Port: "veth1"}}
 	if got := e.driver.Networks()["br0"].Hosts; !reflect.DeepEqual(got, want) {
 		t.Errorf("applied with hosts %v", got)
 	}
@@ -392,7 +392,7 @@ func TestCheckHost(t *testing.T) {
 		{"br9", "c2", "10.1.1.6", errs.NotFound},
 	}
 	for _, tt := range tests {
-		h := networks.Host{Name: tt.name, MAC: mac, IPv4: netip.MustParseAddr(tt.addr)}
+		h := networks.Host{Instance: tt.name, MAC: mac, IPv4: netip.MustParseAddr(tt.addr)}
 		if h.IPv4.Is6() {
 			h.IPv4, h.IPv6 = netip.Addr{}, h.IPv4
 		}
@@ -411,7 +411,7 @@ func TestMACsAreOneInstances(t *testing.T) {
 	e.create(t, "br1", nil)
 	e.instance(t, "c1", map[string]string{"hwaddr": mac})
 	known := "10:66:6a:00:00:0a"
-	must(t, e.SetHost(t.Context(), "br0", networks.Host{Name: "c2", MAC: known}))
+	must(t, e.SetHost(t.Context(), "br0", networks.Host{Instance: "c2", MAC: known}))
 	for _, tt := range []struct {
 		network, name, mac, taken string
 	}{
@@ -421,28 +421,28 @@ func TestMACsAreOneInstances(t *testing.T) {
 		{"br0", "c2", strings.ToUpper(known), ""},
 		{"br0", "c3", strings.ToUpper(known), "c2"},
 	} {
-		err := e.CheckHost(t.Context(), tt.network, networks.Host{Name: tt.name, MAC: tt.mac})
+		err := e.CheckHost(t.Context(), tt.network, networks.Host{Instance: tt.name, MAC: tt.mac})
 		if tt.taken == "" && err != nil || tt.taken != "" && (!errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), tt.taken)) {
 			t.Errorf("%v: got %v", tt, err)
 		}
 	}
-	if err := e.SetHost(t.Context(), "br0", networks.Host{Name: "c3", MAC: known}); !errs.Is(err, errs.Conflict) {
+	if err := e.SetHost(t.Context(), "br0", networks.Host{Instance: "c3", MAC: known}); !errs.Is(err, errs.Conflict) {
 		t.Errorf("told of twice: got %v", err)
 	}
-	must(t, e.UnsetHost(t.Context(), "br0", networks.Host{Name: "c2", MAC: known}))
-	must(t, e.SetHost(t.Context(), "br0", networks.Host{Name: "c3", MAC: known}))
+	must(t, e.UnsetHost(t.Context(), "br0", networks.Host{Instance: "c2", MAC: known}))
+	must(t, e.SetHost(t.Context(), "br0", networks.Host{Instance: "c3", MAC: known}))
 }
 
 func TestHostsOutliveUpdates(t *testing.T) {
 	e := newEnv(t)
 	e.create(t, "br0", nil)
-	h := networks.Host{Name: "c1", MAC: mac}
+	h := networks.Host{Instance: "c1", MAC: mac}
 	must(t, e.SetHost(t.Context(), "br0", h)) // No record knows it yet.
 	n, err := e.Get(t.Context(), "br0")
 	must(t, err)
 	n.Config["bridge.mtu"] = "1400"
 	must(t, e.Update(t.Context(), "br0", n.NetworkPut))
-	if got := e.driver.Networks()["br0"].Hosts; !reflect.DeepEqual(got, []networks.Host{h}) {
+	if got := e.driver.Networks()["br0"].Hosts; !reflect.DeepEqual(got, []networks.Host{{Name: "c1", Instance: "c1", MAC: mac}}) {
 		t.Errorf("got %v", got)
 	}
 	must(t, e.UnsetHost(t.Context(), "br0", h))
@@ -453,7 +453,7 @@ func TestHostsOutliveUpdates(t *testing.T) {
 
 	h.IPv4 = n0(t, e)
 	must(t, e.SetHost(t.Context(), "br0", h))
-	other := networks.Host{Name: "c2", MAC: "10:66:6a:00:00:02", IPv4: h.IPv4}
+	other := networks.Host{Instance: "c2", MAC: "10:66:6a:00:00:02", IPv4: h.IPv4}
 	if err := e.SetHost(t.Context(), "br0", other); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "c1") {
 		t.Errorf("an address twice: got %v", err)
 	}

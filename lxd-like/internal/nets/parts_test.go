@@ -68,7 +68,7 @@ func TestParts(t *testing.T) {
 	if n, err := e.Get(t.Context(), "br1"); err != nil || len(n.UsedBy) != 1 || n.UsedBy[0] != used[0] {
 		t.Errorf("used by %v, %v", n.UsedBy, err)
 	}
-	if err := e.Delete(t.Context(), "br1"); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "network-acl a") {
+	if err := e.Delete(t.Context(), "br1"); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "network ACL a") {
 		t.Errorf("deleted although it is used: %v", err)
 	}
 	used = nil

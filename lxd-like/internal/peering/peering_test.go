@@ -110,7 +110,7 @@ func TestRefused(t *testing.T) {
 		"no network":  {func(p *api.NetworkPeersPost) { p.Name, p.TargetNetwork = "q", "nosuch" }, errs.NotFound},
 		"bad name":    {func(p *api.NetworkPeersPost) { p.Name = "a/b" }, errs.Invalid},
 		"key":         {func(p *api.NetworkPeersPost) { p.Config = api.ConfigMap{"x": "y"} }, errs.Invalid},
-		"project":     {func(p *api.NetworkPeersPost) { p.TargetProject = "other" }, errs.NotFound},
+		"project":     {func(p *api.NetworkPeersPost) { p.Name, p.TargetNetwork = "q", "other%two" }, errs.NotFound},
 		"integration": {func(p *api.NetworkPeersPost) { p.Type = "remote" }, errs.Invalid},
 	} {
 		req := post("two")
