@@ -86,7 +86,7 @@ const (
 
 // Peer is a network that is routed to without NAT.
 type Peer struct {
-	Network    string // What the caller knows it by.
+	Network    string       // What the caller knows it by.
 	IPv4, IPv6 netip.Prefix // Not valid for none.
 	Domain     string       // That its server answers for; empty for none that is not our own.
 	Server     netip.Addr

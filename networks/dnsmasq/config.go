@@ -1,7 +1,9 @@
 package dnsmasq
 
 import (
+	"encoding/hex"
 	"fmt"
+	"net"
 	"net/netip"
 	"os/user"
 	"path/filepath"
@@ -104,8 +106,9 @@ func (l *lines) dns(cfg networks.Config) {
 		l.add("dhcp-ignore-names")
 	case networks.DNSDynamic:
 	default:
-		// Nobody takes another's name: names come from the hosts alone.
-		l.add("dhcp-ignore-names=tag:!known\ndhcp-ignore-names=tag:%s\nhostsdir=%s", below, filepath.Join(cfg.Dir, namesDir))
+		// Nobody takes another's name: names come from the hosts alone. dnsmasq
+		// 2.90 loses its memory's order when a file in a hostsdir changes or goes.
+		l.add("dhcp-ignore-names=tag:!known\naddn-hosts=%s", filepath.Join(cfg.Dir, namesDir))
 	}
 }
 
@@ -270,13 +273,15 @@ func check(cfg networks.Config) error {
 // do with the host, or its lease time. With a domain they are names.
 var keyword = regexp.MustCompile(`^(ignore|infinite|[0-9]+[smhdwSMHDW]?)$`)
 
-// below is the tag of hosts that have names in domains below the network's. What
-// dnsmasq gives out has names in that domain itself, so that it takes none of
-// these hosts, and knows the addresses that they have as it knows static ones.
-const below = "below"
-
-// isBelow reports whether a host has such a name.
+// isBelow reports whether a host has a name in a domain below the network's. What
+// dnsmasq gives out has names in that domain itself. So it hears nothing of such
+// a host, or of its address with a name that nobody else has, and knows the
+// addresses that it has as it knows static ones. (A tag would say that, too, but
+// ends dnsmasq 2.90 when it reads its hosts anew.)
 func isBelow(h networks.Host) bool { return strings.Contains(h.Name, ".") }
+
+// nameless is the name of a host that is to have none: no instance's begins so.
+func nameless(mac net.HardwareAddr) string { return "0-" + hex.EncodeToString(mac) }
 
 // hostLine returns the dhcp-host value for a host, and its lines for
 // /etc/hosts. given are the addresses that it has besides static ones.
@@ -295,18 +300,30 @@ func hostLine(cfg networks.Config, h networks.Host, given []netip.Addr) (dhcp, n
 	if h.IPv6.IsValid() {
 		dhcp += ",[" + h.IPv6.String() + "]"
 	}
-	named := h.Name != "" && (cfg.DNS.Mode == networks.DNSManaged || cfg.DNS.Mode == "")
-	switch {
-	case !named:
-	case isBelow(h):
-		dhcp += ",set:" + below
-	case cfg.DNS.Domain != "":
-		dhcp += "," + h.Name + "." + cfg.DNS.Domain
-	case !keyword.MatchString(h.Name):
-		dhcp += "," + h.Name
+	managed := cfg.DNS.Mode == networks.DNSManaged || cfg.DNS.Mode == ""
+	called, unheard := h.Name, h.Name == "" || isBelow(h)
+	if unheard {
+		called = nameless(mac)
 	}
-	if !named {
-		return dhcp + "\n", "", nil
+	switch {
+	case !managed:
+	case unheard && !h.IPv4.IsValid() && !h.IPv6.IsValid():
+		return "", namesLines(cfg, h, given), nil // Names of strangers are not taken.
+	case cfg.DNS.Domain != "":
+		dhcp += "," + called + "." + cfg.DNS.Domain
+	case !keyword.MatchString(called):
+		dhcp += "," + called
+	}
+	if managed {
+		names = namesLines(cfg, h, given)
+	}
+	return dhcp + "\n", names, nil
+}
+
+// namesLines are the lines for /etc/hosts of a host.
+func namesLines(cfg networks.Config, h networks.Host, given []netip.Addr) (lines string) {
+	if h.Name == "" {
+		return ""
 	}
 	all := []netip.Addr{h.IPv4, h.IPv6}
 	for _, a := range given {
@@ -316,10 +333,10 @@ func hostLine(cfg networks.Config, h networks.Host, given []netip.Addr) (dhcp, n
 	}
 	for _, a := range all {
 		if a.IsValid() {
-			names += a.String() + " " + strings.Join(namesOf(cfg, h), " ") + "\n"
+			lines += a.String() + " " + strings.Join(namesOf(cfg, h), " ") + "\n"
 		}
 	}
-	return dhcp + "\n", names, nil
+	return lines
 }
 
 // namesOf are the names of a host: that in the network's domain, and the short

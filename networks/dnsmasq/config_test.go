@@ -24,7 +24,6 @@ user=nobody
 domain=cuib
 local=/cuib/
 dhcp-ignore-names=tag:!known
-dhcp-ignore-names=tag:below
 dhcp-range=10.0.0.1,10.0.0.254,255.255.255.0,1h
 enable-ra
 dhcp-range=::,constructor:br0,ra-stateless,ra-names,64`,
@@ -53,7 +52,7 @@ dhcp-option=option:router,10.0.0.9`,
 		},
 		"no DHCPv6":   {networks.Config{IPv6: networks.Family{Address: v6}}, "dhcp-range=::,constructor:br0,ra-only,64", ""},
 		"no DHCPv4":   {networks.Config{IPv4: networks.Family{Address: v4}}, "interface=br0", "dhcp-range="},
-		"no names":    {networks.Config{IPv4: on(v4), DNS: networks.DNS{Mode: networks.DNSNone}}, "dhcp-ignore-names", "hostsdir=/d/dnsmasq.names"},
+		"no names":    {networks.Config{IPv4: on(v4), DNS: networks.DNS{Mode: networks.DNSNone}}, "dhcp-ignore-names", "addn-hosts=/d/dnsmasq.names"},
 		"their names": {networks.Config{IPv4: on(v4), DNS: networks.DNS{Mode: networks.DNSDynamic}}, "", "dhcp-ignore-names"},
 		"MTU":         {networks.Config{IPv4: on(v4), IPv6: on(v6), MTU: 1400}, "dhcp-option=option:mtu,1400\nra-param=br0,mtu:1400,60", ""},
 		"search and servers": {
@@ -94,7 +93,7 @@ func TestHostLine(t *testing.T) {
 	tests := map[string]struct {
 		dns         networks.DNS
 		h           networks.Host
-		dhcp, names string // Empty dhcp for an error.
+		dhcp, names string // Both are empty for an error.
 	}{
 		"dynamic address": {domain, networks.Host{Name: "web", MAC: mac}, "10:66:6a:00:00:01,web.cuib\n", ""},
 		"static": {
@@ -108,14 +107,16 @@ func TestHostLine(t *testing.T) {
 		"bare keyword": {networks.DNS{}, networks.Host{Name: "ignore", MAC: mac}, "10:66:6a:00:00:01\n", ""},
 		"below the domain": {
 			domain, networks.Host{Name: "web.p", MAC: mac, IPv4: v4},
-			"10:66:6a:00:00:01,10.0.0.5,set:below\n", "10.0.0.5 web.p.cuib\n10.0.0.9 web.p.cuib\nfd42:1::1266:6aff:fe00:1 web.p.cuib\n",
+			"10:66:6a:00:00:01,10.0.0.5,0-10666a000001.cuib\n", "10.0.0.5 web.p.cuib\n10.0.0.9 web.p.cuib\nfd42:1::1266:6aff:fe00:1 web.p.cuib\n",
 		},
-		"below no domain": {networks.DNS{}, networks.Host{Name: "web.p", MAC: mac, IPv4: v4}, "10:66:6a:00:00:01,10.0.0.5,set:below\n", "10.0.0.5 web.p\n10.0.0.9 web.p\nfd42:1::1266:6aff:fe00:1 web.p\n"},
-		"below, no names": {networks.DNS{Mode: networks.DNSNone}, networks.Host{Name: "web.p", MAC: mac}, "10:66:6a:00:00:01\n", ""},
-		"no MAC":       {domain, networks.Host{Name: "web"}, "", ""},
-		"tag":          {domain, networks.Host{Name: "set:x", MAC: mac}, "", ""},
-		"ignore":       {domain, networks.Host{Name: "web,ignore", MAC: mac}, "", ""},
-		"another line": {domain, networks.Host{Name: "web\n10.0.0.1", MAC: mac}, "", ""},
+		"below no domain":   {networks.DNS{}, networks.Host{Name: "web.p", MAC: mac, IPv4: v4}, "10:66:6a:00:00:01,10.0.0.5,0-10666a000001\n", "10.0.0.5 web.p\n10.0.0.9 web.p\nfd42:1::1266:6aff:fe00:1 web.p\n"},
+		"below, no address": {domain, networks.Host{Name: "web.p", MAC: mac}, "", "10.0.0.9 web.p.cuib\n10.0.0.5 web.p.cuib\nfd42:1::1266:6aff:fe00:1 web.p.cuib\n"},
+		"nobody":            {domain, networks.Host{MAC: mac, IPv4: v4}, "10:66:6a:00:00:01,10.0.0.5,0-10666a000001.cuib\n", ""},
+		"below, no names":   {networks.DNS{Mode: networks.DNSNone}, networks.Host{Name: "web.p", MAC: mac}, "10:66:6a:00:00:01\n", ""},
+		"no MAC":            {domain, networks.Host{Name: "web"}, "", ""},
+		"tag":               {domain, networks.Host{Name: "set:x", MAC: mac}, "", ""},
+		"ignore":            {domain, networks.Host{Name: "web,ignore", MAC: mac}, "", ""},
+		"another line":      {domain, networks.Host{Name: "web\n10.0.0.1", MAC: mac}, "", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +130,7 @@ func TestHostLine(t *testing.T) {
 				{mac: "10:66:6a:00:00:02", addr: netip.MustParseAddr("10.0.0.8")},
 			}
 			dhcp, names, err := hostLine(cfg, tt.h, givenTo(cfg, tt.h, leases))
-			if dhcp != tt.dhcp || names != tt.names || (err != nil) != (tt.dhcp == "") {
+			if dhcp != tt.dhcp || names != tt.names || (err != nil) != (tt.dhcp+tt.names == "") {
 				t.Errorf("got %q, %q, %v", dhcp, names, err)
 			}
 		})

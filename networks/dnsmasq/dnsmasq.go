@@ -3,8 +3,8 @@
 // The process outlives the daemon and is found again by its command line. The
 // configuration file on disk is always the one that the process was started
 // with, so that it can be compared with the wanted one. Hosts are files in
-// directories that dnsmasq watches: a new one is known at once, without a
-// signal.
+// directories, of which dnsmasq watches that for DHCP: a new one is known at once,
+// without a signal.
 package dnsmasq
 
 import (

@@ -14,7 +14,8 @@ import (
 	"github.com/cuib/cuib/networks"
 )
 
-// SetHost tells dnsmasq of a host. A new one is noticed without a reload.
+// SetHost tells dnsmasq of a host. A new one without names of its own is noticed
+// without a reload.
 func SetHost(cfg networks.Config, h networks.Host) error {
 	if !wanted(cfg) {
 		return nil
@@ -118,7 +119,7 @@ func prune(cfg networks.Config, keep []string) (forgot bool, err error) {
 }
 
 // setHost writes a host's files. It reports whether they said something else
-// before, which dnsmasq has to forget.
+// before, which dnsmasq has to forget, or have names, which it does not see.
 func setHost(cfg networks.Config, h networks.Host, leases []lease) (changed bool, err error) {
 	name, err := fileName(h)
 	if err != nil {
@@ -136,7 +137,7 @@ func setHost(cfg networks.Config, h networks.Host, leases []lease) (changed bool
 		if err == nil && string(old) == text || err != nil && text == "" {
 			continue
 		}
-		changed = changed || err == nil
+		changed = changed || err == nil || dir == namesDir
 		if err := writeFile(filepath.Join(cfg.Dir, dir), name, text); err != nil {
 			return false, err
 		}

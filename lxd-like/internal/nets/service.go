@@ -75,13 +75,13 @@ type Service struct {
 
 	mu      sync.Mutex // Guards what follows.
 	hosts   map[string]map[string]networks.Host
-	pins    map[string]map[netip.Addr]string // By network: the MAC addresses that addresses are reserved for.
-	failed  map[string]error                 // Networks whose last Apply failed, and why.
-	blocked map[string][]firewall.Obstacle   // By network.
-	unread  []string                         // Programs that are missing to read the host's firewall.
-	aliases map[string]string                // Whose they are, by the key that an instance of that name would have, in lower case.
+	pins    map[string]map[netip.Addr]string   // By network: the MAC addresses that addresses are reserved for.
+	failed  map[string]error                   // Networks whose last Apply failed, and why.
+	blocked map[string][]firewall.Obstacle     // By network.
+	unread  []string                           // Programs that are missing to read the host's firewall.
+	aliases map[string]string                  // Whose they are, by the key that an instance of that name would have, in lower case.
 	below   map[string]map[string][]netip.Addr // By network and MAC address of a host with a name below its domain: what it was known to have.
-	dirty   chan struct{}                    // Has one element when networks have changed.
+	dirty   chan struct{}                      // Has one element when networks have changed.
 }
 
 // A hostReader reads the host's interfaces. It is [host.Kernel].
