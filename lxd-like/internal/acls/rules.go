@@ -214,7 +214,7 @@ func (w *world) side(of, field, v string, in *place) (acl.Side, error) {
 // subject returns the name within a book for one that a rule of a project has.
 func (w *world) subject(of, s string) (string, error) {
 	if name, ok := strings.CutPrefix(s, "$"); ok {
-		key := project.Key(of, name)
+		key := keyOf(of, bookSet, name)
 		if _, ok := w.sets[key]; !ok && !w.had[s] {
 			return "", errs.Invalidf("got %q, but there is no network address set %q", s, name)
 		}

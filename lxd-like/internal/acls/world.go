@@ -77,17 +77,20 @@ func (w *world) has(prefix, key string) bool {
 	return slices.ContainsFunc(w.instances, func(in db.Instance) bool { return in.Name == key })
 }
 
-// keyOf is the key of what rules of a project's ACLs name. Those of the default
-// project are for all projects without networks of their own, and can name the
-// instances of others as PROJECT/NAME.
+// keyOf is the key of what rules of a project's ACLs name; empty for what is no
+// name. Those of the default project are for all projects without networks of
+// their own, and can name the instances of others as PROJECT/NAME.
 func keyOf(of, prefix, name string) string {
-	if prefix != bookInstance {
+	if other, short, ok := strings.Cut(name, "/"); ok && prefix == bookInstance && of == project.Default {
+		of, name = other, short
+	}
+	switch {
+	case prefix == bookInstance && project.IsInstanceName(name):
+		return project.Instance(of, name)
+	case prefix != bookInstance && project.IsName(name):
 		return project.Key(of, name)
 	}
-	if other, short, ok := strings.Cut(name, "/"); ok && of == project.Default {
-		return project.Instance(other, short)
-	}
-	return project.Instance(of, name)
+	return ""
 }
 
 // nameOf is the reverse of keyOf; empty for what they cannot name.

@@ -87,7 +87,7 @@ func (w *world) boot() {
 	w.guests.open = map[string]bool{}
 	w.svc = &instances.Service{
 		Projects: views{},
-		Guests: w.guests, Host: host.Host{Files: w.machine},
+		Guests:   w.guests, Host: host.Host{Files: w.machine},
 		DB: w.db, Dir: w.dir, Pools: w.pools, Nets: w.nets, Images: w.images, Volumes: w.disks, Runtime: w.rt,
 		Events: &events.Hub{}, Logger: slog.New(slog.NewTextHandler(testWriter{w.tb}, nil)),
 		IDs: idmap.NewAllocator([]idmap.Range{{First: 1000000, Size: 100 * 65536}}, nil),

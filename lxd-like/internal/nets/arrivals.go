@@ -127,16 +127,18 @@ func (a *arrivals) heed(ctx context.Context, e *api.Event, now time.Time) {
 	if json.Unmarshal(e.Metadata, &is) != nil {
 		return
 	}
-	name, ok := strings.CutPrefix(is.Source, instanceURL(""))
+	source, _, _ := strings.Cut(is.Source, "?")
+	name, ok := strings.CutPrefix(source, instanceURL(""))
 	if !ok {
 		return
 	}
+	name = project.Instance(is.Project, name)
 	switch is.Action {
 	case "instance-stopped", "instance-shutdown", "instance-deleted":
 		a.forget(ctx, name)
 	case "instance-renamed":
 		if old, ok := is.Context["old_name"].(string); ok {
-			a.forget(ctx, old)
+			a.forget(ctx, project.Instance(is.Project, old))
 		}
 	case "instance-started", "instance-restarted":
 		if one := a.all[name]; one != nil && one.text != "" {

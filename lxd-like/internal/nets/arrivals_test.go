@@ -47,8 +47,12 @@ func (w *waited) restart(t *testing.T) {
 }
 
 func (w *waited) event(t *testing.T, action string) {
+	w.eventOf(t, action, "/1.0/instances/c1", "default")
+}
+
+func (w *waited) eventOf(t *testing.T, action, source, of string) {
 	t.Helper()
-	data, err := json.Marshal(api.EventLifecycle{Action: action, Source: "/1.0/instances/c1"})
+	data, err := json.Marshal(api.EventLifecycle{Action: action, Source: source, Project: of})
 	must(t, err)
 	w.Heed(t.Context(), &api.Event{Metadata: data}, w.now)
 }
@@ -107,6 +111,15 @@ func TestNoAddressInTime(t *testing.T) {
 	w.after(t, 0, 1, "resolved")
 	w.after(t, nets.AddressTime, 1, " new ")
 	w.event(t, "instance-shutdown")
+	w.after(t, 0, 0, "resolved")
+}
+
+func TestNoAddressInProject(t *testing.T) {
+	w := newWaited(t, served)
+	w.instance(t, "p_c1", map[string]string{"hwaddr": mac})
+	w.eventOf(t, "instance-started", "/1.0/instances/c1?project=p", "p")
+	w.after(t, nets.AddressTime, 1, "/1.0/instances/p_c1 new low", `instance "c1" of project "p"`, "cuib network doctor br0\"")
+	w.eventOf(t, "instance-stopped", "/1.0/instances/c1?project=p", "p")
 	w.after(t, 0, 0, "resolved")
 }
 

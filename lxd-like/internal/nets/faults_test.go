@@ -24,6 +24,7 @@ import (
 	"github.com/cuib/cuib/networks/host"
 	"github.com/cuib/cuib/networks/nft"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/testenv"
 )
 
@@ -33,6 +34,7 @@ type world struct {
 	*daemon
 
 	t      *testing.T
+	of     string // The project.
 	db     *db.DB
 	dir    string
 	driver *fake.Driver
@@ -49,36 +51,40 @@ type daemon struct {
 	events  *events.Hub
 }
 
-// newWorld has three networks, of which two are peers, and one of everything.
-func newWorld(t *testing.T) *world {
+// newWorld has three networks of a project, of which two are peers, and one of
+// everything.
+func newWorld(t *testing.T, of string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
+	w := &world{t: t, of: of, dir: t.TempDir()}
 	w.db = dbtest.NewFaulty(t, w.Step)
 	w.driver, w.wall = &fake.Driver{Fail: w.Step}, &wall{fail: w.Step}
 	w.start()
 	ctx := t.Context()
 	config := func(n string) api.NetworkPut {
 		return api.NetworkPut{Config: api.ConfigMap{
-			"ipv4.address": "10.1." + n + ".1/24", "ipv6.address": "none", "security.acls": "web", "dns.zone.forward": "example.org",
+			"ipv4.address": "10.1." + n + ".1/24", "ipv6.address": "none", "security.acls": w.key("web"), "dns.zone.forward": w.key("example.org"),
 			"dns.domain": "n" + n,
 		}}
 	}
 	must(t, errors.Join(
-		w.acls.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: "office", NetworkAddressSetPut: addresses("192.0.2.1")}),
-		w.acls.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: "empty"}),
-		w.acls.Create(ctx, acl("web", "$office")), w.acls.Create(ctx, acl("idle", "")),
-		w.zones.Create(ctx, api.NetworkZonesPost{Name: "example.org"}), w.zones.Create(ctx, api.NetworkZonesPost{Name: "example.net"}),
-		w.zones.CreateRecord(ctx, "example.org", record("www")),
-		w.nets.Create(ctx, api.NetworksPost{Name: "fault0", NetworkPut: config("1")}),
-		w.nets.Create(ctx, api.NetworksPost{Name: "fault1", NetworkPut: config("2")}),
-		w.publish.CreateForward(ctx, "fault0", api.NetworkForwardsPost{ListenAddress: "192.0.2.1", NetworkForwardPut: forward("80", "10.1.1.9")}),
-		w.publish.CreateLoadBalancer(ctx, "fault0", api.NetworkLoadBalancersPost{ListenAddress: "192.0.2.2", NetworkLoadBalancerPut: balancer("80")}),
-		w.nets.Create(ctx, api.NetworksPost{Name: "fault2", NetworkPut: config("3")}),
-		w.peering.Create(ctx, "fault0", peer("fault1")), w.peering.Create(ctx, "fault1", peer("fault0")), w.peering.Create(ctx, "fault2", peer("fault0")),
+		w.acls.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: w.key("office"), NetworkAddressSetPut: addresses("192.0.2.1")}),
+		w.acls.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: w.key("empty")}),
+		w.acls.Create(ctx, acl(w.key("web"), "$office")), w.acls.Create(ctx, acl(w.key("idle"), "")),
+		w.zones.Create(ctx, api.NetworkZonesPost{Name: w.key("example.org")}), w.zones.Create(ctx, api.NetworkZonesPost{Name: w.key("example.net")}),
+		w.zones.CreateRecord(ctx, w.key("example.org"), record("www")),
+		w.nets.Create(ctx, api.NetworksPost{Name: w.key("fault0"), NetworkPut: config("1")}),
+		w.nets.Create(ctx, api.NetworksPost{Name: w.key("fault1"), NetworkPut: config("2")}),
+		w.publish.CreateForward(ctx, w.key("fault0"), api.NetworkForwardsPost{ListenAddress: "192.0.2.1", NetworkForwardPut: forward("80", "10.1.1.9")}),
+		w.publish.CreateLoadBalancer(ctx, w.key("fault0"), api.NetworkLoadBalancersPost{ListenAddress: "192.0.2.2", NetworkLoadBalancerPut: balancer("80")}),
+		w.nets.Create(ctx, api.NetworksPost{Name: w.key("fault2"), NetworkPut: config("3")}),
+		w.peering.Create(ctx, w.key("fault0"), peer(w.key("fault1"))), w.peering.Create(ctx, w.key("fault1"), peer(w.key("fault0"))), w.peering.Create(ctx, w.key("fault2"), peer(w.key("fault0"))),
 		w.acls.Recover(ctx), // It knows the addresses of the set then.
 	))
 	return w
 }
+
+// key is the key of what has a name in the project.
+func (w *world) key(name string) string { return project.Key(w.of, name) }
 
 // start is the start of a daemon.
 func (w *world) start() {
@@ -131,7 +137,7 @@ func (w *world) picture() string {
 	for _, name := range slices.Sorted(maps.Keys(applied)) {
 		cfg := applied[name]
 		if policy := cfg.ACL; policy != nil {
-			fmt.Fprintln(&b, "policy of", name, policy.Ingress.Rules, policy.Egress.Rules, w.acls.Addresses("set/office"))
+			fmt.Fprintln(&b, "policy of", name, policy.Ingress.Rules, policy.Egress.Rules, w.acls.Addresses("set/"+w.key("office")))
 		}
 		cfg.ACL = nil // It points to the daemon.
 		fmt.Fprintf(&b, "applied %s %+v\n", name, cfg)
@@ -191,102 +197,132 @@ func peer(target string) api.NetworkPeersPost {
 
 // partChanges are the changes that have several steps, or are to be one.
 var partChanges = map[string]func(ctx context.Context, w *world) error{
-	"create bridge":   createNetwork("bridge", fixed()),
+	"create bridge":   createNetwork("bridge", nil),
 	"create macvlan":  createNetwork("macvlan", api.ConfigMap{"parent": "eth9"}),
 	"create physical": createNetwork("physical", api.ConfigMap{"parent": "eth9"}),
-	"create vxlan":    createNetwork("vxlan", fixed()),
+	"create vxlan":    createNetwork("vxlan", nil),
 	"update network": func(ctx context.Context, w *world) error {
-		return w.nets.Update(ctx, "fault0", api.NetworkPut{Description: "new", Config: api.ConfigMap{
-			"ipv4.address": "10.1.1.1/24", "ipv6.address": "none", "security.acls": "idle", "ipv4.nat": "true", "firewall.integrate": "false",
+		return w.nets.Update(ctx, w.key("fault0"), api.NetworkPut{Description: "new", Config: api.ConfigMap{
+			"ipv4.address": "10.1.1.1/24", "ipv6.address": "none", "security.acls": w.key("idle"), "ipv4.nat": "true", "firewall.integrate": "false",
 		}})
 	},
-	"rename network": func(ctx context.Context, w *world) error { return w.nets.Rename(ctx, "fault0", "fault9") },
-	"delete network": func(ctx context.Context, w *world) error { return w.nets.Delete(ctx, "fault0") },
+	"rename network": func(ctx context.Context, w *world) error { return w.nets.Rename(ctx, w.key("fault0"), w.key("fault9")) },
+	"delete network": func(ctx context.Context, w *world) error { return w.nets.Delete(ctx, w.key("fault0")) },
 
-	"create ACL": func(ctx context.Context, w *world) error { return w.acls.Create(ctx, acl("new", "$office")) },
+	"create ACL": func(ctx context.Context, w *world) error { return w.acls.Create(ctx, acl(w.key("new"), "$office")) },
 	"update ACL": func(ctx context.Context, w *world) error {
-		return w.acls.Update(ctx, "web", acl("web", "192.0.2.3").NetworkACLPut)
+		return w.acls.Update(ctx, w.key("web"), acl(w.key("web"), "192.0.2.3").NetworkACLPut)
 	},
-	"rename ACL": func(ctx context.Context, w *world) error { return w.acls.Rename(ctx, "idle", "lazy") },
-	"delete ACL": func(ctx context.Context, w *world) error { return w.acls.Delete(ctx, "idle") },
+	"rename ACL": func(ctx context.Context, w *world) error { return w.acls.Rename(ctx, w.key("idle"), w.key("lazy")) },
+	"delete ACL": func(ctx context.Context, w *world) error { return w.acls.Delete(ctx, w.key("idle")) },
 
 	"create set": func(ctx context.Context, w *world) error {
-		return w.acls.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: "new", NetworkAddressSetPut: addresses("192.0.2.9")})
+		return w.acls.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: w.key("new"), NetworkAddressSetPut: addresses("192.0.2.9")})
 	},
 	"update set": func(ctx context.Context, w *world) error {
-		return w.acls.Sets().Update(ctx, "office", addresses("192.0.2.4", "192.0.2.5"))
+		return w.acls.Sets().Update(ctx, w.key("office"), addresses("192.0.2.4", "192.0.2.5"))
 	},
-	"rename set": func(ctx context.Context, w *world) error { return w.acls.Sets().Rename(ctx, "empty", "full") },
-	"delete set": func(ctx context.Context, w *world) error { return w.acls.Sets().Delete(ctx, "empty") },
+	"rename set": func(ctx context.Context, w *world) error {
+		return w.acls.Sets().Rename(ctx, w.key("empty"), w.key("full"))
+	},
+	"delete set": func(ctx context.Context, w *world) error { return w.acls.Sets().Delete(ctx, w.key("empty")) },
 
 	"create zone": func(ctx context.Context, w *world) error {
-		return w.zones.Create(ctx, api.NetworkZonesPost{Name: "new.example.org"})
+		return w.zones.Create(ctx, api.NetworkZonesPost{Name: w.key("new.example.org")})
 	},
 	"update zone": func(ctx context.Context, w *world) error {
-		return w.zones.Update(ctx, "example.org", api.NetworkZonePut{Description: "new"})
+		return w.zones.Update(ctx, w.key("example.org"), api.NetworkZonePut{Description: "new"})
 	},
-	"delete zone": func(ctx context.Context, w *world) error { return w.zones.Delete(ctx, "example.net") },
+	"delete zone": func(ctx context.Context, w *world) error { return w.zones.Delete(ctx, w.key("example.net")) },
 	"create record": func(ctx context.Context, w *world) error {
-		return w.zones.CreateRecord(ctx, "example.org", record("ftp"))
+		return w.zones.CreateRecord(ctx, w.key("example.org"), record("ftp"))
 	},
 	"update record": func(ctx context.Context, w *world) error {
-		return w.zones.UpdateRecord(ctx, "example.org", "www", api.NetworkZoneRecordPut{Description: "new"})
+		return w.zones.UpdateRecord(ctx, w.key("example.org"), "www", api.NetworkZoneRecordPut{Description: "new"})
 	},
-	"delete record": func(ctx context.Context, w *world) error { return w.zones.DeleteRecord(ctx, "example.org", "www") },
+	"delete record": func(ctx context.Context, w *world) error {
+		return w.zones.DeleteRecord(ctx, w.key("example.org"), "www")
+	},
 
 	"create peer": func(ctx context.Context, w *world) error {
-		req := peer("fault2")
+		req := peer(w.key("fault2"))
 		req.Name = "q"
-		return w.peering.Create(ctx, "fault0", req)
+		return w.peering.Create(ctx, w.key("fault0"), req)
 	},
 	"update peer": func(ctx context.Context, w *world) error {
-		return w.peering.Update(ctx, "fault0", "p", api.NetworkPeerPut{Description: "new"})
+		return w.peering.Update(ctx, w.key("fault0"), "p", api.NetworkPeerPut{Description: "new"})
 	},
-	"delete peer": func(ctx context.Context, w *world) error { return w.peering.Delete(ctx, "fault0", "p") },
+	"delete peer": func(ctx context.Context, w *world) error { return w.peering.Delete(ctx, w.key("fault0"), "p") },
 
 	"create forward": func(ctx context.Context, w *world) error {
-		return w.publish.CreateForward(ctx, "fault0", api.NetworkForwardsPost{ListenAddress: "192.0.2.5", NetworkForwardPut: forward("81", "10.1.1.8")})
+		return w.publish.CreateForward(ctx, w.key("fault0"), api.NetworkForwardsPost{ListenAddress: "192.0.2.5", NetworkForwardPut: forward("81", "10.1.1.8")})
 	},
 	"update forward": func(ctx context.Context, w *world) error {
-		return w.publish.UpdateForward(ctx, "fault0", "192.0.2.1", forward("81", "10.1.1.8"))
+		return w.publish.UpdateForward(ctx, w.key("fault0"), "192.0.2.1", forward("81", "10.1.1.8"))
 	},
-	"delete forward": func(ctx context.Context, w *world) error { return w.publish.DeleteForward(ctx, "fault0", "192.0.2.1") },
+	"delete forward": func(ctx context.Context, w *world) error {
+		return w.publish.DeleteForward(ctx, w.key("fault0"), "192.0.2.1")
+	},
 
 	"create load balancer": func(ctx context.Context, w *world) error {
-		return w.publish.CreateLoadBalancer(ctx, "fault0", api.NetworkLoadBalancersPost{ListenAddress: "192.0.2.6", NetworkLoadBalancerPut: balancer("81")})
+		return w.publish.CreateLoadBalancer(ctx, w.key("fault0"), api.NetworkLoadBalancersPost{ListenAddress: "192.0.2.6", NetworkLoadBalancerPut: balancer("81")})
 	},
 	"update load balancer": func(ctx context.Context, w *world) error {
-		return w.publish.UpdateLoadBalancer(ctx, "fault0", "192.0.2.2", balancer("81"))
+		return w.publish.UpdateLoadBalancer(ctx, w.key("fault0"), "192.0.2.2", balancer("81"))
 	},
 	"delete load balancer": func(ctx context.Context, w *world) error {
-		return w.publish.DeleteLoadBalancer(ctx, "fault0", "192.0.2.2")
+		return w.publish.DeleteLoadBalancer(ctx, w.key("fault0"), "192.0.2.2")
 	},
 }
 
-func fixed() api.ConfigMap {
-	return api.ConfigMap{"ipv4.address": "10.9.9.1/24", "ipv6.address": "none", "security.acls": "web,idle", "dns.zone.forward": "example.net"}
+func (w *world) fixed() api.ConfigMap {
+	return api.ConfigMap{
+		"ipv4.address": "10.9.9.1/24", "ipv6.address": "none",
+		"security.acls": w.key("web") + "," + w.key("idle"), "dns.zone.forward": w.key("example.net"),
+	}
 }
 
 func createNetwork(typ string, config api.ConfigMap) func(ctx context.Context, w *world) error {
 	return func(ctx context.Context, w *world) error {
-		return w.nets.Create(ctx, api.NetworksPost{Name: "fault5", Type: typ, NetworkPut: api.NetworkPut{Config: config}})
+		put := api.NetworkPut{Config: config}
+		if config == nil {
+			put.Config = w.fixed()
+		}
+		return w.nets.Create(ctx, api.NetworksPost{Name: w.key("fault5"), Type: typ, NetworkPut: put})
 	}
+}
+
+// A partChange is one of a project.
+type partChange struct {
+	of string
+	do func(ctx context.Context, w *world) error
+}
+
+// inProjects are the changes, each in the default project and in another.
+func inProjects() map[string]partChange {
+	out := map[string]partChange{}
+	for name, do := range partChanges {
+		for _, of := range []string{project.Default, "p"} {
+			out[name+" in "+of] = partChange{of, do}
+		}
+	}
+	return out
 }
 
 // TestPartsFailAnywhere fails each step of each change: what is left is what
 // was before, and nobody was told of a change.
 func TestPartsFailAnywhere(t *testing.T) {
 	t.Parallel()
-	for name, change := range partChanges {
+	for name, change := range inProjects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newWorld(t, change.of)
 			before := w.picture()
 			heard := w.events.Listen("lifecycle")
 			defer heard.Close()
 			for n := 1; ; n++ {
 				w.Arm(n, false)
-				err := change(t.Context(), w)
+				err := change.do(t.Context(), w)
 				after := w.picture()
 				if !w.Disarm() {
 					must(t, err)
@@ -307,21 +343,21 @@ func TestPartsFailAnywhere(t *testing.T) {
 // next one has all of it or nothing, the host follows, and it can be done again.
 func TestPartsCrashAnywhere(t *testing.T) {
 	t.Parallel()
-	for name, change := range partChanges {
+	for name, change := range inProjects() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newWorld(t, change.of)
 			before := w.picture()
-			must(t, change(t.Context(), w))
+			must(t, change.do(t.Context(), w))
 			w.start()
 			done := w.picture()
 			for n := 1; ; n++ {
-				w := newWorld(t)
+				w := newWorld(t, change.of)
 				w.Arm(n, true)
 				ended := make(chan bool)
 				go func() {
 					defer close(ended)
-					if err := change(t.Context(), w); err != nil {
+					if err := change.do(t.Context(), w); err != nil {
 						t.Error(err)
 					}
 				}()
@@ -329,7 +365,7 @@ func TestPartsCrashAnywhere(t *testing.T) {
 				reached := w.Disarm()
 				w.start()
 				if after := w.picture(); after == before && reached {
-					must(t, change(t.Context(), w))
+					must(t, change.do(t.Context(), w))
 					w.start()
 				} else if after != done {
 					t.Fatalf("a crash at step %d left\n%s\nbefore:\n%s\ndone:\n%s", n, after, before, done)
@@ -348,12 +384,12 @@ func TestPartsCrashAnywhere(t *testing.T) {
 // TestRenamedPeers has networks be peers of one that is renamed.
 func TestRenamedPeers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	must(t, w.nets.Rename(t.Context(), "fault0", "fault9"))
+	w := newWorld(t, "p")
+	must(t, w.nets.Rename(t.Context(), w.key("fault0"), w.key("fault9")))
 	for _, network := range []string{"fault1", "fault2"} {
-		p, err := w.peering.Peer(t.Context(), network, "p")
+		p, err := w.peering.Peer(t.Context(), w.key(network), "p")
 		must(t, err)
-		if want := map[string]string{"fault1": api.PeerCreated, "fault2": api.PeerPending}[network]; p.TargetNetwork != "fault9" || p.Status != want {
+		if want := map[string]string{"fault1": api.PeerCreated, "fault2": api.PeerPending}[network]; p.TargetNetwork != w.key("fault9") || p.Status != want {
 			t.Errorf("network %s has the peer %+v", network, p)
 		}
 	}

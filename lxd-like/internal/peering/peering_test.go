@@ -3,6 +3,7 @@ package peering_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -95,6 +96,37 @@ func TestFailureUnwinds(t *testing.T) {
 		if _, err := s.Peer(t.Context(), "one", "p"); err != nil {
 			t.Errorf("it is gone: %v", err)
 		}
+	}
+}
+
+// TestAcrossProjects has networks of one name be peers.
+func TestAcrossProjects(t *testing.T) {
+	s, _ := setup(t)
+	must(t, s.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		config := map[string]string{"ipv4.address": "10.1.3.1/24", "ipv6.address": "none", "dns.domain": "three"}
+		return db.AddNetwork(ctx, tx, &db.Network{Name: "p%one", Type: "bridge", Status: db.Ready, Config: config})
+	}))
+	must(t, s.Create(t.Context(), "one", post("p%one")))
+	p, err := s.Peer(t.Context(), "one", "p")
+	must(t, err)
+	if p.TargetNetwork != "p%one" || p.TargetProject != "p" || p.Status != api.PeerPending || len(peersOf(t, s, "one")) != 0 {
+		t.Errorf("one side alone: got %+v", p)
+	}
+	must(t, s.Create(t.Context(), "p%one", post("one")))
+	back, err := s.Peer(t.Context(), "p%one", "p")
+	must(t, err)
+	if back.TargetNetwork != "one" || back.TargetProject != "default" || back.Status != api.PeerCreated {
+		t.Errorf("got %+v", back)
+	}
+	if got := peersOf(t, s, "one"); len(got) != 1 || got[0].Network != "p%one" || got[0].Domain != "three" {
+		t.Errorf("got peers %+v", got)
+	}
+	if err := s.Create(t.Context(), "one", api.NetworkPeersPost{Name: "q", TargetNetwork: "p%one"}); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), `"one" of project "p"`) {
+		t.Errorf("got %v", err)
+	}
+	must(t, s.DB.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error { return s.Renamed(ctx, tx, "p%one", "p%six") }))
+	if p, err = s.Peer(t.Context(), "one", "p"); err != nil || p.TargetNetwork != "p%six" {
+		t.Errorf("renamed: got %+v, %v", p, err)
 	}
 }
 
