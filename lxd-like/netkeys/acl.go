@@ -6,6 +6,7 @@ import (
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // aclKeys name the ACLs of a network. Which there are, and what they mean, knows
@@ -37,7 +38,7 @@ func setACLs(_ *networks.Config, _, v string) error {
 		return err
 	}
 	for i, name := range all {
-		if !aclName.MatchString(name) || slices.Contains(all[:i], name) {
+		if !aclName.MatchString(project.Name(name)) || slices.Contains(all[:i], name) {
 			return profiles.ErrValue
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // nameKeys are the keys about who else knows names: the zones that tell others
@@ -28,7 +29,7 @@ func zones(_ *networks.Config, _, v string) error {
 		return err
 	}
 	for _, name := range all {
-		if networks.CheckZone(name) != nil {
+		if networks.CheckZone(project.Name(name)) != nil {
 			return profiles.ErrValue
 		}
 	}
