@@ -137,7 +137,8 @@ type BackupRepositoryMade struct {
 // RepositoryBackup is one backup in a repository.
 type RepositoryBackup struct {
 	ID        string    `json:"id"`
-	Source    string    `json:"source" key:"source"` // instances/NAME, volumes/POOL/NAME or host
+	Source    string    `json:"source" key:"source"`   // instances/NAME, volumes/POOL/NAME or host
+	Project   string    `json:"project" key:"project"` // Of the source.
 	CreatedAt time.Time `json:"created_at"`
 	Host      string    `json:"host"`
 	Size      int64     `json:"size"`  // Bytes of its files; -1 if it is not known.

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strconv"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -59,7 +61,9 @@ func (s *Service) backUpAll(ctx context.Context, r db.Repository, sources []sour
 			continue
 		}
 		made = append(made, b)
-		how.op.SetMetadata("backups", made)
+		shown := slices.Clone(made)
+		scope.Out(&shown)
+		how.op.SetMetadata("backups", shown)
 	}
 	return errors.Join(failed...)
 }

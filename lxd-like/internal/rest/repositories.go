@@ -7,7 +7,9 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // repositoryService keeps backup repositories.
@@ -99,7 +101,13 @@ func (s *Server) deleteRepository(r *http.Request) (response, error) {
 
 func (s *Server) listRepositoryBackups(r *http.Request) (response, error) {
 	name := r.PathValue("name")
-	all, err := s.Repositories.Backups(r.Context(), name, r.URL.Query().Get("source"))
+	of := struct {
+		Source string `key:"source"`
+	}{r.URL.Query().Get("source")}
+	if err := keys(r, &of); err != nil {
+		return nil, err
+	}
+	all, err := s.Repositories.Backups(r.Context(), name, of.Source)
 	return list(r, all, err, func(b api.RepositoryBackup) string { return repositoryURL(name) + "/backups/" + b.ID })
 }
 
@@ -140,8 +148,29 @@ func (s *Server) restoreRepository(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if body.Name, err = s.restoredAs(r, body); err != nil {
+		return nil, err
+	}
 	job, err := s.Repositories.Restore(r.Context(), r.PathValue("name"), body)
 	return s.start(r, job, err)
+}
+
+// restoredAs is the key of what is made of a backup under another name, if that
+// is said. Of what kind the name is depends on what the backup is of.
+func (s *Server) restoredAs(r *http.Request, body api.RepositoryRestorePost) (string, error) {
+	in := view(r)
+	if body.Name == "" || in.Project == project.Default {
+		return body.Name, nil
+	}
+	source := body.From
+	if source == "" {
+		b, err := s.Repositories.Backup(r.Context(), r.PathValue("name"), body.ID)
+		if err != nil {
+			return "", err
+		}
+		source = b.Source
+	}
+	return in.Key(scope.SourceKind(source), body.Name)
 }
 
 func (s *Server) verifyRepository(r *http.Request) (response, error) {

@@ -13,7 +13,8 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
-// fakeRepositories has one repository, r0, with one backup, a1.
+// fakeRepositories has one repository, r0, with one backup of the host, a1, one
+// of an instance of the project p, b2, and one of a volume of it, c3.
 type fakeRepositories struct{ last string }
 
 func (f *fakeRepositories) say(format string, args ...any) { f.last = fmt.Sprintf(format, args...) }
@@ -57,12 +58,12 @@ func (f *fakeRepositories) Delete(_ context.Context, name string) error {
 
 func (f *fakeRepositories) Backups(_ context.Context, name, source string) ([]api.RepositoryBackup, error) {
 	f.say("backups %s %s", name, source)
-	return []api.RepositoryBackup{{ID: "a1", Source: "host", Size: -1}}, nil
+	return []api.RepositoryBackup{{ID: "a1", Source: "host", Size: -1}, {ID: "b2", Source: "instances/p_c1"}, {ID: "c3", Source: "volumes/pool/p%data"}}, nil
 }
 
 func (f *fakeRepositories) Backup(_ context.Context, name, id string) (api.RepositoryBackup, error) {
 	f.say("backup %s %s", name, id)
-	return api.RepositoryBackup{ID: id}, nil
+	return api.RepositoryBackup{ID: id, Source: map[string]string{"a1": "host", "b2": "instances/p_c1", "c3": "volumes/pool/p%data"}[id]}, nil
 }
 
 func (f *fakeRepositories) CreateBackups(_ context.Context, name string, req api.RepositoryBackupsPost) (ops.Job, error) {
@@ -105,30 +106,40 @@ func TestRepositories(t *testing.T) {
 		want               string // In the body.
 		call               string
 	}{
-		"names":          {"GET", all, "", 200, `["/1.0/backup-repositories/r0"]`, ""},
-		"objects":        {"GET", all + "?recursion=1", "", 200, `"location":"/x"`, ""},
-		"create":         {"POST", all, `{"name":"r1","existing":true,"config":{"a":"b"}}`, 201, `"password":"horse"`, "create r1 map[a:b] true"},
-		"get":            {"GET", one, "", 200, `"name":"r0"`, ""},
-		"none":           {"GET", all + "/x", "", 404, `\"x\" not found`, ""},
-		"put":            {"PUT", one, `{"description":"d"}`, 200, ``, "update r0 map[] d"},
-		"patch":          {"PATCH", one, `{"config":{"a":"b"}}`, 200, ``, "update r0 map[a:b location:/x] "},
-		"delete":         {"DELETE", one, "", 200, ``, "delete r0"},
-		"backups":        {"GET", one + "/backups?source=host", "", 200, `["/1.0/backup-repositories/r0/backups/a1"]`, "backups r0 host"},
-		"whole backups":  {"GET", one + "/backups?recursion=1", "", 200, `"size":-1`, "backups r0 "},
-		"backup":         {"GET", one + "/backups/a1", "", 200, `"id":"a1"`, "backup r0 a1"},
-		"create backups": {"POST", one + "/backups", `{"sources":["host"]}`, 202, `Working`, "create backups r0 [host]"},
-		"delete backup":  {"DELETE", one + "/backups/a1", "", 202, `Working`, "delete backup r0 a1"},
-		"file":           {"GET", one + "/backups/a1/files?path=/f", "", 200, `hello`, ""},
-		"directory":      {"GET", one + "/backups/a1/files?path=/", "", 200, `"type":"file"`, ""},
-		"no file":        {"GET", one + "/backups/a1/files?path=/g", "", 404, `no file`, ""},
+		"names":         {"GET", all, "", 200, `["/1.0/backup-repositories/r0"]`, ""},
+		"objects":       {"GET", all + "?recursion=1", "", 200, `"location":"/x"`, ""},
+		"create":        {"POST", all, `{"name":"r1","existing":true,"config":{"a":"b"}}`, 201, `"password":"horse"`, "create r1 map[a:b] true"},
+		"get":           {"GET", one, "", 200, `"name":"r0"`, ""},
+		"none":          {"GET", all + "/x", "", 404, `\"x\" not found`, ""},
+		"put":           {"PUT", one, `{"description":"d"}`, 200, ``, "update r0 map[] d"},
+		"patch":         {"PATCH", one, `{"config":{"a":"b"}}`, 200, ``, "update r0 map[a:b location:/x] "},
+		"delete":        {"DELETE", one, "", 200, ``, "delete r0"},
+		"backups":       {"GET", one + "/backups?source=host", "", 200, `["/1.0/backup-repositories/r0/backups/a1"]`, "backups r0 host"},
+		"whole backups": {"GET", one + "/backups?recursion=1", "", 200, `"size":-1`, "backups r0 "},
+		"of a project": {
+			"GET", one + "/backups?recursion=1&project=p&source=instances/c1", "", 200,
+			`{"id":"b2","source":"instances/c1","project":"p",`, "backups r0 instances/p_c1",
+		},
+		"of no other":     {"GET", one + "/backups?project=p", "", 200, `["/1.0/backup-repositories/r0/backups/a1","/1.0/backup-repositories/r0/backups/b2","/1.0/backup-repositories/r0/backups/c3"]`, "backups r0 "},
+		"of all projects": {"GET", one + "/backups?all-projects=true", "", 200, `backups/b2","/1.0/backup-repositories/r0/backups/c3"`, "backups r0 "},
+		"backup":          {"GET", one + "/backups/a1", "", 200, `"id":"a1"`, "backup r0 a1"},
+		"create backups":  {"POST", one + "/backups", `{"sources":["host"]}`, 202, `Working`, "create backups r0 [host]"},
+		"delete backup":   {"DELETE", one + "/backups/a1", "", 202, `Working`, "delete backup r0 a1"},
+		"file":            {"GET", one + "/backups/a1/files?path=/f", "", 200, `hello`, ""},
+		"directory":       {"GET", one + "/backups/a1/files?path=/", "", 200, `"type":"file"`, ""},
+		"no file":         {"GET", one + "/backups/a1/files?path=/g", "", 404, `no file`, ""},
 		"restore": {
 			"POST", one + "/restore", `{"from":"host","name":"n","pool":"p"}`, 202, `Working`,
 			"restore r0 {ID: From:host Name:n Pool:p Host: All:false}",
 		},
-		"restore nothing": {"POST", all + "/x/restore", `{}`, 404, `not found`, ""},
-		"restore badly":   {"POST", one + "/restore", `{"all":1}`, 400, `all`, ""},
-		"verify":          {"POST", one + "/verify", `{"read_data":"5%"}`, 202, `Working`, "verify r0 {ReadData:5%}"},
-		"prune":           {"POST", one + "/prune", `{}`, 202, `Working`, "prune r0"},
+		"restore in a project":         {"POST", one + "/restore?project=p", `{"id":"b2","name":"n"}`, 202, `Working`, "restore r0 {ID:b2 From: Name:p_n Pool: Host: All:false}"},
+		"restore a volume in one":      {"POST", one + "/restore?project=p", `{"id":"c3","name":"n"}`, 202, `Working`, "restore r0 {ID:c3 From: Name:p%n Pool: Host: All:false}"},
+		"restore from a project's":     {"POST", one + "/restore?project=p", `{"from":"instances/c1","name":"n"}`, 202, `Working`, "restore r0 {ID: From:instances/p_c1 Name:p_n Pool: Host: All:false}"},
+		"restore by a name in another": {"POST", one + "/restore?project=p", `{"id":"b2","name":"p_n"}`, 400, `instance name`, "backup r0 b2"},
+		"restore nothing":              {"POST", all + "/x/restore", `{}`, 404, `not found`, ""},
+		"restore badly":                {"POST", one + "/restore", `{"all":1}`, 400, `all`, ""},
+		"verify":                       {"POST", one + "/verify", `{"read_data":"5%"}`, 202, `Working`, "verify r0 {ReadData:5%}"},
+		"prune":                        {"POST", one + "/prune", `{}`, 202, `Working`, "prune r0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

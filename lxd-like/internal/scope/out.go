@@ -48,7 +48,7 @@ func (t outward) structure(v reflect.Value) (in string) {
 		case "netconfig":
 			_ = mapConfig(configAt(at), netConfigName)
 		case "source":
-			_ = mapStrings(at, sourceName)
+			in = sources(at)
 		case "url":
 			if at.Kind() == reflect.String {
 				_, in = project.Path(at.String())
@@ -104,6 +104,16 @@ func netConfigName(key, value string) (string, error) {
 		return value, nil
 	}
 	return mapWords(value, func(s string) (string, error) { return nameOf(kind, s) })
+}
+
+// sources translates what a backup is of, or several of them. It returns the
+// project of the one.
+func sources(v reflect.Value) (in string) {
+	if v.Kind() == reflect.String {
+		in, _ = sourceOf(v.String())
+	}
+	_ = mapStrings(v, sourceName)
+	return in
 }
 
 func sourceName(s string) (string, error) {

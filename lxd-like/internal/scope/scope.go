@@ -90,6 +90,8 @@ func identity(v reflect.Value) (name, kind string) {
 				kind = volumeKind(v)
 			}
 			return projectOf(kind, at.String()), kind
+		case f.kind == kindSource && at.Kind() == reflect.String:
+			return sourceOf(at.String())
 		case f.embedded:
 			if name, kind = identity(at); kind != "" {
 				return name, kind
@@ -117,8 +119,31 @@ const (
 	kindNetwork  = "network"
 	kindZone     = "zone"
 	kindVolume   = "volume"
+	kindSource   = "source"
 	kindImage    = "image" // Only of volumes of images, which are of all projects.
 )
+
+// sourceOf is the project of what a backup is of, and the kind of its name, which
+// is empty for the host.
+func sourceOf(source string) (name, kind string) {
+	kind = SourceKind(source)
+	if kind == "" {
+		return project.Default, ""
+	}
+	return projectOf(kind, source[strings.LastIndexByte(source, '/')+1:]), kind
+}
+
+// SourceKind is the kind of name that a source of backups has; empty for the
+// host.
+func SourceKind(source string) string {
+	switch {
+	case strings.HasPrefix(source, "instances/"):
+		return kindInstance
+	case strings.HasPrefix(source, "volumes/"):
+		return kindVolume
+	}
+	return ""
+}
 
 // Where is the project in which a view has names of a kind.
 func (v View) Where(kind string) string {

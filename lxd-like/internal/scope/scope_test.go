@@ -151,6 +151,8 @@ func TestOf(t *testing.T) {
 		"q instance":       &api.StorageVolume{Name: "q_c1", Type: "container"},
 		"default image":    &api.StorageVolume{Name: "0123", Type: "image"},
 		"default ":         &api.StoragePool{Name: "pool"},
+		"r instance":       &api.RepositoryBackup{Source: "instances/r_c1"},
+		"r volume":         &api.RepositoryBackup{Source: "volumes/pool/r%v"},
 	} {
 		if in, kind := scope.Of(v); in+" "+kind != want {
 			t.Errorf("got %s %s, want %s", in, kind, want)

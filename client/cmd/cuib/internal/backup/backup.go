@@ -18,6 +18,7 @@ var backupColumns = []output.Column[api.RepositoryBackup]{
 	{Key: 'h', Name: "HOST", Value: func(b api.RepositoryBackup) string { return b.Host }},
 	{Key: 'c', Name: "CREATED", Value: func(b api.RepositoryBackup) string { return kit.Date(b.CreatedAt) }},
 	{Key: 'z', Name: "SIZE", Value: func(b api.RepositoryBackup) string { return known(b.Size) }},
+	{Key: 'e', Name: "PROJECT", Value: func(b api.RepositoryBackup) string { return b.Project }},
 	{Key: 'a', Name: "ADDED", Value: func(b api.RepositoryBackup) string { return known(b.Added) }},
 }
 
@@ -85,6 +86,7 @@ func metadata(value, into any) error {
 
 func newList(e *env) *cobra.Command {
 	var v kit.ListView
+	var projects kit.AllProjects
 	cmd := &cobra.Command{
 		Use: "list REPOSITORY [SOURCE]", Aliases: []string{"ls"}, Short: "List the backups in a repository",
 		Long:    "List the backups in a repository, oldest first. ADDED is what a backup added to it, before compression. Columns:\n\n" + output.Describe(backupColumns),
@@ -95,14 +97,20 @@ func newList(e *env) *cobra.Command {
 			if len(args) > 1 {
 				source = sourceOf(args[1])
 			}
-			all, err := e.Client().RepositoryBackups(cmd.Context(), args[0], source)
+			c, err := projects.Client(e.Env)
 			if err != nil {
 				return err
 			}
+			all, err := c.RepositoryBackups(cmd.Context(), args[0], source)
+			if err != nil {
+				return err
+			}
+			kit.AddColumn(projects, cmd, backupColumns, &v)
 			return kit.Show(e.Env, v, backupColumns, all)
 		}),
 	}
 	v.Flags(cmd, "ishcza")
+	projects.Flag(cmd)
 	return cmd
 }
 

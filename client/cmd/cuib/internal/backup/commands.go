@@ -24,7 +24,8 @@ SFTP or in S3, kept by restic.
 
 A SOURCE is an instance, a custom volume as POOL/VOLUME, or "host" for what
 the host has beside them: pools, networks, profiles, aliases of images, the
-server's configuration. instances/NAME and volumes/POOL/VOLUME say the same.`
+server's configuration. instances/NAME and volumes/POOL/VOLUME say the same.
+Instances and volumes are those of the current project.`
 
 // Commands returns the commands of this package.
 func Commands(k *kit.Env) []*cobra.Command {
