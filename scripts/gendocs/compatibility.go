@@ -83,7 +83,7 @@ What each key and option does is in [config-keys.md](config-keys.md).
 | a field of a JSON body that is not known, such as one of a newer client | ignored, as LXD and Incus do |
 | a field of a wrong type, or a body that is empty or no JSON | refused: status 400 names the field, or where in the body |
 | a key of config or an option of a device that is not known | refused: status 400 names it and the allowed ones |
-| a field that is known and cannot be had: ` + "`stateful`" + `, ` + "`instance_type`" + `, ` + "`type`" + ` other than container, another ` + "`project`" + `, ` + "`target`" + ` in the query | refused with the reason if it asks for something; false, empty and default pass |
+| a field that is known and cannot be had: ` + "`stateful`" + `, ` + "`instance_type`" + `, ` + "`type`" + ` other than container, ` + "`target`" + ` in the query | refused with the reason if it asks for something; false, empty and default pass |
 | a field that the server answers and does not take (` + "`status`, `created_at`, `expanded_config`, `used_by`" + `) | ignored, so that what GET gave can be sent back by PUT |
 | a query parameter that is not known | ignored |
 | ` + "`If-Match`" + ` with an ETag that is not the object's | refused: status 412 |

@@ -23,7 +23,7 @@ func newQuery(e *env) *cobra.Command {
 	var o queryOptions
 	cmd := &cobra.Command{
 		Use: "query PATH", Short: "Send a request to the API",
-		Long:    "Send a request to the API and print the metadata of the answer. With --data -\nthe data come from the standard input.",
+		Long:    "Send a request to the API and print the metadata of the answer. With --data -\nthe data come from the standard input. The request is made in the current project,\nunless the path says \"project=\" or \"all-projects=\" itself.",
 		Example: "  cuib query /1.0\n  cuib query -X POST -d '{\"name\": \"one\"}' --wait /1.0/instances/web/snapshots",
 		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.None),
 		RunE: func(cmd *cobra.Command, args []string) error {

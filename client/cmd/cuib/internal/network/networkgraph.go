@@ -68,7 +68,7 @@ func (e *env) graphSource(ctx context.Context) (netgraph.Source, error) {
 			return s, err
 		}
 		for _, p := range peers {
-			s.Peers[n.Name] = append(s.Peers[n.Name], p.TargetNetwork)
+			s.Peers[n.Name] = append(s.Peers[n.Name], peerTarget(p))
 		}
 		if s.Forwards[n.Name], err = c.NetworkForwards(ctx, n.Name); err != nil && !errs.Is(err, errs.NotFound) {
 			return s, err
