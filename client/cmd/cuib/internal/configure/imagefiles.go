@@ -41,55 +41,39 @@ func (e *env) importImage(ctx context.Context, o importOptions, args []string) e
 	if len(names) > 2 {
 		return errs.Invalidf("an image has two files at most: %q", names)
 	}
-	up := client.ImageUpload{Public: o.public, Aliases: o.aliases}
+	p := e.Progress()
+	defer p.Clear()
+	up := client.ImageUpload{Public: o.public, Properties: map[string]string{}, Aliases: o.aliases}
 	var err error
 	if up.Properties, err = kit.Pairs(properties); err != nil {
 		return err
 	}
-	op, err := e.sendImage(ctx, imageSending{up, e.Client(), names, o.reuse})
-	if err != nil {
-		return err
-	}
-	e.Say("Image imported with fingerprint %v", op.Metadata["fingerprint"])
-	return nil
-}
-
-// An imageSending is an image that is made of one or two files.
-type imageSending struct {
-	client.ImageUpload
-
-	to    *client.Client
-	files []string
-	reuse bool // Take the aliases away from images that have them.
-}
-
-func (e *env) sendImage(ctx context.Context, s imageSending) (*client.Operation, error) {
-	p := e.Progress()
-	defer p.Clear()
-	for i, name := range s.files {
+	for i, name := range names {
 		f, err := openImageFile(name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer f.Close() //nolint:revive // There are two at most.
 		m := kit.Meter{Progress: p, Label: "Sending " + filepath.Base(name), Size: sizeOf(f)}
 		r := m.Reader(f)
 		if i == 0 {
-			s.Meta, s.MetaName = r, filepath.Base(name)
+			up.Meta, up.MetaName = r, filepath.Base(name)
 		} else {
-			s.Rootfs, s.RootfsName = r, filepath.Base(name)
+			up.Rootfs, up.RootfsName = r, filepath.Base(name)
 		}
 	}
-	if s.reuse {
-		if err := kit.FreeAliases(ctx, s.to, s.Aliases); err != nil {
-			return nil, err
+	if o.reuse {
+		if err := kit.FreeAliases(ctx, e.Client(), o.aliases); err != nil {
+			return err
 		}
 	}
-	op, err := s.to.UploadImage(ctx, s.ImageUpload)
+	op, err := e.Client().UploadImage(ctx, up)
 	if err := e.Wait(ctx, op, err); err != nil {
-		return nil, err
+		return err
 	}
-	return op, nil
+	p.Clear()
+	e.Say("Image imported with fingerprint %v", op.Metadata["fingerprint"])
+	return nil
 }
 
 // importArgs tells the files from the properties. A file can have an equal

@@ -18,13 +18,14 @@ type publishOptions struct {
 	compression   string
 	format        string
 	expire        string
+	target        kit.Target
 }
 
 func newPublish(e *env) *cobra.Command {
 	var o publishOptions
 	cmd := &cobra.Command{
 		Use: "publish INSTANCE[/SNAPSHOT] [KEY=VALUE...]", Short: "Make an image of an instance or a snapshot",
-		Long:    "Make an image of a stopped instance or of a snapshot; a running one is stopped for\nit with --force. KEY=VALUE are properties of\nthe image.",
+		Long:    "Make an image of a stopped instance or of a snapshot; a running one is stopped for\nit with --force. KEY=VALUE are properties of\nthe image. With --target-project it is one of another project.",
 		Example: "  cuib publish web/fresh --alias web-base\n  cuib publish web --force --alias web-base description='our web server'",
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.CompleteSource(kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.publish(cmd.Context(), o, args) }),
@@ -39,6 +40,7 @@ func newPublish(e *env) *cobra.Command {
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"unified", "split"}, cobra.ShellCompDirectiveNoFileComp)) // The flag exists.
 	f.StringVar(&o.compression, "compression", "", "program that compresses it, such as zstd, gzip, xz or none")
 	e.CompleteFlag(cmd, "compression", kit.Compressions)
+	o.target.Flag(e.Env, cmd)
 	return cmd
 }
 
@@ -47,8 +49,12 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 	if err != nil {
 		return err
 	}
+	from, _, err := o.target.Projects(e.Env)
+	if err != nil {
+		return err
+	}
 	req := api.ImagesPost{
-		Source: &api.ImagesPostSource{Type: "instance", Name: args[0]}, CompressionAlgorithm: o.compression,
+		Source: &api.ImagesPostSource{Type: "instance", Name: args[0], Project: from}, CompressionAlgorithm: o.compression,
 		Aliases: kit.ImageAliases(o.aliases),
 	}
 	req.Public, req.Properties = o.public, properties
@@ -74,11 +80,11 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 		}()
 	}
 	if o.reuse {
-		if err := kit.FreeAliases(ctx, e.Client(), o.aliases); err != nil {
+		if err := kit.FreeAliases(ctx, o.target.Client(e.Env), o.aliases); err != nil {
 			return err
 		}
 	}
-	op, err := e.Client().MakeImage(ctx, req)
+	op, err := o.target.Client(e.Env).MakeImage(ctx, req)
 	if err := e.Wait(ctx, op, err); err != nil {
 		return err
 	}
