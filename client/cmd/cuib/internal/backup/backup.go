@@ -34,8 +34,8 @@ func newCreate(e *env) *cobra.Command {
 	req := api.RepositoryBackupsPost{Sources: []string{}}
 	cmd := &cobra.Command{
 		Use: "create REPOSITORY [SOURCE...]", Short: "Make backups in a repository",
-		Long: `Make backups in a repository: of the sources, or of all instances, all custom
-volumes and the host's configuration. An instance that runs is frozen for the
+		Long: `Make backups in a repository: of the sources, or of all instances and all custom
+volumes of all projects, and the host's configuration. An instance that runs is frozen for the
 moment in which a snapshot of it is made, which is what is read: the files
 that are not as they were for the backup before. In pools of overlay and dir
 that is told by their size and time, and all is read once a week.`,
@@ -66,8 +66,16 @@ func (e *env) create(ctx context.Context, repository string, args []string, req 
 	if merr := metadata(op.Metadata["backups"], &made); merr != nil {
 		return merr
 	}
+	current, cerr := e.CurrentProject()
+	if cerr != nil {
+		return cerr
+	}
 	for _, b := range made {
-		e.Say("%s: backup %s of %s, %s added", shownSource(b.Source), short(b.ID), kit.Size(b.Size), kit.Size(b.Added))
+		what := shownSource(b.Source)
+		if b.Project != "" && b.Project != current && b.Source != hostSource {
+			what += " of project " + b.Project
+		}
+		e.Say("%s: backup %s of %s, %s added", what, short(b.ID), kit.Size(b.Size), kit.Size(b.Added))
 	}
 	return err
 }
