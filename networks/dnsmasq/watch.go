@@ -44,7 +44,7 @@ func (l LeaseWatch) Add(dir string) error {
 
 // Next waits for a change. It fails when the watch is closed.
 func (l LeaseWatch) Next() error {
-	const room = 16 << 10
+	const room = 4 << 10
 	_, err := l.Read(make([]byte, room))
 	return err
 }
