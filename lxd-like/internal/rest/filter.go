@@ -46,7 +46,8 @@ func selected[T any](r *http.Request, all []T) ([]T, error) {
 func requestFilter(r *http.Request) (filter, error) {
 	text := r.URL.Query().Get("filter")
 	if strings.TrimSpace(text) == "" {
-		return nil, nil
+		var all filter
+		return all, nil
 	}
 	return parseFilter(text)
 }

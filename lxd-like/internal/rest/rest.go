@@ -109,9 +109,9 @@ func (s *Server) handler(h handle) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recover(w, r)
 		r.Body = limitBody(w, r)
-		r, resp, err := s.answer(h, r)
+		in, resp, err := s.answer(h, r)
 		if err == nil {
-			err = resp(w, r)
+			err = resp(w, in)
 		}
 		if err == nil {
 			return
@@ -119,7 +119,7 @@ func (s *Server) handler(h handle) http.Handler {
 		if errs.Is(err, errs.Internal) {
 			s.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
-		_ = errorResponse(err)(w, r) // It fails only if the client is gone.
+		_ = errorResponse(err)(w, in) // It fails only if the client is gone.
 	})
 }
 

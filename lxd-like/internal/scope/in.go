@@ -16,21 +16,20 @@ type inward struct {
 }
 
 func (t *inward) value(v reflect.Value, view View) error {
-	switch v.Kind() {
-	case reflect.Pointer:
+	switch kind := v.Kind(); {
+	case kind == reflect.Pointer:
 		if v.IsNil() {
 			return nil
 		}
 		return t.value(v.Elem(), view)
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		for i := range v.Len() {
 			if err := t.value(v.Index(i), view); err != nil {
 				return err
 			}
 		}
-	case reflect.Struct:
+	case kind == reflect.Struct:
 		return t.structure(v, view)
-	default:
 	}
 	return nil
 }
@@ -75,14 +74,14 @@ func (t *inward) structure(v reflect.Value, view View) error {
 // mapStrings changes a string, or strings of a slice, in whose place it then
 // puts another.
 func mapStrings(v reflect.Value, fn func(string) (string, error)) error {
-	switch v.Kind() {
-	case reflect.String:
+	switch kind := v.Kind(); {
+	case kind == reflect.String:
 		to, err := fn(v.String())
 		if err == nil {
 			v.SetString(to)
 		}
 		return err
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		var out reflect.Value
 		for i := range v.Len() {
 			to, err := fn(v.Index(i).String())
@@ -101,7 +100,7 @@ func mapStrings(v reflect.Value, fn func(string) (string, error)) error {
 			v.Set(out)
 		}
 	default:
-		panic("scope: a tag is at a " + v.Kind().String())
+		panic("scope: a tag is at a " + kind.String())
 	}
 	return nil
 }

@@ -12,21 +12,20 @@ type outward struct{}
 
 // value returns the project of the names that it has found, or an empty text.
 func (t outward) value(v reflect.Value) string {
-	switch v.Kind() {
-	case reflect.Pointer:
+	switch kind := v.Kind(); {
+	case kind == reflect.Pointer:
 		if !v.IsNil() {
 			return t.value(v.Elem())
 		}
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		if v.Len() > 0 && !tagged(v.Type(), map[reflect.Type]bool{}) {
 			return ""
 		}
 		for i := range v.Len() {
 			t.value(v.Index(i))
 		}
-	case reflect.Struct:
+	case kind == reflect.Struct:
 		return t.structure(v)
-	default:
 	}
 	return ""
 }
@@ -35,38 +34,42 @@ func (t outward) value(v reflect.Value) string {
 func (t outward) structure(v reflect.Value) (in string) {
 	p := planOf(v.Type())
 	for _, f := range p.fields {
-		at := v.Field(f.index)
-		switch f.kind {
-		case "":
-			if found := t.value(at); f.embedded && found != "" {
-				in = found
-			}
-		case "devices":
-			_ = mapDevices(devicesAt(at), nameOf)
-		case "config":
-			_ = mapConfig(configAt(at), configName)
-		case "netconfig":
-			_ = mapConfig(configAt(at), netConfigName)
-		case "source":
-			in = sources(at)
-		case "url":
-			if at.Kind() == reflect.String {
-				_, in = project.Path(at.String())
-			}
-			urls(at)
-		default:
-			kind := f.kind
-			if kind == kindVolume {
-				kind = volumeKind(v)
-			}
-			if at.Kind() == reflect.String && at.Len() > 0 {
-				in = projectOf(kind, at.String())
-			}
-			_ = mapStrings(at, func(s string) (string, error) { return nameOf(kind, s) })
+		if found := t.field(v, f); found != "" {
+			in = found
 		}
 	}
 	if p.project >= 0 && in != "" {
 		v.Field(p.project).SetString(in)
+	}
+	return in
+}
+
+func (t outward) field(v reflect.Value, f planned) (in string) {
+	at := v.Field(f.index)
+	switch f.kind {
+	case "":
+		if found := t.value(at); f.embedded {
+			in = found
+		}
+	case "devices":
+		_ = mapDevices(devicesAt(at), nameOf)
+	case "config":
+		_ = mapConfig(configAt(at), configName)
+	case "netconfig":
+		_ = mapConfig(configAt(at), netConfigName)
+	case "source":
+		in = sources(at)
+	case "url":
+		in = urls(at)
+	default:
+		kind := f.kind
+		if kind == kindVolume {
+			kind = volumeKind(v)
+		}
+		if at.Kind() == reflect.String && at.Len() > 0 {
+			in = projectOf(kind, at.String())
+		}
+		_ = mapStrings(at, func(s string) (string, error) { return nameOf(kind, s) })
 	}
 	return in
 }
@@ -128,21 +131,11 @@ func sourceName(s string) (string, error) {
 	return s, nil
 }
 
-// urls translates a path, paths, or lists of paths by some key.
-func urls(v reflect.Value) {
-	if v.Kind() != reflect.Map {
-		_ = mapStrings(v, func(s string) (string, error) { return project.URL(s), nil })
-		return
+// urls translates a path, whose project it returns, or paths.
+func urls(v reflect.Value) (in string) {
+	if v.Kind() == reflect.String {
+		_, in = project.Path(v.String())
 	}
-	if v.IsNil() {
-		return
-	}
-	out := reflect.MakeMapWithSize(v.Type(), v.Len())
-	for iter := v.MapRange(); iter.Next(); {
-		list := reflect.New(iter.Value().Type()).Elem()
-		list.Set(iter.Value())
-		urls(list)
-		out.SetMapIndex(iter.Key(), list)
-	}
-	v.Set(out)
+	_ = mapStrings(v, func(s string) (string, error) { return project.URL(s), nil })
+	return in
 }

@@ -43,21 +43,14 @@ func planOf(t reflect.Type) plan {
 
 // tagged reports whether values of a type can have a field with a tag in them.
 func tagged(t reflect.Type, seen map[reflect.Type]bool) bool {
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Map:
+	switch kind := t.Kind(); {
+	case kind == reflect.Pointer || kind == reflect.Slice:
 		return tagged(t.Elem(), seen)
-	case reflect.Interface:
-		return false // What is in it is of this package's callers.
-	case reflect.Struct:
-	default:
-		return false
-	}
-	if seen[t] {
-		return false
+	case kind != reflect.Struct || seen[t]:
+		return false // What is in maps and interfaces is not translated.
 	}
 	seen[t] = true
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if f.IsExported() && (f.Tag.Get("key") != "" || tagged(f.Type, seen)) {
 			return true
 		}
