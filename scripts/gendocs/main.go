@@ -38,9 +38,9 @@ func run(args []string) error {
 }
 
 func configKeys(w io.Writer) {
-	fmt.Fprint(w, `# Configuration of instances, profiles and networks
+	fmt.Fprint(w, `# Configuration of instances, profiles, networks and projects
 
-This page is made by `+"`make gen`"+` from the tables in `+"`profiles` and `lxd-like/netkeys`"+`; change those instead.
+This page is made by `+"`make gen`"+` from the tables in `+"`profiles`, `lxd-like/netkeys` and `lxd-like/projectkeys`"+`; change those instead.
 
 A key is *live* if a change reaches a running instance at once. Another one counts from the next start on.
 
@@ -74,6 +74,7 @@ A key is *live* if a change reaches a running instance at once. Another one coun
 		}
 	}
 	networkKeys(w)
+	projectKeys(w)
 }
 
 func value(k profiles.Key) string {
