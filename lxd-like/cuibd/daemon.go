@@ -168,7 +168,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	}
 	d.openNetworks(cfg.dir)
 	d.images = &images.Service{
-		DB: d.db, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
+		DB: d.db, Projects: d.projects, Dir: cfg.dir, Pools: d.pools, Events: d.events, Log: log.With("component", "images"),
 		Algorithm: func(ctx context.Context) string { return d.projects.RequestConfig(ctx, projectkeys.ImageCompression) },
 	}
 	d.volumes = &volumes.Service{

@@ -23,6 +23,9 @@ func (d *daemon) deleteObject(ctx context.Context, o db.ProjectObject) error {
 	switch o.Kind {
 	case db.OfInstances:
 		return d.deleteInstance(ctx, o.Key)
+	case db.OfImages:
+		job, err := d.images.Delete(ctx, o.Key)
+		return d.do(ctx, job, err)
 	case db.OfVolumes:
 		return d.volumes.Delete(ctx, db.VolumeRef{Pool: o.Pool, Name: o.Key})
 	case db.OfProfiles:

@@ -109,8 +109,9 @@ type ImageAliasesEntryPut struct {
 type ImageAliasesEntry struct {
 	ImageAliasesEntryPut
 
-	Name string `json:"name"`
-	Type string `json:"type"` // container
+	Name    string `json:"name"`
+	Type    string `json:"type"` // container
+	Project string `json:"-"`
 }
 
 // ImageMetadata is metadata.yaml, inside an image or an instance.

@@ -113,9 +113,9 @@ func ImageBySource(ctx context.Context, tx *Tx, key string) (Image, error) {
 }
 
 // ImagesBySource returns the ready images that were built from a source, of
-// all projects, the last built first.
+// all projects: those of the last build first, of them the oldest.
 func ImagesBySource(ctx context.Context, tx *Tx, source string) ([]Image, error) {
-	return query(ctx, tx, scanImage, imageColumns+" WHERE source = ? AND status = ? ORDER BY created DESC, id DESC", source, Ready)
+	return query(ctx, tx, scanImage, imageColumns+" WHERE source = ? AND status = ? ORDER BY created DESC, id", source, Ready)
 }
 
 // AddImage adds an image, to the default project if it says none, and sets its

@@ -61,7 +61,9 @@ func TestProjects(t *testing.T) {
 				t.Errorf("instances of %q: got %q, want %q", project, got, want)
 			}
 		}
-		snaps := view(t, d, func(ctx context.Context, tx *db.Tx) (map[string][]string, error) { return db.SnapshotNames(ctx, tx, "p") })
+		snaps := view(t, d, func(ctx context.Context, tx *db.Tx) (map[string][]string, error) {
+			return db.SnapshotNames(ctx, tx, "p")
+		})
 		if fmt.Sprint(snaps) != "map[p_c1:[s_1]]" {
 			t.Errorf("snapshots of p: %v", snaps)
 		}
@@ -69,7 +71,9 @@ func TestProjects(t *testing.T) {
 			"p":       "[{images  p%abcd} {instances  p_c1} {profiles  p%my_web} {volumes tank p%v_1}]",
 			"default": "[{images  abcd} {instances  c1} {instances  c2} {profiles  big} {profiles  default} {profiles  my_web} {profiles  web} {volumes tank v_1}]",
 		} {
-			got := view(t, d, func(ctx context.Context, tx *db.Tx) ([]db.ProjectObject, error) { return db.ProjectObjects(ctx, tx, project) })
+			got := view(t, d, func(ctx context.Context, tx *db.Tx) ([]db.ProjectObject, error) {
+				return db.ProjectObjects(ctx, tx, project)
+			})
 			if fmt.Sprint(got) != want {
 				t.Errorf("%s has %v, want %s", project, got, want)
 			}

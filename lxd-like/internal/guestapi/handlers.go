@@ -245,7 +245,11 @@ func (s *Server) image(w http.ResponseWriter, r *http.Request, d *door) error {
 		return errs.Newf(errs.Denied, "not authorized: the instance's security.guestapi.images is not true")
 	}
 	fingerprint := r.PathValue("fingerprint")
-	image, err := s.Images.Get(r.Context(), fingerprint)
+	if !project.IsName(fingerprint) { // It would be one of another project.
+		return errs.NotFoundf("not found")
+	}
+	key := project.Key(v.ImagesOf, fingerprint)
+	image, err := s.Images.Get(r.Context(), key)
 	if err != nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.Invalid) {
 		return err
 	}
@@ -253,7 +257,7 @@ func (s *Server) image(w http.ResponseWriter, r *http.Request, d *door) error {
 	if err != nil || image.Fingerprint != fingerprint || !image.Public && !image.Cached {
 		return errs.NotFoundf("not found")
 	}
-	files, err := s.Images.Export(r.Context(), image.Fingerprint)
+	files, err := s.Images.Export(r.Context(), key)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/run"
 )
 
@@ -67,22 +68,25 @@ var olderSuites = []string{"buster", "bullseye", "oldoldstable"}
 // build is.
 const buildProgress = "build_image_progress"
 
-// Make makes an image: it builds one, or makes one of an instance or of a
-// snapshot. To make one of another server's image is for versions to come.
-func (s *Service) Make(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
+// Make makes an image in a project: it builds one, or makes one of an instance,
+// of a snapshot, or of another project's image. To make one of another
+// server's image is for versions to come.
+func (s *Service) Make(ctx context.Context, in string, req api.ImagesPost) (ops.Job, error) {
 	if req.Source == nil {
 		return ops.Job{}, errs.Invalidf("source is missing")
 	}
 	switch req.Source.Type {
 	case "build":
-		return s.makeBuild(ctx, req)
+		return s.makeBuild(ctx, in, req)
 	case "instance", "snapshot":
-		return s.publish(ctx, req)
+		return s.publish(ctx, in, req)
+	case "image":
+		return s.copy(ctx, in, req)
 	}
-	return ops.Job{}, errs.Invalidf("source.type is %q: want build, instance or snapshot, or upload an image", req.Source.Type)
+	return ops.Job{}, errs.Invalidf("source.type is %q: want build, instance, snapshot or image, or upload an image", req.Source.Type)
 }
 
-func (s *Service) makeBuild(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
+func (s *Service) makeBuild(ctx context.Context, in string, req api.ImagesPost) (ops.Job, error) {
 	if req.CompressionAlgorithm != "" && req.CompressionAlgorithm != "zstd" {
 		return ops.Job{}, errs.Invalidf("compression_algorithm is %q: images that are built have zstd", req.CompressionAlgorithm)
 	}
@@ -97,16 +101,10 @@ func (s *Service) makeBuild(ctx context.Context, req api.ImagesPost) (ops.Job, e
 	if !ok {
 		return ops.Job{}, errs.Invalidf("source.name is %q: want debian:SUITE or debian:SUITE/VARIANT, such as debian:bookworm, where VARIANT is %s", name, Variants)
 	}
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := checkPut(ctx, tx, &req.ImagePut); err != nil {
-			return err
-		}
-		return checkNew(ctx, tx, req.Aliases, source.String())
-	})
-	if err != nil {
+	b := &build{s: s, project: in, source: source, put: req.ImagePut, aliases: req.Aliases, fresh: req.Source.Refresh}
+	if err := b.incoming().check(ctx, &b.put); err != nil {
 		return ops.Job{}, err
 	}
-	b := &build{s: s, source: source, put: req.ImagePut, aliases: req.Aliases, fresh: req.Source.Refresh}
 	return ops.Job{
 		Description: "Building image " + source.String(),
 		Cancelable:  true,
@@ -123,20 +121,22 @@ func (s *Service) makeBuild(ctx context.Context, req api.ImagesPost) (ops.Job, e
 	}, nil
 }
 
-// Build makes the image that alias, such as "debian:bookworm", names, or
-// returns the one that was built before.
-func (s *Service) Build(ctx context.Context, alias string, op *ops.Op) (db.Image, error) {
+// Build makes the image that an alias, such as "debian:bookworm", names, or
+// returns the one that was built before. It has the key of the alias.
+func (s *Service) Build(ctx context.Context, key string, op *ops.Op) (db.Image, error) {
+	in, alias := project.Split(key)
 	source, ok := parseSource(alias)
 	if !ok {
 		return db.Image{}, noImage(alias)
 	}
-	b := &build{s: s, source: source, put: api.ImagePut{Properties: map[string]string{}, Profiles: []string{"default"}}}
+	b := &build{s: s, project: in, source: source, put: api.ImagePut{Properties: map[string]string{}, Profiles: []string{"default"}}}
 	return b.run(ctx, op)
 }
 
 // A build is an image that is to be built.
 type build struct {
 	s       *Service
+	project string
 	source  buildSource
 	put     api.ImagePut
 	aliases []api.ImageAlias
@@ -144,8 +144,16 @@ type build struct {
 	op      *ops.Op
 }
 
-// run builds the image unless it is there. Those who want the same one wait
-// for the first of them.
+// incoming begins an image that is built.
+func (b *build) incoming() *incoming {
+	in := b.s.incoming(b.project, b.aliases)
+	in.image.Source, in.split = b.source.String(), true
+	return in
+}
+
+// run builds the image unless it is there, in this project or in another,
+// whose files it then has. Those who want the same one wait for the first of
+// them.
 func (b *build) run(ctx context.Context, op *ops.Op) (db.Image, error) {
 	b.op = op
 	asked := time.Now()
@@ -156,6 +164,10 @@ func (b *build) run(ctx context.Context, op *ops.Op) (db.Image, error) {
 	defer unlock()
 
 	image, err := b.cached(ctx, asked)
+	if !errs.Is(err, errs.NotFound) {
+		return image, err
+	}
+	image, err = b.share(ctx, asked)
 	if !errs.Is(err, errs.NotFound) {
 		return image, err
 	}
@@ -171,19 +183,67 @@ func (b *build) run(ctx context.Context, op *ops.Op) (db.Image, error) {
 func (b *build) cached(ctx context.Context, asked time.Time) (db.Image, error) {
 	var image db.Image
 	err := b.s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		if image, err = db.ImageBySource(ctx, tx, b.source.String()); err != nil {
+		if image, err = db.ImageBySource(ctx, tx, project.Key(b.project, b.source.String())); err != nil {
 			return err
 		}
-		// A fresh one that came while this waited for the lock is fresh.
-		if b.fresh && image.Uploaded.Before(asked) {
+		if !b.suits(image, asked) {
 			return errs.NotFoundf("no fresh image of %s", b.source)
 		}
-		if err := checkNew(ctx, tx, b.aliases, b.source.String()); err != nil {
+		if err := checkNew(ctx, tx, b.aliases, image); err != nil {
 			return err
 		}
-		return setAliases(ctx, tx, b.aliases, image.Fingerprint)
+		return setAliases(ctx, tx, b.aliases, image)
 	})
 	return image, err
+}
+
+// suits reports whether an image of the source need not be built again. A fresh
+// one that came while this waited for the lock is fresh.
+func (b *build) suits(image db.Image, asked time.Time) bool {
+	return !b.fresh || !image.Uploaded.Before(asked)
+}
+
+// share makes the image of one that another project has built, or returns an
+// error of kind NotFound.
+func (b *build) share(ctx context.Context, asked time.Time) (db.Image, error) {
+	in := b.incoming()
+	if err := in.check(ctx, &b.put); err != nil {
+		return db.Image{}, err
+	}
+	other, err := b.other(ctx)
+	if err != nil {
+		return db.Image{}, err
+	}
+	if !b.suits(other, asked) {
+		return db.Image{}, errs.NotFoundf("no fresh image of %s", b.source)
+	}
+	in.share(other)
+	if in.mustBeNew(ctx) != nil { // This project has it, as one that was not built.
+		return db.Image{}, errs.NotFoundf("no image of %s but one that is there", b.source)
+	}
+	meta, err := b.s.metadata(ctx, other.Fingerprint)
+	if err != nil {
+		return db.Image{}, err
+	}
+	in.describe(meta)
+	return in.image, in.keep(ctx)
+}
+
+// other returns the newest image of the source that some project has built, or
+// an error of kind NotFound.
+func (b *build) other(ctx context.Context) (db.Image, error) {
+	var all []db.Image
+	err := b.s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		all, err = db.ImagesBySource(ctx, tx, b.source.String())
+		return err
+	})
+	if err == nil && len(all) == 0 {
+		err = errs.NotFoundf("no image of %s", b.source)
+	}
+	if err != nil {
+		return db.Image{}, err
+	}
+	return all[0], nil
 }
 
 // make builds the image in a directory of its own and keeps it.
@@ -191,8 +251,7 @@ func (b *build) make(ctx context.Context) (_ db.Image, err error) {
 	if err := run.Look("mmdebstrap", "mmdebstrap"); err != nil {
 		return db.Image{}, err
 	}
-	in := &incoming{s: b.s, aliases: b.aliases, split: true, hash: sha256.New()}
-	in.image.Source = b.source.String()
+	in := b.incoming()
 	if err := in.begin(ctx, b.put); err != nil {
 		return db.Image{}, err
 	}

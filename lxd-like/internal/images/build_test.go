@@ -27,7 +27,7 @@ func TestMakeRefuses(t *testing.T) {
 		want string
 	}{
 		"no source":   {api.ImagesPost{}, errs.Invalid, "source"},
-		"image":       {api.ImagesPost{Source: &api.ImagesPostSource{Type: "image", Name: "c1"}}, errs.Invalid, `source.type is "image": want build`},
+		"type":        {api.ImagesPost{Source: &api.ImagesPostSource{Type: "disk", Name: "c1"}}, errs.Invalid, `source.type is "disk": want build`},
 		"no name":     {api.ImagesPost{Source: build("")}, errs.Invalid, "source.name"},
 		"other":       {api.ImagesPost{Source: build("plan9:4")}, errs.Invalid, "plan9:4"},
 		"compression": {api.ImagesPost{Source: build("debian:sid"), CompressionAlgorithm: "lzma"}, errs.Invalid, "lzma"},
@@ -35,7 +35,7 @@ func TestMakeRefuses(t *testing.T) {
 		"bad alias":   {api.ImagesPost{Source: build("debian:sid"), Aliases: []api.ImageAlias{{Name: " "}}}, errs.Invalid, "alias"},
 		"bad profile": {api.ImagesPost{Source: build("debian:sid"), ImagePut: api.ImagePut{Profiles: []string{"x"}}}, errs.Invalid, "x"},
 	} {
-		_, err := w.Make(t.Context(), tt.req)
+		_, err := w.Make(t.Context(), "default", tt.req)
 		if err == nil || errs.KindOf(err) != tt.kind || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -89,13 +89,13 @@ func TestBuildIsCached(t *testing.T) {
 		t.Errorf("built %d times: %+v", runs(), image)
 	}
 	req := api.ImagesPost{Source: &api.ImagesPostSource{Type: "build", Name: "debian:bookworm"}, Aliases: []api.ImageAlias{{Name: "debian/12"}}}
-	op, err := w.do(w.Make(t.Context(), req))
+	op, err := w.do(w.Make(t.Context(), "default", req))
 	must(t, err)
 	if op.Metadata["fingerprint"] != image.Fingerprint || runs() != 1 {
 		t.Errorf("built again: %v", op.Metadata)
 	}
 	req.Source.Refresh = true
-	op, err = w.do(w.Make(t.Context(), req))
+	op, err = w.do(w.Make(t.Context(), "default", req))
 	must(t, err)
 	alias, err := w.Alias(t.Context(), "debian/12")
 	must(t, err)
@@ -157,7 +157,7 @@ func TestBuildIsCanceled(t *testing.T) {
 	t.Setenv("FIFO", fifo)
 	// What it leaves running holds the fifo open: its end is theirs.
 	fakeTools(t, `setsid sh -c 'echo started; exec sleep 1000' > "$FIFO" & sleep 1000`)
-	job, err := w.Make(t.Context(), api.ImagesPost{Source: &api.ImagesPostSource{Type: "build", Name: "debian:bookworm"}})
+	job, err := w.Make(t.Context(), "default", api.ImagesPost{Source: &api.ImagesPostSource{Type: "build", Name: "debian:bookworm"}})
 	must(t, err)
 	op, err := w.ops.Start(t.Context(), job)
 	must(t, err)

@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	hub := &events.Hub{}
 	w := &world{
 		Service: &images.Service{
-			DB: dbtest.New(t), Dir: t.TempDir(), Pools: pools{"p": d}, Events: hub, Log: slog.New(slog.DiscardHandler),
+			DB: dbtest.New(t), Projects: imagestest.Projects{}, Dir: t.TempDir(), Pools: pools{"p": d}, Events: hub, Log: slog.New(slog.DiscardHandler),
 		},
 		t: t, driver: d, ops: ops.NewManager(t.Context(), hub.Publish),
 	}

@@ -2,7 +2,6 @@ package images
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/units"
 )
 
@@ -54,24 +54,18 @@ var algorithms = map[string]archive.Format{
 const defaultAlgorithm = "zstd"
 
 // publish makes an image of an instance or of a snapshot.
-func (s *Service) publish(ctx context.Context, req api.ImagesPost) (ops.Job, error) {
+func (s *Service) publish(ctx context.Context, in string, req api.ImagesPost) (ops.Job, error) {
 	if req.CompressionAlgorithm == "" && s.Algorithm != nil {
 		req.CompressionAlgorithm = s.Algorithm(ctx)
 	}
-	p, err := s.publication(req)
+	p, err := s.publication(in, req)
 	if err != nil {
 		return ops.Job{}, err
 	}
 	if err := s.Instances.CheckStored(ctx, p.source); err != nil {
 		return ops.Job{}, err
 	}
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := checkPut(ctx, tx, &p.put); err != nil {
-			return err
-		}
-		return checkNew(ctx, tx, p.aliases, "")
-	})
-	if err != nil {
+	if err := s.incoming(in, p.aliases).check(ctx, &p.put); err != nil {
 		return ops.Job{}, err
 	}
 	return ops.Job{
@@ -94,7 +88,8 @@ func (s *Service) publish(ctx context.Context, req api.ImagesPost) (ops.Job, err
 // A publication is an image that is to be made of an instance.
 type publication struct {
 	s        *Service
-	source   string // "c1" or "c1/snap0".
+	project  string // Of the image.
+	source   string // "c1" or "c1/snap0", of any project.
 	format   archive.Format
 	split    bool // The root file system has a file of its own.
 	filename string
@@ -103,7 +98,7 @@ type publication struct {
 }
 
 // publication reads a request.
-func (s *Service) publication(req api.ImagesPost) (*publication, error) {
+func (s *Service) publication(in string, req api.ImagesPost) (*publication, error) {
 	src := req.Source
 	name, snapshot, slash := strings.Cut(src.Name, "/")
 	switch {
@@ -111,8 +106,6 @@ func (s *Service) publication(req api.ImagesPost) (*publication, error) {
 		return nil, errs.Invalidf("source.name is %q: want the name of an instance", src.Name)
 	case src.Type == "snapshot" && (name == "" || snapshot == ""):
 		return nil, errs.Invalidf("source.name is %q: want INSTANCE/SNAPSHOT", src.Name)
-	case src.Project != "" && src.Project != "default":
-		return nil, errs.NotFoundf("project %q not found", src.Project)
 	case !slices.Contains([]string{"", "unified", "split"}, req.Format):
 		return nil, errs.Invalidf("format is %q: want unified or split", req.Format)
 	}
@@ -125,11 +118,11 @@ func (s *Service) publication(req api.ImagesPost) (*publication, error) {
 		return nil, errs.Invalidf("compression_algorithm is %q: want one of %s", algorithm, strings.Join(slices.Sorted(maps.Keys(algorithms)), ", "))
 	}
 	p := &publication{
-		s: s, source: src.Name, format: format, split: req.Format == "split", put: req.ImagePut, aliases: req.Aliases,
+		s: s, project: in, source: src.Name, format: format, split: req.Format == "split", put: req.ImagePut, aliases: req.Aliases,
 	}
 	p.filename = req.Filename
 	if p.filename == "" {
-		p.filename = strings.ReplaceAll(src.Name, "/", "-") + string(format)
+		p.filename = strings.ReplaceAll(project.InstanceName(src.Name), "/", "-") + string(format)
 	}
 	if strings.ContainsAny(p.filename, "/\x00") {
 		return nil, errs.Invalidf("filename is %q: want one without directories", req.Filename)
@@ -139,8 +132,8 @@ func (s *Service) publication(req api.ImagesPost) (*publication, error) {
 
 // run makes the image in a directory of its own and keeps it.
 func (p *publication) run(ctx context.Context, op *ops.Op) (_ db.Image, err error) {
-	in := &incoming{s: p.s, aliases: p.aliases, split: p.split, hash: sha256.New()}
-	in.image.Filename = p.filename
+	in := p.s.incoming(p.project, p.aliases)
+	in.split, in.image.Filename = p.split, p.filename
 	if err := in.begin(ctx, p.put); err != nil {
 		return db.Image{}, err
 	}

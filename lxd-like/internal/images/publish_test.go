@@ -75,7 +75,7 @@ func TestPublish(t *testing.T) {
 			req.CompressionAlgorithm, req.Aliases = strings.TrimPrefix(algorithm, "default"), []api.ImageAlias{{Name: "x"}}
 			req.Public, req.Properties = true, map[string]string{"release": "given"}
 			req.ExpiresAt = time.Now().Add(time.Hour).UTC().Truncate(time.Second)
-			op, err := w.do(w.Make(t.Context(), req))
+			op, err := w.do(w.Make(t.Context(), "default", req))
 			must(t, err)
 			fingerprint, _ := op.Metadata["fingerprint"].(string)
 			image, err := w.Get(t.Context(), fingerprint)
@@ -94,7 +94,7 @@ func TestPublish(t *testing.T) {
 			}
 			w.equals(fingerprint, all.stored["c1"].Dir)
 			req.Aliases = nil
-			if again, err := w.do(w.Make(t.Context(), req)); err != nil || again.Metadata["fingerprint"] == fingerprint {
+			if again, err := w.do(w.Make(t.Context(), "default", req)); err != nil || again.Metadata["fingerprint"] == fingerprint {
 				t.Errorf("again: %v, %v", again.Metadata, err)
 			}
 		})
@@ -139,7 +139,6 @@ func TestPublishRefuses(t *testing.T) {
 		"no name":        {func(r *api.ImagesPost) { r.Source.Name = "" }, errs.Invalid, "source.name"},
 		"a snapshot":     {func(r *api.ImagesPost) { r.Source.Name = "c1/s" }, errs.Invalid, "c1/s"},
 		"no snapshot":    {func(r *api.ImagesPost) { r.Source.Type = "snapshot" }, errs.Invalid, "INSTANCE/SNAPSHOT"},
-		"project":        {func(r *api.ImagesPost) { r.Source.Project = "other" }, errs.NotFound, "other"},
 		"format":         {func(r *api.ImagesPost) { r.Format = "flat" }, errs.Invalid, "flat"},
 		"algorithm":      {func(r *api.ImagesPost) { r.CompressionAlgorithm = "sh -c x" }, errs.Invalid, "bzip2, gzip, none, xz, zstd"},
 		"file name":      {func(r *api.ImagesPost) { r.Filename = "a/b" }, errs.Invalid, "a/b"},
@@ -149,7 +148,7 @@ func TestPublishRefuses(t *testing.T) {
 	} {
 		req := publish("c1")
 		tt.change(&req)
-		_, err := w.Make(t.Context(), req)
+		_, err := w.Make(t.Context(), "default", req)
 		if err == nil || errs.KindOf(err) != tt.kind || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -180,7 +179,7 @@ func TestPublishFails(t *testing.T) {
 			all := withInstance(w)
 			req := publish("c1")
 			req.CompressionAlgorithm, req.Aliases = algorithm, []api.ImageAlias{{Name: "x"}}
-			job, err := w.Make(t.Context(), req)
+			job, err := w.Make(t.Context(), "default", req)
 			must(t, err)
 			tt.before(w, all)
 			before := w.files()
@@ -210,7 +209,7 @@ func TestPublishIsCanceled(t *testing.T) {
 		all := withInstance(w)
 		req := publish("c1")
 		req.CompressionAlgorithm = algorithm
-		job, err := w.Make(t.Context(), req)
+		job, err := w.Make(t.Context(), "default", req)
 		must(t, err)
 		if !job.Cancelable {
 			t.Error("it cannot be canceled")
@@ -254,7 +253,7 @@ func TestPublishWithoutRoom(t *testing.T) {
 		must(t, err)
 		req := publish("c1")
 		req.CompressionAlgorithm = algorithm
-		if _, err := w.do(w.Make(t.Context(), req)); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), small) {
+		if _, err := w.do(w.Make(t.Context(), "default", req)); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), small) {
 			t.Errorf("%s: %v", algorithm, err)
 		}
 		if all.open != 0 {

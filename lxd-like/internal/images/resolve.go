@@ -9,10 +9,11 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
-// Resolve finds the image that a source names by alias, the beginning of a
-// fingerprint, or properties. An alias that no image has can be a fingerprint
+// Resolve finds the image of the source's project that a source names by alias,
+// the beginning of a fingerprint, or properties. An alias that no image has can be a fingerprint
 // too, and something to build, such as "debian:bookworm": of that it returns
 // the image that was built before.
 func (s *Service) Resolve(ctx context.Context, source api.InstanceSource) (db.Image, error) {
@@ -20,11 +21,11 @@ func (s *Service) Resolve(ctx context.Context, source api.InstanceSource) (db.Im
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		switch {
 		case source.Fingerprint != "":
-			image, err = find(ctx, tx, source.Fingerprint)
+			image, err = findIn(ctx, tx, source.Project, source.Fingerprint)
 		case source.Alias != "":
-			image, err = byAlias(ctx, tx, source.Alias)
+			image, err = byAlias(ctx, tx, source.Project, source.Alias)
 		case len(source.Properties) > 0:
-			image, err = byProperties(ctx, tx, source.Properties)
+			image, err = byProperties(ctx, tx, source.Project, source.Properties)
 		default:
 			err = errs.Invalidf("source names no image: want alias, fingerprint or properties")
 		}
@@ -33,23 +34,34 @@ func (s *Service) Resolve(ctx context.Context, source api.InstanceSource) (db.Im
 	return image, err
 }
 
-func byAlias(ctx context.Context, tx *db.Tx, name string) (db.Image, error) {
-	alias, err := db.GetAlias(ctx, tx, name)
+// findIn is [find] for an image of a project.
+func findIn(ctx context.Context, tx *db.Tx, in, prefix string) (db.Image, error) {
+	if !project.IsName(prefix) { // It would be one of another project.
+		return db.Image{}, errs.NotFoundf("image %q not found", prefix)
+	}
+	return find(ctx, tx, project.Key(in, prefix))
+}
+
+func byAlias(ctx context.Context, tx *db.Tx, in, name string) (db.Image, error) {
+	if !project.IsName(name) { // Likewise.
+		return db.Image{}, noImage(name)
+	}
+	alias, err := db.GetAlias(ctx, tx, project.Key(in, name))
 	if err == nil {
-		return find(ctx, tx, alias.Fingerprint)
+		return findIn(ctx, tx, in, alias.Fingerprint)
 	}
 	if !errs.Is(err, errs.NotFound) {
 		return db.Image{}, err
 	}
 	missing := noImage(name)
 	if src, ok := parseSource(name); ok {
-		image, err := db.ImageBySource(ctx, tx, src.String())
+		image, err := db.ImageBySource(ctx, tx, project.Key(in, src.String()))
 		if errs.Is(err, errs.NotFound) {
 			return db.Image{}, missing
 		}
 		return image, err
 	}
-	image, err := find(ctx, tx, name)
+	image, err := findIn(ctx, tx, in, name)
 	if errs.Is(err, errs.NotFound) {
 		return db.Image{}, missing
 	}
@@ -61,8 +73,8 @@ func noImage(alias string) error {
 }
 
 // byProperties finds the newest image that has all of the given properties.
-func byProperties(ctx context.Context, tx *db.Tx, want map[string]string) (db.Image, error) {
-	all, err := db.FindImages(ctx, tx, "")
+func byProperties(ctx context.Context, tx *db.Tx, in string, want map[string]string) (db.Image, error) {
+	all, err := db.FindImages(ctx, tx, project.Key(in, ""))
 	if err != nil {
 		return db.Image{}, err
 	}

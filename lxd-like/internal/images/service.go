@@ -6,29 +6,36 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/locks"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/storage"
 )
 
 // A Service keeps images. Their files are in the directory images of Dir,
 // each under its fingerprint; the rootfs of a split one has ".rootfs" after
-// it. Their volumes are made where and when instances need them.
+// it. Their volumes are made where and when instances need them. Projects that
+// have the same image share both.
+//
+// Its methods know an image by its key, or by the beginning of one, and an
+// alias too. What they answer with has names, and says of which project.
 type Service struct {
-	DB     *db.DB
-	Dir    string // The daemon's state directory.
-	Pools  poolKeeper
-	Events *events.Hub
-	Log    *slog.Logger
+	DB       *db.DB
+	Projects scope.Views
+	Dir      string // The daemon's state directory.
+	Pools    poolKeeper
+	Events   *events.Hub
+	Log      *slog.Logger
 
 	// Instances are what images can be made of.
 	Instances instanceKeeper
@@ -41,8 +48,8 @@ type Service struct {
 	// builder gets packages: /etc/apt if empty.
 	Apt string
 
-	// locks order what unpacks or deletes an image, by its fingerprint, and
-	// what builds one, by its source.
+	// locks order what keeps, unpacks or deletes an image, by its fingerprint,
+	// and what builds one, by its source.
 	locks locks.Keyed
 }
 
@@ -62,14 +69,14 @@ func (s *Service) file(fingerprint, suffix string) string {
 	return filepath.Join(s.dir(), fingerprint+suffix)
 }
 
-func imageURL(fingerprint string) string { return "/1.0/images/" + fingerprint }
+func imageURL(key string) string { return "/1.0/images/" + url.PathEscape(key) }
 
-// List returns all images.
+// List returns the images of all projects.
 func (s *Service) List(ctx context.Context) ([]api.Image, error) {
 	var all []db.Image
 	var aliases []db.Alias
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		if all, err = db.FindImages(ctx, tx, ""); err != nil {
+		if all, err = db.ReadyImages(ctx, tx); err != nil {
 			return err
 		}
 		aliases, err = db.Aliases(ctx, tx)
@@ -85,11 +92,11 @@ func (s *Service) List(ctx context.Context) ([]api.Image, error) {
 	return out, nil
 }
 
-// Get finds an image by the beginning of its fingerprint.
-func (s *Service) Get(ctx context.Context, fingerprint string) (api.Image, error) {
+// Get finds an image by the beginning of its key.
+func (s *Service) Get(ctx context.Context, key string) (api.Image, error) {
 	var out api.Image
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		image, err := find(ctx, tx, fingerprint)
+		image, err := find(ctx, tx, key)
 		if err != nil {
 			return err
 		}
@@ -106,11 +113,11 @@ func toAPI(i db.Image, aliases []db.Alias) api.Image {
 			AutoUpdate: i.AutoUpdate, Properties: i.Properties, Public: i.Public, ExpiresAt: i.Expires, Profiles: i.Profiles,
 		},
 		Aliases: []api.ImageAlias{}, Architecture: i.Architecture, Cached: i.Cached, Filename: i.Filename,
-		Fingerprint: i.Fingerprint, Size: i.Size, Type: "container", Project: "default",
+		Fingerprint: i.Fingerprint, Size: i.Size, Type: "container", Project: i.Project,
 		CreatedAt: i.Created, LastUsedAt: i.LastUsed, UploadedAt: i.Uploaded,
 	}
 	for _, a := range aliases {
-		if a.Fingerprint == i.Fingerprint {
+		if a.Fingerprint == i.Fingerprint && a.Project == i.Project {
 			out.Aliases = append(out.Aliases, api.ImageAlias{Name: a.Name, Description: a.Description})
 		}
 	}
@@ -119,9 +126,9 @@ func toAPI(i db.Image, aliases []db.Alias) api.Image {
 
 var fingerprintPart = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
 
-// find returns the one image whose fingerprint begins with prefix.
+// find returns the one image whose key begins with prefix.
 func find(ctx context.Context, tx *db.Tx, prefix string) (db.Image, error) {
-	if !fingerprintPart.MatchString(prefix) {
+	if !fingerprintPart.MatchString(project.Name(prefix)) {
 		return db.Image{}, errs.NotFoundf("image %q not found", prefix)
 	}
 	found, err := db.FindImages(ctx, tx, prefix)
@@ -132,22 +139,22 @@ func find(ctx context.Context, tx *db.Tx, prefix string) (db.Image, error) {
 		return db.Image{}, errs.NotFoundf("image %q not found", prefix)
 	case len(found) > 1:
 		return db.Image{}, errs.Invalidf("%q is the beginning of %d fingerprints, of %s and %s for two: give more of it",
-			prefix, len(found), found[0].Fingerprint, found[1].Fingerprint)
+			project.Name(prefix), len(found), found[0].Fingerprint, found[1].Fingerprint)
 	}
 	return found[0], nil
 }
 
 // Update stores what can be changed of an image.
-func (s *Service) Update(ctx context.Context, fingerprint string, put api.ImagePut) error {
+func (s *Service) Update(ctx context.Context, key string, put api.ImagePut) error {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		image, err := find(ctx, tx, fingerprint)
+		image, err := find(ctx, tx, key)
 		if err != nil {
 			return err
 		}
-		if err := checkPut(ctx, tx, &put); err != nil {
+		if err := s.checkPut(ctx, tx, image.Project, &put); err != nil {
 			return err
 		}
-		fingerprint = image.Fingerprint
+		key = image.Key()
 		image.Public, image.AutoUpdate, image.Expires = put.Public, put.AutoUpdate, put.ExpiresAt
 		image.Properties, image.Profiles = put.Properties, put.Profiles
 		return db.UpdateImage(ctx, tx, image)
@@ -155,13 +162,13 @@ func (s *Service) Update(ctx context.Context, fingerprint string, put api.ImageP
 	if err != nil {
 		return err
 	}
-	s.Events.Lifecycle("image-updated", imageURL(fingerprint), nil)
+	s.Events.Lifecycle("image-updated", imageURL(key), nil)
 	return nil
 }
 
-// checkPut checks the writable part of an image, and puts into it what is
-// not given.
-func checkPut(ctx context.Context, tx *db.Tx, put *api.ImagePut) error {
+// checkPut checks the writable part of an image of a project, and puts into it
+// what is not given.
+func (s *Service) checkPut(ctx context.Context, tx *db.Tx, in string, put *api.ImagePut) error {
 	if put.AutoUpdate {
 		return errs.Newf(errs.Unsupported, "auto_update is not supported: this image has no server that it could be updated from")
 	}
@@ -175,73 +182,45 @@ func checkPut(ctx context.Context, tx *db.Tx, put *api.ImagePut) error {
 	if put.Profiles == nil {
 		put.Profiles = []string{"default"}
 	}
-	if _, err := db.ProfilesByName(ctx, tx, put.Profiles); err != nil {
+	view, err := s.Projects.View(ctx, in)
+	if err != nil {
+		return err
+	}
+	keys, err := view.ProfileKeys(put.Profiles)
+	if err != nil {
+		return errs.Newf(errs.Invalid, "profiles: %w", err)
+	}
+	if _, err := db.ProfilesByName(ctx, tx, keys); err != nil {
 		return errs.Newf(errs.Invalid, "profiles: %w", err)
 	}
 	return nil
 }
 
-// Delete removes an image with its files and volumes. Instances that were
-// made of it live on.
-func (s *Service) Delete(ctx context.Context, fingerprint string) (ops.Job, error) {
-	image, err := s.Get(ctx, fingerprint)
+// Delete removes an image and, if no other project has it, its files and
+// volumes. Instances that were made of it live on.
+func (s *Service) Delete(ctx context.Context, key string) (ops.Job, error) {
+	image, err := s.Get(ctx, key)
 	if err != nil {
 		return ops.Job{}, err
 	}
-	fingerprint = image.Fingerprint
+	key = project.Key(image.Project, image.Fingerprint)
 	return ops.Job{
 		Description: "Deleting image",
-		Objects:     []string{"image/" + fingerprint},
-		Resources:   map[string][]string{"images": {imageURL(fingerprint)}},
+		Objects:     []string{"image/" + key},
+		Resources:   map[string][]string{"images": {imageURL(key)}},
 		Run: func(ctx context.Context, _ *ops.Op) error {
-			if err := s.remove(ctx, fingerprint); err != nil {
-				return fmt.Errorf("delete image %s: %w", short(fingerprint), err)
+			if err := s.remove(ctx, key); err != nil {
+				return fmt.Errorf("delete image %s: %w", short(image.Fingerprint), err)
 			}
-			s.Events.Lifecycle("image-deleted", imageURL(fingerprint), nil)
+			s.Events.Lifecycle("image-deleted", imageURL(key), nil)
 			return nil
 		},
 	}, nil
 }
 
-// remove takes an image away. One that cannot be taken out of all pools stays
-// whole: the pools that it was taken out of get it again when they need it.
-func (s *Service) remove(ctx context.Context, fingerprint string) error {
-	ctx = db.Freeing(ctx)
-	unlock, err := s.locks.LockContext(ctx, fingerprint)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-
-	if err := s.dropVolumes(ctx, fingerprint); err != nil {
-		return err
-	}
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		return db.SetImageStatus(ctx, tx, fingerprint, db.Pending)
-	})
-	if err != nil {
-		return err
-	}
-	return s.removeRecord(ctx, fingerprint)
-}
-
-// removeRecord removes the files of a pending image, and then its record.
-func (s *Service) removeRecord(ctx context.Context, fingerprint string) error {
-	for _, suffix := range []string{"", rootfsSuffix} {
-		if err := os.Remove(s.file(fingerprint, suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteImage(ctx, tx, fingerprint) })
-	if errs.Is(err, errs.NotFound) {
-		return nil
-	}
-	return err
-}
-
 // Export opens the files of an image: one, or metadata and rootfs.
-func (s *Service) Export(ctx context.Context, fingerprint string) (_ []File, err error) {
-	image, err := s.Get(ctx, fingerprint)
+func (s *Service) Export(ctx context.Context, key string) (_ []File, err error) {
+	image, err := s.Get(ctx, key)
 	if err != nil {
 		return nil, err
 	}
@@ -284,59 +263,3 @@ func openFile(path string) (File, error) {
 }
 
 func short(fingerprint string) string { return fingerprint[:min(12, len(fingerprint))] }
-
-// Recover removes what a crash left half made or half deleted. The daemon
-// calls it at its start, before it serves requests.
-func (s *Service) Recover(ctx context.Context) error {
-	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
-		return err
-	}
-	var images []db.Image
-	var volumes []db.ImageVolume
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		if images, err = db.Images(ctx, tx); err != nil {
-			return err
-		}
-		volumes, err = db.ImageVolumes(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	images = slices.DeleteFunc(images, func(i db.Image) bool { return i.Status != db.Pending })
-	for _, i := range images {
-		if err := s.removeRecord(ctx, i.Fingerprint); err != nil {
-			return fmt.Errorf("remove image %s: %w", short(i.Fingerprint), err)
-		}
-	}
-	for _, v := range volumes {
-		if v.Status != db.Pending {
-			continue
-		}
-		// A pool that is not there now is no reason not to start: Volume
-		// does the same when the image is needed again.
-		if err := s.dropVolume(ctx, v); err != nil {
-			s.Log.WarnContext(ctx, "cannot remove a half-made volume", "image", short(v.Fingerprint), "pool", v.Pool, "err", err)
-		}
-	}
-	return s.removeTemp()
-}
-
-// tempPrefix begins the names of directories of images in the making.
-const tempPrefix = ".new-"
-
-func (s *Service) tempDir() (string, error) {
-	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp(s.dir(), tempPrefix)
-	return dir, diskFull(s.dir(), err)
-}
-
-func (s *Service) removeTemp() error {
-	dirs, err := filepath.Glob(filepath.Join(s.dir(), tempPrefix+"*"))
-	for _, dir := range dirs {
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	return err
-}

@@ -3,6 +3,7 @@ package images
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,11 +27,12 @@ import (
 	"github.com/cuib/cuib/shared/crash"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/mounts"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
 // incoming is an image in the making. Its files are in dir: image and, if it
-// is split, rootfs.
+// is split, rootfs. Without dir it is to have those of another project's.
 type incoming struct {
 	s       *Service
 	dir     string
@@ -43,7 +45,7 @@ type incoming struct {
 // Import reads an upload to its end and answers with what remains to be done:
 // to look at what came, and to keep it.
 func (s *Service) Import(ctx context.Context, up Upload) (job ops.Job, err error) {
-	in := &incoming{s: s, aliases: up.Aliases, hash: sha256.New()}
+	in := s.incoming(up.Project, up.Aliases)
 	in.image.Filename = path.Base("/" + up.Filename)
 	if in.image.Filename == "/" {
 		in.image.Filename = ""
@@ -65,21 +67,32 @@ func (s *Service) Import(ctx context.Context, up Upload) (job ops.Job, err error
 	return in.job(), nil
 }
 
+// incoming begins an image of a project.
+func (s *Service) incoming(in string, aliases []api.ImageAlias) *incoming {
+	return &incoming{s: s, aliases: aliases, hash: sha256.New(), image: db.Image{Project: cmp.Or(in, project.Default)}}
+}
+
 // begin checks what is known before there are files, and makes their
 // directory.
 func (in *incoming) begin(ctx context.Context, put api.ImagePut) (err error) {
-	err = in.s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := checkPut(ctx, tx, &put); err != nil {
-			return err
-		}
-		return checkNew(ctx, tx, in.aliases, in.image.Source)
-	})
-	if err != nil {
+	if err := in.check(ctx, &put); err != nil {
 		return err
 	}
+	in.dir, err = in.s.tempDir()
+	return err
+}
+
+// check checks what is known of an image before there are files, and takes it
+// on.
+func (in *incoming) check(ctx context.Context, put *api.ImagePut) error {
+	err := in.s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := in.s.checkPut(ctx, tx, in.image.Project, put); err != nil {
+			return err
+		}
+		return checkNew(ctx, tx, in.aliases, in.image)
+	})
 	in.image.Public, in.image.Expires = put.Public, put.ExpiresAt
 	in.image.Properties, in.image.Profiles = put.Properties, put.Profiles
-	in.dir, err = in.s.tempDir()
 	return err
 }
 
@@ -149,8 +162,13 @@ func (in *incoming) identify(ctx context.Context, want string) error {
 		return errs.Invalidf("the image's fingerprint is %s, but the request says %s", got, want)
 	}
 	in.image.Fingerprint = got
+	return in.mustBeNew(ctx)
+}
+
+// mustBeNew refuses an image that its project has already.
+func (in *incoming) mustBeNew(ctx context.Context) error {
 	return in.s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := db.GetImage(ctx, tx, got)
+		_, err := db.GetImage(ctx, tx, in.image.Key())
 		if errs.Is(err, errs.NotFound) {
 			return nil
 		}
@@ -164,7 +182,7 @@ func (in *incoming) identify(ctx context.Context, want string) error {
 func (in *incoming) job() ops.Job {
 	return ops.Job{
 		Description: "Importing image",
-		Resources:   map[string][]string{"images": {imageURL(in.image.Fingerprint)}},
+		Resources:   map[string][]string{"images": {imageURL(in.image.Key())}},
 		Metadata:    result(in.image),
 		Cancelable:  true,
 		Run: func(ctx context.Context, _ *ops.Op) (err error) {
@@ -321,10 +339,15 @@ func (c *contents) parse() (api.ImageMetadata, error) {
 // keep makes the image known. Its record comes first, so that what a crash
 // leaves behind is found by [Service.Recover].
 func (in *incoming) keep(ctx context.Context) (err error) {
+	s, key := in.s, in.image.Key()
+	unlock, err := s.locks.LockContext(ctx, in.image.Fingerprint)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	s, fingerprint := in.s, in.image.Fingerprint
 	in.image.Status = db.Pending
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		in.image.Uploaded = tx.Now()
@@ -333,29 +356,42 @@ func (in *incoming) keep(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	u.Push("remove the image", func(ctx context.Context) error { return s.removeRecord(ctx, fingerprint) })
+	u.Push("remove the image", func(ctx context.Context) error { return s.removeRecord(ctx, key) })
 
-	if err := in.moveFiles(); err != nil {
+	if err := in.placeFiles(ctx); err != nil {
 		return err
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := checkNew(ctx, tx, in.aliases, in.image.Source); err != nil {
+		if err := checkNew(ctx, tx, in.aliases, in.image); err != nil {
 			return err
 		}
-		if err := setAliases(ctx, tx, in.aliases, fingerprint); err != nil {
+		if err := setAliases(ctx, tx, in.aliases, in.image); err != nil {
 			return err
 		}
-		return db.SetImageStatus(ctx, tx, fingerprint, db.Ready)
+		return db.SetImageStatus(ctx, tx, key, db.Ready)
 	})
 	if err != nil {
 		return err
 	}
 	in.image.Status = db.Ready
-	s.Events.Lifecycle("image-created", imageURL(fingerprint), map[string]any{"type": "container"})
+	s.Events.Lifecycle("image-created", imageURL(key), map[string]any{"type": "container"})
 	for _, a := range in.aliases {
-		s.Events.Lifecycle("image-alias-created", aliasURL(a.Name), map[string]any{"target": fingerprint})
+		s.Events.Lifecycle("image-alias-created", aliasURL(project.Key(in.image.Project, a.Name)), map[string]any{"target": in.image.Fingerprint})
 	}
 	return nil
+}
+
+// placeFiles sees to it that the image's files are where they stay: they are,
+// if another project has the image.
+func (in *incoming) placeFiles(ctx context.Context) error {
+	shared, err := in.s.shared(ctx, in.image.Fingerprint, in.image.Key())
+	switch {
+	case err != nil || shared:
+		return err
+	case in.dir == "":
+		return errs.NotFoundf("image %s was deleted meanwhile", short(in.image.Fingerprint))
+	}
+	return in.moveFiles()
 }
 
 // moveFiles moves the image's files to where they stay.

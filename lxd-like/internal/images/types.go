@@ -11,6 +11,7 @@ import (
 // Upload is an image that a client sends: a unified file, or metadata
 // and rootfs.
 type Upload struct {
+	Project     string // Where the image is to be.
 	Put         api.ImagePut
 	Aliases     []api.ImageAlias
 	Filename    string

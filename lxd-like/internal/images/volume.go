@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 )
@@ -25,11 +26,12 @@ import (
 // about as much as all else that a launch writes to the database.
 const touchEvery = 10 * time.Minute
 
-// Volume returns the volume of the image in a pool, unpacked. It holds what
-// the image does: rootfs, metadata.yaml and templates. Callers that want the
-// same one at the same time share one unpacking.
-func (s *Service) Volume(ctx context.Context, fingerprint, pool string, op *ops.Op) (storage.Volume, error) {
-	have, err := s.volume(ctx, fingerprint, pool)
+// Volume returns the volume of the image with a key in a pool, unpacked. It
+// holds what the image does: rootfs, metadata.yaml and templates. Callers that
+// want the same one at the same time share one unpacking, and so do projects.
+func (s *Service) Volume(ctx context.Context, key, pool string, op *ops.Op) (storage.Volume, error) {
+	fingerprint := project.Name(key)
+	have, err := s.volume(ctx, key, pool)
 	if err != nil || have.Status == db.Ready {
 		return volumeOf(fingerprint), err
 	}
@@ -40,7 +42,7 @@ func (s *Service) Volume(ctx context.Context, fingerprint, pool string, op *ops.
 	defer unlock()
 
 	// The one before us may have made it, or deleted the image.
-	have, err = s.volume(ctx, fingerprint, pool)
+	have, err = s.volume(ctx, key, pool)
 	if err != nil || have.Status == db.Ready {
 		return volumeOf(fingerprint), err
 	}
@@ -58,15 +60,15 @@ func volumeOf(fingerprint string) storage.Volume {
 
 // volume returns the record of an image's volume, with an empty status if
 // there is none, and notes that the image is used.
-func (s *Service) volume(ctx context.Context, fingerprint, pool string) (db.ImageVolume, error) {
-	out := db.ImageVolume{Fingerprint: fingerprint, Pool: pool}
+func (s *Service) volume(ctx context.Context, key, pool string) (db.ImageVolume, error) {
+	out := db.ImageVolume{Fingerprint: project.Name(key), Pool: pool}
 	var image db.Image
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		if image, err = db.GetImage(ctx, tx, fingerprint); err != nil {
+		if image, err = db.GetImage(ctx, tx, key); err != nil {
 			return err
 		}
 		if image.Status != db.Ready {
-			return errs.NotFoundf("image %q not found", fingerprint)
+			return errs.NotFoundf("image %q not found", key)
 		}
 		p, err := db.GetPool(ctx, tx, pool)
 		if err != nil {
@@ -75,7 +77,7 @@ func (s *Service) volume(ctx context.Context, fingerprint, pool string) (db.Imag
 		out.PoolID = p.ID
 		all, err := db.ImageVolumes(ctx, tx)
 		for _, v := range all {
-			if v.Fingerprint == fingerprint && v.PoolID == p.ID {
+			if v.Fingerprint == image.Fingerprint && v.PoolID == p.ID {
 				out.Status = v.Status
 			}
 		}
@@ -84,7 +86,7 @@ func (s *Service) volume(ctx context.Context, fingerprint, pool string) (db.Imag
 	if err != nil || time.Since(image.LastUsed) < touchEvery {
 		return out, err
 	}
-	return out, s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.TouchImage(ctx, tx, fingerprint) })
+	return out, s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.TouchImage(ctx, tx, key) })
 }
 
 // makeVolume unpacks an image into a pool that does not have it.

@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/shared/uuid"
 )
@@ -31,7 +32,8 @@ type Guest struct {
 type GuestView struct {
 	CloudInitID string
 	Ready       bool
-	Images      bool              // It may have images of the host.
+	Images      bool              // It may have images of the host,
+	ImagesOf    string            // namely those of this project.
 	Config      map[string]string // The keys for which [ForGuest] holds.
 	Devices     api.DevicesMap
 }
@@ -69,10 +71,15 @@ func (s *Service) GuestView(ctx context.Context, name string) (GuestView, error)
 	if err != nil {
 		return GuestView{}, err
 	}
+	view, err := s.Projects.View(ctx, project.OfInstance(name))
+	if err != nil {
+		return GuestView{}, err
+	}
 	v := GuestView{
 		CloudInitID: in.Config[keyCloudInitID],
 		Ready:       s.code(name) == api.Ready,
 		Images:      profiles.ParseGuestAPI(in.expanded.Options).Images,
+		ImagesOf:    view.Images,
 		Config:      maps.Clone(profiles.CloudInit(in.expanded)), Devices: guestDevices(in),
 	}
 	maps.DeleteFunc(v.Config, func(key, _ string) bool { return !ForGuest(key) })

@@ -113,16 +113,17 @@ type netKeeper interface {
 
 // An imageKeeper is what instances need of images.
 type imageKeeper interface {
-	// Resolve finds the image that a source names by alias, fingerprint or
-	// properties. Of source.Alias "debian:bookworm" and the like, which can
+	// Resolve finds the image of source.Project that a source names by alias,
+	// fingerprint or properties. Of source.Alias "debian:bookworm" and the like, which can
 	// be built, it returns the image built before, if there is one.
 	Resolve(ctx context.Context, source api.InstanceSource) (db.Image, error)
 	// Buildable reports whether alias names something that Build can make.
 	Buildable(alias string) bool
-	// Build makes the image that alias, such as "debian:bookworm", names.
-	Build(ctx context.Context, alias string, op *ops.Op) (db.Image, error)
-	// Volume returns the volume of the image in a pool, unpacked.
-	Volume(ctx context.Context, fingerprint, pool string, op *ops.Op) (storage.Volume, error)
+	// Build makes the image that an alias, such as "debian:bookworm", names,
+	// in the project of the alias's key.
+	Build(ctx context.Context, key string, op *ops.Op) (db.Image, error)
+	// Volume returns the volume of the image with a key in a pool, unpacked.
+	Volume(ctx context.Context, key, pool string, op *ops.Op) (storage.Volume, error)
 }
 
 // containers is what instances need of [runtime.Runtime].

@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/units"
 	"github.com/cuib/cuib/shared/uuid"
 	"github.com/cuib/cuib/storage"
@@ -53,7 +54,7 @@ func (s *Service) source(ctx context.Context, req *api.InstancesPost) (source, e
 type fromImage struct {
 	s     *Service
 	image db.Image
-	build string // What to build first; empty if image is there.
+	build string // The key of what to build first; empty if image is there.
 }
 
 func (s *Service) imageSource(ctx context.Context, req *api.InstancesPost) (source, error) {
@@ -65,16 +66,28 @@ func (s *Service) imageSource(ctx context.Context, req *api.InstancesPost) (sour
 	switch {
 	case err == nil:
 		if req.Profiles == nil && len(image.Profiles) > 0 {
-			req.Profiles = image.Profiles
+			if req.Profiles, err = s.imageProfiles(ctx, req.Name, image); err != nil {
+				return nil, err
+			}
 		}
 		if req.Architecture == "" {
 			req.Architecture = image.Architecture
 		}
 		return &fromImage{s: s, image: image}, nil
 	case errs.Is(err, errs.NotFound) && s.Images.Buildable(src.Alias):
-		return &fromImage{s: s, build: src.Alias}, nil
+		return &fromImage{s: s, build: project.Key(src.Project, src.Alias)}, nil
 	}
 	return nil, err
+}
+
+// imageProfiles are the keys of an image's profiles for an instance: those of
+// their names where the instance's project has its profiles.
+func (s *Service) imageProfiles(ctx context.Context, name string, image db.Image) ([]string, error) {
+	view, err := s.Projects.View(ctx, project.OfInstance(name))
+	if err != nil {
+		return nil, err
+	}
+	return view.ProfileKeys(image.Profiles)
 }
 
 func (f *fromImage) check(*instance) error {
@@ -85,7 +98,7 @@ func (f *fromImage) prepare(ctx context.Context, in *instance, op *ops.Op) error
 	if f.build != "" {
 		image, err := f.s.Images.Build(ctx, f.build, op)
 		if err != nil {
-			return fmt.Errorf("build image %q: %w", f.build, err)
+			return fmt.Errorf("build image %q: %w", project.Name(f.build), err)
 		}
 		f.image, f.build = image, ""
 	}
@@ -96,20 +109,20 @@ func (f *fromImage) prepare(ctx context.Context, in *instance, op *ops.Op) error
 }
 
 func (f *fromImage) fill(ctx context.Context, d storage.Driver, in *instance, op *ops.Op) error {
-	return f.s.cloneImage(ctx, d, in.volume(), imagePlace{f.image.Fingerprint, in.Pool, op})
+	return f.s.cloneImage(ctx, d, in.volume(), imagePlace{f.image.Key(), in.Pool, op})
 }
 
 // imagePlace says which image is needed in which pool.
 type imagePlace struct {
-	fingerprint, pool string
-	op                *ops.Op
+	key, pool string // Key of the image.
+	op        *ops.Op
 }
 
 // cloneImage makes a volume with the contents of an image.
 func (s *Service) cloneImage(ctx context.Context, d storage.Driver, dst storage.Volume, at imagePlace) error {
-	src, err := s.Images.Volume(ctx, at.fingerprint, at.pool, at.op)
+	src, err := s.Images.Volume(ctx, at.key, at.pool, at.op)
 	if err != nil {
-		return fmt.Errorf("unpack image %s: %w", short(at.fingerprint), err)
+		return fmt.Errorf("unpack image %s: %w", short(project.Name(at.key)), err)
 	}
 	if err := d.Clone(ctx, dst, src); err != nil {
 		return fmt.Errorf("make the root volume: %w", err)

@@ -198,6 +198,11 @@ func use(t *testing.T, s *pools.Service) {
 		if err := db.AddImageVolume(ctx, tx, db.ImageVolume{Fingerprint: "f", PoolID: p.ID, Status: db.Ready}); err != nil {
 			return err
 		}
+		for _, in := range []string{"default", "q"} {
+			if err := db.AddImage(ctx, tx, &db.Image{Project: in, Fingerprint: "f", Status: db.Ready}); err != nil {
+				return err
+			}
+		}
 		return db.AddInstance(ctx, tx, &db.Instance{Name: "c1", Status: db.Ready, PoolID: p.ID})
 	})
 	do(t, s, func(ctx context.Context, tx *db.Tx) error {
@@ -221,7 +226,7 @@ func TestUsed(t *testing.T) {
 	use(t, s)
 	got, err := s.Get(t.Context(), "p")
 	ok(t, err)
-	if want := []string{"/1.0/instances/c1", "/1.0/images/f", "/1.0/profiles/small"}; !slices.Equal(got.UsedBy, want) {
+	if want := []string{"/1.0/instances/c1", "/1.0/images/f", "/1.0/images/q%25f", "/1.0/profiles/small"}; !slices.Equal(got.UsedBy, want) {
 		t.Errorf("used by %v, want %v", got.UsedBy, want)
 	}
 	vols, err := s.Volumes(t.Context(), "p")

@@ -127,8 +127,12 @@ func usersOf(ctx context.Context, tx *db.Tx) (map[string][]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := db.ImageKeys(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
 	for _, v := range images {
-		users[v.Pool] = append(users[v.Pool], imageURL+v.Fingerprint)
+		users[v.Pool] = append(users[v.Pool], imageURLs(keys[v.Fingerprint])...)
 	}
 	custom, err := db.Volumes(ctx, tx)
 	if err != nil {
@@ -147,6 +151,15 @@ func usersOf(ctx context.Context, tx *db.Tx) (map[string][]string, error) {
 		}
 	}
 	return users, nil
+}
+
+// imageURLs are the paths of the images that have a volume.
+func imageURLs(keys []string) []string {
+	out := make([]string, 0, len(keys))
+	for _, key := range keys {
+		out = append(out, imageURL+neturl.PathEscape(key))
+	}
+	return out
 }
 
 // poolsIn returns the pools that disks are on, each once.
@@ -203,9 +216,13 @@ func (s *Service) Volumes(ctx context.Context, pool string) ([]api.StorageVolume
 			all = append(all, v)
 		}
 		images, err := db.ImageVolumes(ctx, tx)
+		if err != nil {
+			return err
+		}
+		keys, err := db.ImageKeys(ctx, tx)
 		for _, v := range images {
 			if v.Pool == pool {
-				all = append(all, volume(pool, "image", v.Fingerprint, imageURL+v.Fingerprint))
+				all = append(all, volume(pool, "image", v.Fingerprint, imageURLs(keys[v.Fingerprint])...))
 			}
 		}
 		return err
@@ -213,13 +230,13 @@ func (s *Service) Volumes(ctx context.Context, pool string) ([]api.StorageVolume
 	return all, err
 }
 
-func volume(pool, typ, name, user string) api.StorageVolume {
+func volume(pool, typ, name string, users ...string) api.StorageVolume {
 	return api.StorageVolume{
 		StorageVolumePut: api.StorageVolumePut{Config: api.ConfigMap{}},
 
 		Name:        name,
 		Type:        typ,
-		UsedBy:      []string{user},
+		UsedBy:      users,
 		Location:    "none",
 		ContentType: "filesystem",
 		Project:     "default",

@@ -310,7 +310,7 @@ func (s *Service) clearProfile(ctx context.Context, name string) error {
 }
 
 // removal is in which order what a project has goes: first what uses others.
-var removal = []string{db.OfInstances, db.OfProfiles, db.OfVolumes, db.OfNetworks, db.OfACLs, db.OfSets, db.OfZones}
+var removal = []string{db.OfInstances, db.OfImages, db.OfProfiles, db.OfVolumes, db.OfNetworks, db.OfACLs, db.OfSets, db.OfZones}
 
 // checkEmpty refuses what can be done only with a project that has nothing.
 func (s *Service) checkEmpty(p db.Project, objects []db.ProjectObject, what string) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // hostDocument describes what the host has beside instances and volumes.
@@ -38,6 +39,9 @@ func (s *Service) hostDocument(ctx context.Context) ([]byte, error) {
 	}
 	if doc.Aliases, err = s.Images.Aliases(ctx); err != nil {
 		return nil, err
+	}
+	for i, a := range doc.Aliases {
+		doc.Aliases[i].Name = project.Key(a.Project, a.Name)
 	}
 	// Who uses them is in the documents of those.
 	for i := range doc.Pools {
@@ -259,7 +263,7 @@ func (s *Service) rebuildAliases(ctx context.Context, b *rebuilding, doc api.Hos
 		return err
 	}
 	for _, a := range doc.Aliases {
-		if slices.ContainsFunc(all, func(have api.ImageAliasesEntry) bool { return have.Name == a.Name }) {
+		if slices.ContainsFunc(all, func(have api.ImageAliasesEntry) bool { return project.Key(have.Project, have.Name) == a.Name }) {
 			continue
 		}
 		if err := s.Images.CreateAlias(ctx, a); !errs.Is(err, errs.NotFound) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // aliasURL keeps the slashes of a name, as the paths of aliases may have them.
@@ -15,12 +16,16 @@ func aliasURL(name string) string {
 
 func (s *Server) listAliases(r *http.Request) (response, error) {
 	all, err := s.Images.Aliases(r.Context())
-	return list(r, all, err, func(a api.ImageAliasesEntry) string { return aliasURL(a.Name) })
+	all = ofImages(r, all, func(a api.ImageAliasesEntry) string { return a.Project })
+	return list(r, all, err, func(a api.ImageAliasesEntry) string { return aliasURL(project.Key(a.Project, a.Name)) })
 }
 
 func (s *Server) createAlias(r *http.Request) (response, error) {
 	body, err := decode[api.ImageAliasesEntry](r)
 	if err != nil {
+		return nil, err
+	}
+	if body.Name, err = view(r).Key("image alias", body.Name); err != nil {
 		return nil, err
 	}
 	return created(aliasURL(body.Name), s.Images.CreateAlias(r.Context(), body))
@@ -46,7 +51,11 @@ func (s *Server) renameAlias(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return created(aliasURL(body.Name), s.Images.RenameAlias(r.Context(), r.PathValue("name"), body.Name))
+	to, err := view(r).Key("image alias", body.Name)
+	if err != nil {
+		return nil, err
+	}
+	return created(aliasURL(to), s.Images.RenameAlias(r.Context(), r.PathValue("name"), to))
 }
 
 func (s *Server) deleteAlias(r *http.Request) (response, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // calls notes what the services were asked to do.
@@ -336,11 +337,12 @@ type fakeImages struct {
 }
 
 func (f *fakeImages) List(context.Context) ([]api.Image, error) {
-	return []api.Image{{Fingerprint: "abc"}}, nil
+	return []api.Image{{Fingerprint: "abc", Project: "default"}, {Fingerprint: "abc", Project: "p"}}, nil
 }
 
-func (f *fakeImages) Get(_ context.Context, fp string) (api.Image, error) {
-	return api.Image{Fingerprint: fp}, known(fp)
+func (f *fakeImages) Get(_ context.Context, key string) (api.Image, error) {
+	in, fp := project.Split(key)
+	return api.Image{Fingerprint: fp, Project: in}, known(key)
 }
 
 func (f *fakeImages) Import(_ context.Context, up images.Upload) (ops.Job, error) {
@@ -365,8 +367,8 @@ func (f *fakeImages) Import(_ context.Context, up images.Upload) (ops.Job, error
 	return ops.Job{Description: "Importing image", Run: func(context.Context, *ops.Op) error { return nil }}, err
 }
 
-func (f *fakeImages) Make(_ context.Context, req api.ImagesPost) (ops.Job, error) {
-	f.add("make", req.Source.Type, req.Source.Name)
+func (f *fakeImages) Make(_ context.Context, in string, req api.ImagesPost) (ops.Job, error) {
+	f.add(strings.Fields(strings.Join([]string{"make", req.Source.Type, req.Source.Name, in, req.Source.Project}, " "))...)
 	return ops.Job{Description: "Making image", Run: func(context.Context, *ops.Op) error { return nil }}, nil
 }
 
@@ -384,11 +386,12 @@ func (f *fakeImages) Export(_ context.Context, fp string) ([]images.File, error)
 }
 
 func (f *fakeImages) Aliases(context.Context) ([]api.ImageAliasesEntry, error) {
-	return []api.ImageAliasesEntry{{Name: "deb/12"}}, nil
+	return []api.ImageAliasesEntry{{Name: "deb/12", Project: "default"}, {Name: "mine", Project: "p"}}, nil
 }
 
 func (f *fakeImages) Alias(_ context.Context, name string) (api.ImageAliasesEntry, error) {
-	return api.ImageAliasesEntry{Name: name}, known(name)
+	in, short := project.Split(name)
+	return api.ImageAliasesEntry{Name: short, Project: in}, known(name)
 }
 
 func (f *fakeImages) CreateAlias(_ context.Context, e api.ImageAliasesEntry) error {

@@ -14,11 +14,13 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 func (s *Server) listImages(r *http.Request) (response, error) {
 	all, err := s.Images.List(r.Context())
-	return list(r, all, err, func(i api.Image) string { return imageURL(i.Fingerprint) })
+	all = ofImages(r, all, func(i api.Image) string { return i.Project })
+	return list(r, all, err, imageURL)
 }
 
 func (s *Server) image(r *http.Request) (whole, writable any, err error) {
@@ -54,15 +56,35 @@ func (s *Server) createImage(r *http.Request) (response, error) {
 		if err := s.checkServer(r, body.Source.Server); err != nil {
 			return nil, err
 		}
-		job, err := s.Images.Make(r.Context(), body)
+		if err := sourceKeys(r, body.Source); err != nil {
+			return nil, err
+		}
+		job, err := s.Images.Make(r.Context(), view(r).Images, body)
 		return s.start(r, job, err)
 	}
 	up, err := upload(r)
 	if err != nil {
 		return nil, err
 	}
+	up.Project = view(r).Images
 	job, err := s.Images.Import(r.Context(), up)
 	return s.start(r, job, err)
+}
+
+// sourceKeys translates what depends on the type of an image's source: the name
+// is that of an instance, unless it says what to build, and another image is
+// looked for where its project has images.
+func sourceKeys(r *http.Request, src *api.ImagesPostSource) error {
+	switch src.Type {
+	case "build":
+		src.Name = project.InstanceName(src.Name)
+	case "image":
+		in := view(r)
+		of, err := in.views.View(r.Context(), orDefault(src.Project, in.Project))
+		src.Project = of.Images
+		return err
+	}
+	return nil
 }
 
 // upload reads the headers of an upload and finds its parts.
@@ -155,10 +177,10 @@ func (s *Server) getImagePart(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.spendSecret(r, image.Fingerprint); err != nil {
+	if err := s.spendSecret(r, image); err != nil {
 		return nil, err
 	}
-	files, err := s.Images.Export(r.Context(), image.Fingerprint)
+	files, err := s.Images.Export(r.Context(), r.PathValue("fingerprint"))
 	if err != nil {
 		return nil, err
 	}

@@ -193,6 +193,9 @@ func (s *Server) rebuildInstance(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if body.Source.Type == "image" {
+		body.Source.Project = view(r).Images
+	}
 	job, err := s.Instances.Rebuild(r.Context(), r.PathValue("name"), body)
 	return s.start(r, job, err)
 }

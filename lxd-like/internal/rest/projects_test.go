@@ -165,3 +165,55 @@ func TestProjectForced(t *testing.T) {
 		t.Errorf("%d %s, forced %v", a.status, a.body, projects.forced)
 	}
 }
+
+// TestImagesOfProjects has clients know images and aliases by names and a
+// project, and the service by keys.
+func TestImagesOfProjects(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		method, path, body string
+		status             int
+		want               string // In the body.
+		call               string // The last that the service was asked to do.
+	}{
+		"list":          {"GET", "/1.0/images?project=p", "", 200, `"metadata":["/1.0/images/abc?project=p"]`, ""},
+		"list shared":   {"GET", "/1.0/images?project=shared", "", 200, `"metadata":["/1.0/images/abc"]`, ""},
+		"list all":      {"GET", "/1.0/images?all-projects=true", "", 200, `["/1.0/images/abc","/1.0/images/abc?project=p"]`, ""},
+		"objects":       {"GET", "/1.0/images?project=p&recursion=1", "", 200, `"fingerprint":"abc"`, ""},
+		"get":           {"GET", "/1.0/images/abc", "", 200, `"project":"default"`, ""},
+		"not there":     {"GET", "/1.0/images/abc?project=p", "", 404, `\"abc\" not found`, ""},
+		"by key":        {"GET", "/1.0/images/p%25abc", "", 404, `\"p%abc\" not found`, ""},
+		"update":        {"PUT", "/1.0/images/abc?project=p", `{"properties":{"os":"x"}}`, 404, "not found", "update image p%abc x"},
+		"export":        {"GET", "/1.0/images/abc/export?project=p", "", 404, "not found", ""},
+		"build":         {"POST", "/1.0/images?project=p", `{"source":{"type":"build","name":"debian:sid/cloud"}}`, 202, "", "make build debian:sid/cloud p"},
+		"publish":       {"POST", "/1.0/images?project=p", `{"source":{"type":"instance","name":"c1"}}`, 202, "", "make instance p_c1 p"},
+		"publish there": {"POST", "/1.0/images?project=p", `{"source":{"type":"instance","name":"c1","project":"shared"}}`, 202, "", "make instance shared_c1 p shared"},
+		"publish here":  {"POST", "/1.0/images?project=shared", `{"source":{"type":"instance","name":"c1"}}`, 202, "", "make instance shared_c1 default"},
+		"copy":          {"POST", "/1.0/images?project=p", `{"source":{"type":"image","fingerprint":"abc","project":"shared"}}`, 202, "", "make image p default"},
+		"copy own":      {"POST", "/1.0/images?project=p", `{"source":{"type":"image","fingerprint":"abc"}}`, 202, "", "make image p p"},
+		"copy of none":  {"POST", "/1.0/images?project=p", `{"source":{"type":"image","fingerprint":"abc","project":"q"}}`, 404, `project \"q\" not found`, ""},
+		"aliases":       {"GET", "/1.0/images/aliases?project=p", "", 200, `"metadata":["/1.0/images/aliases/mine?project=p"]`, ""},
+		"aliases all":   {"GET", "/1.0/images/aliases?all-projects=true", "", 200, `["/1.0/images/aliases/deb/12","/1.0/images/aliases/mine?project=p"]`, ""},
+		"alias shared":  {"GET", "/1.0/images/aliases/deb/12?project=shared", "", 200, `"name":"deb/12"`, ""},
+		"alias":         {"GET", "/1.0/images/aliases/deb/12?project=p", "", 404, `\"deb/12\" not found`, ""},
+		"create alias":  {"POST", "/1.0/images/aliases?project=p", `{"name":"a/b","target":"abc"}`, 201, "", "create alias p%a/b abc"},
+		"alias by key":  {"POST", "/1.0/images/aliases", `{"name":"p%a","target":"abc"}`, 400, `got \"p%a\"`, ""},
+		"rename alias":  {"POST", "/1.0/images/aliases/deb/12?project=p", `{"name":"x"}`, 404, "not found", "rename alias p%deb/12 p%x"},
+		"delete alias":  {"DELETE", "/1.0/images/aliases/deb/12?project=p", "", 404, "not found", "delete alias p%deb/12"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t)
+			a := s.do(tt.method, tt.path, tt.body)
+			if a.status != tt.status || !strings.Contains(a.body, tt.want) {
+				t.Errorf("got %d %s, want %d …%s…", a.status, a.body, tt.status, tt.want)
+			}
+			if strings.Contains(a.body, "p%25") {
+				t.Errorf("a key is in %s", a.body)
+			}
+			if got := s.images.last(); got != tt.call {
+				t.Errorf("the service was asked to %q, want %q", got, tt.call)
+			}
+		})
+	}
+}

@@ -417,7 +417,7 @@ func TestImageUpload(t *testing.T) {
 	if a := s.do("POST", "/1.0/images", "x", "Content-Type", "text/plain"); a.status != 400 {
 		t.Errorf("text: %+v", a)
 	}
-	if a := s.do("POST", "/1.0/images", `{"source":{"type":"build","name":"debian:bookworm"}}`); a.status != 202 || s.images.last() != "make build debian:bookworm" {
+	if a := s.do("POST", "/1.0/images", `{"source":{"type":"build","name":"debian:bookworm"}}`); a.status != 202 || s.images.last() != "make build debian:bookworm default" {
 		t.Errorf("make: %+v", a)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/scope"
@@ -53,6 +54,8 @@ var collections = []struct{ path, value, kind string }{
 	{"/1.0/network-address-sets/{name}", "name", "network"},
 	{"/1.0/network-zones/{name}", "name", "zone"},
 	{"/1.0/network-zones/{zone}", "zone", "zone"},
+	{"/1.0/images/aliases/{name...}", "name", "image alias"},
+	{"/1.0/images/{fingerprint}", "fingerprint", "image alias"},
 	{"/1.0/storage-pools/{name}/volumes/{type}/{volume}", "volume", "volume"},
 }
 
@@ -106,6 +109,12 @@ func wire(v any) any {
 	at.Elem().Set(reflect.ValueOf(v))
 	scope.Out(at.Interface())
 	return at.Elem().Interface()
+}
+
+// ofImages are those of all that a request for a list of images, or of what
+// they have, is for.
+func ofImages[T any](r *http.Request, all []T, in func(T) string) []T {
+	return slices.DeleteFunc(all, func(v T) bool { return !allProjects(r) && in(v) != view(r).Images })
 }
 
 func allProjects(r *http.Request) bool { return r.URL.Query().Get("all-projects") == "true" }

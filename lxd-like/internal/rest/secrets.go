@@ -4,11 +4,13 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // postImagePart makes a secret for an image: an operation of class token,
@@ -21,16 +23,18 @@ func (s *Server) postImagePart(r *http.Request) (response, error) {
 	image, err := s.Images.Get(r.Context(), r.PathValue("fingerprint"))
 	return s.start(r, ops.Job{
 		Class: ops.Token, Description: "Image download token",
-		Resources: map[string][]string{"images": {imageURL(image.Fingerprint)}},
+		Resources: map[string][]string{"images": {imageURL(image)}},
 		Metadata:  map[string]any{"secret": rand.Text()},
 	}, err)
 }
 
-func imageURL(fingerprint string) string { return "/1.0/images/" + fingerprint }
+func imageURL(i api.Image) string {
+	return "/1.0/images/" + url.PathEscape(project.Key(i.Project, i.Fingerprint))
+}
 
 // spendSecret checks the secret that a request gives for an image, if it
 // gives one, and ends its operation: it is used up.
-func (s *Server) spendSecret(r *http.Request, fingerprint string) error {
+func (s *Server) spendSecret(r *http.Request, image api.Image) error {
 	secret := r.URL.Query().Get("secret")
 	if secret == "" {
 		return nil
@@ -38,7 +42,7 @@ func (s *Server) spendSecret(r *http.Request, fingerprint string) error {
 	for _, desc := range s.Ops.List() {
 		own, _ := desc.Metadata["secret"].(string)
 		if desc.Class != ops.Token || desc.StatusCode != api.Running || subtle.ConstantTimeCompare([]byte(own), []byte(secret)) != 1 ||
-			!slices.Contains(desc.Resources["images"], imageURL(fingerprint)) {
+			!slices.Contains(desc.Resources["images"], project.URL(imageURL(image))) {
 			continue
 		}
 		op, err := s.Ops.Get(desc.ID)
@@ -47,5 +51,5 @@ func (s *Server) spendSecret(r *http.Request, fingerprint string) error {
 		}
 		return op.Cancel()
 	}
-	return errs.NotFoundf("the secret is not one of image %q, or was used already", fingerprint)
+	return errs.NotFoundf("the secret is not one of image %q, or was used already", image.Fingerprint)
 }

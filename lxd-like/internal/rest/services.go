@@ -116,27 +116,28 @@ type imageService interface {
 	aliasService
 
 	List(ctx context.Context) ([]api.Image, error)
-	// Get finds an image by the beginning of its fingerprint.
-	Get(ctx context.Context, fingerprint string) (api.Image, error)
+	// Get finds an image by the beginning of its key.
+	Get(ctx context.Context, key string) (api.Image, error)
 	// Import makes an image of an upload, which it reads whole before it
 	// answers with what remains to be done.
 	Import(ctx context.Context, up images.Upload) (ops.Job, error)
-	// Make makes an image of an instance or a snapshot, or builds one.
-	Make(ctx context.Context, req api.ImagesPost) (ops.Job, error)
-	Update(ctx context.Context, fingerprint string, put api.ImagePut) error
-	Delete(ctx context.Context, fingerprint string) (ops.Job, error)
+	// Make makes an image in a project of an instance, a snapshot or another
+	// image, or builds one.
+	Make(ctx context.Context, project string, req api.ImagesPost) (ops.Job, error)
+	Update(ctx context.Context, key string, put api.ImagePut) error
+	Delete(ctx context.Context, key string) (ops.Job, error)
 	// Export opens the files of an image: one, or metadata and rootfs.
-	Export(ctx context.Context, fingerprint string) ([]images.File, error)
+	Export(ctx context.Context, key string) ([]images.File, error)
 }
 
 // aliasService keeps aliases of images.
 type aliasService interface {
 	Aliases(ctx context.Context) ([]api.ImageAliasesEntry, error)
-	Alias(ctx context.Context, name string) (api.ImageAliasesEntry, error)
+	Alias(ctx context.Context, key string) (api.ImageAliasesEntry, error)
 	CreateAlias(ctx context.Context, e api.ImageAliasesEntry) error
-	UpdateAlias(ctx context.Context, name string, put api.ImageAliasesEntryPut) error
-	RenameAlias(ctx context.Context, name, to string) error
-	DeleteAlias(ctx context.Context, name string) error
+	UpdateAlias(ctx context.Context, key string, put api.ImageAliasesEntryPut) error
+	RenameAlias(ctx context.Context, key, to string) error
+	DeleteAlias(ctx context.Context, key string) error
 }
 
 // poolService keeps storage pools.

@@ -120,7 +120,8 @@ const (
 	kindZone     = "zone"
 	kindVolume   = "volume"
 	kindSource   = "source"
-	kindImage    = "image" // Only of volumes of images, which are of all projects.
+	kindAlias    = "image alias" // Of an image, or its fingerprint.
+	kindImage    = "image"       // Only of volumes of images, which are of all projects.
 )
 
 // sourceOf is the project of what a backup is of, and the kind of its name, which
@@ -156,6 +157,8 @@ func (v View) Where(kind string) string {
 		return v.Zones
 	case kindVolume:
 		return v.Volumes
+	case kindAlias:
+		return v.Images
 	}
 	return v.Project
 }
@@ -182,6 +185,20 @@ func (v View) Key(kind, name string) (string, error) {
 		return "", errs.Invalidf(`%s name: got %q, want no "%%" in it`, kind, name)
 	}
 	return project.Key(v.Where(kind), name), nil
+}
+
+// ProfileKeys are the keys of profiles that have the given names, as an image
+// has them.
+func (v View) ProfileKeys(names []string) ([]string, error) {
+	out := make([]string, 0, len(names))
+	for _, name := range names {
+		key, err := v.Key(kindProfile, name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, key)
+	}
+	return out, nil
 }
 
 // volumeKind is the kind of name that a volume has.

@@ -3,6 +3,7 @@ package volumes
 import (
 	"cmp"
 	"context"
+	neturl "net/url"
 	"slices"
 	"strings"
 
@@ -179,12 +180,25 @@ func (l *lister) containers(ctx context.Context, tx *db.Tx) error {
 
 func (l *lister) images(ctx context.Context, tx *db.Tx) error {
 	all, err := db.ImageVolumes(ctx, tx)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	keys, err := db.ImageKeys(ctx, tx)
 	for _, v := range all {
 		if v.Status == db.Ready && l.wants(v.Pool, typeImage) {
-			l.out = append(l.out, other(v.Pool, typeImage, v.Fingerprint, "/1.0/images/"+v.Fingerprint))
+			l.out = append(l.out, other(v.Pool, typeImage, v.Fingerprint, imageURLs(keys[v.Fingerprint])...))
 		}
 	}
 	return err
+}
+
+// imageURLs are the paths of the images that have a volume.
+func imageURLs(keys []string) []string {
+	out := make([]string, 0, len(keys))
+	for _, key := range keys {
+		out = append(out, "/1.0/images/"+neturl.PathEscape(key))
+	}
+	return out
 }
 
 func instanceURL(name string) string { return "/1.0/instances/" + name }
@@ -192,10 +206,10 @@ func instanceURL(name string) string { return "/1.0/instances/" + name }
 func profileURL(name string) string { return "/1.0/profiles/" + name }
 
 // other describes a volume that is not custom.
-func other(pool, typ, name, user string) api.StorageVolume {
+func other(pool, typ, name string, users ...string) api.StorageVolume {
 	return api.StorageVolume{
 		StorageVolumePut: api.StorageVolumePut{Config: api.ConfigMap{}},
-		Name:             name, Type: typ, UsedBy: []string{user}, Location: "none", ContentType: filesystem, Project: "default", Pool: pool,
+		Name:             name, Type: typ, UsedBy: users, Location: "none", ContentType: filesystem, Project: "default", Pool: pool,
 	}
 }
 

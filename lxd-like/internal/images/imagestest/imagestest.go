@@ -4,6 +4,7 @@ package imagestest
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/images"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/testenv"
 )
 
@@ -49,7 +51,7 @@ func Debian(tb testing.TB) Image {
 	state, err := os.MkdirTemp(filepath.Dir(dir), "build-") //nolint:usetesting // Files move from there into the cache.
 	must(tb, err)
 	defer func() { must(tb, os.RemoveAll(state)) }()
-	s := &images.Service{DB: dbtest.New(tb), Dir: state, Events: &events.Hub{}, Log: slog.New(slog.DiscardHandler)}
+	s := &images.Service{DB: dbtest.New(tb), Dir: state, Events: &events.Hub{}, Log: slog.New(slog.DiscardHandler), Projects: Projects{}}
 	built, err := s.Build(tb.Context(), "debian:bookworm", nil)
 	must(tb, err)
 	ready := filepath.Join(state, "ready")
@@ -59,6 +61,12 @@ func Debian(tb testing.TB) Image {
 	must(tb, os.Rename(ready, dir))
 	return image
 }
+
+// Projects are projects that have all of their own.
+type Projects struct{}
+
+// View implements [scope.Views].
+func (Projects) View(_ context.Context, name string) (scope.View, error) { return scope.Whole(name), nil }
 
 // Upload opens the image as a client would send it.
 func (i Image) Upload(tb testing.TB) images.Upload {
