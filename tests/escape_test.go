@@ -175,8 +175,8 @@ type variant struct {
 	name     string
 	config   []string
 	flags    []string // Of its creation.
-	inner    string // The command that each attempt is run by.
-	init     bool   // By init, and not by cuib exec.
+	inner    string   // The command that each attempt is run by.
+	init     bool     // By init, and not by cuib exec.
 	prepare  func(t *testing.T, name string)
 	attempts []attempt
 }

@@ -174,9 +174,9 @@ func renderSecurity(c *conf, s Spec, h Host, f Files) {
 	}
 }
 
-// renderMounts adds what liblxc mounts. In a user namespace all of /proc may
+// autoMounts are what liblxc mounts itself. In a user namespace all of /proc may
 // be writable: the kernel asks for the host's privileges where it matters.
-func renderMounts(c *conf, s Spec, h Host, f Files) {
+func autoMounts(s Spec, f Files) string {
 	auto := []string{"proc:mixed"}
 	if s.IDs != nil {
 		auto[0] = "proc:rw"
@@ -191,7 +191,12 @@ func renderMounts(c *conf, s Spec, h Host, f Files) {
 	default:
 		auto = append(auto, "cgroup:mixed")
 	}
-	c.add("lxc.mount.auto", strings.Join(auto, " "))
+	return strings.Join(auto, " ")
+}
+
+// renderMounts adds what liblxc mounts.
+func renderMounts(c *conf, s Spec, h Host, f Files) {
+	c.add("lxc.mount.auto", autoMounts(s, f))
 	entry := func(fields ...string) { c.add("lxc.mount.entry", strings.Join(fields, " ")+" 0 0") }
 	if f.Sys != "" { // liblxc mounts cgroups there after what is in entries.
 		entry(escape(f.Sys), "sys", "none", "bind,create=dir")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -201,7 +202,7 @@ func stopAll() error {
 		if path = strings.TrimSpace(path); !some || !strings.HasSuffix(path, "/command") {
 			continue
 		}
-		c, err := net.DialTimeout("unix", "@"+path, time.Second)
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", "@"+path)
 		if err != nil {
 			continue
 		}
