@@ -102,7 +102,7 @@ func nicOptions() []Option {
 		option(Key{Name: "network", Type: String, Allowed: "the name of a network", Doc: "The managed network to connect to, instead of nictype and parent.", check: CheckNetworkName}),
 		option(Key{Name: "nictype", Type: String, Allowed: "bridged, cni, host, ipvlan, macvlan, p2p, physical or routed", Doc: "How to connect to the parent; host is the host's own network.", check: oneOf(nicTypes...)}),
 		option(Key{Name: "parent", Type: String, Allowed: "the name of an interface of the host", Doc: "The bridge, or the interface of the host that it is on or is.", check: checkIfname}),
-		booleanOption(Key{Name: "privileged", Default: "false", Doc: "Have it with security.privileged too, and so the host's network in the hands of the instance's root."}),
+		booleanOption(Key{Name: "privileged", Default: "false", Doc: "Have it with security.privileged or delegated programs of BPF too, which put the host's network in the hands of the instance's root."}),
 		option(Key{Name: "queue.tx.length", Type: Integer, Default: "1000", Allowed: "a number of packets from 1 to 1000000", Doc: "How many packets wait at either end.", check: between(1, 1000000)}),
 		option(Key{Name: "vrf", Type: String, Allowed: "the name of a VRF of the host", Doc: "The VRF that the host's end is in, with the routes to it.", check: checkIfname}),
 	}

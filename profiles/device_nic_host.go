@@ -33,10 +33,8 @@ func checkHostNIC(c Config) error {
 			return errs.Invalidf("devices %q and %q: a nic of nictype host is all of the host's network, and the only nic that an instance can have", host, name)
 		}
 	}
-	privileged, _ := ParseBool(c.Options["security.privileged"]) // As the other it is valid, or empty.
-	allowed, _ := ParseBool(c.Devices[host]["privileged"])
-	if privileged && !allowed {
-		return errs.Invalidf("device %q: with security.privileged the instance's root changes the host's interfaces, routes and firewall and reads all traffic; if it may, set the device's option privileged=true", host)
+	if err := checkPower(c, host); err != nil {
+		return err
 	}
 	for key, value := range sorted(c.Options) {
 		switch {
@@ -46,6 +44,23 @@ func checkHostNIC(c Config) error {
 		case key == networkConfig || key == "user.network-config":
 			return errs.Invalidf("%s: device %q is the host's network, which no instance sets up; want no value", key, host)
 		}
+	}
+	return nil
+}
+
+// checkPower reports what would give root in the instance power over the host's
+// network, unless the device allows it.
+func checkPower(c Config, host string) error {
+	if allowed, _ := ParseBool(c.Devices[host]["privileged"]); allowed { // It is valid, or empty.
+		return nil
+	}
+	const unless = "; if it may, set the device's option privileged=true"
+	opts := options(c.Options)
+	switch {
+	case opts.bool("security.privileged"):
+		return errs.Invalidf("device %q: with security.privileged the instance's root changes the host's interfaces, routes and firewall and reads all traffic"+unless, host)
+	case opts.bpf().Path != "":
+		return errs.Invalidf("device %q: with programs of BPF that are delegated to it the instance's root can read and drop the traffic of the host's interfaces"+unless, host)
 	}
 	return nil
 }

@@ -131,7 +131,8 @@ func TestHostNIC(t *testing.T) {
 		with(nil, "nictype=host"),
 		with(map[string]string{"security.nesting": "true", "linux.sysctl.kernel.msgmax": "1", "cloud-init.network-config": ""}, "nictype=host"),
 		with(map[string]string{"security.privileged": "true"}, "nictype=host privileged=true"),
-		with(map[string]string{"security.privileged": "false"}, "nictype=host"),
+		with(map[string]string{"security.privileged": "false", "security.delegate_bpf.prog_types": "xdp"}, "nictype=host"),
+		with(map[string]string{"security.delegate_bpf": "true"}, "nictype=host privileged=true"),
 		with(map[string]string{"security.privileged": "true", "linux.sysctl.net.ipv4.ip_forward": "1", "cloud-init.network-config": "version: 2"}, "network=n"),
 	} {
 		if err := profiles.ValidateExpanded(good); err != nil {
@@ -145,6 +146,8 @@ func TestHostNIC(t *testing.T) {
 		{with(nil, "network=n", "nictype=host"), `devices "b" and "a": a nic of nictype host is all of the host's network`},
 		{with(nil, "nictype=host", "nictype=host"), `devices "a" and "b"`},
 		{with(map[string]string{"security.privileged": "true"}, "nictype=host"), `device "a": with security.privileged`},
+		{with(map[string]string{"security.delegate_bpf": "true", "security.delegate_bpf.prog_types": "xdp"}, "nictype=host"), `device "a": with programs of BPF`},
+		{with(map[string]string{"security.bpffs.delegate_progs": "any"}, "nictype=host privileged=false"), `device "a": with programs of BPF`},
 		{with(map[string]string{"linux.sysctl.net.ipv4.ip_forward": "1"}, "nictype=host"), `linux.sysctl.net.ipv4.ip_forward: it would be the host's, as device "a" is`},
 		{with(map[string]string{"linux.sysctl.net/core/somaxconn": "1"}, "nictype=host"), `it would be the host's`},
 		{with(map[string]string{"cloud-init.network-config": "version: 2"}, "nictype=host"), `cloud-init.network-config: device "a" is the host's network`},

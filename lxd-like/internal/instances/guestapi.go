@@ -95,7 +95,7 @@ func guestDevices(in *instance) api.DevicesMap {
 	out := api.DevicesMap{}
 	for name, dev := range in.expanded.Devices {
 		out[name] = api.ConfigMap(maps.Clone(dev))
-		if mac := in.Config["volatile."+name+".hwaddr"]; dev["type"] == "nic" && dev["hwaddr"] == "" && mac != "" {
+		if mac := in.Config["volatile."+name+".hwaddr"]; dev["type"] == "nic" && dev["hwaddr"] == "" && mac != "" && !profiles.IsHostNIC(dev) {
 			out[name]["hwaddr"] = mac
 		}
 	}

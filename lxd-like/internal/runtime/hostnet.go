@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -178,14 +177,11 @@ func coverOne(root *os.File, target, source string) error {
 // also those of its loopback, are reached from its network namespace alone.
 const hostNames = "/etc/resolv.conf"
 
-// names is held by who writes what guests have of it.
-var names sync.Mutex
-
 // writeNames copies the host's file, into the file that is there: guests have
 // that mounted.
 func (r *Runtime) writeNames() error {
-	names.Lock()
-	defer names.Unlock()
+	r.names.Lock()
+	defer r.names.Unlock()
 	data, err := os.ReadFile(hostNames)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -209,7 +205,7 @@ const namesInterval = 2 * time.Second
 func (r *Runtime) KeepNames(ctx context.Context) error {
 	ticker := time.NewTicker(namesInterval)
 	defer ticker.Stop()
-	for {
+	for told := false; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -218,9 +214,11 @@ func (r *Runtime) KeepNames(ctx context.Context) error {
 		if !slices.ContainsFunc(r.all(), func(c *container) bool { return sharesHost(c.specNow()) }) {
 			continue
 		}
-		if err := r.writeNames(); err != nil {
+		err := r.writeNames()
+		if err != nil && !told {
 			r.Log.WarnContext(ctx, "instances in the host's network do not follow its resolv.conf", "err", err)
 		}
+		told = err != nil
 	}
 }
 

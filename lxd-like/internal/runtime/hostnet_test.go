@@ -113,6 +113,9 @@ func lookAtShared(t *testing.T, r *runtime.Runtime, s runtime.Spec) {
 	if got := sh(t, r, s.Name, "ls -d /sys/fs/cgroup/lxc* /sys/fs/cgroup/*/lxc* 2>/dev/null || true"); got != "" {
 		t.Errorf("it has the host's cgroups %s", got)
 	}
+	if got := sh(t, r, s.Name, "ls /dev/net/tun 2>/dev/null || true"); got != "" {
+		t.Errorf("it has %s", got)
+	}
 	if s.Nesting {
 		if got := sh(t, r, s.Name, "ls /dev/.cuib/sys/class/net"); got == "" {
 			t.Error("containers in it find no sysfs")

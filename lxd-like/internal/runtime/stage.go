@@ -65,6 +65,9 @@ func usualNodes(s Spec) []Node {
 		{Major: 10, Minor: 229, Path: "/dev/fuse", Mode: all},
 		{Major: 10, Minor: 200, Path: "/dev/net/tun", Mode: all},
 	} {
+		if n.Path == "/dev/net/tun" && sharesHost(s) {
+			continue // Of use there is no more than a tap of the host that has no owner.
+		}
 		if _, err := os.Stat(n.Path); err == nil && !taken(s, n.Path) {
 			list = append(list, n)
 		}
