@@ -219,17 +219,19 @@ func (s *Service) refresh(ctx context.Context, in *instance) error {
 // validate checks the configuration of a new instance and what its profiles
 // make of it.
 func (s *Service) validate(ctx context.Context, in *instance) error {
-	return s.validateWith(ctx, in, nil)
+	p, err := s.validateWith(ctx, in, nil)
+	s.unplan(p)
+	return err
 }
 
 // validateWith is validate for an instance of which the networks know some
-// hosts.
-func (s *Service) validateWith(ctx context.Context, in *instance, known []devices.NetHost) error {
+// hosts. It returns what its devices come to.
+func (s *Service) validateWith(ctx context.Context, in *instance, known []devices.NetHost) (plan, error) {
 	if err := s.validateOptions(ctx, in); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.checkLimits(ctx, in); err != nil {
-		return err
+		return nil, err
 	}
 	return s.checkPlan(ctx, in, known)
 }

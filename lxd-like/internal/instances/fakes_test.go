@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -321,8 +322,9 @@ type fakeNets struct {
 	names  []string
 	others []string // Interfaces that are no managed networks.
 
-	mu    sync.Mutex // Guards hosts.
+	mu    sync.Mutex // Guards what follows.
 	hosts map[string]networks.Host
+	pins  []string // The MAC addresses of those that Pin was asked for and that were not released, in order.
 }
 
 func (n *fakeNets) Exists(_ context.Context, name string) error {
@@ -357,7 +359,19 @@ func (n *fakeNets) CheckHost(_ context.Context, _ string, h networks.Host) error
 }
 
 func (n *fakeNets) Pin(_ context.Context, _ string, h networks.Host, _ networks.Pin) (networks.Host, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pins = append(n.pins, h.MAC)
+	h.IPv4 = netip.MustParseAddr("10.0.0.9")
 	return h, nil
+}
+
+func (n *fakeNets) Release(_ string, h networks.Host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, known := n.hosts[h.MAC]; !known {
+		n.pins = slices.DeleteFunc(n.pins, func(mac string) bool { return mac == h.MAC })
+	}
 }
 
 func (n *fakeNets) CheckClaim(context.Context, networks.Claim) error { return nil }

@@ -232,10 +232,12 @@ func (g GuestVolumes) SetDevices(ctx context.Context, name string, patch api.Gue
 		return err
 	}
 	next.apply(owners)
-	if err := s.checkChange(ctx, in, next); err != nil {
+	want, err := s.checkChange(ctx, in, next)
+	defer func() { s.unplan(want) }()
+	if err != nil {
 		return err
 	}
-	if err := s.update(ctx, in, next); err != nil {
+	if err := s.update(ctx, in, next, want); err != nil {
 		return err
 	}
 	s.tellGuest(in, next)

@@ -93,7 +93,9 @@ func (s *Service) moved(ctx context.Context, in *instance, req api.InstancePost)
 	if err != nil {
 		return move{}, err
 	}
-	if err := s.checkNext(ctx, in, next); err != nil {
+	want, err := s.checkNext(ctx, in, next)
+	s.unplan(want)
+	if err != nil {
 		return move{}, err
 	}
 	m := move{in: in, next: next, to: req.Name, only: req.InstanceOnly, left: left}
@@ -155,10 +157,12 @@ func (s *Service) moveOrUpdate(ctx context.Context, m move, op *ops.Op) error {
 		}
 		return nil
 	}
-	if err := s.checkLive(ctx, m.in, m.next); err != nil {
+	want, err := s.planLive(ctx, m.in, m.next)
+	defer func() { s.unplan(want) }()
+	if err != nil {
 		return err
 	}
-	if err := s.update(ctx, m.in, m.next); err != nil {
+	if err := s.update(ctx, m.in, m.next, want); err != nil {
 		return fmt.Errorf("update instance %q: %w", m.in.Name, err)
 	}
 	return nil

@@ -66,6 +66,7 @@ func (s *Service) plan(ctx context.Context, in *instance) (plan, map[string]stri
 	for _, name := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
 		p, err := devices.Make(ctx, name, in.expanded.Devices[name], s.env(in))
 		if err != nil {
+			s.unplan(out)
 			return nil, nil, errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
 		}
 		out[name] = p
@@ -206,19 +207,37 @@ func asInvalid(err error) error {
 
 // checkPlan reports what the host or the networks have against a new
 // instance's devices, or against the changed ones of another, of which the
-// networks know some hosts.
-func (s *Service) checkPlan(ctx context.Context, in *instance, known []devices.NetHost) error {
+// networks know some hosts. It returns what it has planned, which the caller
+// makes so and unplans then.
+func (s *Service) checkPlan(ctx context.Context, in *instance, known []devices.NetHost) (plan, error) {
 	if _, err := settings(in); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.checkParents(ctx, in.expanded.Devices); err != nil {
-		return err
+		return nil, err
 	}
 	p, _, err := s.plan(ctx, in.clone())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.checkHosts(ctx, p, known)
+	if err := s.checkHosts(ctx, p, known); err != nil {
+		s.unplan(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// unplan gives back the addresses that networks keep for NICs that were planned
+// and did not come to be. Those that a network knows keep theirs.
+func (s *Service) unplan(p plan) {
+	for name, one := range p {
+		if _, chosen := one.Volatile["volatile."+name+".hwaddr"]; !chosen {
+			continue // It has the same address each time.
+		}
+		for _, h := range one.Hosts {
+			s.Nets.Release(h.Network, h.Host)
+		}
+	}
 }
 
 // checkHosts reports what the networks have against addresses that somebody
@@ -258,26 +277,36 @@ func nicKeys(config map[string]string) map[string]string {
 	return out
 }
 
-// checkLive reports why a running instance cannot become next now.
-func (s *Service) checkLive(ctx context.Context, in, next *instance) error {
+// checkLive reports why a running instance cannot become next now, of which want
+// is planned.
+func (s *Service) checkLive(ctx context.Context, in, next *instance, want plan) error {
 	if s.index.get(in.Name) == nil || sameDevices(in, next) {
 		return nil
 	}
-	want, _, err := s.plan(ctx, next.clone())
-	if err != nil {
-		return err
-	}
-	_, err = devices.Diff(s.recall(ctx, in), want)
+	_, err := devices.Diff(s.recall(ctx, in), want)
 	return err
 }
 
+// planLive plans what a running instance is to have, and reports why it cannot
+// have that now. The caller unplans it, also with an error.
+func (s *Service) planLive(ctx context.Context, in, next *instance) (plan, error) {
+	if s.index.get(in.Name) == nil || sameDevices(in, next) {
+		return nil, nil
+	}
+	want, _, err := s.plan(ctx, next.clone())
+	if err != nil {
+		return nil, err
+	}
+	return want, s.checkLive(ctx, in, next, want)
+}
+
 // change makes what runs, and what the pool and the networks know, become
-// next; with what takes each step back.
-func (s *Service) change(ctx context.Context, in, next *instance, u *undo.Stack) error {
+// next, of which want is planned; with what takes each step back.
+func (s *Service) change(ctx context.Context, in, next *instance, want plan, u *undo.Stack) error {
 	if err := s.changeOptions(ctx, in, next, u); err != nil {
 		return err
 	}
-	return s.changeDevices(ctx, in, next, u)
+	return s.changeDevices(ctx, in, next, want, u)
 }
 
 // changeOptions is change without the devices of what runs.
@@ -352,14 +381,13 @@ func (s *Service) changeSize(ctx context.Context, in, next *instance, u *undo.St
 }
 
 // changeDevices removes what a running instance has not any more and adds
-// what is new. A device that changed goes and comes back.
-func (s *Service) changeDevices(ctx context.Context, in, next *instance, u *undo.Stack) error {
+// what is new, as it is planned. A device that changed goes and comes back.
+func (s *Service) changeDevices(ctx context.Context, in, next *instance, want plan, u *undo.Stack) error {
 	if s.index.get(in.Name) == nil || sameDevices(in, next) {
 		return nil
 	}
-	want, _, err := s.plan(ctx, next)
-	if err != nil {
-		return err
+	for _, p := range want {
+		next.apply(p.Volatile)
 	}
 	have := s.recall(ctx, in)
 	c, err := devices.Diff(have, want)

@@ -48,7 +48,9 @@ func (s *Service) Preview(ctx context.Context, name string, put api.InstancePut)
 
 func (s *Service) preview(ctx context.Context, in, next *instance) api.InstanceChange {
 	out := api.InstanceChange{Instance: in.Name, Status: s.code(in.Name).String(), Changes: s.changes(in, next)}
-	if err := s.checkChange(ctx, in, next); err != nil {
+	want, err := s.checkChange(ctx, in, next)
+	s.unplan(want)
+	if err != nil {
 		out.Error = err.Error()
 	}
 	return out

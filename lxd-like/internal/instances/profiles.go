@@ -163,15 +163,21 @@ func (s *Service) UpdateProfile(ctx context.Context, name string, put api.Profil
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
+	wants := make([]plan, len(after))
+	defer func() {
+		for _, want := range wants {
+			s.unplan(want)
+		}
+	}()
 	for i, in := range after {
-		if err := s.checkChange(ctx, before[i], in); err != nil {
+		if wants[i], err = s.checkChange(ctx, before[i], in); err != nil {
 			return fmt.Errorf("profile %q: instance %q: %w", name, in.Name, err)
 		}
 	}
 	if err := s.admitProfile(ctx, next); err != nil {
 		return err
 	}
-	if err := s.changeAll(ctx, before, after, &u); err != nil {
+	if err := s.changeAll(ctx, before, after, wants, &u); err != nil {
 		return fmt.Errorf("profile %q: %w", name, err)
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -202,7 +208,7 @@ const (
 // changeAll is change for many instances, whose options change one after the
 // other, as that takes no time and they share the host's processors. What
 // takes it back is on u, also if it fails.
-func (s *Service) changeAll(ctx context.Context, before, after []*instance, u *undo.Stack) error {
+func (s *Service) changeAll(ctx context.Context, before, after []*instance, wants []plan, u *undo.Stack) error {
 	for i, in := range after {
 		if err := s.changeOptions(ctx, before[i], in, u); err != nil {
 			return fmt.Errorf("instance %q: %w", in.Name, err)
@@ -215,7 +221,7 @@ func (s *Service) changeAll(ctx context.Context, before, after []*instance, u *u
 		}
 	}()
 	one := func(i int) error {
-		if err := s.changeDevices(ctx, before[i], after[i], &stacks[i]); err != nil {
+		if err := s.changeDevices(ctx, before[i], after[i], wants[i], &stacks[i]); err != nil {
 			return fmt.Errorf("instance %q: %w", after[i].Name, err)
 		}
 		return nil

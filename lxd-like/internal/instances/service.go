@@ -104,6 +104,9 @@ type netKeeper interface {
 	UnsetHost(ctx context.Context, network string, h networks.Host) error
 	// Pin chooses addresses that a host is held to.
 	Pin(ctx context.Context, network string, h networks.Host, want networks.Pin) (networks.Host, error)
+
+	// Release gives them back, if it is of a host that the network was not told of.
+	Release(network string, h networks.Host)
 	// CheckClaim reports who else has what an instance is to have alone.
 	CheckClaim(ctx context.Context, c networks.Claim) error
 	// CheckNames reports who else has the name of an instance, or one of its

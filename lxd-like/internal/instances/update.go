@@ -28,7 +28,9 @@ func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) 
 	if err != nil {
 		return ops.Job{}, err
 	}
-	if err := s.checkChange(ctx, in, next); err != nil {
+	want, err := s.checkChange(ctx, in, next)
+	s.unplan(want)
+	if err != nil {
 		return ops.Job{}, err
 	}
 	if err := s.admitChange(ctx, next); err != nil {
@@ -55,13 +57,15 @@ func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePu
 	if err != nil {
 		return err
 	}
-	if err := s.checkChange(ctx, in, next); err != nil {
+	want, err := s.checkChange(ctx, in, next)
+	defer func() { s.unplan(want) }()
+	if err != nil {
 		return err
 	}
 	if err := s.admitChange(ctx, next); err != nil {
 		return err
 	}
-	if err := s.update(ctx, in, next); err != nil {
+	if err := s.update(ctx, in, next, want); err != nil {
 		return fmt.Errorf("update instance %q: %w", name, err)
 	}
 	s.tellGuest(in, next)
@@ -218,35 +222,38 @@ func isNICKey(key string) bool {
 }
 
 // checkChange reports why the instance cannot become next, before anything
-// is touched.
-func (s *Service) checkChange(ctx context.Context, in, next *instance) error {
-	if err := s.checkNext(ctx, in, next); err != nil {
-		return err
+// is touched. It returns what the devices are planned to be if they change, also
+// with an error: the caller unplans it.
+func (s *Service) checkChange(ctx context.Context, in, next *instance) (plan, error) {
+	want, err := s.checkNext(ctx, in, next)
+	if err != nil {
+		return want, err
 	}
 	if err := samePool(in, next); err != nil {
-		return err
+		return want, err
 	}
 	if err := s.checkRepository(ctx, in, next); err != nil {
-		return err
+		return want, err
 	}
 	if err := s.checkDependencies(ctx, in, next); err != nil {
-		return err
+		return want, err
 	}
 	if err := s.checkAliases(ctx, in, next); err != nil {
-		return err
+		return want, err
 	}
-	return s.checkLive(ctx, in, next)
+	return want, s.checkLive(ctx, in, next, want)
 }
 
-// checkNext is validate for what an instance is to become.
-func (s *Service) checkNext(ctx context.Context, in, next *instance) error {
+// checkNext is validate for what an instance is to become. It plans the devices
+// if they change.
+func (s *Service) checkNext(ctx context.Context, in, next *instance) (plan, error) {
 	if !sameDevices(in, next) {
 		return s.validateWith(ctx, next, hosts(in))
 	}
 	if err := s.validateOptions(ctx, next); err != nil || sameLimits(in, next) {
-		return err
+		return nil, err
 	}
-	return s.checkLimits(ctx, next)
+	return nil, s.checkLimits(ctx, next)
 }
 
 // checkRepository reports a backup repository that is not there. in is nil for a
@@ -275,13 +282,13 @@ func samePool(in, next *instance) error {
 	return nil
 }
 
-// update makes the instance, whose lock is held, what next says: live first,
-// and if that goes well, in the database.
-func (s *Service) update(ctx context.Context, in, next *instance) (err error) {
+// update makes the instance, whose lock is held, what next says, with devices as
+// they are planned: live first, and if that goes well, in the database.
+func (s *Service) update(ctx context.Context, in, next *instance, want plan) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
-	if err := s.change(ctx, in, next, &u); err != nil {
+	if err := s.change(ctx, in, next, want, &u); err != nil {
 		return err
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })

@@ -40,6 +40,17 @@ func TestPin(t *testing.T) {
 	if err != nil || got.IPv4 != all[3].IPv4 || got.IPv6.IsValid() {
 		t.Errorf("got %v, %v", got, err)
 	}
+	e.Release("br0", all[0])
+	other := networks.Host{Name: "other", MAC: "10:66:6a:00:00:0a"}
+	if _, err := e.Pin(t.Context(), "br0", other, networks.Pin{Four: true}); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("what a host has that the network knows was given back: %v", err)
+	}
+	e.Release("br0", got)
+	if again, err := e.Pin(t.Context(), "br0", other, networks.Pin{Four: true}); err != nil || again.IPv4 != got.IPv4 {
+		t.Errorf("what was given back is not free: %v, %v", again, err)
+	} else {
+		e.Release("br0", again)
+	}
 	got.IPv4 = netip.MustParseAddr("10.8.0.9") // Of a network that was another.
 	if got, err = e.Pin(t.Context(), "br0", got, networks.Pin{Four: true}); err != nil || got.IPv4 != all[3].IPv4 {
 		t.Errorf("got %v, %v", got, err)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/networks"
@@ -28,7 +29,8 @@ func (s *Service) Pin(ctx context.Context, network string, h networks.Host, want
 	if err != nil {
 		return h, err
 	}
-	p := pinning{s: s, network: n, driver: d, cfg: cfg, host: h}
+	p := pinning{s: s, network: n, host: h}
+	p.others = sync.OnceValues(func() (others, error) { return s.others(ctx, n.Name, h, d, cfg) })
 	for _, f := range []struct {
 		name string
 		want bool
@@ -40,7 +42,7 @@ func (s *Service) Pin(ctx context.Context, network string, h networks.Host, want
 		if !f.want || !f.of.Address.IsValid() {
 			continue
 		}
-		if *f.to, err = p.choose(ctx, f.of, had); err != nil {
+		if *f.to, err = p.choose(f.of, had); err != nil {
 			return h, errs.Newf(errs.KindOf(err), "security.%s_filtering: %w", f.name, err)
 		}
 	}
@@ -51,21 +53,26 @@ func (s *Service) Pin(ctx context.Context, network string, h networks.Host, want
 type pinning struct {
 	s       *Service
 	network db.Network
-	driver  networks.Driver
-	cfg     networks.Config
 	host    networks.Host
+	others  func() (others, error)
 }
 
-func (p pinning) choose(ctx context.Context, f networks.Family, had netip.Addr) (netip.Addr, error) {
+// others are the addresses that others have, and those that DHCP gave the host.
+type others struct {
+	taken  map[netip.Addr]bool
+	leased []netip.Addr
+}
+
+func (p pinning) choose(f networks.Family, had netip.Addr) (netip.Addr, error) {
 	if had.IsValid() && networks.CheckStatic(f, had) == nil && p.reserve(had, nil) {
 		return had, nil
 	}
-	taken, leased, err := p.taken(ctx)
+	all, err := p.others()
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	for _, a := range leased {
-		if networks.CheckStatic(f, a) == nil && p.reserve(a, taken) {
+	for _, a := range all.leased {
+		if networks.CheckStatic(f, a) == nil && p.reserve(a, all.taken) {
 			return a, nil
 		}
 	}
@@ -81,7 +88,7 @@ func (p pinning) choose(ctx context.Context, f networks.Family, had netip.Addr) 
 				why = cmp.Or(why, err)
 				continue
 			}
-			if p.reserve(a, taken) {
+			if p.reserve(a, all.taken) {
 				return a, nil
 			}
 			some = true
@@ -121,30 +128,29 @@ func candidates(r networks.Range, mac string) func(func(netip.Addr) bool) {
 	}
 }
 
-// taken are the addresses that others have, and those that DHCP gave the host.
-func (p pinning) taken(ctx context.Context) (taken map[netip.Addr]bool, leased []netip.Addr, err error) {
-	recorded, err := p.s.recorded(ctx, p.network.Name)
+func (s *Service) others(ctx context.Context, network string, h networks.Host, d networks.Driver, cfg networks.Config) (others, error) {
+	recorded, err := s.recorded(ctx, network)
 	if err != nil {
-		return nil, nil, err
+		return others{}, err
 	}
-	taken = map[netip.Addr]bool{}
+	o := others{taken: map[netip.Addr]bool{}}
 	for _, r := range recorded {
-		if !strings.EqualFold(r.MAC, p.host.MAC) {
-			taken[r.IPv4], taken[r.IPv6] = true, true
+		if !strings.EqualFold(r.MAC, h.MAC) {
+			o.taken[r.IPv4], o.taken[r.IPv6] = true, true
 		}
 	}
-	leases, err := p.driver.Leases(ctx, p.cfg)
+	leases, err := d.Leases(ctx, cfg)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the leases of network %q: %w", p.network.Name, err)
+		return others{}, fmt.Errorf("read the leases of network %q: %w", network, err)
 	}
 	for _, l := range leases {
-		if strings.EqualFold(l.Host.MAC, p.host.MAC) {
-			leased = append(leased, l.Address)
+		if strings.EqualFold(l.Host.MAC, h.MAC) {
+			o.leased = append(o.leased, l.Address)
 		} else {
-			taken[l.Address] = true
+			o.taken[l.Address] = true
 		}
 	}
-	return taken, leased, nil
+	return o, nil
 }
 
 // reserve takes an address for the host, if it is nobody else's.
@@ -185,6 +191,16 @@ func (s *Service) isPinned(network string, h networks.Host) bool {
 		}
 	}
 	return true
+}
+
+// Release gives back what was reserved for a host, if the network has not been
+// told of that.
+func (s *Service) Release(network string, h networks.Host) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.hosts[network][strings.ToLower(h.MAC)]; !known {
+		s.unpin(network, h)
+	}
 }
 
 // unpin gives back what was reserved for a host. The caller holds mu.
