@@ -28,13 +28,16 @@ server's configuration. instances/NAME and volumes/POOL/VOLUME say the same.
 Instances and volumes are those of the current project.`
 
 // Commands returns the commands of this package.
-func Commands(k *kit.Env) []*cobra.Command {
-	e := &env{k}
+func Commands(k *kit.Env) []kit.Maker {
+	return []kit.Maker{kit.Called(&env{k}, newBackup, "backup")}
+}
+
+func newBackup(e *env) *cobra.Command {
 	group := kit.Group("backup", "Back up into repositories, and restore",
 		"  cuib backup repository add nas location=sftp:backup@nas:/srv/cuib\n  cuib backup create nas web\n  cuib backup restore nas web",
 		newCreate(e), newDelete(e), newList(e), newPrune(e), newRepository(e), newRestore(e), newVerify(e))
 	group.Long = groupLong
-	return []*cobra.Command{group}
+	return group
 }
 
 // The beginnings of sources, and the one that is the host.

@@ -26,7 +26,7 @@ func Main(ctx context.Context, world Env, args []string) int {
 	e := &env{&kit.Env{World: world, Made: client.New(client.SocketPath(world.Getenv))}}
 	args, err := e.expandAlias(args)
 	if err == nil {
-		root := newRoot(e) //nolint:contextcheck // Commands get their context when they run.
+		root := newRoot(e, args) //nolint:contextcheck // Commands get their context when they run.
 		root.SetArgs(args)
 		err = e.Explain(ctx, root.ExecuteContext(ctx))
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,9 @@ The exit status is 0 if all went well, 2 for a request that can never succeed,
 denied, 6 if the daemon cannot be reached, 130 after an interrupt, and 1 for
 any other error. "cuib exec" ends with the status of the program that it ran.`
 
-func newRoot(e *env) *cobra.Command {
+// newRoot returns the program's command with what is needed of its commands for
+// args.
+func newRoot(e *env, args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:               "cuib",
 		Short:             "Run system containers",
@@ -52,11 +55,24 @@ func newRoot(e *env) *cobra.Command {
 	e.CompleteFlag(root, "project", kit.Projects)
 	flags.Bool("force-local", false, "accepted and ignored: the daemon is always the local one")
 	_ = flags.MarkHidden("force-local") // The flag exists.
-	root.AddCommand(newAlias(e), newCompletion(e), newManpage(e))
-	root.AddCommand(instance.Commands(e.Env)...)
-	root.AddCommand(backup.Commands(e.Env)...)
-	root.AddCommand(configure.Commands(e.Env)...)
+	addCommands(root, e, args)
 	return root
+}
+
+// addCommands adds the command that args begin with, or all where they begin
+// with something else: what is about several commands, such as help.
+func addCommands(root *cobra.Command, e *env, args []string) {
+	all := slices.Concat(instance.Commands(e.Env), backup.Commands(e.Env), configure.Commands(e.Env))
+	for _, m := range all {
+		if len(args) > 0 && slices.Contains(m.Names, args[0]) {
+			root.AddCommand(m.Make())
+			return
+		}
+	}
+	root.AddCommand(newAlias(e), newCompletion(e), newManpage(e))
+	for _, m := range all {
+		root.AddCommand(m.Make())
+	}
 }
 
 // showVersion gives root its flag --version. The one that cobra has needs

@@ -2,16 +2,23 @@
 // what instances are made of and connected to.
 package configure
 
-import (
-	"github.com/spf13/cobra"
-
-	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
-)
+import "github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 
 // Commands returns the commands that are about all else.
-func Commands(k *kit.Env) []*cobra.Command {
+func Commands(k *kit.Env) []kit.Maker {
 	e := &env{k}
-	return []*cobra.Command{
-		newAdmin(e), newConfig(e), newImage(e), newMonitor(e), newNetwork(e), newOperation(e), newProfile(e), newProject(e), newQuery(e), newStorage(e), newVersion(e), newWarning(e),
+	return []kit.Maker{
+		kit.Called(e, newAdmin, "admin"),
+		kit.Called(e, newConfig, "config"),
+		kit.Called(e, newImage, "image"),
+		kit.Called(e, newMonitor, "monitor"),
+		kit.Called(e, newNetwork, "network"),
+		kit.Called(e, newOperation, "operation"),
+		kit.Called(e, newProfile, "profile"),
+		kit.Called(e, newProject, "project"),
+		kit.Called(e, newQuery, "query"),
+		kit.Called(e, newStorage, "storage"),
+		kit.Called(e, newVersion, "version"),
+		kit.Called(e, newWarning, "warning"),
 	}
 }

@@ -13,10 +13,34 @@ import (
 )
 
 // Commands returns the commands that are about instances.
-func Commands(k *kit.Env) []*cobra.Command {
+func Commands(k *kit.Env) []kit.Maker {
 	e := &env{k}
-	return []*cobra.Command{
-		newConsole(e), newCopy(e), newCreate(e), newDelete(e), newExec(e), newExport(e), files.Group(e.Env, place(e)), newImport(e), newInfo(e), newLaunch(e), newList(e), newLogs(e), newMove(e), newPause(e), newPublish(e), newRebuild(e), newRename(e), newRestart(e), newResume(e), newShell(e), newSnapshot(e), newStart(e), newStop(e), newTop(e), newWait(e),
+	return []kit.Maker{
+		kit.Called(e, newConsole, "console"),
+		kit.Called(e, newCopy, "copy", "cp"),
+		kit.Called(e, newCreate, "create", "init"),
+		kit.Called(e, newDelete, "delete", "rm"),
+		kit.Called(e, newExec, "exec"),
+		kit.Called(e, newExport, "export"),
+		kit.Called(e, func(e *env) *cobra.Command { return files.Group(e.Env, place(e)) }, "file"),
+		kit.Called(e, newImport, "import"),
+		kit.Called(e, newInfo, "info"),
+		kit.Called(e, newLaunch, "launch"),
+		kit.Called(e, newList, "list", "ls"),
+		kit.Called(e, newLogs, "logs"),
+		kit.Called(e, newMove, "move", "mv"),
+		kit.Called(e, newPause, "pause", "freeze"),
+		kit.Called(e, newPublish, "publish"),
+		kit.Called(e, newRebuild, "rebuild"),
+		kit.Called(e, newRename, "rename"),
+		kit.Called(e, newRestart, "restart"),
+		kit.Called(e, newResume, "resume", "unfreeze"),
+		kit.Called(e, newShell, "shell"),
+		kit.Called(e, newSnapshot, "snapshot"),
+		kit.Called(e, newStart, "start"),
+		kit.Called(e, newStop, "stop"),
+		kit.Called(e, newTop, "top"),
+		kit.Called(e, newWait, "wait"),
 	}
 }
 

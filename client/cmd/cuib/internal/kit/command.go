@@ -8,6 +8,18 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 )
 
+// A Maker makes a command. To make all of them takes longer than what most of
+// them do.
+type Maker struct {
+	Names []string // The command's name and its aliases.
+	Make  func() *cobra.Command
+}
+
+// Called returns the maker of the command that fn makes, which has those names.
+func Called[E any](e E, fn func(E) *cobra.Command, names ...string) Maker {
+	return Maker{names, func() *cobra.Command { return fn(e) }}
+}
+
 // Group returns a command that only holds others.
 func Group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
