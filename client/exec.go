@@ -48,13 +48,16 @@ func (c *Client) Exec(ctx context.Context, instance string, x Exec) (int, error)
 	if err != nil {
 		return -1, preferOperation(ctx, op, err)
 	}
+	// What is asked for now has its answer when the streams end.
+	waiting, ended := &Operation{op.Operation, c}, make(chan error, 1)
+	go func() { ended <- waiting.Wait(ctx) }()
 	if err := conns.carry(ctx, x); err != nil {
 		return -1, err
 	}
-	if err := op.Wait(ctx); err != nil {
+	if err := <-ended; err != nil {
 		return -1, err
 	}
-	status, ok := op.Metadata["return"].(float64)
+	status, ok := waiting.Metadata["return"].(float64)
 	if !ok {
 		return -1, errs.Newf(errs.Internal, "the daemon gave no exit status")
 	}
