@@ -15,6 +15,8 @@ const (
 	trimAfter = 300 * time.Millisecond // When what needed it is likely to be over.
 	trimPause = 2 * time.Second        // Between two times.
 	trimMin   = 6 << 20                // Less is not worth the work.
+	trimAgain = 5 * time.Second        // When much was still in use.
+	trimLong  = time.Minute            // What is in use for so long is what the daemon needs.
 
 	// trimAnswer is how large an answer is that leaves so much behind.
 	trimAnswer = 64 << 10
@@ -25,34 +27,64 @@ const (
 // is ready to use.
 type trimmer struct {
 	mu    sync.Mutex
-	armed bool      // A trim is on its way.
-	last  time.Time // When the last one was.
-	least uint64    // What the heap has when nothing is going on, as far as is known.
+	timer *time.Timer // nil unless a trim is to come.
+	due   time.Time   // When it comes.
+	last  time.Time   // When the last one was.
+	least uint64      // What the heap has when nothing is going on, as far as is known.
+	much  time.Time   // Since when that and much more is in use; zero if it is not.
 }
 
 // soon has memory be given back in a moment, if there is some.
 func (t *trimmer) soon() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.armed {
-		return
-	}
-	t.armed = true
-	time.AfterFunc(max(trimAfter, time.Until(t.last.Add(trimPause))), t.trim)
+	t.arm(max(trimAfter, time.Until(t.last.Add(trimPause))))
 }
 
-// trim is under way once at a time.
+// arm has a trim be made, unless one comes before. The caller holds mu.
+func (t *trimmer) arm(after time.Duration) {
+	due := time.Now().Add(after)
+	if t.timer != nil && (!due.Before(t.due) || !t.timer.Stop()) {
+		return
+	}
+	t.timer, t.due = time.AfterFunc(after, t.trim), due
+}
+
+// trim is under way once at a time: the timer stays until it is over.
 func (t *trimmer) trim() {
+	t.mu.Lock()
+	least := t.least
+	t.mu.Unlock()
 	has := heap()
-	if has >= t.least+trimMin {
+	if has >= least+trimMin {
 		debug.FreeOSMemory()
 		has = heap()
-	} else {
-		has = min(has, t.least)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.armed, t.last, t.least = false, time.Now(), has
+	t.timer, t.last = nil, time.Now()
+	if t.learn(has, t.last) {
+		t.arm(trimAgain)
+	}
+}
+
+// learn takes what the heap has after a trim, and reports whether to trim again:
+// what needs much may be still going on. The caller holds mu.
+func (t *trimmer) learn(has uint64, now time.Time) (again bool) {
+	if has >= t.least+trimMin {
+		if t.much.IsZero() {
+			t.much = now
+		}
+		if now.Sub(t.much) < trimLong {
+			return true
+		}
+		t.least = has
+	}
+	t.much = time.Time{}
+	if t.least == 0 || has < t.least {
+		t.least = has
+	}
+	return false
 }
 
 // heap returns how much memory of the host's the heap has, in use or not.

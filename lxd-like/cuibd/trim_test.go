@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"testing"
+	"time"
 
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -43,7 +44,53 @@ func TestSmallAnswers(t *testing.T) {
 	trim := &trimmer{}
 	h := trim.handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, trimAnswer-1)) }))
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
-	if trim.armed {
+	if trim.timer != nil {
 		t.Error("a small answer has memory be given back")
 	}
+}
+
+// TestLearn takes what is in use for a while not for what the daemon needs, and
+// what stays in use for that.
+func TestLearn(t *testing.T) {
+	trim := &trimmer{}
+	now := time.Now()
+	const little, much = 4 << 20, 4<<20 + 2*trimMin
+	for _, step := range []struct {
+		after time.Duration
+		has   uint64
+		again bool
+		least uint64
+	}{
+		{has: much, again: true, least: 0},
+		{after: time.Second, has: little, least: little},
+		{after: time.Hour, has: much, again: true, least: little},
+		{after: trimLong - 1, has: much, again: true, least: little},
+		{after: 1, has: much, least: much},
+		{after: 1, has: much + trimMin - 1, least: much},
+		{after: 1, has: little, least: little},
+	} {
+		now = now.Add(step.after)
+		if again := trim.learn(step.has, now); again != step.again || trim.least != step.least {
+			t.Errorf("has %d: again %t, needs %d; want %t, %d", step.has, again, trim.least, step.again, step.least)
+		}
+	}
+}
+
+// TestSoonerTrim brings forward a trim that would be made later.
+func TestSoonerTrim(t *testing.T) {
+	trim := &trimmer{}
+	trim.arm(time.Hour)
+	trim.soon()
+	if until := time.Until(trim.due); until > trimPause {
+		t.Errorf("it comes in %v", until)
+	}
+	trim.arm(time.Hour)
+	if until := time.Until(trim.due); until > trimPause {
+		t.Errorf("then it comes in %v", until)
+	}
+	testenv.Eventually(t, "it comes", func() bool {
+		trim.mu.Lock()
+		defer trim.mu.Unlock()
+		return !trim.last.IsZero()
+	})
 }
