@@ -111,7 +111,7 @@ func (r *Runtime) cover(s Spec) error {
 	if err := r.writeNames(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(r.path(sharedInterfaces), []byte(interfacesText), 0o644); err != nil { //nolint:gosec // Guests read it.
+	if err := r.writeShared(sharedInterfaces, []byte(interfacesText)); err != nil {
 		return err
 	}
 	root, err := os.Open(r.path(s.Name, rootDir))
@@ -177,25 +177,30 @@ func coverOne(root *os.File, target, source string) error {
 // also those of its loopback, are reached from its network namespace alone.
 const hostNames = "/etc/resolv.conf"
 
-// writeNames copies the host's file, into the file that is there: guests have
-// that mounted.
+// writeNames copies the host's file; one that is not there is empty.
 func (r *Runtime) writeNames() error {
-	r.names.Lock()
-	defer r.names.Unlock()
 	data, err := os.ReadFile(hostNames)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	at := r.path(sharedNames)
+	return r.writeShared(sharedNames, data)
+}
+
+// writeShared writes into the file that is there, which guests have mounted.
+func (r *Runtime) writeShared(name string, data []byte) error {
+	r.shared.Lock()
+	defer r.shared.Unlock()
+	at := r.path(name)
 	if old, err := os.ReadFile(at); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	f, err := os.OpenFile(at, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // As above.
+	f, err := os.OpenFile(at, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteAt(data, 0)
-	return errors.Join(err, f.Truncate(int64(len(data))), f.Close())
+	const all = 0o644 // Guests read it, whatever the umask is.
+	return errors.Join(err, f.Truncate(int64(len(data))), f.Chmod(all), f.Close())
 }
 
 const namesInterval = 2 * time.Second

@@ -27,7 +27,7 @@ type Runtime struct {
 	CNI *cni.Plugins
 
 	lowers sync.Mutex // Held while an interface that several NICs can share is made or removed.
-	names  sync.Mutex // Held while the copy of the host's resolv.conf is written, which guests have mounted.
+	shared sync.Mutex // Held while a file is written that several guests have mounted.
 
 	mu      sync.Mutex            // Guards what follows.
 	filters *nft.Ports            // Made when it is asked for.
