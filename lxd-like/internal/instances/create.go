@@ -36,6 +36,7 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 	if err != nil {
 		return ops.Job{}, err
 	}
+	req.Name = name
 	src, err := s.source(ctx, &req)
 	if err != nil {
 		return ops.Job{}, err
