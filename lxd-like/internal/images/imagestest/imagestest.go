@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/images"
 	"github.com/cuib/cuib/lxd-like/internal/scope"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/testenv"
 )
 
@@ -62,11 +63,15 @@ func Debian(tb testing.TB) Image {
 	return image
 }
 
-// Projects are projects that have all of their own.
+// Projects are projects that have all of their own but profiles.
 type Projects struct{}
 
 // View implements [scope.Views].
-func (Projects) View(_ context.Context, name string) (scope.View, error) { return scope.Whole(name), nil }
+func (Projects) View(_ context.Context, name string) (scope.View, error) {
+	v := scope.Whole(name)
+	v.Profiles = project.Default
+	return v, nil
+}
 
 // Upload opens the image as a client would send it.
 func (i Image) Upload(tb testing.TB) images.Upload {
