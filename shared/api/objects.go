@@ -99,6 +99,13 @@ type ImagesPostSource struct {
 	Refresh     bool   `json:"refresh,omitempty"` // Build even if it is cached.
 }
 
+// ImageExportPost pushes an image to a project that awaits it.
+type ImageExportPost struct {
+	Target   string   `json:"target"` // The URL of the server.
+	Secret   string   `json:"secret"` // Of who awaits it.
+	Profiles []string `json:"profiles"`
+}
+
 // ImageAliasesEntryPut is the writable part of an alias.
 type ImageAliasesEntryPut struct {
 	Description string `json:"description"`

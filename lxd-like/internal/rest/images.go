@@ -56,6 +56,9 @@ func (s *Server) createImage(r *http.Request) (response, error) {
 		if err := s.checkServer(r, body.Source.Server); err != nil {
 			return nil, err
 		}
+		if t := body.Source.Type; body.Source.Mode == "push" && (t == "" || t == "image") {
+			return s.awaitImage(r, body)
+		}
 		if err := sourceKeys(r, body.Source); err != nil {
 			return nil, err
 		}

@@ -17,7 +17,11 @@ import (
 // whose metadata has it. It is good for one export, and until the operation
 // is deleted.
 func (s *Server) postImagePart(r *http.Request) (response, error) {
-	if what := r.PathValue("what"); what != "secret" {
+	switch r.PathValue("what") {
+	case "secret":
+	case "export":
+		return s.pushImage(r)
+	default:
 		return nil, errs.NotFoundf("there is no %s", r.URL.Path)
 	}
 	image, err := s.Images.Get(r.Context(), r.PathValue("fingerprint"))
@@ -39,10 +43,17 @@ func (s *Server) spendSecret(r *http.Request, image api.Image) error {
 	if secret == "" {
 		return nil
 	}
+	return s.spend(secret, image, func(desc api.Operation) bool {
+		return slices.Contains(desc.Resources["images"], project.URL(imageURL(image)))
+	})
+}
+
+// spend ends the operation that has a secret for an image, if it is of what
+// suits.
+func (s *Server) spend(secret string, image api.Image, suits func(api.Operation) bool) error {
 	for _, desc := range s.Ops.List() {
 		own, _ := desc.Metadata["secret"].(string)
-		if desc.Class != ops.Token || desc.StatusCode != api.Running || subtle.ConstantTimeCompare([]byte(own), []byte(secret)) != 1 ||
-			!slices.Contains(desc.Resources["images"], project.URL(imageURL(image))) {
+		if desc.Class != ops.Token || desc.StatusCode != api.Running || subtle.ConstantTimeCompare([]byte(own), []byte(secret)) != 1 || !suits(desc) {
 			continue
 		}
 		op, err := s.Ops.Get(desc.ID)

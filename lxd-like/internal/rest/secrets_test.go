@@ -2,6 +2,8 @@ package rest_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/images"
@@ -39,5 +41,50 @@ func TestImageSecret(t *testing.T) {
 	}
 	if a := s.do("POST", "/1.0/images/abc/other", ""); a.status != 404 {
 		t.Errorf("no such part: %+v", a)
+	}
+}
+
+// TestImagePush has a project await an image, which another one pushes to it
+// once.
+func TestImagePush(t *testing.T) {
+	s := serve(t)
+	await := func(body string) string {
+		t.Helper()
+		a := s.do("POST", "/1.0/images?project=p", body)
+		var op struct {
+			Metadata struct {
+				Class    string
+				Metadata struct{ Secret string }
+			}
+		}
+		if err := json.Unmarshal([]byte(a.body), &op); err != nil || a.status != 202 || op.Metadata.Class != "token" || len(op.Metadata.Metadata.Secret) < 20 {
+			t.Fatalf("await: %+v %v", a, err)
+		}
+		return op.Metadata.Metadata.Secret
+	}
+	secret := await(`{"source":{"mode":"push","fingerprint":"abc"},"aliases":[{"name":"x"}]}`)
+	other := await(`{"source":{"type":"image","mode":"push","fingerprint":"def"}}`)
+	for _, step := range []struct {
+		path, target, secret string
+		status               int
+		want                 string
+	}{
+		{"abc", "https://192.0.2.1:8443", secret, 501, "https://192.0.2.1:8443"},
+		{"abc", "http://unix.socket", "wrong", 404, "the secret is not one of image"},
+		{"abc", "http://unix.socket", other, 404, "the secret is not one of image"},
+		{"none", "http://unix.socket", secret, 404, "not found"},
+		{"abc", "http://unix.socket", secret, 202, "Making image"},
+		{"abc", "http://unix.socket", secret, 404, "was used already"},
+	} {
+		a := s.do("POST", "/1.0/images/"+step.path+"/export", fmt.Sprintf(`{"target":%q,"secret":%q}`, step.target, step.secret))
+		if a.status != step.status || !strings.Contains(a.body, step.want) {
+			t.Errorf("%+v: %d %s", step, a.status, a.body)
+		}
+	}
+	if got := s.images.last(); got != "make image p default" {
+		t.Errorf("the service was asked to %q", got)
+	}
+	if a := s.do("POST", "/1.0/images", `{"source":{"mode":"push"}}`); a.status != 400 || !strings.Contains(a.body, "source.fingerprint") {
+		t.Errorf("nothing to await: %+v", a)
 	}
 }

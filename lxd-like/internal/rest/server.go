@@ -72,6 +72,7 @@ var extensions = []string{
 	"image_compression_algorithm",
 	"image_create_aliases",
 	"images_all_projects",
+	"images_push_relay",
 	"instance_all_projects",
 	"instance_allow_inconsistent_copy",
 	"instance_bulk_state_change",
