@@ -106,7 +106,8 @@ func TestHostLine(t *testing.T) {
 		"keyword":      {domain, networks.Host{Name: "1h", MAC: mac}, "10:66:6a:00:00:01,1h.cuib\n", ""},
 		"bare keyword": {networks.DNS{}, networks.Host{Name: "ignore", MAC: mac}, "10:66:6a:00:00:01\n", ""},
 		"below the domain": {
-			domain, networks.Host{Name: "web.p", MAC: mac, IPv4: v4},
+			domain,
+			networks.Host{Name: "web.p", MAC: mac, IPv4: v4},
 			"10:66:6a:00:00:01,10.0.0.5,0-10666a000001.cuib\n", "10.0.0.5 web.p.cuib\n10.0.0.9 web.p.cuib\nfd42:1::1266:6aff:fe00:1 web.p.cuib\n",
 		},
 		"below no domain":   {networks.DNS{}, networks.Host{Name: "web.p", MAC: mac, IPv4: v4}, "10:66:6a:00:00:01,10.0.0.5,0-10666a000001\n", "10.0.0.5 web.p\n10.0.0.9 web.p\nfd42:1::1266:6aff:fe00:1 web.p\n"},
@@ -126,7 +127,9 @@ func TestHostLine(t *testing.T) {
 				IPv6: networks.Family{Address: netip.MustParsePrefix("fd42:1::1/64"), DHCP: true},
 			}
 			leases := []lease{
-				{mac: strings.ToLower(mac), addr: netip.MustParseAddr("10.0.0.9")}, {mac: strings.ToLower(mac), addr: v4}, {mac: strings.ToLower(mac), addr: netip.MustParseAddr("192.0.2.9")},
+				{mac: strings.ToLower(mac), addr: netip.MustParseAddr("10.0.0.9")},
+				{mac: strings.ToLower(mac), addr: v4},
+				{mac: strings.ToLower(mac), addr: netip.MustParseAddr("192.0.2.9")},
 				{mac: "10:66:6a:00:00:02", addr: netip.MustParseAddr("10.0.0.8")},
 			}
 			dhcp, names, err := hostLine(cfg, tt.h, givenTo(cfg, tt.h, leases))

@@ -60,7 +60,7 @@ func listen() (*os.File, error) {
 
 // changed waits for a change, and for the end of those that come with it.
 func changed(f *os.File) error {
-	buf := make([]byte, 16) // What has changed is not looked at, and the kernel cuts it off.
+	buf := make([]byte, 16)                                                 // What has changed is not looked at, and the kernel cuts it off.
 	if _, err := f.Read(buf); err != nil && !errors.Is(err, unix.ENOBUFS) { // Which says that some were lost.
 		return err
 	}

@@ -123,7 +123,9 @@ func ofProject(column, sign, project string) (condition string, args []any) {
 }
 
 // instanceOf is [ofProject] for the instance i.
-func instanceOf(project string) (condition string, args []any) { return ofProject("i.name", "_", project) }
+func instanceOf(project string) (condition string, args []any) {
+	return ofProject("i.name", "_", project)
+}
 
 // ProfilesOf returns the profiles of a project, by name.
 func ProfilesOf(ctx context.Context, tx *Tx, project string) ([]Profile, error) {

@@ -194,7 +194,9 @@ func TestRecordErrors(t *testing.T) {
 func TestSnapshots(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
-		all := view(t, d, func(ctx context.Context, tx *db.Tx) (map[string][]db.Snapshot, error) { return db.AllSnapshots(ctx, tx, "") })
+		all := view(t, d, func(ctx context.Context, tx *db.Tx) (map[string][]db.Snapshot, error) {
+			return db.AllSnapshots(ctx, tx, "")
+		})
 		if len(all) != 1 || len(all["c1"]) != 2 || all["c1"][0].Name != "s1" || all["c1"][1].Name != "s2" {
 			t.Fatalf("got %+v", all)
 		}
@@ -220,7 +222,9 @@ func TestSnapshots(t *testing.T) {
 		}
 		change(t, d, func(ctx context.Context, tx *db.Tx) error { return db.DeleteSnapshot(ctx, tx, "c1", "s9") })
 		change(t, d, func(ctx context.Context, tx *db.Tx) error { return db.DeleteInstance(ctx, tx, "c1") })
-		if all := view(t, d, func(ctx context.Context, tx *db.Tx) (map[string][]db.Snapshot, error) { return db.AllSnapshots(ctx, tx, "") }); len(all) != 0 {
+		if all := view(t, d, func(ctx context.Context, tx *db.Tx) (map[string][]db.Snapshot, error) {
+			return db.AllSnapshots(ctx, tx, "")
+		}); len(all) != 0 {
 			t.Errorf("after the instance was deleted: %+v", all)
 		}
 	})

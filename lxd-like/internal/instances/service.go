@@ -34,7 +34,7 @@ type Service struct {
 	DB       *db.DB
 	Projects scope.Views
 	Rules    projectRules // Of projects; nil for none.
-	Dir      string // The daemon's state directory.
+	Dir      string       // The daemon's state directory.
 	Pools    poolKeeper
 	Nets     netKeeper
 	Images   imageKeeper

@@ -280,8 +280,10 @@ func TestRestricted(t *testing.T) {
 	w.refused(err, errs.Denied, `profile "default"`, "restricted.containers.privilege=unprivileged")
 
 	for _, o := range []db.ProjectObject{
-		{Kind: db.OfSnapshots, Key: "p_c1"}, {Kind: db.OfBackups, Key: "p_c1"},
-		{Kind: db.OfVolumeSnapshots, Pool: "tank", Key: "p%v"}, {Kind: db.OfVolumeBackups, Pool: "tank", Key: "p%v"},
+		{Kind: db.OfSnapshots, Key: "p_c1"},
+		{Kind: db.OfBackups, Key: "p_c1"},
+		{Kind: db.OfVolumeSnapshots, Pool: "tank", Key: "p%v"},
+		{Kind: db.OfVolumeBackups, Pool: "tank", Key: "p%v"},
 	} {
 		w.refused(w.DB.Allowed(t.Context(), o), errs.Denied, `project "p"`, "=block")
 		o.Key = "c1"
