@@ -223,7 +223,7 @@ func TestDevicesMore(t *testing.T) {
 		{"type=disk path=/ pool=tank", "limits.disk.pool.tank=0", `storage pool "tank" not found`},
 		{"type=disk path=/ pool=tank", "limits.disk.pool.tank=1", ""},
 	} {
-		config := map[string]string(device(tt.config))
+		config := device(tt.config)
 		config["restricted"] = "true"
 		err := projectkeys.NewRules(config).CheckConfig(profiles.Config{Devices: map[string]profiles.Device{"d": device(tt.dev)}})
 		if tt.wrong == "" && err != nil || tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)) {
@@ -235,7 +235,7 @@ func TestDevicesMore(t *testing.T) {
 func TestSees(t *testing.T) {
 	t.Parallel()
 	rules := func(config string) *projectkeys.Rules {
-		c := map[string]string(device(config))
+		c := device(config)
 		c["restricted"] = "true"
 		return projectkeys.NewRules(c)
 	}

@@ -189,34 +189,38 @@ func (r *Rules) checkOption(name, value string) error {
 	if value == "" || isDefault(name, value) {
 		return nil
 	}
-	cannot := func(key string) error { return r.broken(key, name+" cannot be set") }
-	short, isIntercept := strings.CutPrefix(name, intercept)
-	switch {
-	case isIntercept:
-		says := r.says(keyIntercept)
-		if says == block || says == allow && slices.Contains(unsafeIntercepts, short) {
-			return cannot(keyIntercept)
-		}
-	case name == "raw.idmap":
+	if name == "raw.idmap" {
 		return r.checkIdmap(value)
-	case name == "security.nesting":
-		if !r.Allows(keyNesting) {
-			return cannot(keyNesting)
-		}
-	case name == "security.privileged", name == "security.idmap.isolated" && r.says(keyPrivilege) == isolated:
-		if !r.Allows(keyPrivilege) {
-			return r.broken(keyPrivilege, name+" cannot be "+value)
-		}
-	case name == "backups.repository" || name == "backups.schedule":
-		if !r.Allows(keyBackups) {
-			return cannot(keyBackups)
-		}
-	case slices.ContainsFunc(lowlevel, func(p string) bool { return profiles.Matches(p, name) }):
-		if !r.Allows(keyLowlevel) {
-			return cannot(keyLowlevel)
-		}
 	}
-	return nil
+	key := about(name)
+	switch says := r.says(key); {
+	case key == "" || says == allow && !unsafeIntercept(name) || says == full:
+		return nil
+	case name == "security.idmap.isolated" && says != isolated:
+		return nil
+	}
+	return r.broken(key, name+" cannot be set to "+strconv.Quote(value))
+}
+
+// about is the key of the restrictions that an option is about, or empty.
+func about(option string) string {
+	switch {
+	case strings.HasPrefix(option, intercept):
+		return keyIntercept
+	case option == "security.nesting":
+		return keyNesting
+	case option == "security.privileged" || option == "security.idmap.isolated":
+		return keyPrivilege
+	case option == "backups.repository" || option == "backups.schedule":
+		return keyBackups
+	case slices.ContainsFunc(lowlevel, func(p string) bool { return profiles.Matches(p, option) }):
+		return keyLowlevel
+	}
+	return ""
+}
+
+func unsafeIntercept(option string) bool {
+	return slices.Contains(unsafeIntercepts, strings.TrimPrefix(option, intercept))
 }
 
 // isDefault reports whether a key says no more than would hold without it.

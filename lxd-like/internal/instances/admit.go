@@ -42,8 +42,18 @@ func (s *Service) admitNew(ctx context.Context, in *instance) error {
 
 // admitChange reports what a project has against what an instance is to be.
 func (s *Service) admitChange(ctx context.Context, next *instance) error {
-	return s.DB.Try(ctx, ofInstance(next.Name), func(ctx context.Context, tx *db.Tx) error {
-		return errors.Join(db.UpdateInstance(ctx, tx, next.Instance), db.SetInstancePool(ctx, tx, next.Name, next.PoolID))
+	return s.admitMove(ctx, next, next.Name)
+}
+
+// admitMove is admitChange for an instance that gets a name, which can be of
+// another project: then that has a say in it, and its own has none.
+func (s *Service) admitMove(ctx context.Context, next *instance, to string) error {
+	return s.DB.Try(ctx, ofInstance(to), func(ctx context.Context, tx *db.Tx) error {
+		err := errors.Join(db.UpdateInstance(ctx, tx, next.Instance), db.SetInstancePool(ctx, tx, next.Name, next.PoolID))
+		if err != nil || to == next.Name {
+			return err
+		}
+		return db.RenameInstance(ctx, tx, next.Name, to)
 	})
 }
 

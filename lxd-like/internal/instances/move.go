@@ -12,7 +12,6 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
-	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/transfer"
@@ -102,10 +101,8 @@ func (s *Service) moved(ctx context.Context, in *instance, req api.InstancePost)
 	if err := s.choosePool(ctx, next); err != nil {
 		return m, err
 	}
-	if project.OfInstance(in.Name) == project.OfInstance(req.Name) { // Else its own project has no say in it.
-		if err := s.admitChange(ctx, next); err != nil {
-			return m, err
-		}
+	if err := s.admitMove(ctx, next, req.Name); err != nil {
+		return m, err
 	}
 	if req.Pool == in.Pool && !m.renames() && req.Config == nil && req.Devices == nil && req.Profiles == nil {
 		return m, errs.Invalidf("pool is %q: instance %q is there already", req.Pool, in.Name)

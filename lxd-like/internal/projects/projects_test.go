@@ -265,7 +265,7 @@ func TestPools(t *testing.T) {
 func TestRestricted(t *testing.T) {
 	w := newWorld(t, map[string]string{"restricted": "on"})
 	in := draft("p_c1", map[string]string{"security.nesting": "true"})
-	w.refused(w.add(in), errs.Denied, `project "p": instance "c1": security.nesting cannot be set: the project has restricted.containers.nesting=block`)
+	w.refused(w.add(in), errs.Denied, `project "p": instance "c1": security.nesting cannot be set to "true": the project has restricted.containers.nesting=block`)
 	in.Config = nil
 	w.must(w.add(in))
 	in.Devices["host"] = map[string]string{"type": "disk", "path": "/srv", "source": "/srv"}

@@ -53,18 +53,24 @@ func (m Mount) open() (*os.File, error) {
 		if !ok || below != "" && below[0] != '/' {
 			continue
 		}
-		top, err := openPlace(unix.AT_FDCWD, dir, &unix.OpenHow{Flags: unix.O_DIRECTORY})
-		if err != nil {
-			return nil, err
-		}
-		defer top.Close()
-		f, err := openPlace(int(top.Fd()), "."+below, &unix.OpenHow{Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS})
-		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ELOOP) {
-			return nil, errs.Newf(errs.Denied, "source: a link leads out of %s, where %s has to be", dir, source)
-		}
-		return f, err
+		return openBelow(dir, "."+below)
 	}
 	return nil, errs.Newf(errs.Denied, "source: %s is in none of the directories %s", source, m.Within)
+}
+
+// openBelow opens what a path leads to from a directory, and never what is not
+// in that.
+func openBelow(dir, name string) (*os.File, error) {
+	top, err := openPlace(unix.AT_FDCWD, dir, &unix.OpenHow{Flags: unix.O_DIRECTORY})
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	f, err := openPlace(int(top.Fd()), name, &unix.OpenHow{Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS})
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ELOOP) {
+		return nil, errs.Newf(errs.Denied, "source: a link leads out of %s, where %s has to be", dir, path.Join(dir, name))
+	}
+	return f, err
 }
 
 func openPlace(at int, name string, how *unix.OpenHow) (*os.File, error) {
