@@ -217,3 +217,39 @@ func TestImagesOfProjects(t *testing.T) {
 		})
 	}
 }
+
+// TestHidden has what a project does not see not be there for its clients.
+func TestHidden(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.Projects = &fakeProjects{config: map[string]string{
+		"restricted": "true", "restricted.storage-pools.access": "nonesuch", "restricted.networks.access": "nonesuch", "restricted.images.servers": "images.example",
+	}}
+	for _, tt := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"GET", "/1.0/storage-pools/p1", "", 200},
+		{"GET", "/1.0/storage-pools/p1?project=p", "", 404},
+		{"GET", "/1.0/storage-pools/p1/resources?project=p", "", 404},
+		{"GET", "/1.0/storage-pools/p1/volumes?project=p", "", 404},
+		{"DELETE", "/1.0/storage-pools/p1?project=p", "", 404},
+		{"GET", "/1.0/networks/n1", "", 200},
+		{"GET", "/1.0/networks/n1?project=p", "", 404},
+		{"GET", "/1.0/networks/n1/state?project=p", "", 404},
+		{"GET", "/1.0/projects/p/state", "", 200},
+		{"POST", "/1.0/instances?project=p", `{"name":"c2","source":{"type":"image","server":"https://other.example:8443","alias":"a"}}`, 403},
+		{"POST", "/1.0/instances?project=p", `{"name":"c2","source":{"type":"image","server":"https://images.example:8443","alias":"a"}}`, 202},
+		{"POST", "/1.0/images?project=p", `{"source":{"type":"image","server":"https://other.example","alias":"a"}}`, 403},
+	} {
+		if a := s.do(tt.method, tt.path, tt.body); a.status != tt.status {
+			t.Errorf("%s %s: got %d %s, want %d", tt.method, tt.path, a.status, a.body, tt.status)
+		}
+	}
+	if a := s.do("GET", "/1.0/storage-pools?project=p", ""); strings.Contains(a.body, "p1") {
+		t.Errorf("a hidden pool is listed: %s", a.body)
+	}
+	if a := s.do("GET", "/1.0/storage-pools", ""); !strings.Contains(a.body, "p1") {
+		t.Errorf("a pool is not listed: %s", a.body)
+	}
+}
