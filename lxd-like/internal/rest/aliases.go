@@ -47,11 +47,7 @@ func (s *Server) patchAlias(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameAlias(r *http.Request) (response, error) {
-	body, err := decode[api.RenamePost](r)
-	if err != nil {
-		return nil, err
-	}
-	to, err := view(r).Key("image alias", body.Name)
+	to, err := renamed(r, "image alias")
 	if err != nil {
 		return nil, err
 	}

@@ -85,11 +85,11 @@ func (s *Server) putACL(r *http.Request) (response, error) { return replace(r, s
 func (s *Server) patchACL(r *http.Request) (response, error) { return change(r, s.acl, s.ACLs.Update) }
 
 func (s *Server) renameACL(r *http.Request) (response, error) {
-	body, err := decode[api.RenamePost](r)
+	to, err := renamed(r, "network")
 	if err != nil {
 		return nil, err
 	}
-	return created(aclURL(body.Name), s.ACLs.Rename(r.Context(), r.PathValue("name"), body.Name))
+	return created(aclURL(to), s.ACLs.Rename(r.Context(), r.PathValue("name"), to))
 }
 
 func (s *Server) deleteACL(r *http.Request) (response, error) {
@@ -138,11 +138,11 @@ func (s *Server) patchAddressSet(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameAddressSet(r *http.Request) (response, error) {
-	body, err := decode[api.RenamePost](r)
+	to, err := renamed(r, "network")
 	if err != nil {
 		return nil, err
 	}
-	return created(addressSetURL(body.Name), s.AddressSets.Rename(r.Context(), r.PathValue("name"), body.Name))
+	return created(addressSetURL(to), s.AddressSets.Rename(r.Context(), r.PathValue("name"), to))
 }
 
 func (s *Server) deleteAddressSet(r *http.Request) (response, error) {

@@ -38,11 +38,11 @@ func (s *Server) patchNetwork(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameNetwork(r *http.Request) (response, error) {
-	body, err := decode[api.RenamePost](r)
+	to, err := renamed(r, "network")
 	if err != nil {
 		return nil, err
 	}
-	return created(networkURL(body.Name), s.Nets.Rename(r.Context(), r.PathValue("name"), body.Name))
+	return created(networkURL(to), s.Nets.Rename(r.Context(), r.PathValue("name"), to))
 }
 
 func (s *Server) deleteNetwork(r *http.Request) (response, error) {

@@ -43,11 +43,11 @@ func (s *Server) patchProfile(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameProfile(r *http.Request) (response, error) {
-	body, err := decode[api.RenamePost](r)
+	to, err := renamed(r, "profile")
 	if err != nil {
 		return nil, err
 	}
-	return created(profileURL(body.Name), s.Instances.RenameProfile(r.Context(), r.PathValue("name"), body.Name))
+	return created(profileURL(to), s.Instances.RenameProfile(r.Context(), r.PathValue("name"), to))
 }
 
 func (s *Server) deleteProfile(r *http.Request) (response, error) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/scope"
+	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
 )
@@ -132,4 +133,13 @@ func listed(r *http.Request) string {
 		return ""
 	}
 	return view(r).Project
+}
+
+// renamed is the key that an object of a kind, which a request renames, is to have.
+func renamed(r *http.Request, kind string) (string, error) {
+	body, err := decode[api.RenamePost](r)
+	if err != nil {
+		return "", err
+	}
+	return view(r).Key(kind, body.Name)
 }
