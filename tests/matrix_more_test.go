@@ -124,6 +124,9 @@ var matrixImages = []matrixOp{
 	{name: "publish", args: []string{"publish", "src", "--alias", "pub"}, points: once, keeps: true, after: dropImage},
 	{name: "import an image", args: []string{"image", "import", "WORK/pub.tar", "--alias", "pub"}, points: once, keeps: true, ready: saveImage, after: dropImage},
 	{name: "delete an image", args: []string{"image", "delete", "pub"}, points: once, keeps: true, ready: unpackImage, after: dropImage},
+	{name: "delete an image that is shared", args: []string{"image", "delete", "pub"}, points: once, keeps: true, ready: shareImage, after: dropShared},
+	{name: "delete the last of a shared image", args: []string{"image", "delete", "pub", "--project", "own"}, points: once, keeps: true, ready: leaveImage, after: dropShared},
+	{name: "copy an image", args: []string{"image", "copy", "pub", "--target-project", "own", "--copy-aliases"}, points: once, keeps: true, ready: copyImage, after: dropShared},
 	{
 		name: "create from an image that was not used", args: []string{"create", "pub", "new", "-s", "POOL"}, makes: []string{"new"},
 		points: once, keeps: true, ready: addImage, after: dropImage,
@@ -156,6 +159,51 @@ func unpackImage(t *testing.T, m *matrix) {
 	addImage(t, m)
 	m.must(t, "create", "pub", "once", "-s", "POOL")
 	m.must(t, "delete", "once")
+}
+
+// ownProject makes a project with images of its own.
+func ownProject(t *testing.T, m *matrix) {
+	t.Helper()
+	if _, err := m.cuib("project", "show", "own"); err != nil {
+		m.must(t, "project", "create", "own")
+	}
+}
+
+// copyImage has an image that can be copied.
+func copyImage(t *testing.T, m *matrix) {
+	t.Helper()
+	ownProject(t, m)
+	unpackImage(t, m)
+}
+
+// shareImage has the image in the project "own" too.
+func shareImage(t *testing.T, m *matrix) {
+	t.Helper()
+	copyImage(t, m)
+	m.must(t, "image", "copy", "pub", "--target-project", "own", "--copy-aliases")
+}
+
+// leaveImage has it there alone.
+func leaveImage(t *testing.T, m *matrix) {
+	t.Helper()
+	shareImage(t, m)
+	m.must(t, "image", "delete", "pub")
+}
+
+// dropShared checks in each project that the image is there as a whole or not at
+// all, and removes it.
+func dropShared(t *testing.T, m *matrix, at string) {
+	t.Helper()
+	dropImage(t, m, at)
+	if m.must(t, "image", "list", "--format", "csv", "--columns", "l", "--project", "own") == "" {
+		return
+	}
+	m.must(t, "create", "pub", "of", "-s", "POOL", "--project", "own")
+	if _, err := m.cuib("file", "pull", "of/root/file", "-", "--project", "own"); err != nil {
+		t.Errorf("%s: %v", at, err)
+	}
+	m.must(t, "delete", "of", "--project", "own")
+	m.must(t, "image", "delete", "pub", "--project", "own")
 }
 
 // dropImage checks that the image is as a whole or not at all, and removes it.
