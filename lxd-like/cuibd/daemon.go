@@ -172,7 +172,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Algorithm: func(ctx context.Context) string { return d.projects.RequestConfig(ctx, projectkeys.ImageCompression) },
 	}
 	d.volumes = &volumes.Service{
-		DB: d.db, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"), Warnings: d.warnings,
+		DB: d.db, Projects: d.projects, Dir: cfg.dir, Pools: d.pools, Types: storageTypes(), Events: d.events, Log: log.With("component", "volumes"), Warnings: d.warnings,
 	}
 	if d.guests, err = guestapi.New(filepath.Join(cfg.dir, "guests")); err != nil {
 		return nil, err
@@ -198,7 +198,7 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		Algorithm: d.backupAlgorithm, Log: log.With("component", "backups"),
 	}
 	d.recovery = &recovery.Service{
-		DB: d.db, Pools: d.pools, Instances: d.instances, Volumes: d.volumes, Nets: d.netDocs(),
+		DB: d.db, Projects: d.projects, Pools: d.pools, Instances: d.instances, Volumes: d.volumes, Nets: d.netDocs(),
 		Events: d.events, Log: log.With("component", "recovery"),
 	}
 	d.pools.Appears = []func(context.Context, string) error{d.volumes.RecoverPool}
@@ -272,7 +272,7 @@ func (d *daemon) netDocs() *netdocs.Service {
 func (d *daemon) newRepositories(dir string) (*repository.Service, error) {
 	host, err := os.Hostname()
 	return &repository.Service{
-		DB: d.db, Dir: dir, Host: host, Instances: d.instances, Volumes: d.volumes, Pools: d.pools, Nets: d.netDocs(), Images: d.images,
+		DB: d.db, Projects: d.projects, Dir: dir, Host: host, Instances: d.instances, Volumes: d.volumes, Pools: d.pools, Nets: d.netDocs(), Images: d.images,
 		Config: settings{d.db}, Ops: d.ops, Events: d.events, Log: d.log.With("component", "repositories"), Warnings: d.warnings,
 	}, err
 }

@@ -186,13 +186,15 @@ type RepositoryVerifyPost struct {
 }
 
 // HostDocument is what a host has beside instances and volumes. It is the
-// document of its backups.
+// document of its backups, and has the daemon's own names for what is in
+// projects: see package project.
 type HostDocument struct {
 	NetworksDocument
 
 	Dir      string              `json:"dir"` // The daemon's state directory.
 	Config   ConfigMap           `json:"config"`
 	Pools    []StoragePool       `json:"pools"`
+	Projects []Project           `json:"projects,omitempty"`
 	Profiles []Profile           `json:"profiles"`
 	Aliases  []ImageAliasesEntry `json:"image_aliases"`
 }

@@ -37,11 +37,11 @@ type GuestStorageVolumesPost struct {
 // the devices that it has attached.
 type GuestInstance struct {
 	Name    string     `json:"name"`
-	Devices DevicesMap `json:"devices"`
+	Devices DevicesMap `json:"devices" key:"devices"`
 }
 
 // GuestInstancePatch attaches and changes devices by name, and detaches those
 // that are null.
 type GuestInstancePatch struct {
-	Devices map[string]ConfigMap `json:"devices"`
+	Devices DevicesMap `json:"devices" key:"devices"`
 }

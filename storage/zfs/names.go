@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"strings"
 
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
 )
@@ -13,7 +14,7 @@ import (
 //
 //	containers/NAME               an instance
 //	images/FINGERPRINT            an image
-//	custom/default_NAME           a custom volume
+//	custom/PROJECT_NAME           a custom volume
 //	.../NAME@snapshot-SNAP        a snapshot
 //	.../NAME/.history-ID          what holds snapshots that are not of the volume's own past
 //	delegated/ID                  what an instance's guest may have datasets in
@@ -29,7 +30,7 @@ const (
 	gonePrefix    = "deleted-"  // Of those that were deleted and have clones.
 	imageSnap     = "readonly"  // That which an image is cloned from.
 	historyPrefix = ".history-" // Of datasets below a volume's
-	customPrefix  = "default_"  // The project.
+	customSign    = "_"         // Between a custom volume's project and its name.
 	oldSuffix     = "-old"      // Of what is being replaced by staging/ID.
 )
 
@@ -50,13 +51,22 @@ func (p place) in(name string) string { return p.root + "/" + name }
 func relative(v storage.Volume) string {
 	name := escape(v.Name)
 	if v.Kind == storage.Custom {
-		name = customPrefix + name
+		name = customName(v.Name)
 	}
 	dir := dirs[v.Kind]
 	if dir == "" {
 		dir = escape(string(v.Kind))
 	}
 	return dir + "/" + name
+}
+
+// customName returns PROJECT_NAME, as other managers of containers have it.
+func customName(key string) string {
+	in, name := project.Split(key)
+	if in == project.Default || project.CheckName(in) != nil {
+		in, name = project.Default, key
+	}
+	return in + customSign + escape(name)
 }
 
 // name returns the name of the dataset of a volume, or of the snapshot in it.
@@ -90,13 +100,14 @@ func (p place) volume(name string) (v storage.Volume, ok bool) {
 	if v.Kind == "" {
 		return v, false
 	}
-	base := parts[1]
+	v.Name = unescape(parts[1])
 	if v.Kind == storage.Custom {
-		if base, ok = strings.CutPrefix(base, customPrefix); !ok {
+		in, base, ok := strings.Cut(parts[1], customSign)
+		if !ok || project.CheckName(in) != nil {
 			return v, false
 		}
+		v.Name = project.Key(in, unescape(base))
 	}
-	v.Name = unescape(base)
 	if isSnap {
 		if snap, ok = strings.CutPrefix(snap, snapPrefix); !ok {
 			return v, false

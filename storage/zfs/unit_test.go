@@ -26,6 +26,11 @@ func TestNames(t *testing.T) {
 		"tank/cuib/custom/default_a:3Ab:C3:BC:25":   {Kind: storage.Custom, Name: "a:bü%"},
 		"tank/cuib/custom/default_:2E@snapshot-:40": {Kind: storage.Custom, Name: ".", Snapshot: "@"},
 		"tank/cuib/custom/default_a:2Fb":            {Kind: storage.Custom, Name: "a/b"},
+		"tank/cuib/custom/p.1_my:20data":            {Kind: storage.Custom, Name: "p.1%my data"},
+		"tank/cuib/custom/p_a_b@snapshot-s0":        {Kind: storage.Custom, Name: "p%a_b", Snapshot: "s0"},
+		"tank/cuib/custom/default_a_b:25c":          {Kind: storage.Custom, Name: "a_b%c"},
+		"tank/cuib/custom/default_default:25c":      {Kind: storage.Custom, Name: "default%c"},
+		"tank/cuib/containers/p_c1":                 {Kind: storage.Instance, Name: "p_c1"},
 	} {
 		if got := zfs.Name("tank/cuib", v); got != want {
 			t.Errorf("%s is %q, want %q", v, got, want)
@@ -39,7 +44,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, name := range []string{
 		"tank/cuib", "tank/cuib/containers", "tank/cuib/containers/c1@copy-1", "tank/cuib/containers/c1/.history-1", "tank/cuib/containers/c1/theirs",
-		"tank/cuib/containers/c1/theirs@snapshot-a", "tank/cuib/custom/other_a", "tank/cuib/deleted/containers/c1-1", "tank/cuib/staging/1", "tank/other/containers/c1",
+		"tank/cuib/containers/c1/theirs@snapshot-a", "tank/cuib/custom/other", "tank/cuib/custom/:2E_a", "tank/cuib/deleted/containers/c1-1", "tank/cuib/staging/1", "tank/other/containers/c1",
 		"tank/cuib/images/a@readonly",
 	} {
 		if v, ok := zfs.VolumeOf("tank/cuib", name); ok {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -20,7 +21,7 @@ var portableKeys = []string{
 
 // portable makes a document one that all daemons take, LXD 5.0 too, which
 // refuses keys that it does not know: what this daemon remembers of the
-// instance on this host is left out.
+// instance on this host is left out, and all has the names of its project.
 func portable(doc api.Document) api.Document {
 	if doc.Instance != nil {
 		in := *doc.Instance
@@ -39,6 +40,11 @@ func portable(doc api.Document) api.Document {
 			s.ExpiresAt = &time.Time{} // The peers' daemons end where there is none.
 		}
 	}
+	if doc.Volume != nil {
+		doc.Volume = new(*doc.Volume)
+	}
+	doc.Profiles = slices.Clone(doc.Profiles)
+	scope.Out(&doc)
 	return doc
 }
 

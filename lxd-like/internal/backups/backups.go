@@ -13,7 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path"
+	neturl "net/url"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +25,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 )
@@ -194,7 +195,7 @@ func (s *Service) chooseName(ctx context.Context, b *db.Backup) error {
 		}
 	}
 	// Some clients send the owner's name before that of the backup.
-	b.Name = strings.TrimPrefix(b.Name, path.Base(b.Owner.String())+"/")
+	b.Name = strings.TrimPrefix(b.Name, nameOf(b.Owner)+"/")
 	if err := checkName(b.Name); err != nil {
 		return err
 	}
@@ -202,6 +203,14 @@ func (s *Service) chooseName(ctx context.Context, b *db.Backup) error {
 		return errs.Conflictf("backup %q of %q exists already", b.Name, b.Owner)
 	}
 	return nil
+}
+
+// nameOf is an owner's name in its project.
+func nameOf(o Owner) string {
+	if o.Instance != "" {
+		return project.InstanceName(o.Instance)
+	}
+	return project.Name(o.Volume.Name)
 }
 
 func checkName(name string) error {
@@ -445,7 +454,7 @@ func url(o Owner) string {
 	if o.Instance != "" {
 		return "/1.0/instances/" + o.Instance
 	}
-	return "/1.0/storage-pools/" + o.Volume.Pool + "/volumes/custom/" + o.Volume.Name
+	return "/1.0/storage-pools/" + o.Volume.Pool + "/volumes/custom/" + neturl.PathEscape(o.Volume.Name)
 }
 
 // event tells who listens what happened to a backup.

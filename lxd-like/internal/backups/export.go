@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -131,10 +132,10 @@ func (s *Service) index(ctx context.Context, b db.Backup, x *archives.Index) err
 
 func nameIn(doc api.Document) string {
 	if doc.Instance != nil {
-		return doc.Instance.Name
+		return project.InstanceName(doc.Instance.Name)
 	}
 	if doc.Volume != nil {
-		return doc.Volume.Name
+		return project.Name(doc.Volume.Name)
 	}
 	return ""
 }

@@ -167,6 +167,17 @@ func UpdateSnapshot(ctx context.Context, tx *Tx, s Snapshot) error {
 		s.Description, asTime{&s.Expires}, s.Name, s.Instance)
 }
 
+// RewriteSnapshot writes the configuration, devices and profiles that were
+// those of the instance.
+func RewriteSnapshot(ctx context.Context, tx *Tx, s Snapshot) error {
+	s.Config, s.Devices = object(s.Config), object(s.Devices)
+	if s.Profiles == nil {
+		s.Profiles = []string{}
+	}
+	return exec(ctx, tx, noSnapshot(s.Instance, s.Name), "UPDATE snapshots SET config = ?, devices = ?, profiles = ?"+ofSnapshot,
+		asJSON{&s.Config}, asJSON{&s.Devices}, asJSON{&s.Profiles}, s.Name, s.Instance)
+}
+
 // SetSnapshotStatus sets the status alone.
 func SetSnapshotStatus(ctx context.Context, tx *Tx, instance, name string, st Status) error {
 	return exec(ctx, tx, noSnapshot(instance, name), "UPDATE snapshots SET status = ?"+ofSnapshot, st, name, instance)

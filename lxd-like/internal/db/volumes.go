@@ -107,6 +107,7 @@ func RenameVolume(ctx context.Context, tx *Tx, ref VolumeRef, to string) error {
 	if errs.Is(err, errs.Conflict) {
 		return errs.Conflictf("volume %q in storage pool %q exists already", to, ref.Pool)
 	}
+	tx.Changed(OfVolumes, ref.Pool, to)
 	return err
 }
 

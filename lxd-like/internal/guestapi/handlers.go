@@ -114,7 +114,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, d *door, err error
 		}
 		text = "internal error"
 	}
-	http.Error(w, text, code)
+	http.Error(w, project.Text(project.OfInstance(d.name), text), code)
 }
 
 // view reads what the guest may know of its instance.

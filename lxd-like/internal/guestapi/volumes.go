@@ -10,6 +10,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // volumeService is what guests do with volumes of their own. It says who may.
@@ -145,7 +146,7 @@ func (s *Server) updateVolume(_ http.ResponseWriter, r *http.Request, d *door) e
 
 // own reports a request for another instance.
 func own(r *http.Request, d *door) error {
-	if r.PathValue("name") != d.name {
+	if r.PathValue("name") != project.InstanceName(d.name) {
 		return errs.NotFoundf("not found")
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/units"
 	"github.com/cuib/cuib/shared/uuid"
 	"github.com/cuib/cuib/storage"
@@ -47,6 +48,17 @@ func (s *Service) copySource(ctx context.Context, req *api.InstancesPost) (sourc
 		}
 		gets = inherited{config: old.Config, devices: old.Devices, profiles: old.Profiles}
 		gets.architecture, gets.ephemeral = old.Architecture, old.Ephemeral
+	}
+	if carries(name, req.Name) {
+		shown := from
+		if old != nil {
+			shown = old
+		}
+		var disk rootDisk
+		disk.name, disk.dev, _ = root(shown.expanded)
+		if gets, err = gets.rekeyed(ctx, s, project.OfInstance(req.Name), disk); err != nil {
+			return nil, err
+		}
 	}
 	gets.into(req)
 	f.left, err = s.fitDevices(ctx, req.Devices, rootBefore(from, old))
@@ -143,6 +155,9 @@ func (f *fromCopy) fill(ctx context.Context, d storage.Driver, in *instance, op 
 	}
 	defer release()
 	f.s.warnDelegated(ctx, from.in, op)
+	if err := f.s.rekeySnapshots(ctx, f.from, in.Name, from.snapshots); err != nil {
+		return err
+	}
 	if err := f.s.recordCopies(ctx, in.Name, from.snapshots); err != nil {
 		return err
 	}
@@ -387,6 +402,9 @@ func (s *Service) refreshCopy(ctx context.Context, in *instance, r refreshed, op
 	defer release()
 	news, err := s.missing(ctx, in, from, r.excludeOlder)
 	if err != nil {
+		return err
+	}
+	if err := s.rekeySnapshots(ctx, r.from.from, in.Name, news); err != nil {
 		return err
 	}
 	if err := s.beginRefresh(ctx, in, news); err != nil {

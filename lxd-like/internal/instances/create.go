@@ -220,6 +220,9 @@ func (s *Service) refresh(ctx context.Context, in *instance) error {
 // validate checks the configuration of a new instance and what its profiles
 // make of it.
 func (s *Service) validate(ctx context.Context, in *instance) error {
+	if err := s.checkVolumes(ctx, in); err != nil {
+		return err
+	}
 	p, err := s.validateWith(ctx, in, nil)
 	s.unplan(p)
 	return err

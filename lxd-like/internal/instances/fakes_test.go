@@ -165,7 +165,7 @@ func (w *world) dump() string {
 				return err
 			}
 			for _, s := range snaps {
-				fmt.Fprintln(&b, "  snapshot", s.Name, s.Status)
+				fmt.Fprintln(&b, "  snapshot", s.Name, s.Status, s.Profiles)
 			}
 		}
 		profs, err := db.Profiles(ctx, tx)

@@ -3,6 +3,7 @@ package instances_test
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func gone(dump, name string) bool {
 }
 
 func changes() map[string]change {
-	return map[string]change{
+	all := map[string]change{
 		"create": {
 			prepare: func(*world) {},
 			act:     func(w *world) (ops.Job, error) { return w.svc.Create(w.tb.Context(), post("c1", false)) },
@@ -325,6 +326,8 @@ func changes() map[string]change {
 			},
 		},
 	}
+	maps.Copy(all, projectChanges())
+	return all
 }
 
 func frozen(dump string) int {
@@ -421,6 +424,8 @@ func TestDatabaseFails(t *testing.T) {
 		"create":                    "UPDATE OF status ON instances",
 		"start":                     "UPDATE OF last_used ON instances",
 		"rename":                    "UPDATE OF name ON instances",
+		"move to a project":         "UPDATE OF profiles ON snapshots",
+		"move to a project, pool":   "UPDATE OF profiles ON snapshots",
 		"copy":                      "UPDATE OF status ON instances",
 		"create snapshot":           "UPDATE OF status ON snapshots",
 		"rename snapshot":           "UPDATE OF name ON snapshots",

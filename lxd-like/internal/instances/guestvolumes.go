@@ -8,9 +8,11 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // KeyVolumeOwner is a volume's key with the id of the instance whose guest made
@@ -80,8 +82,19 @@ func (g GuestVolumes) List(ctx context.Context, name, pool string) ([]api.GuestS
 	if err != nil {
 		return nil, err
 	}
-	return g.own(ctx, in, pool)
+	all, err := g.own(ctx, in, pool)
+	for i := range all {
+		all[i].Name = project.Name(all[i].Name)
+	}
+	return all, err
 }
+
+// key is that of a volume by the name that the guest has for it.
+func (g GuestVolumes) key(ctx context.Context, instance, name string) (string, error) {
+	return scope.KeyIn(ctx, g.s.Projects, project.OfInstance(instance), "volume", name)
+}
+
+// own are the guest's volumes by their keys.
 
 func (g GuestVolumes) own(ctx context.Context, in *instance, pool string) ([]api.GuestStorageVolume, error) {
 	all, err := g.s.Volumes.List(ctx, pool, "custom")
@@ -125,6 +138,9 @@ func (g GuestVolumes) Create(ctx context.Context, name, pool string, req api.Gue
 	if req.ContentType != "" && req.ContentType != "filesystem" {
 		return errs.Invalidf("content_type: got %q, want filesystem", req.ContentType)
 	}
+	if req.Name, err = g.key(ctx, name, req.Name); err != nil {
+		return err
+	}
 	unlock := g.s.guestVolumes.Lock(name) // Else many at once could be too many.
 	defer unlock()
 	have, err := g.own(ctx, in, "")
@@ -150,12 +166,20 @@ func (g GuestVolumes) Update(ctx context.Context, name string, ref db.VolumeRef,
 	if err := checkGuestConfig(config); err != nil {
 		return err
 	}
+	var err error
+	if ref.Name, err = g.key(ctx, name, ref.Name); err != nil {
+		return err
+	}
 	return g.s.Volumes.Update(ctx, ref, api.StorageVolumePut{Config: config, Description: put.Description})
 }
 
 // Delete deletes a volume of the guest's that no instance has attached.
 func (g GuestVolumes) Delete(ctx context.Context, name string, ref db.VolumeRef) error {
 	if _, err := g.Get(ctx, name, ref); err != nil {
+		return err
+	}
+	var err error
+	if ref.Name, err = g.key(ctx, name, ref.Name); err != nil {
 		return err
 	}
 	return g.s.Volumes.Delete(ctx, ref)
@@ -180,12 +204,13 @@ func (g GuestVolumes) Devices(ctx context.Context, name string) (api.GuestInstan
 	if err != nil {
 		return api.GuestInstance{}, err
 	}
-	out := api.GuestInstance{Name: name, Devices: api.DevicesMap{}}
+	out := api.GuestInstance{Name: project.InstanceName(name), Devices: api.DevicesMap{}}
 	for device, dev := range in.Devices {
 		if ownsDevice(in, device) {
 			out.Devices[device] = api.ConfigMap(maps.Clone(dev))
 		}
 	}
+	scope.Out(&out)
 	return out, nil
 }
 
@@ -212,6 +237,9 @@ func (g GuestVolumes) SetDevices(ctx context.Context, name string, patch api.Gue
 	}
 	for device, dev := range in.Devices {
 		put.Devices[device] = api.ConfigMap(dev)
+	}
+	if err := scope.In(ctx, s.Projects, project.OfInstance(name), &patch); err != nil {
+		return err
 	}
 	owners := map[string]string{}
 	for _, device := range slices.Sorted(maps.Keys(patch.Devices)) {

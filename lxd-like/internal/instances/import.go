@@ -7,6 +7,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/archives"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -17,6 +18,7 @@ import (
 // An Upload is an archive to make an instance of.
 type Upload struct {
 	Data    io.Reader
+	Project string         // That the instance is to be in.
 	Name    string         // Another name than the archive's, if it is not empty.
 	Pool    string         // Another pool, if it is not empty.
 	Config  api.ConfigMap  // Keys that are to be others.
@@ -35,12 +37,17 @@ func (s *Service) Import(ctx context.Context, up Upload) (ops.Job, error) {
 	if a.Kind != storage.Instance {
 		return ops.Job{}, errs.Invalidf("import: the backup is of the custom volume %q: import it into a storage pool", a.Name)
 	}
+	if err := scope.Bring(ctx, s.Projects, up.Project, &a.Document); err != nil {
+		return ops.Job{}, fmt.Errorf("import: %w", err)
+	}
 	if config := a.Document.Instance.Config; config[keyUUID] != "" && config[keyGeneration] == "" {
 		config[keyGeneration] = config[keyUUID] // LXD 5.0 does not have it.
 	}
 	r := Reinstatement{Document: a.Document, Name: up.Name, Pool: up.Pool, Config: up.Config, Devices: up.Devices}
 	if r.Name == "" {
-		r.Name = a.Name
+		if r.Name, err = scope.KeyIn(ctx, s.Projects, up.Project, "instance", a.Name); err != nil {
+			return ops.Job{}, fmt.Errorf("import: %w", err)
+		}
 	}
 	if err := unshifted(a); err != nil {
 		return ops.Job{}, fmt.Errorf("import %q: %w", r.Name, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/cuib/cuib/storage/transfer"
 )
 
-// A move is what becomes of an instance that changes its pool.
+// A move is what becomes of an instance that changes its pool or project.
 type move struct {
 	in   *instance // As it is.
 	next *instance // As it is to be, but for the name.
@@ -28,8 +28,8 @@ type move struct {
 
 func (m move) renames() bool { return m.to != m.in.Name }
 
-// moveJob checks a request for another pool, configuration or name of an
-// instance.
+// moveJob checks a request for another pool, project, configuration or name of
+// an instance.
 func (s *Service) moveJob(ctx context.Context, in *instance, req api.InstancePost) (ops.Job, error) {
 	if req.Name != in.Name {
 		if err := s.renamable(ctx, in.Name, req.Name); err != nil {
@@ -71,6 +71,9 @@ func (s *Service) moved(ctx context.Context, in *instance, req api.InstancePost)
 		Architecture: in.Architecture, Config: apiConfig(in.Config), Devices: apiDevices(in.Devices), Ephemeral: in.Ephemeral,
 		Profiles: in.Profiles, Description: in.Description,
 	}
+	if err := s.carried(ctx, in, req, &put); err != nil {
+		return move{}, err
+	}
 	if req.Config != nil {
 		put.Config = req.Config
 	}
@@ -80,10 +83,20 @@ func (s *Service) moved(ctx context.Context, in *instance, req api.InstancePost)
 	if req.Profiles != nil {
 		put.Profiles = req.Profiles
 	}
+	m, err := s.movedTo(ctx, in, req, put)
+	if err != nil && carries(in.Name, req.Name) {
+		return m, elsewhere(project.OfInstance(req.Name), err)
+	}
+	return m, err
+}
+
+// movedTo is moved with what the instance is to be.
+func (s *Service) movedTo(ctx context.Context, in *instance, req api.InstancePost, put api.InstancePut) (move, error) {
 	next, err := s.changed(ctx, in, put)
 	if err != nil {
 		return move{}, err
 	}
+	bringRoot(in, next, req)
 	if req.Pool != "" {
 		next.putRoot(req.Pool)
 	}
@@ -99,6 +112,9 @@ func (s *Service) moved(ctx context.Context, in *instance, req api.InstancePost)
 	}
 	m := move{in: in, next: next, to: req.Name, only: req.InstanceOnly, left: left}
 	if err := s.choosePool(ctx, next); err != nil {
+		return m, err
+	}
+	if err := s.checkArrival(ctx, m); err != nil {
 		return m, err
 	}
 	if err := s.admitMove(ctx, next, req.Name); err != nil {
@@ -128,6 +144,9 @@ func (s *Service) movable(m move) error {
 // moveAny moves, changes and renames, what of it there is to do.
 func (s *Service) moveAny(ctx context.Context, m move, op *ops.Op) error {
 	was := m.in.Name
+	if m.next.Pool == m.in.Pool && carries(was, m.to) {
+		return s.carry(ctx, m, op)
+	}
 	if err := s.moveOrUpdate(ctx, m, op); err != nil {
 		return err
 	}
@@ -298,22 +317,26 @@ func (s *Service) recordMove(ctx context.Context, m move) error {
 	}
 	next := m.next.clone()
 	next.apply(keys)
+	next.Name = m.to
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if m.renames() {
+			if err := s.renamed(ctx, tx, m.in.Name, m.to); err != nil {
+				return err
+			}
+		}
 		if err := db.UpdateInstance(ctx, tx, next.Instance); err != nil {
 			return err
 		}
 		if err := db.SetInstancePool(ctx, tx, next.Name, next.PoolID); err != nil {
 			return err
 		}
+		if err := s.carrySnapshots(ctx, tx, m); err != nil {
+			return err
+		}
 		if m.only {
-			if err := forgetVisible(ctx, tx, next.Name); err != nil {
-				return err
-			}
+			return forgetVisible(ctx, tx, next.Name)
 		}
-		if !m.renames() {
-			return nil
-		}
-		return s.renamed(ctx, tx, next.Name, m.to)
+		return nil
 	})
 }
 

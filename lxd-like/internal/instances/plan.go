@@ -95,6 +95,9 @@ func (s *Service) name(ctx context.Context, in *instance) {
 
 // startDevices plans the devices.
 func (s *Service) startDevices(ctx context.Context, l *launch, _ *undo.Stack) error {
+	if err := s.checkVolumes(ctx, l.in); err != nil {
+		return err
+	}
 	p, keys, err := s.plan(ctx, l.in)
 	l.plan = p
 	maps.Copy(l.keys, keys)

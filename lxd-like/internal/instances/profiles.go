@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -70,7 +71,7 @@ func apiProfile(p db.Profile, users []db.Instance) api.Profile {
 	return out
 }
 
-func profileURL(name string) string { return "/1.0/profiles/" + name }
+func profileURL(name string) string { return "/1.0/profiles/" + url.PathEscape(name) }
 
 // CreateProfile adds a profile, which no instance has yet.
 func (s *Service) CreateProfile(ctx context.Context, req api.ProfilesPost) error {

@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,21 +13,22 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/shared/uuid"
 )
 
 // Rename checks a request for another name of an instance, for its move to
-// another pool, or for both. It must not run.
+// another pool or project, or for all of it. It must not run.
 func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost) (ops.Job, error) {
 	in, err := s.load(ctx, name)
 	if err != nil {
 		return ops.Job{}, err
 	}
 	if req.Name == "" {
-		req.Name = name
+		req.Name = project.Instance(cmp.Or(req.Project, project.OfInstance(name)), project.InstanceName(name))
 	}
-	changes := req.Pool != "" || req.Config != nil || req.Devices != nil || req.Profiles != nil
+	changes := req.Pool != "" || req.Config != nil || req.Devices != nil || req.Profiles != nil || carries(name, req.Name)
 	switch {
 	case changes:
 		return s.moveJob(ctx, in, req)
@@ -76,8 +78,8 @@ func (s *Service) checkStopped(name, action string) error {
 }
 
 // rename writes down first what name the volume gets: Recover takes back a
-// renaming that a crash cut short.
-func (s *Service) rename(ctx context.Context, in *instance, to string) (err error) {
+// renaming that a crash cut short. What also writes becomes true with the name.
+func (s *Service) rename(ctx context.Context, in *instance, to string, also ...func(context.Context, *db.Tx) error) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -117,7 +119,15 @@ func (s *Service) rename(ctx context.Context, in *instance, to string) (err erro
 		if err := db.PatchInstanceConfig(ctx, tx, in.Name, keys); err != nil {
 			return err
 		}
-		return s.renamed(ctx, tx, in.Name, to)
+		if err := s.renamed(ctx, tx, in.Name, to); err != nil {
+			return err
+		}
+		for _, fn := range also {
+			if err := fn(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -225,6 +225,9 @@ func isNICKey(key string) bool {
 // is touched. It returns what the devices are planned to be if they change, also
 // with an error: the caller unplans it.
 func (s *Service) checkChange(ctx context.Context, in, next *instance) (plan, error) {
+	if err := s.checkVolumes(ctx, next); err != nil {
+		return nil, err
+	}
 	want, err := s.checkNext(ctx, in, next)
 	if err != nil {
 		return want, err

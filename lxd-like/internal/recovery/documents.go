@@ -7,15 +7,19 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // A poolDocument is what is written about a pool, beside the pool what all
-// instances need and no volume has.
+// instances need and no volume has. What is in it has keys for names: it is for
+// us alone.
 type poolDocument struct {
 	api.NetworksDocument
 
 	Pool     *api.StoragePool `json:"pool"`
+	Projects []api.Project    `json:"projects,omitempty"` // But the default one.
 	Profiles []api.Profile    `json:"profiles,omitempty"`
 }
 
@@ -31,13 +35,16 @@ func (s *Service) poolDocument(ctx context.Context, pool string) (poolDocument, 
 			StoragePoolPut: api.StoragePoolPut{Config: p.Config, Description: p.Description},
 			Name:           p.Name, Driver: p.Driver, UsedBy: []string{}, Status: "Created", Locations: []string{"none"},
 		}
+		if d.Projects, err = projectsTx(ctx, tx); err != nil {
+			return err
+		}
 		all, err := db.Profiles(ctx, tx)
 		for _, f := range all {
 			put := api.ProfilePut{Description: f.Description, Config: f.Config, Devices: api.DevicesMap{}}
 			for name, dev := range f.Devices {
 				put.Devices[name] = dev
 			}
-			d.Profiles = append(d.Profiles, api.Profile{ProfilePut: put, Name: f.Name, UsedBy: []string{}, Project: "default"})
+			d.Profiles = append(d.Profiles, api.Profile{ProfilePut: put, Name: f.Name, UsedBy: []string{}, Project: project.Of(f.Name)})
 		}
 		return err
 	})
@@ -48,8 +55,20 @@ func (s *Service) poolDocument(ctx context.Context, pool string) (poolDocument, 
 	return d, err
 }
 
+func projectsTx(ctx context.Context, tx *db.Tx) ([]api.Project, error) {
+	var out []api.Project
+	all, err := db.Projects(ctx, tx)
+	for _, p := range all {
+		if p.Name != project.Default {
+			put := api.ProjectPut{Config: p.Config, Description: p.Description}
+			out = append(out, api.Project{ProjectPut: put, Name: p.Name, UsedBy: []string{}})
+		}
+	}
+	return out, err
+}
+
 // settled is a document of an instance without what changes from one moment to
-// the next.
+// the next, and with names, as the peers have it.
 func settled(doc api.Document) api.Document {
 	if doc.Instance != nil {
 		in := *doc.Instance
@@ -57,12 +76,17 @@ func settled(doc api.Document) api.Document {
 		in.LastUsedAt = time.Time{}
 		doc.Instance = &in
 	}
+	if doc.Volume != nil {
+		doc.Volume = new(*doc.Volume)
+	}
+	doc.Snapshots, doc.Profiles = slices.Clone(doc.Snapshots), slices.Clone(doc.Profiles)
+	scope.Out(&doc)
 	return doc
 }
 
 // instanceDocument returns the document of an instance that was found, from
 // its record, which can be missing or be of an earlier day.
-func instanceDocument(pool string, name string, snapshots []string, record []byte) (api.Document, error) {
+func (s *Service) instanceDocument(ctx context.Context, pool string, l lost, record []byte) (api.Document, error) {
 	doc, err := api.ParseDocument(record)
 	if err != nil {
 		return doc, err
@@ -71,10 +95,14 @@ func instanceDocument(pool string, name string, snapshots []string, record []byt
 		doc.Instance = &api.Instance{}
 		doc.Instance.Profiles, doc.Instance.Config = []string{"default"}, api.ConfigMap{}
 	}
+	in, name := project.SplitInstance(l.volume.Name)
 	doc.Instance.Name = name
+	if err := scope.Bring(ctx, s.Projects, in, &doc); err != nil {
+		return doc, err
+	}
 	moveRoot(doc.Instance, doc.Pool, pool)
 	doc.Pool = &api.StoragePool{Name: pool}
-	doc.Snapshots = matched(doc.Snapshots, snapshots,
+	doc.Snapshots = matched(doc.Snapshots, l.snapshots,
 		func(s *api.InstanceSnapshot) *string { return &s.Name },
 		func(name string) api.InstanceSnapshot {
 			return api.InstanceSnapshot{
@@ -100,8 +128,8 @@ func moveRoot(in *api.Instance, was *api.StoragePool, pool string) {
 	}
 }
 
-// volumeDocument is [instanceDocument] for a custom volume.
-func volumeDocument(pool string, name string, snapshots []string, record []byte) (api.Document, error) {
+// volumeDocument is [Service.instanceDocument] for a custom volume.
+func (*Service) volumeDocument(_ context.Context, pool string, l lost, record []byte) (api.Document, error) {
 	doc, err := api.ParseDocument(record)
 	if err != nil {
 		return doc, err
@@ -110,9 +138,9 @@ func volumeDocument(pool string, name string, snapshots []string, record []byte)
 		doc.Volume = &api.StorageVolume{ContentType: "filesystem", CreatedAt: time.Now()}
 		doc.Volume.Config = api.ConfigMap{}
 	}
-	doc.Volume.Name, doc.Volume.Type, doc.Volume.Pool = name, "custom", pool
+	doc.Volume.Name, doc.Volume.Type, doc.Volume.Pool = l.volume.Name, "custom", pool
 	doc.Pool = &api.StoragePool{Name: pool}
-	doc.VolumeSnapshots = matched(doc.VolumeSnapshots, snapshots,
+	doc.VolumeSnapshots = matched(doc.VolumeSnapshots, l.snapshots,
 		func(s *api.StorageVolumeSnapshot) *string { return &s.Name },
 		func(name string) api.StorageVolumeSnapshot {
 			return api.StorageVolumeSnapshot{

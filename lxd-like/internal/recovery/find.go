@@ -11,6 +11,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/units"
 	"github.com/cuib/cuib/storage"
 )
@@ -45,9 +46,9 @@ func (s *Service) Validate(ctx context.Context, req Request) (Result, error) {
 	}
 	for _, p := range all {
 		for _, l := range p.lost {
-			v := Volume{Name: l.volume.Name, Type: "container", SnapshotCount: len(l.snapshots), Project: "default", Pool: p.Name}
+			v := Volume{Name: project.InstanceName(l.volume.Name), Type: "container", SnapshotCount: len(l.snapshots), Project: l.project(), Pool: p.Name}
 			if l.volume.Kind == storage.Custom {
-				v.Type = "custom"
+				v.Name, v.Type = project.Name(l.volume.Name), "custom"
 			}
 			out.UnknownVolumes = append(out.UnknownVolumes, v)
 		}
@@ -68,6 +69,14 @@ type found struct {
 type lost struct {
 	volume    storage.Volume
 	snapshots []string
+}
+
+// project is the one that the volume is in.
+func (l lost) project() string {
+	if l.volume.Kind == storage.Custom {
+		return project.Of(l.volume.Name)
+	}
+	return project.OfInstance(l.volume.Name)
 }
 
 // findPools looks through the pools that are asked for, and those that are in

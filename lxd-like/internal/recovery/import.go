@@ -9,6 +9,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -55,6 +56,11 @@ func (s *Service) importPool(ctx context.Context, p found) error {
 		return err
 	}
 	s.Log.InfoContext(ctx, "a storage pool was found and registered", "pool", p.Name)
+	for _, in := range p.doc.Projects {
+		if err := s.register(ctx, in); err != nil {
+			s.Log.WarnContext(ctx, "cannot register a project as it was", "project", in.Name, "err", err)
+		}
+	}
 	s.importNetworks(ctx, p.doc.NetworksDocument)
 	if err := s.importProfiles(ctx, p.doc.Profiles); err != nil {
 		return err
@@ -69,6 +75,21 @@ func (s *Service) importPool(ctx context.Context, p found) error {
 			s.Log.WarnContext(ctx, "cannot remove an image that nobody knows", "pool", p.Name, "image", v.Name, "err", err)
 		}
 	}
+	return nil
+}
+
+// register makes a project that is not there. One that nobody remembers has
+// all that new ones have.
+func (s *Service) register(ctx context.Context, p api.Project) error {
+	_, err := s.Projects.View(ctx, p.Name)
+	if !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	err = s.Projects.Create(ctx, api.ProjectsPost{ProjectPut: p.ProjectPut, Name: p.Name})
+	if err != nil {
+		return fmt.Errorf("register project %q: %w", p.Name, err)
+	}
+	s.Log.InfoContext(ctx, "a project was found and registered", "project", p.Name)
 	return nil
 }
 
@@ -97,7 +118,7 @@ func (s *Service) importProfiles(ctx context.Context, profs []api.Profile) error
 				return db.AddProfile(ctx, tx, &row)
 			case err != nil:
 				return err
-			case p.Name == "default" && len(have.Config)+len(have.Devices) == 0:
+			case project.Name(p.Name) == "default" && len(have.Config)+len(have.Devices) == 0:
 				return db.UpdateProfile(ctx, tx, row)
 			}
 			return nil
@@ -136,11 +157,14 @@ func (s *Service) importVolume(ctx context.Context, p found, l lost) error {
 	if record == nil {
 		s.Log.WarnContext(ctx, "a volume has no record: its configuration is lost", "pool", p.Name, "volume", l.volume.String())
 	}
-	document, adopt := instanceDocument, s.Instances.Adopt
-	if l.volume.Kind == storage.Custom {
-		document, adopt = volumeDocument, s.Volumes.Adopt
+	if err := s.register(ctx, api.Project{Name: l.project()}); err != nil {
+		return err
 	}
-	doc, err := document(p.Name, l.volume.Name, l.snapshots, record)
+	document, adopt := s.instanceDocument, s.Instances.Adopt
+	if l.volume.Kind == storage.Custom {
+		document, adopt = s.volumeDocument, s.Volumes.Adopt
+	}
+	doc, err := document(ctx, p.Name, l, record)
 	if err != nil {
 		return fmt.Errorf("read its record: %w", err)
 	}

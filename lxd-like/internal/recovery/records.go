@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -121,17 +123,31 @@ func (s *Service) note(ctx context.Context, e *api.Event, changed map[object]boo
 	switch {
 	case len(parts) < 2:
 	case parts[0] == "instances":
-		changed[object{kind: storage.Instance, name: parts[1]}] = true
+		o := object{kind: storage.Instance, name: project.Instance(m.Project, parts[1])}
+		s.noteOne(m, o, changed)
 	case parts[0] == "storage-pools" && len(parts) >= 5 && parts[2] == "volumes" && parts[3] == "custom":
-		changed[object{kind: storage.Custom, pool: parts[1], name: parts[4]}] = true
+		o := object{kind: storage.Custom, pool: parts[1], name: project.Key(m.Project, parts[4])}
+		s.noteOne(m, o, changed)
 	case parts[0] == "storage-pools":
 		changed[object{pool: parts[1]}] = true
-	case parts[0] == "profiles" || strings.HasPrefix(parts[0], "network"): // ACLs, address sets and zones, too.
-		s.noteUsers(ctx, parts[0], parts[1], changed)
+	case parts[0] == "profiles" || parts[0] == "projects" || strings.HasPrefix(parts[0], "network"): // ACLs, address sets and zones, too.
+		s.noteUsers(ctx, parts[0], project.Key(m.Project, parts[1]), changed)
 	}
 }
 
-// noteUsers adds what has a profile or a network in its record.
+// noteOne adds an object. One that has just been made has no record, even if
+// one that was there before it had the same.
+func (s *Service) noteOne(m api.EventLifecycle, o object, changed map[object]bool) {
+	changed[o] = true
+	if !strings.HasSuffix(m.Action, "-created") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.written, func(w object, _ [32]byte) bool { return w.kind == o.kind && w.name == o.name })
+}
+
+// noteUsers adds what has a project, a profile or a network in its record.
 func (s *Service) noteUsers(ctx context.Context, what, name string, changed map[object]bool) {
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		all, err := db.Pools(ctx, tx)

@@ -16,6 +16,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -23,6 +24,7 @@ import (
 // concurrent use.
 type Service struct {
 	DB        *db.DB
+	Projects  projectKeeper
 	Pools     *pools.Service
 	Instances instanceKeeper
 	Volumes   volumeKeeper
@@ -35,6 +37,13 @@ type Service struct {
 	mu      sync.Mutex          // Guards what follows.
 	written map[object][32]byte // The digests of what is known to be written.
 	again   chan<- struct{}     // Has Run write all; nil before that runs.
+}
+
+// A projectKeeper is what recovery needs of projects.
+type projectKeeper interface {
+	scope.Views
+
+	Create(ctx context.Context, req api.ProjectsPost) error
 }
 
 // An instanceKeeper is what recovery needs of instances.

@@ -18,6 +18,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/pools"
+	"github.com/cuib/cuib/lxd-like/internal/projects"
 	"github.com/cuib/cuib/lxd-like/internal/recovery"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -113,8 +114,10 @@ func newWorld(t *testing.T, dir string) world {
 	t.Helper()
 	w := world{docs: &keeper{}, nets: nets{map[string]api.Network{}}}
 	hub, log, database := &events.Hub{}, slog.New(slog.DiscardHandler), dbtest.New(t)
+	in := &projects.Service{DB: database, Events: hub, Log: log}
+	ok(t, in.Open(t.Context()))
 	w.Service = &recovery.Service{
-		DB: database, Instances: instances{w.docs}, Volumes: volumes{w.docs}, Nets: w.nets, Events: hub, Log: log,
+		DB: database, Projects: in, Instances: instances{w.docs}, Volumes: volumes{w.docs}, Nets: w.nets, Events: hub, Log: log,
 		Pools: &pools.Service{DB: database, Dir: dir, Types: map[string]storage.Type{"fake": fake.Type(nil)}, Events: hub, Log: log},
 	}
 	return w
@@ -236,6 +239,71 @@ func TestLostDatabase(t *testing.T) {
 	if len(vols) != 4 { // The image is gone.
 		t.Errorf("the pool holds %v", vols)
 	}
+}
+
+// TestLostProjects has what is in projects be there again in them.
+func TestLostProjects(t *testing.T) {
+	dir := t.TempDir()
+	before := newWorld(t, dir)
+	before.pool(t, "own", "")
+	ok(t, before.Projects.Create(t.Context(), api.ProjectsPost{Name: "p", ProjectPut: api.ProjectPut{
+		Description: "mine", Config: map[string]string{"features.images": "false", "user.a": "b"},
+	}}))
+	before.do(t, func(ctx context.Context, tx *db.Tx) error {
+		if err := db.UpdateProfile(ctx, tx, db.Profile{Name: "p%default", Config: map[string]string{"user.in": "p"}}); err != nil {
+			return err
+		}
+		return db.AddProfile(ctx, tx, &db.Profile{Name: "web"})
+	})
+	before.addInstance(t, "own", "c1")
+	before.addInstance(t, "own", "p_c1", "s0")
+	before.docs.docs["p_c1"].Instance.Profiles[1] = "p%default"
+	before.addVolume(t, "own", "p%data")
+	ok(t, before.WriteAll(t.Context()))
+	d := before.driver(t, "own")
+	text, err := d.(storage.Recorder).Record(t.Context(), instance("p_c1"))
+	ok(t, err)
+	if strings.Contains(string(text), " name: p_") || strings.Contains(string(text), "p%") || !strings.Contains(string(text), "name: c1\n") {
+		t.Errorf("the record has keys:\n%s", text)
+	}
+	ok(t, d.Create(t.Context(), instance("q_bare"))) // Of a project that nobody remembers.
+
+	w := newWorld(t, dir)
+	found, err := w.Validate(t.Context(), recovery.Request{})
+	ok(t, err)
+	want := []recovery.Volume{
+		{Name: "data", Type: "custom", Project: "p", Pool: "own"},
+		{Name: "c1", Type: "container", Project: "default", Pool: "own"},
+		{Name: "c1", Type: "container", SnapshotCount: 1, Project: "p", Pool: "own"},
+		{Name: "bare", Type: "container", Project: "q", Pool: "own"},
+	}
+	if !slices.Equal(found.UnknownVolumes, want) {
+		t.Errorf("found %+v, want %v", found, want)
+	}
+	ok(t, w.Import(t.Context(), recovery.Request{}))
+	if !slices.Equal(w.docs.order, []string{"own/p%data", "c1", "p_c1", "q_bare"}) {
+		t.Errorf("registered %v", w.docs.order)
+	}
+	if doc, err := w.docs.get("p_c1"); err != nil || !slices.Equal(doc.Instance.Profiles, []string{"p%default", "p%default"}) {
+		t.Errorf("it is %+v, %v", doc.Instance, err)
+	}
+	if doc, err := w.docs.get("own/p%data"); err != nil || doc.Volume.Config["size"] != "1GiB" {
+		t.Errorf("the volume is %+v, %v", doc.Volume, err)
+	}
+	if doc, err := w.docs.get("q_bare"); err != nil || !slices.Equal(doc.Instance.Profiles, []string{"q%default"}) {
+		t.Errorf("without a record it is %+v, %v", doc.Instance, err)
+	}
+	w.do(t, func(ctx context.Context, tx *db.Tx) error {
+		p, err := db.GetProject(ctx, tx, "p")
+		if err != nil || p.Description != "mine" || p.Config["features.images"] != "false" || p.Config["user.a"] != "b" {
+			t.Errorf("the project is %+v, %v", p, err)
+		}
+		if f, err := db.GetProfile(ctx, tx, "p%default"); err != nil || f.Config["user.in"] != "p" {
+			t.Errorf("its profile is %+v, %v", f, err)
+		}
+		_, err = db.GetProject(ctx, tx, "q")
+		return err
+	})
 }
 
 // wantSame checks that what was recovered is as it was.

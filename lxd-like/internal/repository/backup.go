@@ -101,6 +101,7 @@ func (s *Service) backUp(ctx context.Context, r db.Repository, src source, how b
 		if err != nil {
 			return err
 		}
+		scope.Out(&doc) // It can be restored into another project.
 		if v.document, err = doc.YAML(); err != nil {
 			return err
 		}

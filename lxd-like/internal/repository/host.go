@@ -31,6 +31,9 @@ func (s *Service) hostDocument(ctx context.Context) ([]byte, error) {
 	if doc.Pools, err = s.Pools.List(ctx); err != nil {
 		return nil, err
 	}
+	if doc.Projects, err = s.Projects.List(ctx); err != nil {
+		return nil, err
+	}
 	if doc.NetworksDocument, err = s.Nets.Document(ctx); err != nil {
 		return nil, err
 	}
@@ -46,6 +49,9 @@ func (s *Service) hostDocument(ctx context.Context) ([]byte, error) {
 	// Who uses them is in the documents of those.
 	for i := range doc.Pools {
 		doc.Pools[i].UsedBy = nil
+	}
+	for i := range doc.Projects {
+		doc.Projects[i].UsedBy = nil
 	}
 	for i := range doc.Profiles {
 		doc.Profiles[i].UsedBy = nil
@@ -145,6 +151,10 @@ func (s *Service) rebuild(ctx context.Context, b *rebuilding, op *ops.Op) error 
 			b.present = append(b.present, w.source.String())
 			continue
 		}
+		w.project = w.source.project()
+		if err := s.rebuildProject(ctx, b, api.Project{Name: w.project}); err != nil { // Its host can have no backup.
+			return err
+		}
 		err = s.readDocument(ctx, &w)
 		if err == nil {
 			err = s.restore(ctx, w, op)
@@ -177,7 +187,7 @@ func (s *Service) rebuildHost(ctx context.Context, b *rebuilding) error {
 		return errs.Invalidf("backup %s: %s: %w", b.host.ID[:8], documentName, err)
 	}
 	for _, step := range []func(context.Context, *rebuilding, api.HostDocument) error{
-		s.rebuildConfig, s.rebuildPools, s.rebuildNetworks, s.rebuildProfiles, s.rebuildAliases,
+		s.rebuildConfig, s.rebuildPools, s.rebuildProjects, s.rebuildNetworks, s.rebuildProfiles, s.rebuildAliases,
 	} {
 		if err := step(ctx, b, doc); err != nil {
 			return err
@@ -221,6 +231,25 @@ func (s *Service) rebuildPools(ctx context.Context, b *rebuilding, doc api.HostD
 			Name: p.Name, Driver: p.Driver, StoragePoolPut: api.StoragePoolPut{Config: config, Description: p.Description},
 		}))
 	}
+	return nil
+}
+
+// rebuildProjects makes projects, before what is in them.
+func (s *Service) rebuildProjects(ctx context.Context, b *rebuilding, doc api.HostDocument) error {
+	for _, p := range doc.Projects {
+		if err := s.rebuildProject(ctx, b, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) rebuildProject(ctx context.Context, b *rebuilding, p api.Project) error {
+	_, err := s.Projects.View(ctx, p.Name)
+	if !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	b.note("project "+p.Name, s.Projects.Create(ctx, api.ProjectsPost{ProjectPut: p.ProjectPut, Name: p.Name}))
 	return nil
 }
 

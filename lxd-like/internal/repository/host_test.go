@@ -37,7 +37,9 @@ func TestHostComesBack(t *testing.T) {
 			{Name: "lost", ImageAliasesEntryPut: api.ImageAliasesEntryPut{Target: "gone"}},
 		},
 	}
-	one, two, vol := w.instance("c1"), w.instance("c2"), w.volume("v")
+	must(t, w.Projects.Create(t.Context(), api.ProjectsPost{Name: "lab", ProjectPut: api.ProjectPut{Config: map[string]string{"user.a": "b"}}}))
+	one, two, vol, labs := w.instance("c1"), w.instance("c2"), w.volume("v"), w.instance("lab_c1")
+	write(t, filepath.Join(labs, "rootfs", "f"), noise(15))
 	write(t, filepath.Join(one, "rootfs", "f"), noise(10))
 	write(t, filepath.Join(two, "rootfs", "g"), noise(20))
 	write(t, filepath.Join(vol, "h"), noise(30))
@@ -63,6 +65,10 @@ func TestHostComesBack(t *testing.T) {
 	wantSame(t, n.restored(storage.Instance, "c1"), one)
 	wantSame(t, n.restored(storage.Instance, "c2"), two)
 	wantSame(t, n.restored(storage.Custom, "v"), vol)
+	wantSame(t, n.restored(storage.Instance, "lab_c1"), labs)
+	if all, err := n.Projects.List(t.Context()); err != nil || len(all) != 2 || all[1].Name != "lab" || all[1].Config["user.a"] != "b" {
+		t.Errorf("projects: %v, %v", all, err)
+	}
 	const log = `config map[user.a:1]
 pool loop map[size:1GiB]
 pool disk map[source:/dev/sdz]
@@ -82,7 +88,7 @@ alias here`
 	n.host.log = nil
 	desc, err = restoreAll(n)
 	must(t, err)
-	if got, ok := desc.Metadata["present"].([]string); !ok || !slices.Equal(got, []string{"volumes/p/v", "instances/c1", "instances/c2"}) {
+	if got, ok := desc.Metadata["present"].([]string); !ok || !slices.Equal(got, []string{"volumes/p/v", "instances/c1", "instances/c2", "instances/lab_c1"}) {
 		t.Errorf("present %v", got)
 	}
 	if got := strings.Join(n.host.log, "\n"); got != "alias here" {

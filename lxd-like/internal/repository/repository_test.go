@@ -24,6 +24,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/projects"
 	"github.com/cuib/cuib/lxd-like/internal/repository"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/api"
@@ -67,8 +68,10 @@ func newWorld(t *testing.T) *world {
 	w.ops = ops.NewManager(t.Context(), hub.Publish)
 	state := filepath.Join(w.dir, "state")
 	must(t, os.Mkdir(state, 0o711))
+	in := &projects.Service{DB: dbtest.New(t), Events: hub, Log: slog.New(slog.DiscardHandler)}
+	must(t, in.Open(t.Context()))
 	w.Service = &repository.Service{
-		DB: dbtest.New(t), Dir: state, Host: "h1", Instances: fakeInstances{w}, Volumes: fakeVolumes{w}, Pools: fakePools{w},
+		DB: in.DB, Projects: in, Dir: state, Host: "h1", Instances: fakeInstances{w}, Volumes: fakeVolumes{w}, Pools: fakePools{w},
 		Nets: fakeNets{w}, Images: fakeImages{w}, Config: fakeConfig{w}, Ops: w.ops, Events: hub, Log: slog.New(slog.DiscardHandler),
 	}
 	w.pool = w.openPool(filepath.Join(state, "pools", "p"))

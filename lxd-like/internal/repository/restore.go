@@ -15,9 +15,11 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/units"
 	"github.com/cuib/cuib/storage"
 )
@@ -28,6 +30,7 @@ type restoring struct {
 	snap     snapshot
 	source   source
 	document api.Document
+	project  string // That it is to be in.
 	name     string // Another name; empty for that of the source.
 	pool     string // Another pool; empty for that of the document.
 }
@@ -59,7 +62,7 @@ func (s *Service) Restore(ctx context.Context, name string, req api.RepositoryRe
 
 // restoring finds what is to be restored and reads its document.
 func (s *Service) restoring(ctx context.Context, r db.Repository, req api.RepositoryRestorePost) (restoring, error) {
-	w := restoring{repo: r, name: req.Name, pool: req.Pool}
+	w := restoring{repo: r, name: req.Name, pool: req.Pool, project: project.From(ctx)}
 	var err error
 	if w.snap, err = s.wanted(ctx, r, req); err != nil {
 		return w, err
@@ -82,6 +85,9 @@ func (s *Service) readDocument(ctx context.Context, w *restoring) error {
 	}
 	if w.document, err = api.ParseDocument(text); err != nil {
 		return errs.Invalidf("backup %s: %s: %w", w.snap.ID[:8], documentName, err)
+	}
+	if err := scope.Bring(ctx, s.Projects, w.project, &w.document); err != nil {
+		return fmt.Errorf("backup %s: %s: %w", w.snap.ID[:8], documentName, err)
 	}
 	// A backup holds what was there when it was made, and no snapshots.
 	w.document.Snapshots, w.document.VolumeSnapshots = nil, nil

@@ -23,6 +23,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/netdocs"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/api"
@@ -33,6 +34,7 @@ import (
 // concurrent use.
 type Service struct {
 	DB        *db.DB
+	Projects  projectKeeper
 	Dir       string // The daemon's state directory.
 	Host      string // The name under which this host's backups are kept.
 	Instances instanceKeeper
@@ -55,6 +57,14 @@ type Service struct {
 	ticks *clock.Clock
 
 	idle time.Duration // How long restic may do nothing; 0 for the usual.
+}
+
+// A projectKeeper keeps projects.
+type projectKeeper interface {
+	scope.Views
+
+	List(ctx context.Context) ([]api.Project, error)
+	Create(ctx context.Context, req api.ProjectsPost) error
 }
 
 // An instanceKeeper is what repositories need of instances.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // A source is what a backup is of. The zero value is the host.
@@ -30,6 +31,14 @@ func (s source) String() string {
 		return instancesDir + s.name
 	}
 	return hostSource
+}
+
+// project is the one that it is in.
+func (s source) project() string {
+	if s.pool != "" {
+		return project.Of(s.name)
+	}
+	return project.OfInstance(s.name)
 }
 
 // parseSource inverts [source.String].

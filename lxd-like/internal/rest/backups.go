@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -13,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
@@ -40,7 +40,7 @@ type instanceImporter interface {
 
 // volumeImporter makes custom volumes of archives, likewise.
 type volumeImporter interface {
-	Import(ctx context.Context, pool, name string, data io.Reader) (ops.Job, error)
+	Import(ctx context.Context, up volumes.Upload) (ops.Job, error)
 }
 
 // KeyCompression is the server's key for the compression of backups that ask
@@ -106,8 +106,11 @@ func (s *Server) ofOwner(of owned, fn func(*http.Request, owned, backups.Owner) 
 }
 
 // backupName is the backup that a request is about. LXD 5.0's clients take
-// the whole URL of a new backup for its name.
-func backupName(r *http.Request) string { return path.Base(r.PathValue("backup")) }
+// the whole URL of a new backup for its name, with the project.
+func backupName(r *http.Request) string {
+	name, _, _ := strings.Cut(path.Base(r.PathValue("backup")), "?project=")
+	return name
+}
 
 func instanceBackup(r *http.Request) (backups.Request, error) {
 	body, err := decode[api.InstanceBackupsPost](r)
@@ -246,11 +249,14 @@ func (b *begun) Write(p []byte) (int, error) {
 
 // importInstance makes an instance of an archive.
 func (s *Server) importInstance(r *http.Request) (response, error) {
-	up := instances.Upload{Data: r.Body, Name: header(r, "Name"), Pool: header(r, "Pool")}
+	up := instances.Upload{Data: r.Body, Pool: header(r, "Pool"), Project: view(r).Project}
 	if err := checkUpload(r); err != nil {
 		return nil, err
 	}
 	var err error
+	if up.Name, err = headerKey(r, "instance"); err != nil {
+		return nil, err
+	}
 	if up.Config, up.Devices, err = overrides(r); err != nil {
 		return nil, err
 	}
@@ -263,7 +269,7 @@ func (s *Server) importVolume(r *http.Request, pool, name string) (response, err
 	if err := checkUpload(r); err != nil {
 		return nil, err
 	}
-	job, err := s.Volumes.Import(r.Context(), pool, name, r.Body)
+	job, err := s.Volumes.Import(r.Context(), volumes.Upload{Data: r.Body, Project: view(r).Project, Pool: pool, Name: name})
 	return s.start(r, job, err)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -87,9 +88,9 @@ func (f *fakeInstances) Import(_ context.Context, up instances.Upload) (ops.Job,
 	return ops.Job{Run: func(context.Context, *ops.Op) error { return nil }}, err
 }
 
-func (f *fakeVolumes) Import(_ context.Context, pool, name string, data io.Reader) (ops.Job, error) {
-	text, err := io.ReadAll(data)
-	f.add("import", string(text), pool, name)
+func (f *fakeVolumes) Import(_ context.Context, up volumes.Upload) (ops.Job, error) {
+	text, err := io.ReadAll(up.Data)
+	f.add("import", string(text), up.Pool, up.Name)
 	return ops.Job{Run: func(context.Context, *ops.Op) error { return nil }}, err
 }
 

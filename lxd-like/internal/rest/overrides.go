@@ -19,7 +19,12 @@ func overrides(r *http.Request) (api.ConfigMap, api.DevicesMap, error) {
 		return nil, nil, err
 	}
 	devices, err := headerDevices(r)
-	return config, devices, err
+	if err != nil {
+		return nil, nil, err
+	}
+	put := api.InstancePut{Config: config, Devices: devices}
+	err = keys(r, &put)
+	return put.Config, put.Devices, err
 }
 
 // encoded returns the header that is encoded as in a URL.

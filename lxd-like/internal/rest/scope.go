@@ -80,6 +80,22 @@ func pathKeys(r *http.Request, v scope.View) error {
 	return nil
 }
 
+// headerKey is the key of what the header X-Incus-name of an upload names, or
+// empty.
+func headerKey(r *http.Request, kind string) (string, error) {
+	return view(r).Key(kind, header(r, "Name"))
+}
+
+// keyIn is the key of what another project, or that of the request if it is
+// empty, finds by a name.
+func keyIn(r *http.Request, in, kind, name string) (string, error) {
+	v := view(r)
+	if in == "" || v.views == nil {
+		return v.Key(kind, name)
+	}
+	return scope.KeyIn(r.Context(), v.views, in, kind, name)
+}
+
 // keys translates what a client has sent, to which v points.
 func keys(r *http.Request, v any) error {
 	in := view(r)

@@ -9,9 +9,11 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/guestfs"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 )
 
 // volumeService keeps custom volumes, and shows those of instances and images.
@@ -150,7 +152,10 @@ func (s *Server) createVolume(r *http.Request) (response, error) {
 
 // uploadVolume makes a volume of a file.
 func (s *Server) uploadVolume(r *http.Request, pool string) (response, error) {
-	name := header(r, "Name")
+	name, err := headerKey(r, "volume")
+	if err != nil {
+		return nil, err
+	}
 	switch typ := header(r, "Type"); typ {
 	case "", "backup":
 		return s.importVolume(r, pool, name)
@@ -235,7 +240,12 @@ func (s *Server) renameVolume(r *http.Request) (response, error) {
 	if body.Migration {
 		return nil, errs.Newf(errs.Unsupported, "volumes can't be moved to another server")
 	}
-	if body.Pool != "" && body.Pool != ref.Pool {
+	if body.Name == "" {
+		if body.Name, err = keyIn(r, body.Project, "volume", project.Name(ref.Name)); err != nil {
+			return nil, err
+		}
+	}
+	if body.Pool != "" && body.Pool != ref.Pool || project.Of(body.Name) != project.Of(ref.Name) {
 		job, err := s.Volumes.Move(r.Context(), ref, body)
 		return s.start(r, job, err)
 	}
@@ -276,10 +286,13 @@ func (s *Server) volumeFiles(ctx context.Context, r *http.Request) (*guestfs.FS,
 func (s *Server) listVolumeSnapshots(r *http.Request) (response, error) {
 	pool, typ, name := volumePath(r)
 	all, err := s.Volumes.Snapshots(r.Context(), pool, typ, name)
+	short := scope.Name(scope.VolumeKind(typ), name)
 	for i := range all {
-		all[i].Name = name + "/" + all[i].Name // As the peers have it in lists; alone it has its own name.
+		all[i].Name = short + "/" + all[i].Name // As the peers have it in lists; alone it has its own name.
 	}
-	return list(r, all, err, func(snap api.StorageVolumeSnapshot) string { return volumeURL(pool, typ, snap.Name) })
+	return list(r, all, err, func(snap api.StorageVolumeSnapshot) string {
+		return volumeURL(pool, typ, name+strings.TrimPrefix(snap.Name, short))
+	})
 }
 
 func (s *Server) createVolumeSnapshot(r *http.Request) (response, error) {

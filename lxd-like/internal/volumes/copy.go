@@ -67,11 +67,8 @@ func (s *Service) Copy(ctx context.Context, pool string, req api.StorageVolumesP
 func (s *Service) copyFrom(ctx context.Context, pool string, src api.StorageVolumeSource) (copying, db.Volume, error) {
 	var c copying
 	var err error
-	switch {
-	case src.Type != "" && src.Type != "copy":
+	if src.Type != "" && src.Type != "copy" {
 		return c, db.Volume{}, errs.Newf(errs.Unsupported, "source type %q is not supported: volumes are copied within this server", src.Type)
-	case src.Project != "" && src.Project != "default":
-		return c, db.Volume{}, errs.NotFoundf("project %q not found", src.Project)
 	}
 	if c.from, err = parseTarget(cmp.Or(src.Pool, pool), src.Name); err != nil {
 		return c, db.Volume{}, fmt.Errorf("source: %w", err)
@@ -289,12 +286,9 @@ func (s *Service) readySnapshots(ctx context.Context, rows []db.VolumeSnapshot) 
 	})
 }
 
-// Move checks a request to bring a volume into another pool, with or without
-// another name. Devices follow it as in [Service.Rename].
+// Move checks a request to bring a volume into another pool or project, with
+// or without another name. Devices follow it as in [Service.Rename].
 func (s *Service) Move(ctx context.Context, ref Ref, req api.StorageVolumePost) (ops.Job, error) {
-	if req.Project != "" && req.Project != "default" {
-		return ops.Job{}, errs.NotFoundf("project %q not found", req.Project)
-	}
 	name := cmp.Or(req.Name, ref.Name)
 	if err := profiles.CheckVolumeName(name); err != nil {
 		return ops.Job{}, err
@@ -302,6 +296,12 @@ func (s *Service) Move(ctx context.Context, ref Ref, req api.StorageVolumePost) 
 	from, err := s.load(ctx, ref)
 	if err != nil {
 		return ops.Job{}, err
+	}
+	if err := s.stays(ctx, ref, name); err != nil {
+		return ops.Job{}, err
+	}
+	if cmp.Or(req.Pool, ref.Pool) == ref.Pool {
+		return s.renameJob(ctx, ref, name, req.VolumeOnly)
 	}
 	c := copying{from: target{Ref: ref}}
 	if !req.VolumeOnly {

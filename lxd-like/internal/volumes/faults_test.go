@@ -177,6 +177,15 @@ func changes() map[string]change {
 				return strings.Contains(dump, "volume q/w ready") && strings.Contains(dump, "volume p/v pending")
 			},
 		},
+		"move to a project": {
+			prepare: filled,
+			act: func(w *world) error {
+				return w.run(w.svc.Move(w.tb.Context(), ref("p", "v"), api.StorageVolumePost{Name: "x%v", Project: "x"}))
+			},
+			done: func(w *world, dump string) bool {
+				return has("volume p/x%v ready", "p custom/x%v says now", "p custom/x%v@s1 says v")(w, dump) && !strings.Contains(dump, "custom/v")
+			},
+		},
 		"look at it while it stands still": {
 			prepare: filled,
 			act: func(w *world) error {

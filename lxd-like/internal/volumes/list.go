@@ -203,7 +203,7 @@ func imageURLs(keys []string) []string {
 
 func instanceURL(name string) string { return "/1.0/instances/" + name }
 
-func profileURL(name string) string { return "/1.0/profiles/" + name }
+func profileURL(name string) string { return "/1.0/profiles/" + neturl.PathEscape(name) }
 
 // other describes a volume that is not custom.
 func other(pool, typ, name string, users ...string) api.StorageVolume {
@@ -359,7 +359,8 @@ func unused(t target, users []string) error {
 	}
 	names := make([]string, 0, len(users))
 	for _, u := range users {
-		names = append(names, strings.TrimPrefix(u, "/1.0/"))
+		path, _ := neturl.PathUnescape(strings.TrimPrefix(u, "/1.0/")) // It is one of ours.
+		names = append(names, path)
 	}
 	return errs.Conflictf("%s is in use by %s: detach it first", t, named(names))
 }

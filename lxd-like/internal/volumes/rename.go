@@ -8,7 +8,10 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/profiles"
+	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -21,6 +24,9 @@ func (s *Service) Rename(ctx context.Context, ref Ref, to string) error {
 	}
 	next := Ref{Pool: ref.Pool, Name: to}
 	if _, err := s.custom(ctx, ref); err != nil {
+		return err
+	}
+	if err := s.stays(ctx, ref, to); err != nil {
 		return err
 	}
 	if err := s.free(ctx, next); err != nil {
@@ -38,6 +44,38 @@ func (s *Service) Rename(ctx context.Context, ref Ref, to string) error {
 	s.event("storage-volume-renamed", next, map[string]any{"old_name": ref.Name, "type": "custom"})
 	f.tell(s)
 	return nil
+}
+
+// renameJob checks a request for another project within a pool.
+func (s *Service) renameJob(ctx context.Context, ref Ref, to string, only bool) (ops.Job, error) {
+	next := Ref{Pool: ref.Pool, Name: to}
+	if only {
+		return ops.Job{}, errs.Newf(errs.Unsupported, "volume_only: a volume that stays in its storage pool keeps its snapshots")
+	}
+	if err := s.free(ctx, next); err != nil {
+		return ops.Job{}, err
+	}
+	return ops.Job{
+		Description: "Moving volume", Objects: objects(ref, next), Resources: resources(next),
+		Run: func(ctx context.Context, _ *ops.Op) error { return s.Rename(ctx, ref, to) },
+	}, nil
+}
+
+// stays reports users of a volume that is to come into another project, where
+// they would not find it.
+func (s *Service) stays(ctx context.Context, ref Ref, to string) error {
+	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error { return staysTx(ctx, tx, ref, to) })
+}
+
+func staysTx(ctx context.Context, tx *db.Tx, ref Ref, to string) error {
+	if project.Of(ref.Name) == project.Of(to) {
+		return nil
+	}
+	by, err := usersOf(ctx, tx, ref)
+	if err != nil {
+		return err
+	}
+	return unused(target{Ref: ref}, by)
 }
 
 // rename writes down first what name the volume gets: Recover takes back a
@@ -137,6 +175,9 @@ func (s *Service) instancesOf(ctx context.Context, ref Ref) ([]string, error) {
 // write changes the devices of instances and profiles.
 func (f *following) write(ctx context.Context, tx *db.Tx, from, to Ref) error {
 	f.instances, f.profiles = nil, nil
+	if err := staysTx(ctx, tx, from, to.Name); err != nil {
+		return err
+	}
 	for _, name := range f.names {
 		in, err := db.GetInstance(ctx, tx, name)
 		if err != nil {

@@ -14,12 +14,14 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	neturl "net/url"
 	"strings"
 	"sync"
 
 	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/locks"
@@ -52,6 +54,7 @@ const (
 // A Service keeps custom volumes. Its methods are safe for concurrent use.
 type Service struct {
 	DB        *db.DB
+	Projects  scope.Views
 	Dir       string // The daemon's state directory.
 	Pools     poolKeeper
 	Instances instanceKeeper
@@ -93,7 +96,7 @@ func snapshotVolume(ref Ref, snapshot string) storage.Volume {
 }
 
 func url(ref Ref) string {
-	return "/1.0/storage-pools/" + ref.Pool + "/volumes/custom/" + ref.Name
+	return "/1.0/storage-pools/" + ref.Pool + "/volumes/custom/" + neturl.PathEscape(ref.Name)
 }
 
 func snapshotURL(ref Ref, snapshot string) string { return url(ref) + "/snapshots/" + snapshot }

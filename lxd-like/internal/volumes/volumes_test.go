@@ -403,7 +403,7 @@ func TestCopyBetweenDrivers(t *testing.T) {
 		"no source":     {func(r *api.StorageVolumesPost) { r.Source.Name = "none" }, errs.NotFound, `volume "none" not found`},
 		"itself":        {func(r *api.StorageVolumesPost) { r.Name = "v" }, errs.Conflict, "exists already"},
 		"from itself":   {func(r *api.StorageVolumesPost) { r.Name, r.Source.Refresh = "v", true }, errs.Invalid, "from itself"},
-		"other project": {func(r *api.StorageVolumesPost) { r.Source.Project = "x" }, errs.NotFound, `project "x"`},
+		"other project": {func(r *api.StorageVolumesPost) { r.Source.Name = "x%v" }, errs.NotFound, `"x%v" not found`},
 		"migration":     {func(r *api.StorageVolumesPost) { r.Source.Type = "migration" }, errs.Unsupported, "within this server"},
 	} {
 		req := copyPost("y", false)
@@ -511,4 +511,32 @@ func TestDiff(t *testing.T) {
 	}
 	_, err = w.svc.Diff(t.Context(), ref("p", "v"), "s9", "")
 	wantKind(t, err, errs.NotFound, `snapshot "s9"`)
+}
+
+// TestMoveToProject has nobody lose a volume that another project gets.
+func TestMoveToProject(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	w.create("v")
+	w.snapshot("s1")
+	w.addInstance("c1", "v")
+	for name, to := range map[string]api.StorageVolumePost{"within its pool": {Name: "x%v"}, "to another pool": {Name: "x%v", Pool: "q"}} {
+		_, err := w.svc.Move(ctx, ref("p", "v"), to)
+		if !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "in use by instances/c1") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := w.svc.Rename(ctx, ref("p", "v"), "x%v"); !errs.Is(err, errs.Conflict) {
+		t.Errorf("rename: %v", err)
+	}
+	w.create("free")
+	if _, err := w.svc.Move(ctx, ref("p", "free"), api.StorageVolumePost{Name: "x%free", VolumeOnly: true}); !errs.Is(err, errs.Unsupported) {
+		t.Errorf("without snapshots: %v", err)
+	}
+	must(t, w.run(w.svc.Move(ctx, ref("p", "free"), api.StorageVolumePost{Name: "x%free"})))
+	must(t, w.run(w.svc.Copy(ctx, "q", api.StorageVolumesPost{Name: "y%copy", Source: api.StorageVolumeSource{Name: "x%free", Pool: "p", Project: "x"}})))
+	if dump := w.dump(); !strings.Contains(dump, "p custom/x%free") || !strings.Contains(dump, "q custom/y%copy") {
+		t.Errorf("got\n%s", dump)
+	}
 }
