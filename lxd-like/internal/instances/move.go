@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/transfer"

@@ -294,7 +294,8 @@ func (s *Service) checkLive(ctx context.Context, in, next *instance, want plan) 
 // have that now. The caller unplans it, also with an error.
 func (s *Service) planLive(ctx context.Context, in, next *instance) (plan, error) {
 	if s.index.get(in.Name) == nil || sameDevices(in, next) {
-		return nil, nil
+		var none plan
+		return none, nil
 	}
 	want, _, err := s.plan(ctx, next.clone())
 	if err != nil {

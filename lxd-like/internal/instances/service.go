@@ -90,6 +90,8 @@ type poolKeeper interface {
 
 // A netKeeper is what instances need of networks.
 type netKeeper interface {
+	hostKeeper
+
 	// Exists returns an error of kind NotFound if there is no such network,
 	// nor such an interface of the host.
 	Exists(ctx context.Context, name string) error
@@ -97,6 +99,15 @@ type netKeeper interface {
 	Create(ctx context.Context, req api.NetworksPost) error
 	// Link says what a NIC on a managed network is connected to.
 	Link(ctx context.Context, network string) (networks.Link, error)
+	// CheckClaim reports who else has what an instance is to have alone.
+	CheckClaim(ctx context.Context, c networks.Claim) error
+	// CheckNames reports who else has the name of an instance, or one of its
+	// aliases.
+	CheckNames(ctx context.Context, instance string, aliases []string) error
+}
+
+// A hostKeeper is what instances need of networks for their addresses.
+type hostKeeper interface {
 	// CheckHost reports what is wrong with a static address on the network:
 	// outside of it, or another instance's.
 	CheckHost(ctx context.Context, network string, h networks.Host) error
@@ -107,11 +118,6 @@ type netKeeper interface {
 
 	// Release gives them back, if it is of a host that the network was not told of.
 	Release(network string, h networks.Host)
-	// CheckClaim reports who else has what an instance is to have alone.
-	CheckClaim(ctx context.Context, c networks.Claim) error
-	// CheckNames reports who else has the name of an instance, or one of its
-	// aliases.
-	CheckNames(ctx context.Context, instance string, aliases []string) error
 }
 
 // An imageKeeper is what instances need of images.

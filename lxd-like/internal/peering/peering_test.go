@@ -47,13 +47,13 @@ func post(target string) api.NetworkPeersPost {
 	return api.NetworkPeersPost{Name: "p", TargetNetwork: target}
 }
 
-// peersOf is what a network is told of its peers.
-func peersOf(t *testing.T, s *peering.Service, network string) []networks.Peer {
+// peersOf is what the network one is told of its peers.
+func peersOf(t *testing.T, s *peering.Service) []networks.Peer {
 	t.Helper()
 	var cfg networks.Config
 	must(t, s.DB.View(t.Context(), func(ctx context.Context, tx *db.Tx) error {
 		cfg.Peers = nil
-		return s.Part(ctx, tx, db.Network{Name: network}, &cfg)
+		return s.Part(ctx, tx, db.Network{Name: "one"}, &cfg)
 	}))
 	return cfg.Peers
 }
@@ -61,18 +61,18 @@ func peersOf(t *testing.T, s *peering.Service, network string) []networks.Peer {
 func TestMutual(t *testing.T) {
 	s, _ := setup(t)
 	must(t, s.Create(t.Context(), "one", post("two")))
-	if got := peersOf(t, s, "one"); len(got) != 0 {
+	if got := peersOf(t, s); len(got) != 0 {
 		t.Errorf("one side alone: got %v", got)
 	}
 	must(t, s.Create(t.Context(), "two", post("one")))
-	got := peersOf(t, s, "one")
+	got := peersOf(t, s)
 	if len(got) != 1 || got[0].IPv4.String() != "10.1.2.1/24" || got[0].Domain != "two" || got[0].Server.String() != "10.1.2.1" {
 		t.Errorf("got %v", got)
 	}
 	must(t, s.Delete(t.Context(), "two", "p"))
 	p, err := s.Peer(t.Context(), "one", "p")
 	must(t, err)
-	if p.Status != api.PeerPending || len(peersOf(t, s, "one")) != 0 {
+	if p.Status != api.PeerPending || len(peersOf(t, s)) != 0 {
 		t.Errorf("the other has gone: got %+v", p)
 	}
 }
@@ -109,7 +109,7 @@ func TestAcrossProjects(t *testing.T) {
 	must(t, s.Create(t.Context(), "one", post("p%one")))
 	p, err := s.Peer(t.Context(), "one", "p")
 	must(t, err)
-	if p.TargetNetwork != "p%one" || p.TargetProject != "p" || p.Status != api.PeerPending || len(peersOf(t, s, "one")) != 0 {
+	if p.TargetNetwork != "p%one" || p.TargetProject != "p" || p.Status != api.PeerPending || len(peersOf(t, s)) != 0 {
 		t.Errorf("one side alone: got %+v", p)
 	}
 	must(t, s.Create(t.Context(), "p%one", post("one")))
@@ -118,7 +118,7 @@ func TestAcrossProjects(t *testing.T) {
 	if back.TargetNetwork != "one" || back.TargetProject != "default" || back.Status != api.PeerCreated {
 		t.Errorf("got %+v", back)
 	}
-	if got := peersOf(t, s, "one"); len(got) != 1 || got[0].Network != "p%one" || got[0].Domain != "three" {
+	if got := peersOf(t, s); len(got) != 1 || got[0].Network != "p%one" || got[0].Domain != "three" {
 		t.Errorf("got peers %+v", got)
 	}
 	if err := s.Create(t.Context(), "one", api.NetworkPeersPost{Name: "q", TargetNetwork: "p%one"}); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), `"one" of project "p"`) {

@@ -46,24 +46,7 @@ func (s *Server) deleteImage(r *http.Request) (response, error) {
 // createImage takes an upload, or makes an image of what the body says.
 func (s *Server) createImage(r *http.Request) (response, error) {
 	if isJSON(r) {
-		body, err := decode[api.ImagesPost](r)
-		if err != nil {
-			return nil, err
-		}
-		if body.Source == nil {
-			return nil, errs.Invalidf("field \"source\" is missing in the request body")
-		}
-		if err := s.checkServer(r, body.Source.Server); err != nil {
-			return nil, err
-		}
-		if t := body.Source.Type; body.Source.Mode == "push" && (t == "" || t == "image") {
-			return s.awaitImage(r, body)
-		}
-		if err := sourceKeys(r, body.Source); err != nil {
-			return nil, err
-		}
-		job, err := s.Images.Make(r.Context(), view(r).Images, body)
-		return s.start(r, job, err)
+		return s.makeImage(r)
 	}
 	up, err := upload(r)
 	if err != nil {
@@ -71,6 +54,28 @@ func (s *Server) createImage(r *http.Request) (response, error) {
 	}
 	up.Project = view(r).Images
 	job, err := s.Images.Import(r.Context(), up)
+	return s.start(r, job, err)
+}
+
+// makeImage makes an image of what the body says.
+func (s *Server) makeImage(r *http.Request) (response, error) {
+	body, err := decode[api.ImagesPost](r)
+	if err != nil {
+		return nil, err
+	}
+	if body.Source == nil {
+		return nil, errs.Invalidf("field \"source\" is missing in the request body")
+	}
+	if err := s.checkServer(r, body.Source.Server); err != nil {
+		return nil, err
+	}
+	if t := body.Source.Type; body.Source.Mode == "push" && (t == "" || t == "image") {
+		return s.awaitImage(r, body)
+	}
+	if err := sourceKeys(r, body.Source); err != nil {
+		return nil, err
+	}
+	job, err := s.Images.Make(r.Context(), view(r).Images, body)
 	return s.start(r, job, err)
 }
 

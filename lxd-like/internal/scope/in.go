@@ -16,19 +16,19 @@ type inward struct {
 }
 
 func (t *inward) value(v reflect.Value, view View) error {
-	switch kind := v.Kind(); {
-	case kind == reflect.Pointer:
+	switch v.Kind() { //nolint:exhaustive // In others there are no names.
+	case reflect.Pointer:
 		if v.IsNil() {
 			return nil
 		}
 		return t.value(v.Elem(), view)
-	case kind == reflect.Slice:
+	case reflect.Slice:
 		for i := range v.Len() {
 			if err := t.value(v.Index(i), view); err != nil {
 				return err
 			}
 		}
-	case kind == reflect.Struct:
+	case reflect.Struct:
 		return t.structure(v, view)
 	}
 	return nil
@@ -74,14 +74,14 @@ func (t *inward) structure(v reflect.Value, view View) error {
 // mapStrings changes a string, or strings of a slice, in whose place it then
 // puts another.
 func mapStrings(v reflect.Value, fn func(string) (string, error)) error {
-	switch kind := v.Kind(); {
-	case kind == reflect.String:
+	switch v.Kind() { //nolint:exhaustive // In others there are no names.
+	case reflect.String:
 		to, err := fn(v.String())
 		if err == nil {
 			v.SetString(to)
 		}
 		return err
-	case kind == reflect.Slice:
+	case reflect.Slice:
 		var out reflect.Value
 		for i := range v.Len() {
 			to, err := fn(v.Index(i).String())
@@ -100,7 +100,7 @@ func mapStrings(v reflect.Value, fn func(string) (string, error)) error {
 			v.Set(out)
 		}
 	default:
-		panic("scope: a tag is at a " + kind.String())
+		panic("scope: a tag is at a " + v.Kind().String())
 	}
 	return nil
 }

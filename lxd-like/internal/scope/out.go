@@ -12,19 +12,19 @@ type outward struct{}
 
 // value returns the project of the names that it has found, or an empty text.
 func (t outward) value(v reflect.Value) string {
-	switch kind := v.Kind(); {
-	case kind == reflect.Pointer:
+	switch v.Kind() { //nolint:exhaustive // In others there are no structs.
+	case reflect.Pointer:
 		if !v.IsNil() {
 			return t.value(v.Elem())
 		}
-	case kind == reflect.Slice:
+	case reflect.Slice:
 		if v.Len() > 0 && !tagged(v.Type(), map[reflect.Type]bool{}) {
 			return ""
 		}
 		for i := range v.Len() {
 			t.value(v.Index(i))
 		}
-	case kind == reflect.Struct:
+	case reflect.Struct:
 		return t.structure(v)
 	}
 	return ""
