@@ -106,9 +106,7 @@ func (s *Service) movedTo(ctx context.Context, in *instance, req api.InstancePos
 	if err != nil {
 		return move{}, err
 	}
-	want, err := s.checkNext(ctx, in, next)
-	s.unplan(want)
-	if err != nil {
+	if err := s.couldBe(ctx, in, next); err != nil {
 		return move{}, err
 	}
 	m := move{in: in, next: next, to: req.Name, only: req.InstanceOnly, left: left}

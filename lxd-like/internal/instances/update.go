@@ -247,6 +247,13 @@ func (s *Service) checkChange(ctx context.Context, in, next *instance) (plan, er
 	return want, s.checkLive(ctx, in, next, want)
 }
 
+// couldBe is checkNext of which only the answer matters.
+func (s *Service) couldBe(ctx context.Context, in, next *instance) error {
+	want, err := s.checkNext(ctx, in, next)
+	s.unplan(want)
+	return err
+}
+
 // checkNext is validate for what an instance is to become. It plans the devices
 // if they change.
 func (s *Service) checkNext(ctx context.Context, in, next *instance) (plan, error) {
