@@ -112,6 +112,8 @@ func (w *world) Get(_ context.Context, fingerprint string) (api.Image, error) {
 		return api.Image{ImagePut: api.ImagePut{Public: true}, Fingerprint: full}, nil
 	case "split":
 		return api.Image{Cached: true, Fingerprint: "split"}, nil
+	case "p%own":
+		return api.Image{Cached: true, Fingerprint: "own", Project: "p"}, nil
 	case "private":
 		return api.Image{Fingerprint: "private"}, nil
 	}
@@ -290,11 +292,26 @@ func TestImages(t *testing.T) {
 	if code, got := w.ask("c2", "GET", "/1.0/images/"+full+"/export", ""); code != 200 || got != "the one" {
 		t.Errorf("got %d %q", code, got)
 	}
-	for _, name := range []string{"aa", "private", "none"} {
+	for _, name := range []string{"aa", "private", "none", "own", "p%25own"} {
 		if code, got := w.ask("c2", "GET", "/1.0/images/"+name+"/export", ""); code != 404 || got != "not found\n" {
 			t.Errorf("%s: got %d %q", name, code, got)
 		}
 	}
+	w.mu.Lock()
+	v := w.views["c2"]
+	v.ImagesOf = "p"
+	w.views["c2"] = v
+	w.mu.Unlock()
+	for name, want := range map[string]int{"own": 200, full: 404, "p%25own": 404} {
+		if code, got := w.ask("c2", "GET", "/1.0/images/"+name+"/export", ""); code != want {
+			t.Errorf("%s of p: got %d %q", name, code, got)
+		}
+	}
+}
+
+func TestSplitImage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
 	resp, err := w.client("c2").Get("http://lxd/1.0/images/split/export")
 	if err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ func TestGuestView(t *testing.T) {
 	must(t, err)
 	in, err := w.svc.Get(t.Context(), "c1")
 	must(t, err)
-	if fmt.Sprint(v.Config) != "map[cloud-init.user-data:x user.a:1]" || !v.Images || v.Ready ||
+	if fmt.Sprint(v.Config) != "map[cloud-init.user-data:x user.a:1]" || !v.Images || v.ImagesOf != "default" || v.Ready ||
 		v.CloudInitID != in.Config["volatile.cloud-init.instance-id"] {
 		t.Errorf("got %+v", v)
 	}

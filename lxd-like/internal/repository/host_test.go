@@ -34,6 +34,7 @@ func TestHostComesBack(t *testing.T) {
 		},
 		aliases: []api.ImageAliasesEntry{
 			{Name: "here", ImageAliasesEntryPut: api.ImageAliasesEntryPut{Target: "abc"}},
+			{Name: "here", Project: "p", ImageAliasesEntryPut: api.ImageAliasesEntryPut{Target: "abc"}},
 			{Name: "lost", ImageAliasesEntryPut: api.ImageAliasesEntryPut{Target: "gone"}},
 		},
 	}
@@ -75,7 +76,8 @@ pool disk map[source:/dev/sdz]
 network br0
 change profile default
 profile small
-alias here`
+alias here
+alias p%here`
 	if got := strings.Join(n.host.log, "\n"); got != log {
 		t.Errorf("made:\n%s", got)
 	}
@@ -85,6 +87,7 @@ alias here`
 
 	n.host.config = w.host.config
 	n.host.pools = append(n.host.pools, api.StoragePool{Name: "odd"})
+	n.host.aliases = []api.ImageAliasesEntry{{Name: "here", Project: "p"}}
 	n.host.log = nil
 	desc, err = restoreAll(n)
 	must(t, err)
