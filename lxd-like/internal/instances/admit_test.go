@@ -53,15 +53,14 @@ func (w *world) refused(what string, job func() error, words ...string) {
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	w, s := limited(t, map[string]string{"limits.instances": "2", "restricted": "true", "restricted.snapshots": "allow", "network.hwaddr_pattern": "02:00:5e:xx:xx:xx"})
-	ctx := t.Context()
 	create := func(req api.InstancesPost) func() error {
 		return func() error {
-			_, err := w.do(w.svc.Create(ctx, req))
+			_, err := w.do(w.svc.Create(t.Context(), req))
 			return err
 		}
 	}
 	w.create("p_c1", true)
-	in, err := w.svc.Get(ctx, "p_c1")
+	in, err := w.svc.Get(t.Context(), "p_c1")
 	must(t, err)
 	if mac := in.Config["volatile.eth0.hwaddr"]; !strings.HasPrefix(mac, "02:00:5e:") {
 		t.Errorf("the address is %q", mac)
@@ -75,15 +74,15 @@ func TestAdmission(t *testing.T) {
 	w.refused("create with an address", create(named), "volatile.eth0.hwaddr", "restricted.containers.lowlevel=block")
 
 	put := api.InstancePut{Config: in.Config, Devices: in.Devices, Profiles: in.Profiles, Architecture: in.Architecture}
-	must(t, w.svc.UpdateNow(ctx, "p_c1", put)) // What was read can be sent back.
+	must(t, w.svc.UpdateNow(t.Context(), "p_c1", put)) // What was read can be sent back.
 	put.Config = api.ConfigMap{"security.privileged": "true"}
-	w.refused("update", func() error { return w.svc.UpdateNow(ctx, "p_c1", put) }, "restricted.containers.privilege")
+	w.refused("update", func() error { return w.svc.UpdateNow(t.Context(), "p_c1", put) }, "restricted.containers.privilege")
 	put.Config = api.ConfigMap{"volatile.eth0.hwaddr": "02:00:5e:00:00:01"}
-	w.refused("update of an address", func() error { return w.svc.UpdateNow(ctx, "p_c1", put) }, "restricted.containers.lowlevel")
+	w.refused("update of an address", func() error { return w.svc.UpdateNow(t.Context(), "p_c1", put) }, "restricted.containers.lowlevel")
 	put.Config, put.Devices = nil, api.DevicesMap{"h": {"type": "disk", "path": "/h", "source": t.TempDir()}}
-	w.refused("a disk of the host", func() error { return w.svc.UpdateNow(ctx, "p_c1", put) }, `device "h"`, "restricted.devices.disk=managed")
+	w.refused("a disk of the host", func() error { return w.svc.UpdateNow(t.Context(), "p_c1", put) }, `device "h"`, "restricted.devices.disk=managed")
 	w.refused("a profile", func() error {
-		return w.svc.UpdateProfile(ctx, "p%default", api.ProfilePut{Config: api.ConfigMap{"security.nesting": "true"}, Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "p"}}})
+		return w.svc.UpdateProfile(t.Context(), "p%default", api.ProfilePut{Config: api.ConfigMap{"security.nesting": "true"}, Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "p"}}})
 	}, `profile "default"`, "restricted.containers.nesting")
 
 	w.create("p_c2", false)
@@ -92,20 +91,20 @@ func TestAdmission(t *testing.T) {
 	w.create("c3", false) // Of the default project.
 
 	// What a snapshot remembers can be forbidden by now.
-	must(t, s.Update(ctx, "p", api.ProjectPut{Config: map[string]string{"restricted": "false"}}))
+	must(t, s.Update(t.Context(), "p", api.ProjectPut{Config: map[string]string{"restricted": "false"}}))
 	put.Config, put.Devices = api.ConfigMap{"security.nesting": "true"}, nil
 	w.state("p_c1", "stop", true)
-	must(t, w.svc.UpdateNow(ctx, "p_c1", put))
-	w.ok(w.svc.CreateSnapshot(ctx, "p_c1", api.InstanceSnapshotsPost{Name: "s"}))
+	must(t, w.svc.UpdateNow(t.Context(), "p_c1", put))
+	w.ok(w.svc.CreateSnapshot(t.Context(), "p_c1", api.InstanceSnapshotsPost{Name: "s"}))
 	put.Config = nil
-	must(t, w.svc.UpdateNow(ctx, "p_c1", put))
-	must(t, s.Update(ctx, "p", api.ProjectPut{Config: map[string]string{"restricted": "true"}}))
+	must(t, w.svc.UpdateNow(t.Context(), "p_c1", put))
+	must(t, s.Update(t.Context(), "p", api.ProjectPut{Config: map[string]string{"restricted": "true"}}))
 	w.refused("restore", func() error {
-		_, err := w.do(w.svc.Update(ctx, "p_c1", api.InstancePut{Restore: "s"}))
+		_, err := w.do(w.svc.Update(t.Context(), "p_c1", api.InstancePut{Restore: "s"}))
 		return err
 	}, "restricted.containers.nesting")
 	w.refused("a snapshot", func() error {
-		_, err := w.do(w.svc.CreateSnapshot(ctx, "p_c1", api.InstanceSnapshotsPost{Name: "t"}))
+		_, err := w.do(w.svc.CreateSnapshot(t.Context(), "p_c1", api.InstanceSnapshotsPost{Name: "t"}))
 		return err
 	}, "restricted.snapshots=block")
 }
@@ -133,7 +132,7 @@ func TestAdmissionAtOnce(t *testing.T) {
 	wg.Wait()
 	var rows []db.Instance
 	must(t, w.db.View(t.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-		rows, err = db.InstancesOf(ctx, tx, "p")
+		rows, err = db.InstancesOf(t.Context(), tx, "p")
 		return err
 	}))
 	if len(rows) != 3 || made.Load() != 3 {
