@@ -261,7 +261,11 @@ func TestLostProjects(t *testing.T) {
 	before.addVolume(t, "own", "p%data")
 	ok(t, before.WriteAll(t.Context()))
 	d := before.driver(t, "own")
-	text, err := d.(storage.Recorder).Record(t.Context(), instance("p_c1"))
+	r, can := d.(storage.Recorder)
+	if !can {
+		t.Fatal("the pool keeps no records")
+	}
+	text, err := r.Record(t.Context(), instance("p_c1"))
 	ok(t, err)
 	if strings.Contains(string(text), " name: p_") || strings.Contains(string(text), "p%") || !strings.Contains(string(text), "name: c1\n") {
 		t.Errorf("the record has keys:\n%s", text)

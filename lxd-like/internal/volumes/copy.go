@@ -301,7 +301,10 @@ func (s *Service) Move(ctx context.Context, ref Ref, req api.StorageVolumePost) 
 		return ops.Job{}, err
 	}
 	if cmp.Or(req.Pool, ref.Pool) == ref.Pool {
-		return s.renameJob(ctx, ref, name, req.VolumeOnly)
+		if req.VolumeOnly {
+			return ops.Job{}, errs.Newf(errs.Unsupported, "volume_only: a volume that stays in its storage pool keeps its snapshots")
+		}
+		return s.renameJob(ctx, ref, name)
 	}
 	c := copying{from: target{Ref: ref}}
 	if !req.VolumeOnly {

@@ -10,7 +10,6 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/profiles"
-	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 )
@@ -47,11 +46,8 @@ func (s *Service) Rename(ctx context.Context, ref Ref, to string) error {
 }
 
 // renameJob checks a request for another project within a pool.
-func (s *Service) renameJob(ctx context.Context, ref Ref, to string, only bool) (ops.Job, error) {
+func (s *Service) renameJob(ctx context.Context, ref Ref, to string) (ops.Job, error) {
 	next := Ref{Pool: ref.Pool, Name: to}
-	if only {
-		return ops.Job{}, errs.Newf(errs.Unsupported, "volume_only: a volume that stays in its storage pool keeps its snapshots")
-	}
 	if err := s.free(ctx, next); err != nil {
 		return ops.Job{}, err
 	}
