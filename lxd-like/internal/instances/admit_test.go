@@ -132,7 +132,7 @@ func TestAdmissionAtOnce(t *testing.T) {
 	wg.Wait()
 	var rows []db.Instance
 	must(t, w.db.View(t.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-		rows, err = db.InstancesOf(t.Context(), tx, "p")
+		rows, err = db.InstancesOf(ctx, tx, "p")
 		return err
 	}))
 	if len(rows) != 3 || made.Load() != 3 {
