@@ -124,7 +124,9 @@ func (p *Paths) concerns(data []byte) bool {
 		}
 		name := strings.TrimRight(string(data[unix.SizeofInotifyEvent:end]), "\x00")
 		data = data[end:]
-		if mask&(unix.IN_Q_OVERFLOW|unix.IN_IGNORED|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_UNMOUNT) != 0 && (wd < 0 || p.names[wd] != nil) || p.names[wd][name] {
+		// A directory that has gone can have been left already: Set may look
+		// after it went, and before one reads what happened in it.
+		if mask&(unix.IN_Q_OVERFLOW|unix.IN_IGNORED|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_UNMOUNT) != 0 || p.names[wd][name] {
 			return true
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -162,5 +163,34 @@ func TestPaths(t *testing.T) {
 		if err := p.Next(); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
+	}
+}
+
+// TestPathsLeft has a directory go that Set leaves before anybody has read
+// what happened in it.
+func TestPathsLeft(t *testing.T) {
+	testenv.Kernel(t)
+	dir := t.TempDir()
+	p, err := uevents.WatchPaths()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	at := filepath.Join(dir, "a/node")
+	if err := errors.Join(os.Mkdir(filepath.Dir(at), 0o700), os.WriteFile(at, nil, 0o600), p.Set([]string{at})); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Dir(at)), p.Set([]string{at})); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan error, 1)
+	go func() { seen <- p.Next() }()
+	select {
+	case err := <-seen:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody is told that it has gone")
 	}
 }
