@@ -240,7 +240,7 @@ func (s *Service) Rename(ctx context.Context, name, to string) error {
 
 // Delete deletes a project that has nothing or, with force, all that it has
 // as well.
-func (s *Service) Delete(ctx context.Context, name string, force bool) error { //nolint:revive // It is what the request says. //nolint:revive // It is what a client says.
+func (s *Service) Delete(ctx context.Context, name string, force bool) error { //nolint:revive // It is what a client says.
 	if name == project.Default {
 		return errs.Newf(errs.Denied, "project %q cannot be deleted", name)
 	}

@@ -57,6 +57,7 @@ func (s *Server) createImage(r *http.Request) (response, error) {
 	return s.start(r, job, err)
 }
 
+// makeImage makes an image of what the body says.
 func (s *Server) makeImage(r *http.Request) (response, error) {
 	body, err := decode[api.ImagesPost](r)
 	if err != nil {

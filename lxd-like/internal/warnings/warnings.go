@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/uuid"
 )
 
@@ -234,16 +235,20 @@ func (s *Service) follow(ctx context.Context, e *api.Event) error {
 	}
 	gone := is.Source
 	if old, ok := is.Context["old_name"].(string); ok && strings.HasSuffix(is.Action, "-renamed") {
-		gone = path.Join(path.Dir(is.Source), old)
+		source, query, ok := strings.Cut(is.Source, "?")
+		gone = path.Join(path.Dir(source), old)
+		if ok {
+			gone += "?" + query
+		}
 	} else if !strings.HasSuffix(is.Action, "-deleted") {
 		return nil
 	}
 	all, err := s.rows(ctx)
-	about := slices.ContainsFunc(all, func(w db.Warning) bool { return w.Entity == gone })
-	if err != nil || !about {
+	i := slices.IndexFunc(all, func(w db.Warning) bool { return project.URL(w.Entity) == gone })
+	if err != nil || i < 0 {
 		return err
 	}
-	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarningsOf(ctx, tx, gone) })
+	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarningsOf(ctx, tx, all[i].Entity) })
 }
 
 // URL is the path of a warning in the API.

@@ -109,6 +109,35 @@ func TestObjectsThatGo(t *testing.T) {
 	}
 }
 
+// TestObjectsOfProjects has warnings about instances of one name in two
+// projects, of which one goes.
+func TestObjectsOfProjects(t *testing.T) {
+	hub := &events.Hub{}
+	s := &warnings.Service{DB: dbtest.New(t), Events: hub, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	for _, at := range []string{"/1.0/instances/c1", "/1.0/instances/p_c1", "/1.0/instances/p_c2"} {
+		s.Raise(ctx, warnings.NoAddress, at, "no address")
+	}
+	for left := 3; left != 1; {
+		hub.Lifecycle("instance-deleted", "/1.0/instances/p_c1", nil)
+		hub.Lifecycle("instance-renamed", "/1.0/instances/p_c3", map[string]any{"old_name": "p_c2"})
+		all, err := s.List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = len(all)
+	}
+	if all, err := s.List(ctx); err != nil || len(all) != 1 || all[0].EntityURL != "/1.0/instances/c1" {
+		t.Errorf("left %v, %v", all, err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
 func TestNone(t *testing.T) {
 	var s *warnings.Service
 	s.Raise(t.Context(), warnings.Dying, web, "it died")
