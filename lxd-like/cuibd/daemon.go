@@ -377,6 +377,7 @@ func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
 func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc, start []string) error {
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
+	told := ctx
 	api := &rest.Server{
 		Projects: d.projects, Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, ACLs: d.acls, AddressSets: d.acls.Sets(), Publish: d.published, Peering: d.peering, Repositories: d.repositories,
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
@@ -429,6 +430,9 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		d.log.WarnContext(ctx, "cannot tell systemd that the daemon is ready", "err", err)
 	}
 	err := g.Wait()
+	if told.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // One of them was told to end before it had begun.
+	}
 	if d.down.Load() { // Nothing runs, and nobody repairs networks any more.
 		err = errors.Join(err, d.nets.Stop(context.WithoutCancel(ctx)))
 	}
