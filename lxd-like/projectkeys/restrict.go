@@ -1,6 +1,7 @@
 package projectkeys
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -68,26 +69,17 @@ func (r *Rules) CheckConfig(c profiles.Config) error {
 	if !r.restricted {
 		return nil
 	}
-	for _, name := range sorted(c.Options) {
+	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
 		if err := r.checkOption(name, c.Options[name]); err != nil {
 			return err
 		}
 	}
-	for _, name := range sorted(c.Devices) {
+	for _, name := range slices.Sorted(maps.Keys(c.Devices)) {
 		if err := r.checkDevice(c.Devices[name]); err != nil {
 			return errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
 		}
 	}
 	return nil
-}
-
-func sorted[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for name := range m {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // CheckPool reports a storage pool that the project does not see, as one that

@@ -122,6 +122,7 @@ func ImagesBySource(ctx context.Context, tx *Tx, source string) ([]Image, error)
 // ID.
 func AddImage(ctx context.Context, tx *Tx, i *Image) (err error) {
 	i.Project = cmp.Or(i.Project, project.Default)
+	tx.Changed(OfImages, "", i.Key())
 	i.ID, err = insert(ctx, tx, `INSERT INTO images (project, fingerprint, filename, size, public, auto_update, cached, architecture,
 		properties, profiles, source, status, created, expires, uploaded, last_used) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		i.Project, i.Fingerprint, i.Filename, i.Size, i.Public, i.AutoUpdate, i.Cached, i.Architecture,

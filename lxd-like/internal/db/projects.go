@@ -92,8 +92,9 @@ type ProjectObject struct {
 	Key  string
 }
 
-// projectObjects finds what has a key of a project: those of the default one
-// have no sign in them. The third parameter is the sign.
+// projectObjects finds what has a key of a project, which is both parameters,
+// or of any if that is an empty text. Those of the default one have no sign in
+// them.
 const projectObjects = `WITH objects (kind, pool, key, sign) AS (
 	SELECT 'instances', '', name, '_' FROM instances
 	UNION ALL SELECT 'profiles', '', name, '%' FROM profiles
@@ -102,13 +103,13 @@ const projectObjects = `WITH objects (kind, pool, key, sign) AS (
 	UNION ALL SELECT 'volumes', p.name, v.name, '%' FROM volumes v JOIN pools p ON p.id = v.pool_id
 	UNION ALL SELECT kind, '', name, '%' FROM network_objects)
 	SELECT kind, pool, key FROM objects
-	WHERE CASE instr(key, sign) WHEN 0 THEN 'default' ELSE substr(key, 1, instr(key, sign) - 1) END = ?
+	WHERE ? = '' OR CASE instr(key, sign) WHEN 0 THEN 'default' ELSE substr(key, 1, instr(key, sign) - 1) END = ?
 	ORDER BY kind, pool, key`
 
-// ProjectObjects returns what is in a project.
+// ProjectObjects returns what is in a project, or in all if it is an empty text.
 func ProjectObjects(ctx context.Context, tx *Tx, name string) ([]ProjectObject, error) {
 	scan := func(o *ProjectObject) []any { return []any{&o.Kind, &o.Pool, &o.Key} }
-	return query(ctx, tx, scan, projectObjects, name)
+	return query(ctx, tx, scan, projectObjects, name, name)
 }
 
 // ofProject is the condition that a column has the key of what is in a project,

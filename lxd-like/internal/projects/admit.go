@@ -26,8 +26,12 @@ func (s *Service) Watches(o db.ProjectObject) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	in := of(o)
+	own, ok := s.known[in]
+	if !ok {
+		return true // It was deleted meanwhile.
+	}
 	if o.Kind != db.OfProfiles && o.Kind != db.OfVolumes {
-		return s.known[in].rules != nil
+		return own.rules != nil
 	}
 	for _, k := range s.known { // Instances of other projects can have it.
 		if k.rules != nil && (k.view.Project == in || k.view.Profiles == in) {
@@ -37,11 +41,15 @@ func (s *Service) Watches(o db.ProjectObject) bool {
 	return false
 }
 
-// Admit implements [db.Admitter]: what has changed must be as its project
-// allows, and all that the project has within its limits.
+// Admit implements [db.Admitter]: what has changed must be in a project that
+// is still there and as that allows, and all that the project has within its
+// limits.
 func (s *Service) Admit(ctx context.Context, tx *db.Tx, changed []db.ProjectObject) error {
 	checks := map[string]*check{}
 	for _, o := range changed {
+		if _, err := s.View(ctx, of(o)); err != nil {
+			return err
+		}
 		if err := s.checkObject(ctx, tx, o, checks); err != nil {
 			return inProject(of(o), describeObject(o), err)
 		}

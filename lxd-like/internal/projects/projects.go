@@ -97,14 +97,21 @@ func (s *Service) List(ctx context.Context) ([]api.Project, error) {
 	var out []api.Project
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		all, err := db.Projects(ctx, tx)
-		for _, p := range all {
-			var objects []db.ProjectObject
-			if objects, err = db.ProjectObjects(ctx, tx, p.Name); err != nil {
-				return err
-			}
-			out = append(out, describe(p, objects))
+		if err != nil {
+			return err
 		}
-		return err
+		objects, err := db.ProjectObjects(ctx, tx, "")
+		if err != nil {
+			return err
+		}
+		has := map[string][]db.ProjectObject{}
+		for _, o := range objects {
+			has[of(o)] = append(has[of(o)], o)
+		}
+		for _, p := range all {
+			out = append(out, describe(p, has[p.Name]))
+		}
+		return nil
 	})
 	return out, err
 }
@@ -327,7 +334,7 @@ func (s *Service) checkEmpty(p db.Project, objects []db.ProjectObject, what stri
 // foreign is what a project has beside the profile that it always has.
 func foreign(name string, objects []db.ProjectObject) []db.ProjectObject {
 	return slices.DeleteFunc(slices.Clone(objects), func(o db.ProjectObject) bool {
-		return o.Kind == "profiles" && o.Key == project.Key(name, ownProfile)
+		return o.Kind == db.OfProfiles && o.Key == project.Key(name, ownProfile)
 	})
 }
 
