@@ -91,7 +91,7 @@ func (g GuestVolumes) List(ctx context.Context, name, pool string) ([]api.GuestS
 
 // key is that of a volume by the name that the guest has for it.
 func (g GuestVolumes) key(ctx context.Context, instance, name string) (string, error) {
-	return scope.KeyIn(ctx, g.s.Projects, project.OfInstance(instance), "volume", name)
+	return scope.KeyIn(ctx, g.s.Projects, project.OfInstance(instance), scope.Volume, name)
 }
 
 // own are the guest's volumes by their keys.

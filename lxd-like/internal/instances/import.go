@@ -45,7 +45,7 @@ func (s *Service) Import(ctx context.Context, up Upload) (ops.Job, error) {
 	}
 	r := Reinstatement{Document: a.Document, Name: up.Name, Pool: up.Pool, Config: up.Config, Devices: up.Devices}
 	if r.Name == "" {
-		if r.Name, err = scope.KeyIn(ctx, s.Projects, up.Project, "instance", a.Name); err != nil {
+		if r.Name, err = scope.KeyIn(ctx, s.Projects, up.Project, scope.Instance, a.Name); err != nil {
 			return ops.Job{}, fmt.Errorf("import: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/project"
 )
@@ -25,7 +26,7 @@ func (s *Server) createAlias(r *http.Request) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if body.Name, err = view(r).Key("image alias", body.Name); err != nil {
+	if body.Name, err = view(r).Key(scope.Alias, body.Name); err != nil {
 		return nil, err
 	}
 	return created(aliasURL(body.Name), s.Images.CreateAlias(r.Context(), body))
@@ -47,7 +48,7 @@ func (s *Server) patchAlias(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameAlias(r *http.Request) (response, error) {
-	to, err := renamed(r, "image alias")
+	to, err := renamed(r, scope.Alias)
 	if err != nil {
 		return nil, err
 	}

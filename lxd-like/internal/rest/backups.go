@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/archive"
@@ -254,7 +255,7 @@ func (s *Server) importInstance(r *http.Request) (response, error) {
 		return nil, err
 	}
 	var err error
-	if up.Name, err = headerKey(r, "instance"); err != nil {
+	if up.Name, err = headerKey(r, scope.Instance); err != nil {
 		return nil, err
 	}
 	if up.Config, up.Devices, err = overrides(r); err != nil {

@@ -481,7 +481,11 @@ func (f *fakeNets) Delete(_ context.Context, name string) error {
 }
 
 func (f *fakeNets) Allocations(context.Context) ([]api.NetworkAllocation, error) {
-	return []api.NetworkAllocation{{Address: "10.0.0.1/24", Type: "network", Network: "n1"}}, nil
+	return []api.NetworkAllocation{
+		{Address: "10.0.0.1/24", Type: "network", Network: "n1", UsedBy: "/1.0/networks/n1"},
+		{Address: "10.0.0.2/32", Type: "instance", Network: "n1", UsedBy: "/1.0/instances/shared_c1"},
+		{Address: "10.0.1.1/24", Type: "network", Network: "p%lan", UsedBy: "/1.0/networks/p%25lan"},
+	}, nil
 }
 
 func (f *fakeNets) Leases(_ context.Context, name string) ([]api.NetworkLease, error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -85,7 +86,7 @@ func (s *Server) putACL(r *http.Request) (response, error) { return replace(r, s
 func (s *Server) patchACL(r *http.Request) (response, error) { return change(r, s.acl, s.ACLs.Update) }
 
 func (s *Server) renameACL(r *http.Request) (response, error) {
-	to, err := renamed(r, "network")
+	to, err := renamed(r, scope.Network)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +139,7 @@ func (s *Server) patchAddressSet(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameAddressSet(r *http.Request) (response, error) {
-	to, err := renamed(r, "network")
+	to, err := renamed(r, scope.Network)
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,11 @@ package rest
 import (
 	"net/http"
 	"net/url"
+	"slices"
 
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/project"
 )
 
 func networkURL(name string) string { return "/1.0/networks/" + url.PathEscape(name) }
@@ -38,7 +41,7 @@ func (s *Server) patchNetwork(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameNetwork(r *http.Request) (response, error) {
-	to, err := renamed(r, "network")
+	to, err := renamed(r, scope.Network)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +66,18 @@ func (s *Server) listLeases(r *http.Request) (response, error) {
 }
 
 func (s *Server) listAllocations(r *http.Request) (response, error) {
-	return got(s.Nets.Allocations(r.Context()))
+	all, err := s.Nets.Allocations(r.Context())
+	return got(slices.DeleteFunc(all, func(a api.NetworkAllocation) bool { return !allProjects(r) && !usedIn(r, a) }), err)
+}
+
+// usedIn reports whether an address is had by something that the request's
+// project finds.
+func usedIn(r *http.Request, a api.NetworkAllocation) bool {
+	_, in := project.Path(a.UsedBy)
+	if a.Type == "instance" {
+		return in == view(r).Project
+	}
+	return in == view(r).Networks
 }
 
 func (s *Server) getNetworkState(r *http.Request) (response, error) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/shared/api"
 )
 
@@ -43,7 +44,7 @@ func (s *Server) patchProfile(r *http.Request) (response, error) {
 }
 
 func (s *Server) renameProfile(r *http.Request) (response, error) {
-	to, err := renamed(r, "profile")
+	to, err := renamed(r, scope.Profile)
 	if err != nil {
 		return nil, err
 	}

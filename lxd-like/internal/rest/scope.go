@@ -47,17 +47,17 @@ func view(r *http.Request) scoped {
 // collections are the paths below which there are objects of projects, with
 // the name of the path's value and the kind of name that it is.
 var collections = []struct{ path, value, kind string }{
-	{"/1.0/instances/{name}", "name", "instance"},
-	{"/1.0/profiles/{name}", "name", "profile"},
-	{"/1.0/networks/{name}", "name", "network"},
-	{"/1.0/networks/{network}", "network", "network"},
-	{"/1.0/network-acls/{name}", "name", "network"},
-	{"/1.0/network-address-sets/{name}", "name", "network"},
-	{"/1.0/network-zones/{name}", "name", "zone"},
-	{"/1.0/network-zones/{zone}", "zone", "zone"},
-	{"/1.0/images/aliases/{name...}", "name", "image alias"},
-	{"/1.0/images/{fingerprint}", "fingerprint", "image alias"},
-	{"/1.0/storage-pools/{name}/volumes/{type}/{volume}", "volume", "volume"},
+	{"/1.0/instances/{name}", "name", scope.Instance},
+	{"/1.0/profiles/{name}", "name", scope.Profile},
+	{"/1.0/networks/{name}", "name", scope.Network},
+	{"/1.0/networks/{network}", "network", scope.Network},
+	{"/1.0/network-acls/{name}", "name", scope.Network},
+	{"/1.0/network-address-sets/{name}", "name", scope.Network},
+	{"/1.0/network-zones/{name}", "name", scope.Zone},
+	{"/1.0/network-zones/{zone}", "zone", scope.Zone},
+	{"/1.0/images/aliases/{name...}", "name", scope.Alias},
+	{"/1.0/images/{fingerprint}", "fingerprint", scope.Alias},
+	{"/1.0/storage-pools/{name}/volumes/{type}/{volume}", "volume", scope.Volume},
 }
 
 func pathKeys(r *http.Request, v scope.View) error {
@@ -66,7 +66,7 @@ func pathKeys(r *http.Request, v scope.View) error {
 			continue
 		}
 		kind := c.kind
-		if kind == "volume" {
+		if kind == scope.Volume {
 			kind = scope.VolumeKind(r.PathValue("type"))
 		}
 		name := r.PathValue(c.value)
@@ -139,7 +139,7 @@ func allProjects(r *http.Request) bool { return r.URL.Query().Get("all-projects"
 // visible reports whether a request for a list is for an object as well.
 func visible[T any](r *http.Request, v T) bool {
 	in, kind := scope.Of(&v)
-	return kind == "" || kind == "image" || allProjects(r) || in == view(r).Where(kind)
+	return kind == "" || kind == scope.Image || allProjects(r) || in == view(r).Where(kind)
 }
 
 // listed is the project whose instances a request for a list is for, or empty

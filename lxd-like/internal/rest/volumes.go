@@ -152,7 +152,7 @@ func (s *Server) createVolume(r *http.Request) (response, error) {
 
 // uploadVolume makes a volume of a file.
 func (s *Server) uploadVolume(r *http.Request, pool string) (response, error) {
-	name, err := headerKey(r, "volume")
+	name, err := headerKey(r, scope.Volume)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func (s *Server) renameVolume(r *http.Request) (response, error) {
 		return nil, errs.Newf(errs.Unsupported, "volumes can't be moved to another server")
 	}
 	if body.Name == "" {
-		if body.Name, err = keyIn(r, body.Project, "volume", project.Name(ref.Name)); err != nil {
+		if body.Name, err = keyIn(r, body.Project, scope.Volume, project.Name(ref.Name)); err != nil {
 			return nil, err
 		}
 	}

@@ -16,7 +16,7 @@
 //	key:"source"     what a backup in a repository is of
 //	key:"project"    the project of the names beside it
 //
-// A string, a slice and a map of them can have a tag.
+// A string and a slice of strings can have a tag, and what is said to be a map.
 package scope
 
 import (
@@ -79,21 +79,15 @@ func Of(v any) (name, kind string) {
 	return identity(rv)
 }
 
-// identity looks for the field Name, which an embedded struct can have.
+// identity looks for the field Name, which an embedded struct can have, or for
+// what a backup is of.
 func identity(v reflect.Value) (name, kind string) {
 	for _, f := range planOf(v.Type()).fields {
-		at := v.Field(f.index)
 		switch {
-		case f.name == "Name" && f.kind != "":
-			kind = f.kind
-			if kind == kindVolume {
-				kind = volumeKind(v)
-			}
-			return projectOf(kind, at.String()), kind
-		case f.kind == kindSource && at.Kind() == reflect.String:
-			return sourceOf(at.String())
+		case f.name == "Name" && f.kind != "", f.name == "Source" && f.kind == kindSource:
+			return f.projectIn(v), f.nameKind(v)
 		case f.embedded:
-			if name, kind = identity(at); kind != "" {
+			if name, kind = identity(v.Field(f.index)); kind != "" {
 				return name, kind
 			}
 		}
@@ -101,47 +95,62 @@ func identity(v reflect.Value) (name, kind string) {
 	return project.Default, ""
 }
 
-func projectOf(kind, key string) string {
-	switch kind {
-	case kindInstance, kindNew:
+// nameKind is the kind of name that a field of v has, which can depend on
+// another field, or on what it says. It is empty for the host.
+func (f planned) nameKind(v reflect.Value) string {
+	switch f.kind {
+	case Volume:
+		return volumeKind(v)
+	case kindSource:
+		return SourceKind(v.Field(f.index).String())
+	}
+	return f.kind
+}
+
+// projectIn is the project of what a field of v, a string, has the key of.
+func (f planned) projectIn(v reflect.Value) string {
+	key := v.Field(f.index).String()
+	if f.kind == kindSource {
+		key = key[strings.LastIndexByte(key, '/')+1:]
+	}
+	switch f.nameKind(v) {
+	case Instance, kindNew:
 		return project.OfInstance(key)
-	case kindImage:
+	case Image, "":
 		return project.Default
 	}
 	return project.Of(key)
 }
 
-// The kinds of [View.key].
+// The kinds of names, of [View.Key].
 const (
-	kindInstance = "instance"
-	kindNew      = "new"
-	kindProfile  = "profile"
-	kindNetwork  = "network"
-	kindZone     = "zone"
-	kindVolume   = "volume"
-	kindSource   = "source"
-	kindAlias    = "image alias" // Of an image, or its fingerprint.
-	kindImage    = "image"       // Only of volumes of images, which are of all projects.
+	Instance = "instance"
+	Profile  = "profile"
+	Network  = "network" // Also of an ACL or an address set.
+	Zone     = "zone"
+	Volume   = "volume"
+	Alias    = "image alias" // Of an image, or its fingerprint.
+	Image    = "image"       // Only of volumes of images, which are of all projects.
 )
 
-// sourceOf is the project of what a backup is of, and the kind of its name, which
-// is empty for the host.
-func sourceOf(source string) (name, kind string) {
-	kind = SourceKind(source)
-	if kind == "" {
-		return project.Default, ""
-	}
-	return projectOf(kind, source[strings.LastIndexByte(source, '/')+1:]), kind
-}
+// What tags say beside these.
+const (
+	kindNew       = "new"
+	kindSource    = "source"
+	kindDevices   = "devices"
+	kindConfig    = "config"
+	kindNetConfig = "netconfig"
+	kindURL       = "url"
+)
 
 // SourceKind is the kind of name that a source of backups has; empty for the
 // host.
 func SourceKind(source string) string {
 	switch {
 	case strings.HasPrefix(source, "instances/"):
-		return kindInstance
+		return Instance
 	case strings.HasPrefix(source, "volumes/"):
-		return kindVolume
+		return Volume
 	}
 	return ""
 }
@@ -149,15 +158,15 @@ func SourceKind(source string) string {
 // Where is the project in which a view has names of a kind.
 func (v View) Where(kind string) string {
 	switch kind {
-	case kindProfile:
+	case Profile:
 		return v.Profiles
-	case kindNetwork:
+	case Network:
 		return v.Networks
-	case kindZone:
+	case Zone:
 		return v.Zones
-	case kindVolume:
+	case Volume:
 		return v.Volumes
-	case kindAlias:
+	case Alias:
 		return v.Images
 	}
 	return v.Project
@@ -167,10 +176,10 @@ func (v View) Where(kind string) string {
 // [errs.Invalid] for what is no name.
 func (v View) Key(kind, name string) (string, error) {
 	switch kind {
-	case kindImage:
+	case Image:
 		return name, nil
-	case kindInstance, kindNew:
-		if name == "" && kind == kindInstance {
+	case Instance, kindNew:
+		if name == "" && kind == Instance {
 			return "", nil
 		}
 		if !project.IsInstanceName(name) {
@@ -192,7 +201,7 @@ func (v View) Key(kind, name string) (string, error) {
 func (v View) ProfileKeys(names []string) ([]string, error) {
 	out := make([]string, 0, len(names))
 	for _, name := range names {
-		key, err := v.Key(kindProfile, name)
+		key, err := v.Key(Profile, name)
 		if err != nil {
 			return nil, err
 		}
@@ -205,7 +214,7 @@ func (v View) ProfileKeys(names []string) ([]string, error) {
 func volumeKind(v reflect.Value) string {
 	typ := v.FieldByName("Type")
 	if !typ.IsValid() || typ.Kind() != reflect.String {
-		return kindVolume
+		return Volume
 	}
 	return VolumeKind(typ.String())
 }
@@ -214,27 +223,9 @@ func volumeKind(v reflect.Value) string {
 func VolumeKind(typ string) string {
 	switch typ {
 	case "container", "virtual-machine":
-		return kindInstance
+		return Instance
 	case "image":
-		return kindImage
+		return Image
 	}
-	return kindVolume
-}
-
-// mapWords changes each of the words of a list, which have commas between
-// them.
-func mapWords(list string, fn func(string) (string, error)) (string, error) {
-	words := strings.Split(list, ",")
-	for i, word := range words {
-		bare := strings.TrimSpace(word)
-		if bare == "" {
-			continue
-		}
-		to, err := fn(bare)
-		if err != nil {
-			return "", err
-		}
-		words[i] = strings.Replace(word, bare, to, 1)
-	}
-	return strings.Join(words, ","), nil
+	return Volume
 }

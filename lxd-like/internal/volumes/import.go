@@ -38,7 +38,7 @@ func (s *Service) Import(ctx context.Context, up Upload) (ops.Job, error) {
 	}
 	name := up.Name
 	if name == "" {
-		if name, err = scope.KeyIn(ctx, s.Projects, up.Project, "volume", a.Name); err != nil {
+		if name, err = scope.KeyIn(ctx, s.Projects, up.Project, scope.Volume, a.Name); err != nil {
 			return ops.Job{}, fmt.Errorf("import: %w", err)
 		}
 	}
