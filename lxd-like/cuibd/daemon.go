@@ -154,14 +154,9 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 	if err != nil {
 		return nil, err
 	}
-	if d.db, err = db.OpenFile(ctx, filepath.Join(cfg.dir, "database", "cuib.db")); err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
-	}
-	d.projects = &projects.Service{DB: d.db, Events: d.events, Log: log.With("component", "projects"), Remove: d.deleteObject}
-	if err := d.projects.Open(ctx); err != nil {
+	if err := d.openProjects(ctx, cfg.dir); err != nil {
 		return nil, err
 	}
-	d.db.Admitter = d.projects
 	d.warnings = &warnings.Service{DB: d.db, Events: d.events, Log: log.With("component", "warnings")}
 	d.pools = &pools.Service{
 		DB: d.db, Dir: cfg.dir, Types: storageTypes(), Owner: cfg.owner, Events: d.events, Log: log.With("component", "pools"), Warnings: d.warnings,
@@ -207,6 +202,16 @@ func open(ctx, base context.Context, log *slog.Logger, cfg config) (*daemon, err
 		return nil, err
 	}
 	return d, nil
+}
+
+// openProjects opens the database, and what has a say in what is written there.
+func (d *daemon) openProjects(ctx context.Context, dir string) (err error) {
+	if d.db, err = db.OpenFile(ctx, filepath.Join(dir, "database", "cuib.db")); err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	d.projects = &projects.Service{DB: d.db, Events: d.events, Log: d.log.With("component", "projects"), Remove: d.deleteObject}
+	d.db.Admitter = d.projects
+	return d.projects.Open(ctx)
 }
 
 // openNetworks makes the services of networks, and of what networks have.
@@ -372,19 +377,19 @@ func (d *daemon) shutdown(ctx context.Context, req rest.ShutdownRequest) error {
 	return err
 }
 
-// serve answers requests, starts the instances that are to run, and does what
-// is to be done by the clock, until ctx ends.
-func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc, start []string) error {
-	ctx, exit := context.WithCancel(ctx)
-	defer exit()
-	told := ctx
-	api := &rest.Server{
+// newAPI makes what answers requests. exit ends the daemon.
+func (d *daemon) newAPI(env environmentFunc, exit func()) *rest.Server {
+	return &rest.Server{
 		Projects: d.projects, Instances: d.instances, Images: d.images, Pools: d.pools, Volumes: d.volumes, Backups: d.backups, Nets: d.nets, Zones: d.zones, ACLs: d.acls, AddressSets: d.acls.Sets(), Publish: d.published, Peering: d.peering, Repositories: d.repositories,
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
 		Follow: map[string]func(context.Context, string) error{zones.KeyAddress: d.zones.Listen},
 	}
+}
+
+// answer answers requests until ctx ends, and those that are under way then.
+func (d *daemon) answer(ctx context.Context, l net.Listener, api *rest.Server) error {
 	server := &http.Server{
 		Handler: d.trim.handler(api.Handler()), ConnContext: rest.ConnContext, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
@@ -407,6 +412,17 @@ func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc,
 		}
 		return nil
 	})
+	return g.Wait()
+}
+
+// serve answers requests, starts the instances that are to run, and does what
+// is to be done by the clock, until ctx ends.
+func (d *daemon) serve(ctx context.Context, l net.Listener, env environmentFunc, start []string) error {
+	ctx, exit := context.WithCancel(ctx)
+	defer exit()
+	told := ctx
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.answer(ctx, l, d.newAPI(env, exit)) })
 	g.Go(func() error { return d.nets.Run(ctx) })
 	g.Go(func() error { return d.runPublished(ctx) })
 	g.Go(func() error { return d.serveZones(ctx) })

@@ -33,8 +33,8 @@ func (s *Service) Names(ctx context.Context, in string) ([]string, error) {
 	return names, err
 }
 
-// List returns the instances of a project by name, or of all if in is empty. It asks the kernel nothing of those
-// that do not run.
+// List returns the instances of a project by name, or of all if in is empty. It
+// asks the kernel nothing of those that do not run.
 func (s *Service) List(ctx context.Context, in string) ([]api.Instance, error) {
 	all, _, err := s.allOf(ctx, in)
 	if err != nil {
@@ -104,6 +104,7 @@ func (s *Service) everything(ctx context.Context) ([]db.Instance, belongings, er
 	return s.everythingOf(ctx, "")
 }
 
+// everythingOf is everything for the instances of a project.
 func (s *Service) everythingOf(ctx context.Context, in string) ([]db.Instance, belongings, error) {
 	var rows []db.Instance
 	var b belongings

@@ -116,6 +116,7 @@ func (s *Service) followLeases(ctx context.Context, network string) error {
 			return err
 		}
 		s.mu.Lock()
+		s.isBelow(network, h)
 		s.below[network][mac] = now[mac]
 		s.mu.Unlock()
 	}
