@@ -29,11 +29,7 @@ func checkLoop(dev profiles.Device, env Env) error {
 	if name == "" {
 		return nil
 	}
-	listen, err := profiles.ParseProxyAddress(dev["listen"])
-	if err != nil {
-		return err
-	}
-	connect, err := profiles.ParseProxyAddress(dev["connect"])
+	listen, connect, err := ends(dev)
 	if err != nil {
 		return err
 	}
@@ -41,6 +37,14 @@ func checkLoop(dev profiles.Device, env Env) error {
 		return errs.Invalidf("connect: got %q, which the proxy itself would listen on (%s), as the instance is in the host's own network (device %q)", dev["connect"], dev["listen"], name)
 	}
 	return nil
+}
+
+// ends are the addresses of a proxy device.
+func ends(dev profiles.Device) (listen, connect profiles.ProxyAddress, err error) {
+	if listen, err = profiles.ParseProxyAddress(dev["listen"]); err == nil {
+		connect, err = profiles.ParseProxyAddress(dev["connect"])
+	}
+	return listen, connect, err
 }
 
 // ProxyRule is what a proxy device alone says.
@@ -59,11 +63,7 @@ func natTargets(ctx context.Context, dev profiles.Device, env Env, r *proxies.Ru
 	if name := profiles.HostNICOf(env.Devices); name != "" {
 		return errs.Invalidf("nat: the instance is in the host's own network (device %q): its ports are the host's, which clients reach without being forwarded", name)
 	}
-	listen, err := profiles.ParseProxyAddress(dev["listen"])
-	if err != nil {
-		return err
-	}
-	connect, err := profiles.ParseProxyAddress(dev["connect"])
+	listen, connect, err := ends(dev)
 	if err != nil {
 		return err
 	}

@@ -21,8 +21,8 @@ type awaited struct {
 	Image   api.ImagesPost `json:"image"`
 }
 
-// awaitImage answers a client that will have an image pushed, with a secret for
-// who pushes it: an operation of class token, until which is deleted it is good.
+// awaitImage answers a client that will have an image pushed with a secret for
+// who pushes it: an operation of class token. It is good until that is deleted.
 func (s *Server) awaitImage(r *http.Request, body api.ImagesPost) (response, error) {
 	if body.Source.Fingerprint == "" {
 		return nil, errs.Invalidf("field \"source.fingerprint\" is missing in the request body")
