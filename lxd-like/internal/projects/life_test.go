@@ -117,7 +117,7 @@ func TestForced(t *testing.T) {
 			return errors.New("it is stuck")
 		}
 		gone = append(gone, o.Key)
-		return w.do(func(ctx context.Context, tx *db.Tx) error {
+		return w.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 			if o.Kind == db.OfInstances {
 				return db.DeleteInstance(ctx, tx, o.Key)
 			}
