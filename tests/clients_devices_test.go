@@ -30,6 +30,7 @@ var goodDevices = map[string][]profiles.Device{
 		{"nictype": "macvlan", "parent": "br9"},
 		{"nictype": "ipvlan", "parent": "br9"},
 		{"nictype": "p2p"},
+		{"nictype": "host"},
 		{"network": "cuibbr0"},
 	},
 	"none": {{}},
@@ -126,6 +127,7 @@ func TestClientsSetEachOption(t *testing.T) {
 	h := startTiny(t)
 	for _, args := range [][]string{
 		{"lxc", "init", "tiny", "c3"},
+		{"lxc", "profile", "device", "remove", "default", "eth0"}, // A nic of nictype host is the only one.
 		{"lxc", "storage", "volume", "create", "default", "v"},
 		{"lxc", "storage", "create", "other", "dir"},
 		{"lxc", "storage", "volume", "create", "other", "v"},

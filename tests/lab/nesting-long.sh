@@ -5,7 +5,7 @@ mkfs.ext4 -q -E lazy_itable_init=1 /dev/ubda
 DISK_OPTS=-onoatime DISK=/dev/ubda
 . ./lib
 cuib image import e2e-nesting.tar.gz e2e-nesting.tar.gz.rootfs --alias nesting
-cuib create nesting web -c security.nesting=true
+cuib create nesting web -c security.nesting=true -c linux.sysctl.net.ipv4.ip_forward=1
 cuib storage volume create default docker
 cuib config device add web docker disk pool=default source=docker path=/var/lib/docker
 cuib start web
