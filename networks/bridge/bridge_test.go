@@ -401,3 +401,26 @@ func TestLeaseEndsUnheard(t *testing.T) {
 		t.Errorf("%d processes", n)
 	}
 }
+
+// TestSharedAddress has two networks with one MAC address, as overlays of one id
+// on different ports have: neither takes the other's bridge.
+func TestSharedAddress(t *testing.T) {
+	testenv.Kernel(t)
+	one := config()
+	one.HWAddr = "02:11:22:33:44:55"
+	one = apply(t, one)
+	index := func(cfg networks.Config) int {
+		l, err := net.InterfaceByName(cfg.Name)
+		must(t, err)
+		return l.Index
+	}
+	before := index(one)
+	two := one
+	two.Name, two.Dir = "cuibtest1", filepath.Join(filepath.Dir(one.Dir), "cuibtest1")
+	two.IPv4.Address, two.IPv6 = netip.MustParsePrefix("10.9.9.1/24"), networks.Family{}
+	t.Cleanup(func() { must(t, bridge.Driver{}.Remove(context.WithoutCancel(t.Context()), two)) })
+	must(t, bridge.Driver{}.Apply(t.Context(), two))
+	if after := index(one); after != before || index(two) == before {
+		t.Errorf("the bridge %d of %s is %d now, that of %s is %d", before, one.Name, after, two.Name, index(two))
+	}
+}

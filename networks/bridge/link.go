@@ -32,6 +32,11 @@ func applyLink(cfg networks.Config) (int, error) {
 	if err := isBridge(l); err != nil {
 		return 0, err
 	}
+	if alias := aliasOf(cfg.Name); l.Attrs().Alias != alias {
+		if err := netlink.LinkSetAlias(l, alias); err != nil {
+			return 0, fmt.Errorf("set alias %q: %w", alias, err)
+		}
+	}
 	if mtu := mtuOf(cfg); l.Attrs().MTU != mtu {
 		if err := netlink.LinkSetMTU(l, mtu); err != nil {
 			return 0, fmt.Errorf("set MTU %d: %w", mtu, err)
@@ -93,7 +98,7 @@ func bridgeOf(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {
 		return nil, fmt.Errorf("list network interfaces: %w", err)
 	}
 	for _, l := range all {
-		if l.Type() != "bridge" || l.Attrs().HardwareAddr.String() != mac.String() {
+		if l.Type() != "bridge" || l.Attrs().Alias != aliasOf(cfg.Name) {
 			continue
 		}
 		if err := rename(l, cfg.Name); err != nil {
@@ -103,6 +108,10 @@ func bridgeOf(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {
 	}
 	return addLink(cfg, mac)
 }
+
+// aliasOf is what a network's bridge is known by whatever name it has. Its MAC
+// address does not tell: another network can have the same.
+func aliasOf(network string) string { return "cuib bridge " + network }
 
 // rename gives an interface a name. Kernels before 6.2 rename none that is up.
 func rename(l netlink.Link, name string) error {
