@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -423,4 +425,40 @@ func TestSharedAddress(t *testing.T) {
 	if after := index(one); after != before || index(two) == before {
 		t.Errorf("the bridge %d of %s is %d now, that of %s is %d", before, one.Name, after, two.Name, index(two))
 	}
+}
+
+// TestWatchOfAnotherDnsmasq has another dnsmasq take the place of that which there
+// was when the watch began, and end.
+func TestWatchOfAnotherDnsmasq(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := apply(t, config())
+	other := cfg
+	other.IPv4.Expiry = 2 * time.Hour
+	here := networkstest.Here(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() {
+		time.Sleep(200 * time.Millisecond) // The watch has begun.
+		failed <- here.Do(func() error {
+			if err := (bridge.Driver{}).Apply(ctx, other); err != nil {
+				return err
+			}
+			time.Sleep(time.Second) // What the change has announced is over.
+			data, err := os.ReadFile(filepath.Join(cfg.Dir, "dnsmasq.pid"))
+			if err != nil {
+				return err
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+			if err != nil {
+				return err
+			}
+			return syscall.Kill(pid, syscall.SIGKILL)
+		})
+	}()
+	what, err := bridge.Driver{}.Watch(ctx, cfg)
+	if err != nil || what != "dnsmasq" {
+		t.Errorf("got %q, %v; want dnsmasq", what, err)
+	}
+	must(t, <-failed)
 }

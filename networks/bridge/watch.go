@@ -54,16 +54,12 @@ func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) 
 	}
 	defer rules.Close()
 
-	p, err := dnsmasq.Find(cfg)
-	if err != nil {
-		return "", err
-	}
-	if p != nil {
-		defer p.Close()
-
-		go func() { announce.Post(events, p.Wait(ctx)) }()
-	}
+	var s server
+	defer s.close()
 	for {
+		if err := s.follow(ctx, cfg, events); err != nil {
+			return "", err
+		}
 		if what, err := also.missing(cfg); what != "" || err != nil {
 			return what, err
 		}
@@ -85,6 +81,44 @@ func Watch(ctx context.Context, cfg networks.Config, also Also) (string, error) 
 		case <-time.After(settling):
 		}
 	}
+}
+
+// A server is the dnsmasq of a network whose end is waited for. Others than who
+// watches start a new one, such as for another alias of an instance.
+type server struct {
+	process *dnsmasq.Process // Nil for none.
+	ended   chan struct{}    // Closed when it has ended.
+}
+
+// follow waits for the end of the dnsmasq that runs now, which is an event.
+func (s *server) follow(ctx context.Context, cfg networks.Config, events chan<- error) error {
+	select {
+	case <-s.ended:
+		s.close()
+	default:
+	}
+	if s.process != nil {
+		return nil
+	}
+	p, err := dnsmasq.Find(cfg)
+	if p == nil || err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	s.process, s.ended = p, ended
+	go func() {
+		err := p.Wait(ctx)
+		close(ended)
+		announce.Post(events, err)
+	}()
+	return nil
+}
+
+func (s *server) close() {
+	if s.process != nil {
+		s.process.Close()
+	}
+	s.process, s.ended = nil, nil
 }
 
 // groups are those of netlink's routes that tell of changes of the network.
