@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/cuib/cuib/networks"
@@ -461,4 +462,38 @@ func TestWatchOfAnotherDnsmasq(t *testing.T) {
 		t.Errorf("got %q, %v; want dnsmasq", what, err)
 	}
 	must(t, <-failed)
+}
+
+// TestApplyWhileAddressesChange has a host with so many addresses, of which some
+// come and go, that the kernel cannot list them at once.
+func TestApplyWhileAddressesChange(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := apply(t, config())
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	address := func(n int) *netlink.Addr {
+		return &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(127, 1, byte(n>>8), byte(n)), Mask: net.CIDRMask(32, 32)}}
+	}
+	const many = 2000
+	for n := range many {
+		must(t, netlink.AddrAdd(lo, address(n)))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	here := networkstest.Here(t)
+	go func() {
+		ended <- here.Do(func() (err error) {
+			for err == nil && ctx.Err() == nil {
+				if err = netlink.AddrAdd(lo, address(many)); err == nil {
+					err = netlink.AddrDel(lo, address(many))
+				}
+			}
+			return err
+		})
+	}()
+	for range 20 {
+		must(t, bridge.Driver{}.Apply(t.Context(), cfg))
+	}
+	cancel()
+	must(t, <-ended)
 }

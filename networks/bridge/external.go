@@ -156,7 +156,7 @@ func free(port netlink.Link, bridge int) error {
 		}
 		return errs.Conflictf("the host's interface %q of bridge.external_interfaces is a part of %s", name, of)
 	}
-	addrs, err := netlink.AddrList(port, netlink.FAMILY_ALL)
+	addrs, err := addresses(port)
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", name, err)
 	}

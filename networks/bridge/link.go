@@ -93,8 +93,8 @@ func bridgeOf(cfg networks.Config, mac net.HardwareAddr) (netlink.Link, error) {
 	if !missing(err) {
 		return l, err
 	}
-	all, err := netlink.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	all, err := whole(netlink.LinkList)
+	if err != nil {
 		return nil, fmt.Errorf("list network interfaces: %w", err)
 	}
 	for _, l := range all {
@@ -173,7 +173,7 @@ func isBridge(l netlink.Link) error {
 // instances know the router by. The kernel makes it when the bridge comes up,
 // and not again when somebody flushes it.
 func applyAddresses(l netlink.Link, mac net.HardwareAddr, cfg networks.Config) error {
-	have, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	have, err := addresses(l)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -205,6 +205,21 @@ func applyAddresses(l netlink.Link, mac net.HardwareAddr, cfg networks.Config) e
 		}
 	}
 	return nil
+}
+
+// addresses returns those of an interface.
+func addresses(l netlink.Link) ([]netlink.Addr, error) {
+	return whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
+}
+
+// whole lists something of the kernel's, and again if it changed meanwhile.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	for {
+		all, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
 }
 
 func isLinkLocal(a netlink.Addr) bool {

@@ -55,9 +55,6 @@ func routed(l netlink.Link, cfg networks.Config) (bool, error) {
 		return true, nil
 	}
 	have, err := routesOf(l)
-	if errors.Is(err, netlink.ErrDumpInterrupted) {
-		return true, nil // It changes now: the next event tells.
-	}
 	for _, p := range want {
 		if !slices.ContainsFunc(have, func(r netlink.Route) bool { return dst(r) == p }) {
 			return false, err
@@ -68,7 +65,9 @@ func routed(l netlink.Link, cfg networks.Config) (bool, error) {
 
 func routesOf(l netlink.Link) ([]netlink.Route, error) {
 	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Protocol: ofNetwork}
-	all, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+	all, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

@@ -94,13 +94,8 @@ func isTunnel(l, bridge netlink.Link, alias string) bool {
 
 // tunnels returns the tunnels of a network that there are.
 func tunnels(network string) ([]netlink.Link, error) {
-	for {
-		all, err := netlink.LinkList()
-		if errors.Is(err, netlink.ErrDumpInterrupted) {
-			continue
-		}
-		return slices.DeleteFunc(all, func(l netlink.Link) bool { return !strings.HasPrefix(l.Attrs().Alias, aliasPrefix(network)) }), err
-	}
+	all, err := whole(netlink.LinkList)
+	return slices.DeleteFunc(all, func(l netlink.Link) bool { return !strings.HasPrefix(l.Attrs().Alias, aliasPrefix(network)) }), err
 }
 
 // tunnelsIntact reports whether the bridge has the tunnels of cfg.
