@@ -45,3 +45,6 @@ func Block(s *Service, network string) {
 
 // LookThrough looks through the host's firewall.
 func LookThrough(ctx context.Context, s *Service) error { return s.examine(ctx) }
+
+// PauseAfter is how long a guard waits after a repair.
+func PauseAfter(intact, last time.Duration) time.Duration { return pauseAfter(intact, last) }

@@ -210,18 +210,29 @@ const (
 	longPause  = time.Minute
 )
 
+// steady is how long a network has to be left alone for the next disturbance to
+// be another one: who flushes rules every minute is no reason to repair late.
+const steady = 3 * time.Second
+
+// pauseAfter returns how long a guard waits after a repair, of a network that
+// was intact for so long, and before which it has waited for last.
+func pauseAfter(intact, last time.Duration) time.Duration {
+	if intact > steady {
+		return shortPause
+	}
+	return min(max(2*last, shortPause), longPause)
+}
+
 // guard repairs a network whenever something of it is missing, until ctx ends.
 func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Config) {
-	pause := shortPause
+	var pause time.Duration
 	for ctx.Err() == nil {
 		began := time.Now()
 		missing, err := w.Watch(ctx, cfg)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > longPause {
-			pause = shortPause
-		}
+		pause = pauseAfter(time.Since(began), pause)
 		if err == nil {
 			err = s.restore(ctx, cfg, missing)
 		}
@@ -233,7 +244,6 @@ func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Co
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
-		pause = min(pause*2, longPause)
 	}
 }
 

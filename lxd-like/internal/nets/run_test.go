@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -48,4 +50,20 @@ func TestRunRepairs(t *testing.T) {
 		t.Error(err)
 	}
 	there("br1", false)
+}
+
+// TestPauses disturbs a network every so often for an hour: it is left alone only
+// if that is again and again.
+func TestPauses(t *testing.T) {
+	for every, most := range map[time.Duration]time.Duration{
+		0: time.Minute, 10 * time.Second: 100 * time.Millisecond, time.Minute: 100 * time.Millisecond,
+	} {
+		var pause time.Duration
+		for range 60 {
+			pause = nets.PauseAfter(max(every-pause, 0), pause)
+		}
+		if pause != most {
+			t.Errorf("disturbed every %s: waited for %s at last, want %s", every, pause, most)
+		}
+	}
 }
