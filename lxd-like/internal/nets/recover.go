@@ -233,10 +233,10 @@ func (s *Service) guard(ctx context.Context, w networks.Watcher, cfg networks.Co
 			return
 		}
 		pause = pauseAfter(time.Since(began), pause)
-		if err == nil {
-			err = s.restore(ctx, cfg, missing)
+		if err != nil { // Nobody knows what of it is there.
+			missing = err.Error()
 		}
-		if err != nil && ctx.Err() == nil {
+		if err := s.restore(ctx, cfg, missing); err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot keep a network", "network", cfg.Key, "err", err)
 			s.Warnings.Raise(ctx, warnings.NetworkDown, networkURL(cfg.Key), err.Error())
 		}

@@ -2,11 +2,18 @@ package nets_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cuib/cuib/lxd-like/internal/events"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
+	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/fake"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -66,4 +73,58 @@ func TestPauses(t *testing.T) {
 			t.Errorf("disturbed every %s: waited for %s at last, want %s", every, pause, most)
 		}
 	}
+}
+
+// A dim driver cannot watch its networks at first.
+type dim struct {
+	*fake.Driver
+
+	tries atomic.Int32
+}
+
+func (d *dim) Watch(ctx context.Context, cfg networks.Config) (string, error) {
+	if d.tries.Add(1) == 1 {
+		return "", errors.New("no room")
+	}
+	return d.Driver.Watch(ctx, cfg)
+}
+
+// TestDownNoMore has a network that cannot be made at first, and one that cannot
+// be watched.
+func TestDownNoMore(t *testing.T) {
+	e := newEnv(t)
+	e.Warnings = &warnings.Service{DB: e.DB, Events: &events.Hub{}, Log: slog.New(slog.DiscardHandler)}
+	e.create(t, "br0", api.ConfigMap{"ipv4.address": "10.1.1.1/24", "ipv6.address": "none"})
+	status := func() string {
+		all, err := e.Warnings.List(t.Context())
+		must(t, err)
+		if len(all) == 0 {
+			return ""
+		}
+		return all[0].Status
+	}
+	e.driver.Fail = func(string) error { return errors.New("no room") }
+	must(t, e.Recover(t.Context()))
+	if got := status(); got != api.WarningNew {
+		t.Errorf("a network that cannot be made: got warning %q", got)
+	}
+	e.driver.Fail = nil
+	n, err := e.Get(t.Context(), "br0")
+	must(t, err)
+	must(t, e.Update(t.Context(), "br0", api.NetworkPut{Config: n.Config}))
+	if got := status(); got != api.WarningResolved {
+		t.Errorf("after a change that was made: got warning %q", got)
+	}
+
+	d := &dim{Driver: e.driver}
+	e.Drivers["bridge"] = d
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	testenv.Eventually(t, "it is watched", func() bool { return d.tries.Load() > 1 })
+	if got := status(); got != api.WarningResolved {
+		t.Errorf("a network that is watched: got warning %q", got)
+	}
+	cancel()
+	must(t, <-ended)
 }

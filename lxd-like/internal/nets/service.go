@@ -224,6 +224,7 @@ func (s *Service) update(ctx context.Context, n db.Network, d networks.Driver, b
 		return err
 	}
 	s.setFailure(n.Name, nil)
+	s.Warnings.Resolve(ctx, warnings.NetworkDown, networkURL(n.Name))
 	s.changed("network-updated", n.Name)
 	return nil
 }
