@@ -121,6 +121,8 @@ func (s *Service) records(ctx context.Context) (all []db.Network, err error) {
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	guards := map[string]*guard{}
 	dirty := s.dirtied()
 	again, changed, made := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)

@@ -128,3 +128,19 @@ func TestDownNoMore(t *testing.T) {
 	cancel()
 	must(t, <-ended)
 }
+
+// TestRunFails has no database any more.
+func TestRunFails(t *testing.T) {
+	e := newEnv(t)
+	must(t, e.DB.Close())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("it ends as if all was well")
+		}
+	case <-time.After(testenv.Patience):
+		t.Fatal("it does not end")
+	}
+}
