@@ -9,6 +9,7 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -38,6 +39,11 @@ type Service struct {
 	mu    sync.Mutex // Guards what follows.
 	gates map[firewall.Port]networks.Gate
 	world *world // Nil if it is to be read.
+
+	// unsure is since when what is published may be otherwise than the host's
+	// firewall wants it, as that could not be read or somebody could not follow;
+	// zero if it is not.
+	unsure time.Time
 }
 
 // A hostReader reads the host's interfaces. It is [host.Kernel].
@@ -67,6 +73,7 @@ func (s *Service) Admit(ctx context.Context, list []networks.Published) []networ
 			s.Log.ErrorContext(ctx, "cannot look through the host's firewall: a port is closed", "listen", e.Listen, "port", e.First, "err", err)
 			e.Gate = networks.Gate{{}}
 			some = []networks.Published{e}
+			s.unsure = time.Now()
 		}
 		out = append(out, some...)
 	}
@@ -202,6 +209,9 @@ const calm = 300 * time.Millisecond
 // changed, which nobody announces.
 const lookAgain = 2 * time.Second
 
+// retry is how long it takes until what has failed is tried again.
+const retry = 3 * time.Second
+
 // Run has what is published follow the host's firewall, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	events := make(chan error, 1)
@@ -217,7 +227,8 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer links.Close()
 
-	silent := announce.Silent{Every: lookAgain, Changed: new(firewall.LegacyWatch).Changed}
+	legacy := new(firewall.LegacyWatch)
+	silent := announce.Silent{Every: lookAgain, Changed: func() bool { return legacy.Changed() || s.isDue() }}
 	return announce.FollowAlso(ctx, events, calm, silent, func() {
 		if err := s.review(ctx); err != nil && ctx.Err() == nil {
 			s.Log.ErrorContext(ctx, "cannot look through the host's firewall", "err", err)
@@ -225,17 +236,30 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 }
 
-// review tells those who want to know if others are let in than before.
+// isDue reports whether what has failed is to be tried again.
+func (s *Service) isDue() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.unsure.IsZero() && time.Since(s.unsure) >= retry
+}
+
+// review tells those who want to know if others are let in than before. What
+// fails of that is done again.
 func (s *Service) review(ctx context.Context) error {
 	if moved, err := s.moved(ctx); err != nil || !moved {
 		return err
 	}
+	var failed []error
 	for _, fn := range s.Changed {
-		if err := fn(ctx); err != nil {
-			return err
-		}
+		failed = append(failed, fn(ctx))
 	}
-	return nil
+	err := errors.Join(failed...)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unsure = time.Now()
+	}
+	return err
 }
 
 // moved reads all anew, and reports whether what was answered is not true any
@@ -244,14 +268,16 @@ func (s *Service) moved(ctx context.Context) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, old := s.gates, s.world
-	if len(before) == 0 {
+	moved := !s.unsure.IsZero()
+	if len(before) == 0 && !moved {
 		s.world = nil // It is read when somebody asks.
 		return false, nil
 	}
+	s.unsure = time.Now()
 	if err := s.read(ctx); err != nil {
 		return false, err
 	}
-	moved := !slices.Equal(old.addresses, s.world.addresses)
+	moved = moved || !slices.Equal(old.addresses, s.world.addresses)
 	for p, was := range before {
 		is, err := s.gate(p)
 		if err != nil {
@@ -259,5 +285,6 @@ func (s *Service) moved(ctx context.Context) (bool, error) {
 		}
 		moved = moved || !slices.Equal(was, is)
 	}
+	s.unsure = time.Time{}
 	return moved, nil
 }

@@ -217,3 +217,42 @@ func TestLegacyFollows(t *testing.T) {
 		t.Errorf("told of %d changes of %d: %v", n, len(steps), err)
 	}
 }
+
+// TestTriesAgain has a host that cannot be read at first, and somebody who cannot
+// follow what it lets in at first. Nothing of the host changes.
+func TestTriesAgain(t *testing.T) {
+	testenv.NetNS(t)
+	testenv.Kernel(t, "nft")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	host := &links{err: errors.New("boom")}
+	s := &admission.Service{Host: host, Log: slog.New(slog.DiscardHandler)}
+	list := []networks.Published{entry("192.0.2.1", unix.IPPROTO_TCP, 80, 80)}
+	if got := described(s.Admit(ctx, list)); got != "192.0.2.1:80-80 (shut)" {
+		t.Errorf("got %s", got)
+	}
+	host.err = nil
+	var told []string
+	s.Changed = []func(context.Context) error{
+		func(ctx context.Context) error {
+			told = append(told, described(s.Admit(ctx, list)))
+			if len(told) == 1 {
+				return errors.New("no room")
+			}
+			return nil
+		},
+		func(context.Context) error {
+			told = append(told, "the second")
+			if len(told) == 4 {
+				cancel()
+			}
+			return nil
+		},
+	}
+	if err := s.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"192.0.2.1:80-80", "the second", "192.0.2.1:80-80", "the second"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
