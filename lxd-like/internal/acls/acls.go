@@ -54,6 +54,10 @@ type Service struct {
 	// look at the records until the host follows.
 	change sync.Mutex
 
+	// behind says that the kernel may have other addresses of subjects than those
+	// that are known. Guarded by change.
+	behind bool
+
 	mu        sync.Mutex // Guards what follows.
 	addresses map[string][]acl.Range
 
@@ -214,7 +218,7 @@ func (s *Service) follow(ctx context.Context, name string) error {
 // followOn has networks follow their ACLs, and the interfaces that have some of
 // names; without names all interfaces. The caller holds change.
 func (s *Service) followOn(ctx context.Context, with func(*world) []string, names ...string) error {
-	if _, err := s.reload(ctx); err != nil {
+	if err := s.reload(ctx); err != nil {
 		return err
 	}
 	var on []string

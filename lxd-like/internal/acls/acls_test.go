@@ -330,3 +330,47 @@ func TestLogsAreBoundedAndGoWithTheirACL(t *testing.T) {
 		t.Errorf("a line for an ACL that is gone: got %v", err)
 	}
 }
+
+// TestAddressesAreNotMissed changes addresses that a network could not follow, and
+// some while another ACL is changed.
+func TestAddressesAreNotMissed(t *testing.T) {
+	testenv.NetNS(t) // There is no table, so that networks are applied instead.
+	testenv.Kernel(t, "nft")
+	e := newEnv(t)
+	ctx := t.Context()
+	e.must(e.Sets().Create(ctx, api.NetworkAddressSetsPost{Name: "office"}))
+	e.must(e.create("web", api.NetworkACLRule{Action: "allow", Source: "$office"}))
+	e.must(e.create("other"))
+	e.network(map[string]string{"ipv4.address": "10.1.2.1/24", "security.acls": "web"})
+	// As by a lease of which nobody has heard.
+	change := func(address string) api.NetworkAddressSetPut {
+		put := api.NetworkAddressSetPut{Addresses: []string{address}}
+		e.must(e.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+			return db.SetNetworkObject(ctx, tx, "network address set", db.NetworkObject[api.NetworkAddressSetPut]{Name: "office", Document: put})
+		}))
+		return put
+	}
+	applied := func() []string {
+		all := e.nets.applied
+		e.nets.applied = nil
+		return all
+	}
+	put := change("192.0.2.1")
+	e.must(e.Update(ctx, "other", api.NetworkACLPut{}))
+	if got := applied(); got != nil {
+		t.Errorf("with another ACL: applied %v", got)
+	}
+	e.must(e.Sets().Update(ctx, "office", put))
+	if got := applied(); !slices.Equal(got, []string{"lab"}) {
+		t.Errorf("after the change of another ACL: applied %v", got)
+	}
+	put = change("192.0.2.2")
+	e.nets.fail = errors.New("no room")
+	if err := e.Sets().Update(ctx, "office", put); err == nil || !slices.Equal(applied(), []string{"lab", "lab"}) {
+		t.Errorf("got %v", err) // It was undone, for which it was applied again.
+	}
+	e.must(e.Sets().Update(ctx, "office", put))
+	if got := applied(); got != nil {
+		t.Errorf("what has been followed: applied %v", got)
+	}
+}

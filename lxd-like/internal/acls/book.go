@@ -24,16 +24,15 @@ func (s *Service) Addresses(name string) []acl.Range {
 	return s.addresses[name]
 }
 
-// reload finds out which addresses subjects have now, and reports whether some
-// have others than before.
-func (s *Service) reload(ctx context.Context) (changed bool, err error) {
+// reload finds out which addresses subjects have now. The caller holds change.
+func (s *Service) reload(ctx context.Context) error {
 	var w *world
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		w, err = load(ctx, tx)
 		return err
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
 	b := book{}
 	for name, put := range w.sets {
@@ -45,7 +44,7 @@ func (s *Service) reload(ctx context.Context) (changed bool, err error) {
 	}
 	held, err := s.held(ctx, w, b)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, in := range w.instances {
 		b.addInstance(in.Name, w.devices(in), held)
@@ -55,9 +54,9 @@ func (s *Service) reload(ctx context.Context) (changed bool, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed = !maps.EqualFunc(s.addresses, b, slices.Equal)
+	s.behind = s.behind || !maps.EqualFunc(s.addresses, b, slices.Equal)
 	s.addresses = b
-	return changed, nil
+	return nil
 }
 
 // A book has the addresses of each subject.
@@ -131,16 +130,18 @@ func chosen(d profiles.Device) []netip.Addr {
 	return all
 }
 
-// readdress has the kernel follow the addresses that subjects have now. The
-// caller holds change.
+// readdress has the kernel follow the addresses that subjects have now. What fails
+// is done at the next call. The caller holds change.
 func (s *Service) readdress(ctx context.Context) error {
-	changed, err := s.reload(ctx)
-	if err != nil || !changed {
+	if err := s.reload(ctx); err != nil || !s.behind {
 		return err
 	}
 	policies := map[string]*acl.Policy{} // By network.
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		w, err := load(ctx, tx)
+		if err != nil {
+			return err
+		}
 		for _, n := range w.networks {
 			names := profiles.SplitList(n.Config[keyACLs])
 			in, err := placeOf(n)
@@ -148,7 +149,7 @@ func (s *Service) readdress(ctx context.Context) error {
 				policies[n.Name] = s.policy(w, in, names)
 			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err
@@ -159,7 +160,9 @@ func (s *Service) readdress(ctx context.Context) error {
 			failed = append(failed, s.Nets.Reapply(ctx, n)) // The table is not as it should be.
 		}
 	}
-	return errors.Join(append(failed, s.Ports.Readdress())...)
+	err = errors.Join(append(failed, s.Ports.Readdress())...)
+	s.behind = err != nil
+	return err
 }
 
 var _ networker = (*nets.Service)(nil)

@@ -17,7 +17,10 @@ import (
 // interfaces are made again. The daemon calls it at its start.
 func (s *Service) Recover(ctx context.Context) error {
 	s.Ports.Serve(func(ref acl.Ref) (*acl.Policy, error) { return s.Policy(context.WithoutCancel(ctx), ref) })
-	_, err := s.reload(ctx)
+	s.change.Lock()
+	defer s.change.Unlock()
+	err := s.reload(ctx)
+	s.behind = false // What is made from now on has these.
 	return err
 }
 
