@@ -378,3 +378,43 @@ func TestPortACLsOfMany(t *testing.T) {
 		t.Errorf("something is left: %s", rules)
 	}
 }
+
+// TestRefusedACL gives a port ACLs that the kernel does not take: it keeps those
+// that it had.
+func TestRefusedACL(t *testing.T) {
+	l := newLab(t)
+	s := nft.NewACLPorts("/lab")
+	s.Serve(func(r acl.Ref) (*acl.Policy, error) {
+		p := &acl.Policy{Network: r.Network, Book: l, Egress: acl.Direction{Default: acl.Allow}, Ingress: acl.Direction{Default: acl.Allow}}
+		if r.ACLs[0] == "wrong" { // There is no room for that in what is logged.
+			p.Egress.Logged, p.Egress.Owner, p.Network = true, "wrong", strings.Repeat("x", 200)
+		}
+		return p, nil
+	})
+	set := func(link, name string) error {
+		return s.Set(nft.ACLPort{Link: link, Ref: acl.Ref{Network: "br0", ACLs: []string{name}}})
+	}
+	for _, link := range []string{"port1", "port1", "port2"} {
+		if err := set(link, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := set(link, "wrong"); err == nil {
+			t.Fatal("the kernel takes it")
+		}
+		if missing, err := s.Restore(); err != nil || missing {
+			t.Errorf("%s has not got what it had: %t, %v", link, missing, err)
+		}
+	}
+	if err := s.Unset("port1"); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := s.Restore(); err != nil || missing {
+		t.Errorf("port2 has not got what it had: %t, %v", missing, err)
+	}
+	if err := s.Unset("port2"); err != nil {
+		t.Fatal(err)
+	}
+	if rules := testenv.Run(t, "nft", "list", "tables"); rules != "" {
+		t.Errorf("something is left: %s", rules)
+	}
+}

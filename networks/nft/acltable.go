@@ -55,6 +55,7 @@ func (s *aclTable) take(p ACLPort, policy *acl.Policy) *portPolicy {
 
 func (s *aclTable) set(p ACLPort, policy *acl.Policy) error {
 	old, had := s.have[p.Link]
+	before := maps.Clone(s.rules)
 	now := s.take(p, policy)
 	if had && keyOf(old.Ref) == keyOf(p.Ref) {
 		now.ports--
@@ -69,6 +70,7 @@ func (s *aclTable) set(p ACLPort, policy *acl.Policy) error {
 		if delete(s.have, p.Link); old.Link != "" {
 			s.have[p.Link] = old
 		}
+		s.rules = before // With what this port alone had.
 		s.recount()
 		return err
 	}
