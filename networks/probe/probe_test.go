@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/firewall"
 	"github.com/cuib/cuib/networks/networkstest"
@@ -149,5 +150,21 @@ func TestRouted(t *testing.T) {
 	testenv.Run(t, "sh", "-ec", lost[0].Remedy(cfg.Name))
 	if got := in(); len(got) != 0 {
 		t.Errorf("after the remedy: %q", got)
+	}
+}
+
+// TestRefused has a network without NAT whose ACLs refuse all that they can.
+func TestRefused(t *testing.T) {
+	testenv.Kernel(t)
+	cfg := network(t, false)
+	cfg.IPv4.NAT, cfg.IPv6 = false, networks.Family{}
+	refuse := acl.Direction{Default: acl.Reject}
+	cfg.ACL = &acl.Policy{Network: cfg.Name, Ingress: refuse, Egress: refuse}
+	if err := (bridge.Driver{}).Apply(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	const want = "skipped ping of the host (IPv4), skipped connection from the host (IPv4), skipped connection to other networks (IPv4)"
+	if got := strings.Join(failed(t, cfg), ", "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/firewall"
@@ -26,7 +25,7 @@ func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck,
 	if !netkeys.HasBridge(n.Type) {
 		return nil, errs.Invalidf("network %q is of type %s: only bridges can be tried out", name, n.Type)
 	}
-	cfg, err := s.config(n)
+	cfg, err := s.whole(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +37,7 @@ func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck,
 	if err != nil {
 		return nil, fmt.Errorf("try out network %q: %w", name, err)
 	}
-	ports, err := s.leading(ctx, n)
+	ports, err := s.leading(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("try out network %q: %w", name, err)
 	}
@@ -47,11 +46,7 @@ func (s *Service) Examine(ctx context.Context, name string) ([]api.NetworkCheck,
 }
 
 // leading tries what leads from the host into a network.
-func (s *Service) leading(ctx context.Context, n db.Network) ([]probe.Check, error) {
-	cfg, err := s.whole(ctx, n)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) leading(ctx context.Context, cfg networks.Config) ([]probe.Check, error) {
 	list := cfg.Published
 	if s.Leading != nil {
 		more, err := s.Leading(ctx, cfg.Name)
