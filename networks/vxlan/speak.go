@@ -105,6 +105,7 @@ func (k *talk) run(ctx context.Context, h *hub) error {
 	if err != nil {
 		return err
 	}
+	k.warn(ctx) // What kept it from speaking before is over.
 	for _, p := range k.cfg.Overlay.Peers {
 		wg.Go(func() { k.call(ctx, p, config) })
 	}
@@ -287,11 +288,17 @@ func (k *talk) compare(ctx context.Context, m networks.Member) {
 // new.
 func (k *talk) report(ctx context.Context, about topic, problem string) {
 	k.mu.Lock()
-	if k.problems[about] == problem {
-		k.mu.Unlock()
-		return
-	}
+	known := k.problems[about] == problem
 	k.problems[about] = problem
+	k.mu.Unlock()
+	if !known {
+		k.warn(ctx)
+	}
+}
+
+// warn tells of all that is wrong with hosts now; nothing resolves the warning.
+func (k *talk) warn(ctx context.Context) {
+	k.mu.Lock()
 	var all []string
 	for _, p := range k.problems {
 		if p != "" {

@@ -66,7 +66,7 @@ func (s *speaker) names() (all []string) {
 func (s *speaker) wrong(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Contains(strings.Join(s.problems, "\n"), text)
+	return slices.ContainsFunc(s.problems, func(p string) bool { return strings.Contains(p, text) })
 }
 
 // speakers makes hosts of loopback addresses that no other test has.
@@ -154,4 +154,15 @@ func TestSpeakOfAnotherConfiguration(t *testing.T) {
 	testenv.Eventually(t, "both say so", func() bool {
 		return all[0].wrong("ipv4.address=10.9.9.1/24") && all[1].wrong("ipv4.address=10.7.8.1/24")
 	})
+}
+
+// TestSpeakAtLast has a host that could not speak before, as while it had no
+// address yet, and can now.
+func TestSpeakAtLast(t *testing.T) {
+	all := speakers(t, 47894, "127.9.4.1", "127.9.4.2")
+	for _, s := range all {
+		s.problems = []string{"cannot assign requested address"}
+		s.speak(t)
+	}
+	testenv.Eventually(t, "nothing is wrong", func() bool { return !all[0].wrong("") && !all[1].wrong("") })
 }
