@@ -50,7 +50,12 @@ func (s *Server) look(ctx context.Context, w dns.ResponseWriter, m *dns.Msg) (rc
 		s.Log.ErrorContext(ctx, "cannot read who may have a zone", "zone", zone, "err", err)
 		return dns.RcodeServerFailure, nil
 	}
-	if q.Qclass != dns.ClassINET || !allowed(w, m, zone, peers) {
+	key, err := s.key(ctx, m)
+	if err != nil {
+		s.Log.ErrorContext(ctx, "cannot read a key", "key", key.name, "err", err)
+		return dns.RcodeServerFailure, nil
+	}
+	if q.Qclass != dns.ClassINET || !allowed(w, key, zone, peers) {
 		return dns.RcodeRefused, nil
 	}
 	all, err := s.Source.Zone(ctx, zone)
@@ -99,21 +104,32 @@ func has(m *dns.Msg, soa dns.RR) bool {
 	return ok && theirs.Serial == now.Serial
 }
 
-// allowed reports whether who asks is a peer, and has signed if it has a key.
-func allowed(w dns.ResponseWriter, m *dns.Msg, zone string, peers []Peer) bool {
+// A key is what a query is signed with.
+type key struct{ name, secret string }
+
+// key returns that of a query; an empty one if it is not signed.
+func (s *Server) key(ctx context.Context, m *dns.Msg) (k key, err error) {
+	t := m.IsTsig()
+	if t == nil {
+		return k, nil
+	}
+	k.name = strings.ToLower(t.Hdr.Name)
+	k.secret, err = s.Source.Secret(ctx, k.name)
+	return k, err
+}
+
+// allowed reports whether who asks is a peer, and has signed if it has a key. Keys
+// of several zones can have one name: the secret tells whose it is.
+func allowed(w dns.ResponseWriter, by key, zone string, peers []Peer) bool {
 	var from netip.Addr
 	if a, ok := w.RemoteAddr().(interface{ AddrPort() netip.AddrPort }); ok {
 		from = a.AddrPort().Addr().Unmap().WithZone("")
-	}
-	key := ""
-	if t := m.IsTsig(); t != nil {
-		key = strings.ToLower(t.Hdr.Name)
 	}
 	for _, p := range peers {
 		if p.Address.IsValid() && p.Address.Unmap() != from || !p.Address.IsValid() && p.Key == "" {
 			continue
 		}
-		if p.Key == "" || key == KeyName(zone, p.Name) {
+		if p.Key == "" || by == (key{KeyName(zone, p.Name), p.Key}) {
 			return true
 		}
 	}

@@ -154,6 +154,7 @@ func TestWhoMayHaveWhat(t *testing.T) {
 		"with a newer algorithm":               {keyed, question{name: "example.org", typ: dns.TypeSOA, net: "udp", key: "example.org_ns1.", secret: secret, algorithm: dns.HmacSHA512}, dns.RcodeSuccess, 1},
 		"who only has the key":                 {[]axfr.Peer{{Name: "ns1", Key: secret}}, question{name: "example.org", typ: dns.TypeAXFR, net: "tcp", key: "example.org_ns1.", secret: secret}, dns.RcodeSuccess, 3},
 		"a peer with a wrong secret":           {keyed, question{name: "example.org", typ: dns.TypeAXFR, net: "tcp", key: "example.org_ns1.", secret: "d3Jvbmctd3Jvbmctd3Jvbmc="}, dns.RcodeNotAuth, 0},
+		"a key of that name of another zone":   {[]axfr.Peer{{Name: "ns1", Key: "d3Jvbmctd3Jvbmctd3Jvbmc="}}, question{name: "example.org", typ: dns.TypeAXFR, net: "tcp", key: "example.org_ns1.", secret: secret}, dns.RcodeRefused, 0},
 		"a peer with a key of another's":       {keyed, question{name: "example.org", typ: dns.TypeAXFR, net: "tcp", key: "example.org_ns2.", secret: secret}, dns.RcodeNotAuth, 0},
 		"a peer without a key, and nobody has": {[]axfr.Peer{{Name: "ns1"}}, question{name: "example.org", typ: dns.TypeSOA, net: "udp"}, dns.RcodeRefused, 0},
 	}
