@@ -196,7 +196,23 @@ func (f family) ranges(v string) ([]networks.Range, error) {
 		}
 		all = append(all, networks.Range{First: a, Last: b})
 	}
-	return all, nil
+	return apart(all), nil
+}
+
+// apart returns ranges without those that overlap: no address is in two, which
+// hosts of an overlay would take for two addresses.
+func apart(all []networks.Range) []networks.Range {
+	slices.SortFunc(all, func(a, b networks.Range) int { return a.First.Compare(b.First) })
+	out := all[:1]
+	for _, r := range all[1:] {
+		last := &out[len(out)-1]
+		if last.Last.Less(r.First) {
+			out = append(out, r)
+		} else if last.Last.Less(r.Last) {
+			last.Last = r.Last
+		}
+	}
+	return out
 }
 
 func (f family) setExpiry(to *networks.Family, v string) (err error) {

@@ -1,6 +1,7 @@
 package netkeys_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -137,5 +138,15 @@ func TestMetadata(t *testing.T) {
 		if !names["user.*"] || names["ipv4.nat"] != netkeys.HasBridge(typ) {
 			t.Errorf("%s: got %v", typ, slices.Sorted(maps.Keys(names)))
 		}
+	}
+}
+
+// TestRangesOverlap has addresses in several ranges: they are in one.
+func TestRangesOverlap(t *testing.T) {
+	config := base(netkeys.Vxlan)
+	config["ipv4.dhcp.ranges"] = "10.1.2.50-10.1.2.60, 10.1.2.10-10.1.2.20,10.1.2.15-10.1.2.30,10.1.2.12-10.1.2.13"
+	cfg, err := netkeys.Parse(netkeys.Vxlan, config)
+	if got := fmt.Sprint(cfg.IPv4.Ranges); err != nil || got != "[{10.1.2.10 10.1.2.30} {10.1.2.50 10.1.2.60}]" {
+		t.Errorf("got %s, %v", got, err)
 	}
 }
