@@ -81,7 +81,11 @@ func TestExamine(t *testing.T) {
 		"few ids":       {set("etc/subgid", "root:100000:1000"), []string{"missing ids: root has 1000 ids in /etc/subgid"}, doctor.Missing},
 		"ids of others": {set("etc/subgid", "ann:100000:1000"), nil, doctor.OK},
 		"no forwarding": {set("proc/sys/net/ipv4/ip_forward", "0"), []string{"advice forwarding"}, doctor.Advice},
-		"docker":        {set("sys/class/net/docker0", ""), []string{"advice firewall: Docker"}, doctor.Advice},
+		"docker":        {set("sys/class/net/docker0", ""), nil, doctor.OK},
+		"docker without iptables": {func(h *doctor.Host) {
+			set("sys/class/net/docker0", "")(h)
+			h.Program = func(p string) bool { return p != "iptables" }
+		}, []string{"advice firewall: Docker is here"}, doctor.Advice},
 		"few watches":   {set("proc/sys/fs/inotify/max_user_instances", "128"), []string{"advice fs.inotify.max_user_instances: 128"}, doctor.Advice},
 		"no daemon":     {func(h *doctor.Host) { h.Daemon = func(context.Context) error { return errors.New("no daemon at x") } }, []string{"missing daemon: no daemon at x -> systemctl"}, doctor.Missing},
 		"no membership": {func(h *doctor.Host) { h.Daemon = func(context.Context) error { return errs.Newf(errs.Denied, "no") } }, []string{"missing daemon: no access -> usermod -aG cuib ann"}, doctor.Missing},
