@@ -183,7 +183,7 @@ func TestLargeZone(t *testing.T) {
 	m := new(dns.Msg)
 	m.SetAxfr("example.org.")
 	m.SetTsig("example.org_ns1.", dns.HmacSHA256, 300, time.Now().Unix())
-	tr := &dns.Transfer{TsigSecret: map[string]string{"example.org_ns1.": secret}}
+	tr := &dns.Transfer{TsigSecret: map[string]string{"example.org_ns1.": secret}, ReadTimeout: testenv.Patience}
 	in, err := tr.In(m, to)
 	if err != nil {
 		t.Fatal(err)
