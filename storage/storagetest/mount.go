@@ -19,6 +19,7 @@ import (
 var mountTests = []test{
 	{"owners are mapped", testOwnersAreMapped},
 	{"a guest's root does what root does", testGuest},
+	{"nobody else gets to a mount", testMountIsRoots},
 	{"mount twice", testMountTwice},
 	{"mount with other ids", testMountOtherIDs},
 	{"a mount outlives the process", testMountOutlives},
@@ -31,6 +32,25 @@ var mountTests = []test{
 	{"limit", testLimit},
 	{"limits outlive a restore", testLimitRestore},
 	{"a full volume after a snapshot", testFullSnapshot},
+}
+
+// testMountIsRoots has all mount points below a directory that only root can
+// enter, also if an earlier version let others in.
+func testMountIsRoots(t *testing.T, p Pool) {
+	d := p.Driver
+	for _, name := range []string{"one", "two"} {
+		v := storage.Volume{Kind: storage.Custom, Name: name}
+		ok(t, d.Create(t.Context(), v))
+		in(t, d, v, func(dir string) {
+			above := filepath.Dir(filepath.Dir(dir))
+			info, err := os.Stat(above)
+			ok(t, err)
+			if info.Mode().Perm() != 0o700 {
+				t.Errorf("the mode of %s is %v", above, info.Mode())
+			}
+			ok(t, os.Chmod(above, 0o711)) //nolint:gosec // As it was once.
+		})
+	}
 }
 
 // as runs fn with the file system ids of a user that has no power.

@@ -95,7 +95,8 @@ func (s *Service) isoDir(t target) string {
 // mountISO mounts the image in a volume, and returns where it is.
 func (s *Service) mountISO(t target, dir string) (string, error) {
 	at := s.isoDir(t)
-	if err := os.MkdirAll(at, 0o711); err != nil {
+	// All can read what is on it: nobody of the host but root gets there.
+	if err := errors.Join(os.MkdirAll(at, 0o700), os.Chmod(filepath.Join(s.Dir, "discs"), 0o700)); err != nil { //nolint:gosec // A directory.
 		return "", err
 	}
 	mounted, err := mounts.Mounted(at)

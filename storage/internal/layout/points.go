@@ -55,8 +55,7 @@ func (p Points) Mount(v storage.Volume, ids idmap.Map, open func() (*os.File, er
 		}
 		return path, err
 	}
-	// Guests' roots, which have no right of the host, go through the parents.
-	if err := os.MkdirAll(path, 0o711); err != nil {
+	if err := p.makePoint(path); err != nil {
 		return "", err
 	}
 	if err := setLink(noteOf(path), want); err != nil {
@@ -71,6 +70,15 @@ func (p Points) Mount(v storage.Volume, ids idmap.Map, open func() (*os.File, er
 		return "", errors.Join(err, p.clear(path))
 	}
 	return path, nil
+}
+
+// makePoint makes a mount point, to which root alone has a way: a set-user-ID
+// program of a guest's root is on the disk one of the host's.
+func (p Points) makePoint(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(p.Dir, 0o700) // An earlier version let all through it.
 }
 
 // Unmount unmounts v if it is mounted.
