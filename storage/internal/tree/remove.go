@@ -23,7 +23,12 @@ func RemoveUntil(ctx context.Context, path string) error { return remove(path, c
 
 // remove is Remove until stop returns an error.
 func remove(path string, stop func() error) error {
-	if err := os.Remove(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(path)
+	if errors.Is(err, unix.EPERM) {
+		loosen(unix.AT_FDCWD, path)
+		err = os.Remove(path)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	root, err := openDir(unix.AT_FDCWD, path)
@@ -75,9 +80,11 @@ func (r remover) empty(dir *os.File, depth int) (moved bool, err error) {
 }
 
 func (r remover) one(dir *os.File, name string, depth int) (moved bool, err error) {
-	err = unix.Unlinkat(int(dir.Fd()), name, 0)
-	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) { // POSIX says the latter.
-		err = unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR)
+	err = unlink(dir, name)
+	if errors.Is(err, unix.EPERM) {
+		loosen(int(dir.Fd()), ".")
+		loosen(int(dir.Fd()), name)
+		err = unlink(dir, name)
 	}
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT):
@@ -96,4 +103,38 @@ func (r remover) one(dir *os.File, name string, depth int) (moved bool, err erro
 		return moved, err
 	}
 	return moved, unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR)
+}
+
+// unlink removes a name that is no directory with anything in it.
+func unlink(dir *os.File, name string) error {
+	err := unix.Unlinkat(int(dir.Fd()), name, 0)
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) { // POSIX says the latter.
+		if derr := unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR); !errors.Is(derr, unix.ENOTDIR) {
+			err = derr
+		}
+	}
+	return err
+}
+
+// The flags of include/uapi/linux/fs.h that keep a file from being removed: a
+// guest that is privileged can set them.
+const stuck = 0x10 | 0x20 // FS_IMMUTABLE_FL, FS_APPEND_FL
+
+// loosen takes such flags from a file or directory. If it cannot, the removal
+// that follows fails, and says why.
+func loosen(dir int, name string) {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if kind := st.Mode & unix.S_IFMT; err != nil || kind != unix.S_IFREG && kind != unix.S_IFDIR {
+		return
+	}
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err == nil && flags&stuck != 0 {
+		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags&^stuck))
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/tree"
 )
@@ -178,5 +179,31 @@ func TestRemoveUntil(t *testing.T) {
 	}
 	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
 		t.Errorf("it is still there: %v", err)
+	}
+}
+
+// TestRemoveStuck removes what a privileged guest has made immutable, or to be
+// appended to only.
+func TestRemoveStuck(t *testing.T) {
+	testenv.Kernel(t, "chattr")
+	for _, what := range []string{"dir/sub/file", "dir/sub", "dir", "dir/file", "file"} {
+		for _, flag := range []string{"+i", "+a", "+ai"} {
+			t.Run(what+flag, func(t *testing.T) {
+				top := t.TempDir()
+				ok(t, os.MkdirAll(filepath.Join(top, "dir/sub"), 0o700))
+				for _, name := range []string{"dir/sub/file", "dir/file", "file"} {
+					ok(t, os.WriteFile(filepath.Join(top, name), nil, 0o600))
+				}
+				ok(t, os.Symlink("file", filepath.Join(top, "dir/link")))
+				testenv.Run(t, "chattr", flag, filepath.Join(top, what))
+				t.Cleanup(func() { testenv.Run(t, "sh", "-c", "chattr -Rf -ai "+top+" || true") })
+				for _, name := range []string{"dir", "file"} {
+					ok(t, tree.Remove(filepath.Join(top, name)))
+				}
+				if left, err := os.ReadDir(top); err != nil || len(left) > 0 {
+					t.Errorf("left %v, %v", left, err)
+				}
+			})
+		}
 	}
 }
