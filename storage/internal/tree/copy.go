@@ -346,10 +346,15 @@ func (c *copier) contents(out, in int, st *unix.Stat_t, buf *[chunk]byte) error 
 		return nil
 	}
 	if !c.noClone.Load() {
-		if unix.IoctlFileClone(out, in) == nil {
+		err := unix.IoctlFileClone(out, in)
+		if err == nil {
 			return nil
 		}
-		c.noClone.Store(true)
+		// Others say something of this file only, such as that it is not
+		// stored by copy-on-write (EINVAL).
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTTY) {
+			c.noClone.Store(true)
+		}
 	}
 	if st.Blocks*blockSize < st.Size || st.Size > chunk {
 		if err := unix.Ftruncate(out, st.Size); err != nil {

@@ -207,3 +207,24 @@ func TestUsageOfSharedBlocks(t *testing.T) {
 		}
 	}
 }
+
+// TestCopyShares copies, on a file system that shares blocks, a file that
+// cannot share any before one that can: journals of systemd are of that kind.
+func TestCopyShares(t *testing.T) {
+	mnt := testenv.Mounted(t, "btrfs", "256M")
+	src, dst := filepath.Join(mnt, "src"), filepath.Join(mnt, "dst")
+	ok(t, os.Mkdir(src, 0o700))
+	ok(t, os.WriteFile(filepath.Join(src, "journal"), nil, 0o600))
+	testenv.Run(t, "chattr", "+C", filepath.Join(src, "journal"))
+	const size = 8 << 20
+	for name, n := range map[string]int{"journal": 8 << 10, "large": size} {
+		ok(t, os.WriteFile(filepath.Join(src, name), bytes.Repeat([]byte("x"), n), 0o600))
+	}
+	ok(t, tree.Copy(t.Context(), dst, src))
+	ok(t, tree.Sync(mnt))
+	used, err := tree.Usage(t.Context(), dst)
+	ok(t, err)
+	if used > size/2 {
+		t.Errorf("the copy has %d bytes of its own", used)
+	}
+}
