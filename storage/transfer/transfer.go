@@ -181,8 +181,8 @@ func clone(ctx context.Context, to Target, from Source) (err error) {
 
 // mustBeFree returns an error of kind Conflict if there is such a volume.
 func mustBeFree(ctx context.Context, d storage.Driver, v storage.Volume) error {
-	all, err := d.List(ctx)
-	if err == nil && slices.Contains(all, v) {
+	found, err := storage.Exists(ctx, d, v)
+	if err == nil && found {
 		err = errs.Conflictf("volume %s exists already", v)
 	}
 	return err

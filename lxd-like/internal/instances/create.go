@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
 )
 
 // Create checks a request for a new instance. The job makes the instance
@@ -302,6 +303,9 @@ func (s *Service) create(ctx context.Context, in *instance, how creation) (err e
 	if err := how.src.prepare(ctx, in, how.op); err != nil {
 		return err
 	}
+	if err := s.mustBeNew(ctx, in); err != nil {
+		return err
+	}
 	if err := s.allot(in); err != nil {
 		return err
 	}
@@ -324,6 +328,15 @@ func (s *Service) create(ctx context.Context, in *instance, how creation) (err e
 	}
 	s.created(in)
 	return nil
+}
+
+// mustBeNew refuses an instance whose volume its pool holds already.
+func (s *Service) mustBeNew(ctx context.Context, in *instance) error {
+	d, err := s.driver(ctx, in)
+	if err != nil {
+		return err
+	}
+	return storage.MustBeNew(ctx, d, in.volume(), in.Pool)
 }
 
 // fill makes the instance's volume.

@@ -71,6 +71,9 @@ func (s *Service) reinstate(ctx context.Context, back restored, fill func(contex
 	defer u.Unwind(ctx, &err)
 
 	in := back.in
+	if err := s.mustBeNew(ctx, in); err != nil {
+		return err
+	}
 	if err := s.allot(in); err != nil {
 		return err
 	}

@@ -236,6 +236,9 @@ func (s *Service) begin(ctx context.Context, m *making, u *undo.Stack) error {
 	if err != nil {
 		return err
 	}
+	if err := storage.MustBeNew(ctx, d, volume(m.v.VolumeRef), m.v.Pool); err != nil {
+		return err
+	}
 	if err := s.record(ctx, m); err != nil {
 		return err
 	}

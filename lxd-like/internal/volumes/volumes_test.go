@@ -540,3 +540,35 @@ func TestMoveToProject(t *testing.T) {
 		t.Errorf("got\n%s", dump)
 	}
 }
+
+// TestUnknown makes volumes where the pool has one that the database lost.
+func TestUnknown(t *testing.T) {
+	w := newWorld(t)
+	w.create("w")
+	doc, err := w.svc.Document(t.Context(), "p", "w")
+	must(t, err)
+	lost := storage.Volume{Kind: storage.Custom, Name: "v"}
+	must(t, w.pools["p"].Create(t.Context(), lost))
+	w.write("v", "lost")
+	before := w.dump()
+	fill := func(ctx context.Context, d storage.Driver, v storage.Volume) error { return d.Create(ctx, v) }
+	for what, act := range map[string]func() error{
+		"create": func() error { return w.svc.Create(t.Context(), "p", post("v", nil)) },
+		"copy": func() error {
+			req := post("v", nil)
+			req.Source = api.StorageVolumeSource{Type: "copy", Name: "w", Pool: "p"}
+			return w.run(w.svc.Copy(t.Context(), "p", req))
+		},
+		"reinstate": func() error {
+			return w.svc.Reinstate(t.Context(), volumes.Reinstatement{Document: doc, Name: "v", Fill: fill}, nil)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			wantKind(t, act(), errs.Conflict, "cuib admin recover")
+			w.boot()
+			if after := w.dump(); after != before {
+				t.Errorf("there was\n%s\nand there is\n%s", before, after)
+			}
+		})
+	}
+}
