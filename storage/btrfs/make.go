@@ -1,12 +1,10 @@
 package btrfs
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -140,36 +138,13 @@ func noteSize(cfg storage.Config, size int64) {
 	}
 }
 
-// mustBeEmpty returns an error if a file holds anything but zeros. That it is
-// no file system that is known does not make it worthless, as on a device
-// that was taken out of use.
+// mustBeEmpty returns an error if a file holds anything.
 func mustBeEmpty(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+	holds, err := layout.Image{Path: path}.Holds()
+	if err == nil && holds {
+		err = errs.Invalidf("source %q holds data: set source.wipe=true to lose it, or give another%s", path, hintOf(path))
 	}
-	defer f.Close()
-	buf, zeros := make([]byte, 1<<20), make([]byte, 1<<20)
-	for at := int64(0); ; {
-		at, err = unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // From here on there is a hole.
-			return nil
-		}
-		if err != nil {
-			return &os.PathError{Op: "seek", Path: path, Err: err}
-		}
-		n, err := f.ReadAt(buf, at)
-		if !bytes.Equal(buf[:n], zeros[:n]) {
-			return errs.Invalidf("source %q holds data: set source.wipe=true to lose it, or give another%s", path, hintOf(path))
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		at += int64(n)
-	}
+	return err
 }
 
 // hintOf says what else than make a pool one can do with a source that is one.
@@ -361,8 +336,7 @@ func wipeFile(f *os.File, size int64) error {
 	if mounted {
 		return errs.Conflictf("the file %s is still mounted somewhere", f.Name())
 	}
-	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, size)
-	return os.NewSyscallError("fallocate", err)
+	return layout.Clear(f, size)
 }
 
 // announced is the file in the pool's directory with the id that the file

@@ -71,7 +71,7 @@ func (p place) makeZpool(ctx context.Context, cfg storage.Config, u *undo.Stack)
 	}
 	args := []string{"create", "-m", "none", "-O", "canmount=off", "-O", poolProp + "=" + cfg.Name, "-o", "autoexpand=on"}
 	if p.image != "" {
-		bytes, err := layout.Image{Path: p.image, For: "a zpool", Min: minSize}.Make(cfg, u, nil)
+		bytes, err := layout.Image{Path: p.image, For: "a zpool", Min: minSize}.Make(cfg, u, func() error { return p.mustHaveRoom(cfg) })
 		if err != nil {
 			return "", err
 		}
@@ -96,6 +96,19 @@ func (p place) makeZpool(ctx context.Context, cfg storage.Config, u *undo.Stack)
 		return "", errs.Invalidf("key %q: %w", poolKey, err)
 	}
 	return size, err
+}
+
+// mustHaveRoom refuses a file of the user's that holds data, which zpool does
+// only if that is a zpool.
+func (p place) mustHaveRoom(cfg storage.Config) error {
+	if cfg.Source == "" || truth(cfg.Options[wipeKey]) {
+		return nil
+	}
+	holds, err := layout.Image{Path: p.image}.Holds()
+	if err == nil && holds {
+		err = errs.Invalidf("source %q holds data: give another, or the key %s=true to lose it; if that is a pool whose record is lost, recover it (cuib admin recover NAME=zfs:%[1]s)", p.image, wipeKey)
+	}
+	return err
 }
 
 // minSize is the least size of a file for a zpool.
@@ -156,9 +169,7 @@ func (p place) mustBeEmpty(ctx context.Context, m marks) error {
 		if v, ok := p.volume(row[0]); ok && m.pool != "" {
 			return errs.Invalidf("source %q holds a storage pool with volumes, such as %s: recover it (cuib admin recover %s), or give an empty dataset", p.root, v, p.root)
 		}
-		dir, _, _ := strings.Cut(rel, "/")
-		ours := m.pool != "" && (slices.Contains(bases, rel) || dir == deletedDir || dir == stagingDir || dir == delegatedDir)
-		if rel != "" && !ours {
+		if rel != "" && (m.pool == "" || !isOwn(rel)) {
 			return errs.Invalidf("source %q is not empty: it holds %q; give an empty dataset, or the name of a new one, such as %s/cuib", p.root, row[0], p.root)
 		}
 	}
@@ -221,7 +232,7 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	case err != nil:
 		return err
 	}
-	if err := p.mustHaveNoVolumes(ctx); err != nil {
+	if err := p.mustHoldNothing(ctx, cfg, m); err != nil {
 		return err
 	}
 	if err := background.wait(ctx, p.root); err != nil {
@@ -234,11 +245,13 @@ func remove(ctx context.Context, cfg storage.Config) error {
 	return p.removeFiles(cfg)
 }
 
+// exported reports whether a zpool of the pool's own is not destroyed.
+func exported(cfg storage.Config) bool { return truth(cfg.Options[exportKey]) && cfg.Source != "" }
+
 // take takes the pool of the given name, which holds no volumes, from its disk
 // or dataset.
 func (p place) take(ctx context.Context, cfg storage.Config, name string) error {
-	exported := truth(cfg.Options[exportKey]) && cfg.Source != ""
-	if p.disk() != "" && !exported {
+	if p.disk() != "" && !exported(cfg) {
 		return p.destroyZpool(ctx, name)
 	}
 	if err := p.clear(ctx); err != nil || p.disk() == "" {
@@ -257,17 +270,31 @@ func (p place) removeFiles(cfg storage.Config) error {
 	return layout.PointsOf(cfg).Remove()
 }
 
-func (p place) mustHaveNoVolumes(ctx context.Context) error {
-	all, err := rows(ctx, "list", "-H", "-r", "-t", "filesystem", "-o", "name", p.root)
+// mustHoldNothing returns an error if there are volumes in the pool, or if what
+// others keep beside them would be destroyed with it.
+func (p place) mustHoldNothing(ctx context.Context, cfg storage.Config, m marks) error {
+	all, err := rows(ctx, "list", "-H", "-r", "-t", "filesystem,volume", "-o", "name", p.root)
 	if err != nil {
 		return err
 	}
+	whole := m.made != "" || p.disk() != "" && !exported(cfg)
 	for _, row := range all {
 		if v, ok := p.volume(row[0]); ok {
 			return errs.Conflictf("the pool holds volumes, such as %s", v)
 		}
+		rel, below := strings.CutPrefix(row[0], p.root+"/")
+		dir, _, _ := strings.Cut(rel, "/")
+		if below && !isOwn(rel) && (whole || slices.Contains(bases, dir)) {
+			return errs.Conflictf("%q is none of the pool's, and would be destroyed with it: rename or destroy it first", row[0])
+		}
 	}
 	return nil
+}
+
+// isOwn reports whether an empty pool can have what is called so in its dataset.
+func isOwn(rel string) bool {
+	dir, _, _ := strings.Cut(rel, "/")
+	return slices.Contains(bases, rel) || dir == deletedDir || dir == stagingDir || dir == delegatedDir
 }
 
 // clear removes the pool from a dataset, and the dataset if it was made for
@@ -321,7 +348,25 @@ func (p place) destroyZpool(ctx context.Context, name string) error {
 	// What is left of it would have the next zpool there refused; but then the
 	// user is told what to do.
 	_, _ = zpool(ctx, "labelclear", "-f", p.disk())
+	_ = p.clearFile()
 	return nil
+}
+
+// clearFile empties the file that a zpool was on.
+func (p place) clearFile() error {
+	if p.image == "" {
+		return nil
+	}
+	f, err := os.OpenFile(p.image, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return layout.Clear(f, st.Size())
 }
 
 // heldError adds to the error of what is busy who holds it.

@@ -68,6 +68,7 @@ func TestPools(t *testing.T) {
 	if out := testenv.Run(t, "zpool", "list", "-H", "-o", "name"); out != zpool {
 		t.Errorf("the zpools are %q", out)
 	}
+	testenv.Run(t, "cmp", "-n", "200M", brought, "/dev/zero") // It is empty again.
 	testenv.Run(t, "mkfs.ext4", "-q", "-F", device)
 	refused(t, device)
 }
@@ -76,6 +77,8 @@ func TestPools(t *testing.T) {
 func refused(t *testing.T, device string) {
 	t.Helper()
 	testenv.Run(t, "zfs", "create", "-o", "mountpoint=none", zpool+"/theirs/data")
+	full := filepath.Join(t.TempDir(), "full")
+	testenv.Run(t, "sh", "-c", "truncate -s 200M "+full+" && echo data | dd of="+full+" bs=1M seek=20 conv=notrunc")
 	for name, tt := range map[string]struct {
 		source, size, pool, text string
 	}{
@@ -85,6 +88,7 @@ func refused(t *testing.T, device string) {
 		"a zpool of the name":         {pool: zpool, text: "zfs.pool_name"},
 		"a reserved name":             {pool: "mirror1", text: "zfs.pool_name"},
 		"a device with data":          {source: device, text: "source.wipe"},
+		"a file with data":            {source: full, text: "source.wipe"},
 		"a device that is not there":  {source: "/dev/nothing/here", text: "not there"},
 		"a directory":                 {source: "/tmp", text: "no block device"},
 		"a zpool that is not there":   {source: "nosuchpool", text: "no zpool"},
@@ -381,4 +385,43 @@ func TestOptions(t *testing.T) {
 	ok(t, limiter.Limit(t.Context(), c1, 0))
 	want("quota", "0")
 	ok(t, d.Delete(t.Context(), c1))
+}
+
+// TestRemoveBesideOthers has datasets and zvols of others in the way of a pool
+// that would take them with it.
+func TestRemoveBesideOthers(t *testing.T) {
+	newZpool(t)
+	testenv.Run(t, "zfs", "create", "-o", "mountpoint=none", zpool+"/theirs")
+	for name, tt := range map[string]struct {
+		cfg    storage.Config
+		inside []string // What is in the way.
+		beside string   // What is not.
+	}{
+		"a zpool":       {storage.Config{Name: "cuibown", Options: map[string]string{"size": "200MiB"}}, []string{"cuibown/x", "cuibown/custom/x"}, ""},
+		"a new dataset": {storage.Config{Name: "p", Source: zpool + "/ours"}, []string{zpool + "/ours/x"}, zpool + "/x"},
+		"a dataset":     {storage.Config{Name: "p", Source: zpool + "/theirs"}, []string{zpool + "/theirs/custom/x"}, zpool + "/theirs/x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := tt.cfg
+			cfg.Dir = filepath.Join(t.TempDir(), "p")
+			cfg, err := zfs.Type().Make(t.Context(), cfg)
+			ok(t, err)
+			for _, other := range tt.inside {
+				for _, create := range [][]string{{"-o", "mountpoint=none"}, {"-s", "-V", "16M"}} {
+					testenv.Run(t, slices.Concat([]string{"zfs", "create"}, create, []string{other})...)
+					if err := zfs.Type().Remove(t.Context(), cfg); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), other) {
+						t.Errorf("with %s: %v", other, err)
+					}
+					testenv.Run(t, "zfs", "destroy", other)
+				}
+			}
+			if tt.beside != "" {
+				testenv.Run(t, "zfs", "create", "-o", "mountpoint=none", tt.beside)
+			}
+			ok(t, zfs.Type().Remove(t.Context(), cfg))
+			if tt.beside != "" {
+				testenv.Run(t, "zfs", "destroy", tt.beside)
+			}
+		})
+	}
 }

@@ -1,8 +1,11 @@
 package layout
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -83,4 +86,42 @@ func (i Image) wanted(cfg storage.Config) (int64, error) {
 	}
 	free := int64(st.Bavail) * st.Bsize
 	return max(minDefault, min(maxDefault, free/5>>20<<20)), nil
+}
+
+// Holds reports whether there is anything in the file but zeros. That it is no
+// file system that is known does not make it worthless, as on a device that
+// was taken out of use.
+func (i Image) Holds() (bool, error) {
+	f, err := os.Open(i.Path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	buf, zeros := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := int64(0); ; {
+		at, err = unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // From here on there is a hole.
+			return false, nil
+		}
+		if err != nil {
+			return false, &os.PathError{Op: "seek", Path: i.Path, Err: err}
+		}
+		n, err := f.ReadAt(buf, at)
+		if !bytes.Equal(buf[:n], zeros[:n]) {
+			return true, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		at += int64(n)
+	}
+}
+
+// Clear removes all that the file has, and keeps its size.
+func Clear(f *os.File, size int64) error {
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, size)
+	return os.NewSyscallError("fallocate", err)
 }
