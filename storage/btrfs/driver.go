@@ -148,7 +148,7 @@ func (d *driver) Delete(_ context.Context, v storage.Volume) error {
 	if v.Snapshot != "" {
 		err := destroySubvol(d.Pool.Path(v))
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+			return d.Pool.MustBeThere()
 		}
 		return err
 	}

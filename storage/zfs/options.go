@@ -268,6 +268,9 @@ func (d *driver) Usage(ctx context.Context, v storage.Volume) (int64, error) {
 // Space implements [storage.Spacer].
 func (d *driver) Space(ctx context.Context) (storage.Space, error) {
 	all, err := rows(ctx, "list", "-H", "-p", "-o", "used,available", d.root)
+	if isMissing(err) {
+		return storage.Space{}, gone(d.root)
+	}
 	if err != nil || len(all) != 1 || len(all[0]) != 2 {
 		return storage.Space{}, wrapf(err, "room of dataset %q", d.root)
 	}

@@ -193,3 +193,17 @@ func importedOn(ctx context.Context, disk string) (string, error) {
 func isPartition(part, disk string) bool {
 	return strings.HasPrefix(disk, "/dev/") && (part == disk+"1" || part == disk+"p1" || part == disk+"-part1")
 }
+
+// mustBeThere returns an error of kind Unavailable if the pool is gone, in
+// which nothing can be found.
+func (p place) mustBeThere(ctx context.Context) error {
+	free, err := isFree(ctx, p.root)
+	if err == nil && free {
+		err = gone(p.root)
+	}
+	return err
+}
+
+func gone(root string) error {
+	return errs.Newf(errs.Unavailable, "the dataset %q is not there any more: was its zpool exported, or renamed?", root)
+}

@@ -140,6 +140,12 @@ func TestPoolOnFile(t *testing.T) {
 	ok(t, d.Create(t.Context(), c1))
 	image := filepath.Join(cfg.Dir, "zfs.img")
 	testenv.Run(t, "zpool", "export", "cuibgrow")
+	_, err = d.(storage.Spacer).Space(t.Context()) //nolint:forcetypeassert // As above.
+	for _, err := range []error{err, d.Delete(t.Context(), c1), d.Delete(t.Context(), snap)} {
+		if !errs.Is(err, errs.Unavailable) {
+			t.Errorf("without the zpool: %v", err)
+		}
+	}
 	ok(t, os.Rename(image, image+".away"))
 	if _, err := typ.Open(t.Context(), cfg); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "zfs.img") {
 		t.Errorf("without its file: %v", err)

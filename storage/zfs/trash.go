@@ -51,7 +51,10 @@ func (d *driver) deleteVolume(ctx context.Context, v storage.Volume) error {
 	if err != nil && !isMissing(err) {
 		err = d.deleteFamily(ctx, v)
 	}
-	if err != nil && !isMissing(err) {
+	if isMissing(err) {
+		err = d.mustBeThere(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	d.facts.drop(dataset)
@@ -85,7 +88,7 @@ func (d *driver) deleteSnapshot(ctx context.Context, v storage.Volume) error {
 		return err
 	})
 	if isMissing(err) {
-		return nil
+		return d.mustBeThere(ctx)
 	}
 	if err != nil {
 		return err

@@ -146,7 +146,7 @@ func (s *Service) removeImage(ctx context.Context, d storage.Driver, row db.Imag
 		if err := d.Unmount(ctx, v); err != nil {
 			return err
 		}
-		if err := d.Delete(ctx, v); err != nil {
+		if err := d.Delete(ctx, v); err != nil && !errs.Is(err, errs.Unavailable) { // Else it is lost with the pool.
 			return err
 		}
 	}

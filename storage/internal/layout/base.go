@@ -139,8 +139,8 @@ func (b *Base) List(context.Context) ([]storage.Volume, error) { return b.Pool.L
 // Space implements [storage.Spacer]. A pool that is gone, or that another
 // daemon has taken over, has none.
 func (b *Base) Space(context.Context) (storage.Space, error) {
-	if _, err := os.Lstat(filepath.Join(b.Pool.Root, marker)); errors.Is(err, fs.ErrNotExist) {
-		return storage.Space{}, errs.Newf(errs.Unavailable, "%s holds no pool any more: was its disk unmounted, or the pool renamed?", b.Pool.Root)
+	if err := b.Pool.MustBeThere(); err != nil {
+		return storage.Space{}, err
 	}
 	if err := b.form.Owned(b.cfg, b.Pool.Root); err != nil {
 		return storage.Space{}, err

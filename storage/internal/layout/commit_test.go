@@ -137,3 +137,17 @@ func TestMergeFails(t *testing.T) {
 		t.Errorf("into what is not there: %v", err)
 	}
 }
+
+// TestAway looks for what is in a pool, and removes it, while the pool is not
+// there: nothing is known of it then.
+func TestAway(t *testing.T) {
+	b, cfg, _ := stagedMerge(t)
+	ok(t, os.Rename(cfg.Source, cfg.Source+".away"))
+	for _, err := range []error{b.Pool.MustExist(vol), b.Pool.MustNotExist(vol), b.Pool.Delete(vol)} {
+		if !errs.Is(err, errs.Unavailable) {
+			t.Errorf("got %v", err)
+		}
+	}
+	ok(t, os.Rename(cfg.Source+".away", cfg.Source))
+	wantMarks(t, b, map[string]string{"": "old"})
+}

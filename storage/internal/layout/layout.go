@@ -13,6 +13,7 @@
 package layout
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -66,11 +67,21 @@ func (p *Pool) dir(v storage.Volume) string {
 	return filepath.Join(p.Root, volumes, escape(string(v.Kind)), escape(v.Name))
 }
 
+// MustBeThere returns an error of kind Unavailable if the pool is gone, in
+// which nothing can be found.
+func (p *Pool) MustBeThere() error {
+	_, err := os.Lstat(filepath.Join(p.Root, marker))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return errs.Newf(errs.Unavailable, "%s holds no pool any more: was its disk unmounted, or the pool renamed?", p.Root)
+	}
+	return err
+}
+
 // MustExist returns an error of kind NotFound if there is no v.
 func (p *Pool) MustExist(v storage.Volume) error {
 	_, err := os.Lstat(p.Path(v))
 	if errors.Is(err, fs.ErrNotExist) {
-		return errs.NotFoundf("volume %s not found", v)
+		return cmp.Or(p.MustBeThere(), errs.NotFoundf("volume %s not found", v))
 	}
 	return err
 }
@@ -190,7 +201,7 @@ func (p *Pool) Trash(v storage.Volume) (string, error) {
 	}
 	to, err := p.Retire(from)
 	if errors.Is(err, unix.ENOENT) {
-		return "", nil
+		return "", p.MustBeThere()
 	}
 	return to, err
 }
