@@ -477,7 +477,9 @@ func TestNestedSubvolumes(t *testing.T) {
 	ok(t, d.Unmount(t.Context(), c1))
 	ok(t, d.Snapshot(t.Context(), snap))
 	ok(t, d.Clone(t.Context(), c2, c1))
-	ok(t, d.Restore(t.Context(), snap))
+	if err := d.Restore(t.Context(), snap); !errs.Is(err, errs.Conflict) {
+		t.Errorf("restored: %v", err)
+	}
 	for _, v := range []storage.Volume{snap, c1, c2} {
 		ok(t, d.Delete(t.Context(), v))
 	}
@@ -528,4 +530,30 @@ func BenchmarkCloneAndMount(b *testing.B) {
 		ok(b, d.Delete(b.Context(), c2))
 		b.StartTimer()
 	}
+}
+
+// TestRestoreBesideSubvolumes keeps what a guest has in subvolumes of its own,
+// which snapshots do not have.
+func TestRestoreBesideSubvolumes(t *testing.T) {
+	testenv.Kernel(t, "btrfs")
+	p := newPool(t, onFile(t, map[string]string{"size": "300MiB"}))
+	d := p.Driver
+	ok(t, d.Create(t.Context(), c1))
+	ok(t, d.Snapshot(t.Context(), snap))
+	dir, err := d.Mount(t.Context(), c1, nil)
+	ok(t, err)
+	ok(t, os.Mkdir(filepath.Join(dir, "a"), 0o700))
+	testenv.Run(t, "btrfs", "subvolume", "create", filepath.Join(dir, "a", "inner"))
+	ok(t, os.WriteFile(filepath.Join(dir, "a", "inner", "f"), nil, 0o600))
+	ok(t, d.Unmount(t.Context(), c1))
+	if err := d.Restore(t.Context(), snap); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "a/inner") {
+		t.Errorf("restored: %v", err)
+	}
+	dir, err = d.Mount(t.Context(), c1, nil)
+	ok(t, err)
+	_, err = os.Stat(filepath.Join(dir, "a", "inner", "f"))
+	ok(t, err)
+	testenv.Run(t, "btrfs", "subvolume", "delete", filepath.Join(dir, "a", "inner"))
+	ok(t, d.Unmount(t.Context(), c1))
+	ok(t, d.Restore(t.Context(), snap))
 }

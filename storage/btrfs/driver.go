@@ -113,6 +113,9 @@ func (d *driver) Restore(_ context.Context, v storage.Volume) error {
 	if err := d.MustNotBeMounted(v.Parent()); err != nil {
 		return err
 	}
+	if err := mustHaveNoSubvols(d.Pool.Path(v.Parent()), v); err != nil {
+		return err
+	}
 	staged, err := d.Pool.Stage()
 	if err != nil {
 		return err
@@ -122,6 +125,22 @@ func (d *driver) Restore(_ context.Context, v storage.Volume) error {
 	}
 	_ = d.Pool.Discard(staged) // The volume as it was; the next start removes what is left.
 	return nil
+}
+
+// mustHaveNoSubvols returns an error if there are subvolumes in that at path,
+// which is the volume of the snapshot: it does not have what is in them, and
+// they would be gone.
+func mustHaveNoSubvols(path string, snap storage.Volume) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	inside, _, err := subvolsIn(f)
+	if err == nil && len(inside) > 0 {
+		err = errs.Conflictf("volume %s has subvolumes of its own, such as %q, of which snapshots have nothing: delete them first", snap.Parent(), inside[0])
+	}
+	return err
 }
 
 // restore puts a snapshot of snap, made at path, in the place of current.

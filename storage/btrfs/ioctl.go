@@ -152,22 +152,11 @@ func destroyChildren(path string) error {
 	}
 	defer f.Close()
 	for {
-		var refs struct {
-			min   uint64
-			refs  [255]struct{ tree, dir uint64 }
-			items uint8
-			_     [7]byte
+		inside, more, err := subvolsIn(f)
+		if err != nil {
+			return err
 		}
-		err := ioctl(f, iocSubvolRootref, unsafe.Pointer(&refs))
-		more := errors.Is(err, unix.EOVERFLOW)
-		if err != nil && !more {
-			return &os.PathError{Op: "list subvolumes in", Path: path, Err: err}
-		}
-		for _, r := range refs.refs[:refs.items] {
-			child, err := childPath(f, r.tree, r.dir)
-			if err != nil {
-				return err
-			}
+		for _, child := range inside {
 			if err := destroySubvol(filepath.Join(path, child)); err != nil {
 				return err
 			}
@@ -176,6 +165,30 @@ func destroyChildren(path string) error {
 			return nil
 		}
 	}
+}
+
+// subvolsIn returns the paths of the subvolumes in that which f is the root of;
+// not those within these, and not all if there are more.
+func subvolsIn(f *os.File) (paths []string, more bool, err error) {
+	var refs struct {
+		min   uint64
+		refs  [255]struct{ tree, dir uint64 }
+		items uint8
+		_     [7]byte
+	}
+	err = ioctl(f, iocSubvolRootref, unsafe.Pointer(&refs))
+	more = errors.Is(err, unix.EOVERFLOW)
+	if err != nil && !more {
+		return nil, false, &os.PathError{Op: "list subvolumes in", Path: f.Name(), Err: err}
+	}
+	for _, r := range refs.refs[:refs.items] {
+		child, err := childPath(f, r.tree, r.dir)
+		if err != nil {
+			return nil, false, err
+		}
+		paths = append(paths, child)
+	}
+	return paths, more, nil
 }
 
 // childPath returns the path of a subvolume in the one that f is the root of.
