@@ -87,10 +87,10 @@ func (s *Service) remove(ctx context.Context, p db.Pool) error {
 	}
 	cfg := s.config(p)
 	s.forget(p.Name)
-	if err := os.Remove(s.noteOf(p.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := typ.Remove(ctx, cfg); err != nil {
 		return err
 	}
-	if err := typ.Remove(ctx, cfg); err != nil {
+	if err := os.Remove(s.noteOf(p.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := removeDir(cfg.Dir); err != nil {

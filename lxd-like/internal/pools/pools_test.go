@@ -276,6 +276,7 @@ func TestDeleteFailsAnywhere(t *testing.T) {
 		ok(t, s.Create(t.Context(), post("p", nil)))
 		use(t, s)
 		unuse(t, s)
+		ok(t, s.Note(t.Context(), "p", []byte("where it is")))
 		fail = fake.FailNth(n)
 		err := s.Delete(t.Context(), "p")
 		fail = nil
@@ -293,6 +294,9 @@ func TestDeleteFailsAnywhere(t *testing.T) {
 		ok(t, err)
 		if got.Status != "Created" {
 			t.Errorf("step %d: the pool is %s", n, got.Status)
+		}
+		if _, err := os.Stat(filepath.Join(s.Dir, "pools/p/pool.yaml")); err != nil {
+			t.Errorf("step %d: %v", n, err)
 		}
 		ok(t, s.Delete(t.Context(), "p"))
 		wantNothing(t, s)
