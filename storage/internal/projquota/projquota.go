@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -91,7 +92,8 @@ func Limit(size int64, dirs ...string) error {
 		return err
 	}
 	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
-	if id == 0 {
+	fresh := id == 0
+	if fresh {
 		if id, err = freeProject(fd); err != nil {
 			return err
 		}
@@ -101,8 +103,11 @@ func Limit(size int64, dirs ...string) error {
 	if err := setLimit(fd, id, size); err != nil {
 		return err
 	}
-	for _, dir := range dirs {
+	for _, dir := range slices.Backward(dirs) { // The first has the project when all have.
 		if err := assign(dir, id); err != nil {
+			if fresh {
+				err = errors.Join(err, setLimit(fd, id, 0))
+			}
 			return err
 		}
 	}
@@ -318,30 +323,45 @@ func setProject(path string, id uint32) error {
 	return nil
 }
 
-// assign puts a directory with all that is in it into a project.
+// assign puts a directory with all that is in it into a project. The directory
+// itself is the last: where this is cut short it is done again, and until then
+// what is in the project can have a name in it.
 func assign(dir string, id uint32) error {
 	if have, err := project(dir); err != nil || have == id {
 		return err
 	}
+	scratch, err := os.MkdirTemp(dir, ".cuib-project-")
+	if err != nil {
+		return err
+	}
+	err = setProject(scratch, id)
+	if err == nil {
+		err = assignWithin(dir, scratch, id)
+	}
+	if err = errors.Join(err, tree.Remove(scratch)); err != nil {
+		return err
+	}
+	return setProject(dir, id)
+}
+
+func assignWithin(dir, scratch string, id uint32) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+		switch {
+		case err != nil || path == dir:
 			return err
-		}
-		if d.IsDir() || d.Type().IsRegular() {
+		case path == scratch:
+			return fs.SkipDir
+		case d.IsDir() || d.Type().IsRegular():
 			return setProject(path, id)
 		}
-		return remake(path)
+		return remake(path, filepath.Join(scratch, "new"))
 	})
 }
 
 // remake replaces a link or special file, which no call puts into a project,
-// by one made in its directory, which is in it by then. A file that is in
-// another project than its directory cannot be renamed.
-func remake(path string) error {
-	fresh := path + ".cuib-project"
-	if len(filepath.Base(fresh)) > unix.NAME_MAX {
-		fresh = filepath.Join(filepath.Dir(path), ".cuib-project")
-	}
+// by one that was made in a directory that is in it. A file that is in another
+// project than its directory cannot be renamed.
+func remake(path, fresh string) error {
 	if err := tree.CopyFile(fresh, path); err != nil {
 		return err
 	}
