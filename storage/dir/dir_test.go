@@ -1,7 +1,9 @@
 package dir_test
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/shared/mounts"
@@ -88,4 +90,31 @@ func newPool(t *testing.T, cfg storage.Config) storagetest.Pool {
 		root = filepath.Join(cfg.Dir, "data")
 	}
 	return storagetest.Pool{Driver: reopen(t), Dir: root, Reopen: reopen}
+}
+
+// TestSweptLimits has a volume with a limit be half removed, as a crash leaves
+// it: there is no limit without a volume after that.
+func TestSweptLimits(t *testing.T) {
+	mnt := testenv.MountedWithQuotas(t, "ext4", "512M")
+	p := newPool(t, storage.Config{Source: filepath.Join(mnt, "p")})
+	v := storage.Volume{Kind: storage.Custom, Name: "v"}
+	ok(t, p.Driver.Create(t.Context(), v))
+	limits, _ := p.Driver.(storage.Limiter)
+	ok(t, limits.Limit(t.Context(), v, 1<<20))
+	if out := testenv.Run(t, "repquota", "-P", "-n", "-v", mnt); !strings.Contains(out, " 1024 ") {
+		t.Fatalf("there is no limit: %s", out)
+	}
+	ok(t, os.Rename(filepath.Join(p.Dir, "volumes/custom/v"), filepath.Join(p.Dir, "trash/v")))
+	sweeper, _ := p.Reopen(t).(storage.Sweeper)
+	ok(t, sweeper.Sweep(t.Context()))
+	if out := testenv.Run(t, "repquota", "-P", "-n", "-v", mnt); strings.Contains(out, " 1024 ") {
+		t.Errorf("there is still a limit: %s", out)
+	}
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

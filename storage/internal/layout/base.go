@@ -13,6 +13,7 @@ import (
 	"github.com/cuib/cuib/shared/idmap"
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/storage"
+	"github.com/cuib/cuib/storage/internal/projquota"
 	"github.com/cuib/cuib/storage/internal/tree"
 )
 
@@ -100,7 +101,22 @@ func (b *Base) sweep(ctx context.Context, path string) error {
 	if b.Pool.Remove != nil {
 		return b.Pool.Remove(path)
 	}
-	return tree.RemoveUntil(ctx, path)
+	// A volume's limit goes with the last of its files.
+	projects := map[uint32]bool{}
+	for _, dir := range []string{"", current, "upper", filepath.Join(current, "upper")} {
+		id, err := projquota.Of(filepath.Join(path, dir))
+		if err != nil {
+			return err
+		}
+		projects[id] = id != 0
+	}
+	err := tree.RemoveUntil(ctx, path)
+	for id, limited := range projects {
+		if limited && err == nil {
+			err = projquota.Reap(b.Pool.Root, id)
+		}
+	}
+	return err
 }
 
 // MustNotBeMounted returns an error of kind Conflict if v is mounted.

@@ -227,6 +227,32 @@ func Forget(dir string) error {
 	return nil
 }
 
+// Of returns the project of a directory; 0 if it has none, or there is no such
+// directory.
+func Of(dir string) (uint32, error) {
+	id, err := project(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return 0, nil
+	}
+	return id, err
+}
+
+// Reap removes the limit of a project in which there is nothing any more. path
+// is anywhere on the file system.
+func Reap(path string, id uint32) error {
+	fd, err := openDir(path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // Nothing was written.
+	var q dqblk
+	err = quotactl(fd, qGetQuota, id, unsafe.Pointer(&q))
+	if err != nil || q.bhard == 0 || q.inodes > 0 {
+		return nil // An error: there are no quotas by now.
+	}
+	return setLimit(fd, id, 0)
+}
+
 func openDir(path string) (int, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
