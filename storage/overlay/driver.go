@@ -145,7 +145,11 @@ func (d *driver) derive(ctx context.Context, dst, src storage.Volume) (err error
 	if mounted && src.Snapshot == "" {
 		return d.deriveCopy(ctx, dst, from)
 	}
-	id, err := d.seal(ctx, from)
+	most, err := d.depth(src)
+	if err != nil {
+		return err
+	}
+	id, err := d.seal(ctx, from, most)
 	if err != nil {
 		return err
 	}
@@ -201,7 +205,11 @@ func (d *driver) Restore(ctx context.Context, v storage.Volume) (err error) {
 	if err := d.MustNotBeMounted(v.Parent()); err != nil {
 		return err
 	}
-	id, err := d.seal(ctx, d.Pool.Path(v))
+	most, err := d.depth(v)
+	if err != nil {
+		return err
+	}
+	id, err := d.seal(ctx, d.Pool.Path(v), most)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cuib/cuib/shared/mounts"
 	"github.com/cuib/cuib/shared/undo"
+	"github.com/cuib/cuib/storage"
 	"github.com/cuib/cuib/storage/internal/layout"
 	"github.com/cuib/cuib/storage/internal/projquota"
 	"github.com/cuib/cuib/storage/internal/tree"
@@ -146,9 +147,20 @@ func (d *driver) usesOf(id string) int {
 	return d.uses[id]
 }
 
+// depth returns how many layers may be below v. Those of a volume that somebody
+// reads would go away if they were made one of.
+func (d *driver) depth(v storage.Volume) (int, error) {
+	mounted, err := d.Points.Mounted(v)
+	if mounted {
+		return maxLayers, err
+	}
+	return maxDepth, err
+}
+
 // seal makes a layer of what is in the state, if something is, and returns
-// the layer that then holds all of it. It is held for the caller.
-func (d *driver) seal(ctx context.Context, state string) (_ string, err error) {
+// the layer that then holds all of it. It is held for the caller. If there are
+// most layers below, or more, these are made one of.
+func (d *driver) seal(ctx context.Context, state string, most int) (_ string, err error) {
 	unlock := d.locks.Lock(state)
 	defer unlock()
 
@@ -168,7 +180,7 @@ func (d *driver) seal(ctx context.Context, state string) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if len(ids) >= maxDepth {
+	if len(ids) >= most {
 		return d.flatten(ctx, state, ids)
 	}
 	id := layout.NewID()

@@ -265,6 +265,35 @@ func TestDeepChain(t *testing.T) {
 	}
 }
 
+// TestReadDeepSnapshot copies a snapshot above as many layers as there can be,
+// which somebody reads meanwhile.
+func TestReadDeepSnapshot(t *testing.T) {
+	testenv.Kernel(t)
+	d := newPool(t, storage.Config{}).Driver
+	v, snap := vol("v"), storage.Volume{Kind: storage.Instance, Name: "v", Snapshot: "last"}
+	ok(t, d.Create(t.Context(), v))
+	for i := range 64 {
+		dir, err := d.Mount(t.Context(), v, nil)
+		ok(t, err)
+		ok(t, os.WriteFile(filepath.Join(dir, "f"), fmt.Append(nil, i), 0o600))
+		ok(t, d.Unmount(t.Context(), v))
+		ok(t, d.Snapshot(t.Context(), storage.Volume{Kind: storage.Instance, Name: "v", Snapshot: fmt.Sprint(i)}))
+	}
+	dir, err := d.Mount(t.Context(), v, nil)
+	ok(t, err)
+	ok(t, os.WriteFile(filepath.Join(dir, "f"), []byte("last"), 0o600))
+	ok(t, d.Snapshot(t.Context(), snap)) // It has a part of its own.
+	ok(t, d.Unmount(t.Context(), v))
+	dir, err = d.Mount(t.Context(), snap, nil)
+	ok(t, err)
+	ok(t, d.Clone(t.Context(), vol("copy"), snap))
+	ok(t, d.Restore(t.Context(), snap))
+	if b, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(b) != "last" {
+		t.Errorf("who reads the snapshot finds %q, %v", b, err)
+	}
+	ok(t, d.Unmount(t.Context(), snap))
+}
+
 func layersIn(t *testing.T, p storagetest.Pool) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(p.Dir, "layers"))
