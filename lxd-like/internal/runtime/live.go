@@ -9,14 +9,22 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 )
 
+// shimPatience bounds what a guest can do to who mounts in it, by a file system
+// of its own that does not answer: it holds locks meanwhile.
+const shimPatience = 10 * time.Second
+
 // shimRun runs cuib-shim for a short task on the container's init, to its
 // end.
 func (r *Runtime) shimRun(ctx context.Context, in *guestInit, args ...string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, shimPatience,
+		errs.Newf(errs.Unavailable, "it is not done within %s: a file system of the instance, or the host, does not answer", shimPatience))
+	defer cancel()
 	said, w, err := os.Pipe()
 	if err != nil {
 		return err

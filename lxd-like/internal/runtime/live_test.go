@@ -1,6 +1,8 @@
 package runtime_test
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -464,5 +466,35 @@ func TestRoot(t *testing.T) {
 	defer f.Close()
 	if data, err := io.ReadAll(f); err != nil || string(data) != "init\n" {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestMountsInWhatDoesNotAnswer mounts on a file system of the guest's whose
+// program does not answer. Whoever mounts holds locks, which others want.
+func TestMountsInWhatDoesNotAnswer(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	dir := share(t)
+	start(t, r, s)
+	p, err := r.Exec(t.Context(), s.Name, runtime.Exec{Args: []string{
+		"sh", "-c", "mkdir /hung && exec 5<>/dev/fuse && mount -t fuse -o fd=5,rootmode=40000,user_id=0,group_id=0 none /hung && echo ready && sleep 1000",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(p.Stdout).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("the guest says %q, %v", line, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience)
+	defer cancel()
+	for _, err := range []error{
+		r.AddMount(ctx, s.Name, runtime.Mount{Source: dir, Target: "/hung/dir"}),
+		r.AddNode(ctx, s.Name, runtime.Node{Major: 1, Minor: 3, Path: "/hung/null"}),
+	} {
+		if !errs.Is(err, errs.Unavailable) || ctx.Err() != nil {
+			t.Errorf("got %v, want one of kind Unavailable", err)
+		}
+	}
+	if err := r.AddMount(t.Context(), s.Name, runtime.Mount{Source: dir, Target: "/dir"}); err != nil {
+		t.Error(err)
 	}
 }
