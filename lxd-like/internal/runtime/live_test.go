@@ -498,3 +498,33 @@ func TestMountsInWhatDoesNotAnswer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSourceThatGoes removes what a container has mounted. That it has it still is
+// no reason to refuse other changes, and it has it when it boots again.
+func TestSourceThatGoes(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	dir := t.TempDir()
+	for _, name := range []string{"needed", "optional"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(dir, name, "file"), name)
+		s.Mounts = append(s.Mounts, runtime.Mount{Source: filepath.Join(dir, name), Target: "/" + name, Optional: name == "optional"})
+	}
+	start(t, r, s)
+	if err := os.Rename(filepath.Join(dir, "needed"), filepath.Join(dir, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "optional"), filepath.Join(dir, "gone too")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetMounting(t.Context(), s.Name, runtime.Mounting{}); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if got := sh(t, r, s.Name, "cat /needed/file /optional/file"); got != "neededoptional" {
+			t.Errorf("got %q", got)
+		}
+		reboot(t, r, s.Name)
+	}
+}

@@ -109,6 +109,17 @@ func (r *Runtime) stageMount(s Spec, m Mount) (*Staged, error) {
 	if m.Absent {
 		return nil, nil //nolint:nilnil // Nothing to stage, and no error.
 	}
+	at := r.spot(s.Name, mountsDir, m.Target)
+	mounted, err := mounts.Mounted(at)
+	if err != nil {
+		return nil, err
+	}
+	one := &Staged{Source: at, Target: m.Target, Propagation: m.Propagation}
+	if mounted { // Whatever has become of its source.
+		info, err := os.Stat(at)
+		one.File = err == nil && !info.IsDir()
+		return one, err
+	}
 	directory, err := m.stat()
 	if errors.Is(err, fs.ErrNotExist) {
 		if m.Optional {
@@ -119,12 +130,7 @@ func (r *Runtime) stageMount(s Spec, m Mount) (*Staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := r.spot(s.Name, mountsDir, m.Target)
-	one := &Staged{Source: at, Target: m.Target, File: !directory, Propagation: m.Propagation}
-	mounted, err := mounts.Mounted(at)
-	if err != nil || mounted {
-		return one, err
-	}
+	one.File = !directory
 	if err := one.makePlace(); err != nil {
 		return nil, err
 	}
