@@ -261,16 +261,14 @@ func outward(host *netlink.Handle) (map[string]Interface, error) {
 			ways[r.LinkIndex] = true
 		}
 	}
-	addresses, err := host.AddrList(nil, netlink.FAMILY_ALL)
+	all, err := addressesOf(host)
 	if err != nil {
 		return nil, err
 	}
-	all := map[int][]netlink.Addr{}
 	seen := maps.Clone(ways)
-	for _, a := range addresses {
-		all[a.LinkIndex] = append(all[a.LinkIndex], a)
-		if a.IPNet != nil && a.IP.IsGlobalUnicast() {
-			seen[a.LinkIndex] = true
+	for index, addresses := range all {
+		if slices.ContainsFunc(addresses, func(a netlink.Addr) bool { return a.IPNet != nil && a.IP.IsGlobalUnicast() }) {
+			seen[index] = true
 		}
 	}
 	out := map[string]Interface{}

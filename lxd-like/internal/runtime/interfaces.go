@@ -1,10 +1,10 @@
 package runtime
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -47,10 +47,10 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 		return outward(guest)
 	}
 	links, err := guest.LinkList()
-	if err != nil {
+	if interrupted(err) != nil {
 		return nil, c.orGone(err)
 	}
-	addresses, err := guest.AddrList(nil, netlink.FAMILY_ALL)
+	addresses, err := addressesOf(guest)
 	if err != nil {
 		return nil, c.orGone(err)
 	}
@@ -62,8 +62,32 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	for _, l := range links {
 		one := describe(l.Attrs())
 		one.HostName = hostNames[l.Attrs().Name]
-		one.Addresses = prefixes(slices.DeleteFunc(slices.Clone(addresses), func(a netlink.Addr) bool { return a.LinkIndex != l.Attrs().Index }))
+		one.Addresses = prefixes(addresses[l.Attrs().Index])
 		all[l.Attrs().Name] = one
+	}
+	return all, nil
+}
+
+// interrupted drops an error that says that something has changed while it was
+// listed. A guest can see to it that this is always so; what is missing or twice
+// then was so a moment ago.
+func interrupted(err error) error {
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil
+	}
+	return err
+}
+
+// addressesOf returns the addresses in a network namespace, by the index of
+// their interfaces.
+func addressesOf(h *netlink.Handle) (map[int][]netlink.Addr, error) {
+	list, err := h.AddrList(nil, netlink.FAMILY_ALL)
+	if interrupted(err) != nil {
+		return nil, err
+	}
+	all := map[int][]netlink.Addr{}
+	for _, a := range list {
+		all[a.LinkIndex] = append(all[a.LinkIndex], a)
 	}
 	return all, nil
 }
