@@ -117,12 +117,12 @@ func summaries(snaps []db.Snapshot) []api.SnapshotSummary {
 	return out
 }
 
-// briefState has the addresses of an instance that runs. One that ends while
-// it is asked has none.
+// briefState has the addresses of an instance that runs. One that ends or boots
+// again while it is asked has none.
 func (s *Service) briefState(name string) (*api.InstanceBriefState, error) {
 	st := &api.InstanceBriefState{Network: map[string]api.InstanceBriefNetwork{}}
 	links, err := s.Runtime.Interfaces(name)
-	if errs.Is(err, errs.NotFound) {
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Unavailable) {
 		return st, nil
 	}
 	for name, link := range links {

@@ -45,3 +45,25 @@ func TestSummary(t *testing.T) {
 		t.Errorf("snapshots of none: %v", err)
 	}
 }
+
+// An instance that ends or boots again while it is looked at is no reason to say nothing of it and the others.
+func TestLists(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*world){
+		"one that ends": func(w *world) { w.rt.leaving = "c1" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.create("c1", true)
+			w.create("c2", true)
+			change(w)
+			if full, err := w.svc.ListFull(t.Context(), ""); err != nil || len(full) != 2 || full[0].State.Status != "Running" {
+				t.Errorf("%+v, %v", full, err)
+			}
+			if brief, err := w.svc.Briefs(t.Context(), ""); err != nil || len(brief) != 2 || brief[0].Status != "Running" {
+				t.Errorf("%+v, %v", brief, err)
+			}
+		})
+	}
+}

@@ -27,6 +27,7 @@ type fakeRuntime struct {
 	refuses string                  // A container that cannot be limited.
 	noMount string                  // One in which nothing can be mounted.
 	dying   string                  // A container that ends while the next daemon looks for it.
+	leaving string                  // One that ends or boots again, so that there is not much to see of it.
 	exits   sync.WaitGroup
 
 	told chan string   // Takes a name when its guest was told to shut down, if not nil.
@@ -267,11 +268,21 @@ func (r *fakeRuntime) Console(context.Context, string) (*runtime.Console, error)
 func (r *fakeRuntime) ConsoleLog(context.Context, string, runtime.LogOptions) (io.ReadCloser, error) {
 	return nil, testenv.ErrBoom
 }
-func (r *fakeRuntime) ClearConsoleLog(string) error        { return testenv.ErrBoom }
-func (r *fakeRuntime) Usage(string) (runtime.Usage, error) { return runtime.Usage{}, nil }
+func (r *fakeRuntime) ClearConsoleLog(string) error { return testenv.ErrBoom }
 
-func (r *fakeRuntime) Interfaces(string) (map[string]runtime.Interface, error) {
-	return map[string]runtime.Interface{}, nil
+func (r *fakeRuntime) Usage(name string) (runtime.Usage, error) {
+	return runtime.Usage{}, r.stays(name)
+}
+
+func (r *fakeRuntime) Interfaces(name string) (map[string]runtime.Interface, error) {
+	return map[string]runtime.Interface{}, r.stays(name)
+}
+
+func (r *fakeRuntime) stays(name string) error {
+	if name == r.leaving {
+		return errs.Newf(errs.Unavailable, "it ends or reboots")
+	}
+	return nil
 }
 
 func (r *fakeRuntime) Given(name string) (spec runtime.Spec, err error) {

@@ -239,7 +239,7 @@ func (s *Service) look(name string) (runtime.Running, api.StatusCode) {
 }
 
 // state is what the kernel says of an instance. One that ends while it is
-// asked is stopped.
+// asked is stopped, and of one that boots again there is less to say.
 func (s *Service) state(in *instance) (api.InstanceState, error) {
 	run, code := s.look(in.Name)
 	st := api.InstanceState{Status: code.String(), StatusCode: code, Disk: map[string]api.InstanceStateDisk{}}
@@ -249,6 +249,9 @@ func (s *Service) state(in *instance) (api.InstanceState, error) {
 	err := s.fillState(&st, in, run)
 	if errs.Is(err, errs.NotFound) {
 		return api.InstanceState{Status: api.Stopped.String(), StatusCode: api.Stopped, Disk: st.Disk}, nil
+	}
+	if errs.Is(err, errs.Unavailable) {
+		err = nil
 	}
 	return st, err
 }

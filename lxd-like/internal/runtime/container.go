@@ -137,6 +137,17 @@ func (c *container) orGone(err error) error {
 	return err
 }
 
+// during is orGone for who has looked at what belongs to an init, which can be
+// gone before the rest of the container: an error from that is of kind
+// Unavailable.
+func (c *container) during(in *guestInit, err error) error {
+	err = c.orGone(err)
+	if err != nil && errs.KindOf(err) == errs.Internal && in.ended() {
+		return errs.Newf(errs.Unavailable, "instance %q ends or reboots", c.name)
+	}
+	return err
+}
+
 // executes reports whether a process runs another program than the shim.
 func executes(pid, shim int) bool {
 	a, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))

@@ -40,7 +40,7 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	}
 	guest, err := in.netlink()
 	if err != nil {
-		return nil, c.orGone(err)
+		return nil, c.during(in, err)
 	}
 	defer guest.Close()
 	if sharesHost(c.specNow()) {
@@ -48,11 +48,11 @@ func (r *Runtime) Interfaces(name string) (map[string]Interface, error) {
 	}
 	links, err := guest.LinkList()
 	if interrupted(err) != nil {
-		return nil, c.orGone(err)
+		return nil, c.during(in, err)
 	}
 	addresses, err := addressesOf(guest)
 	if err != nil {
-		return nil, c.orGone(err)
+		return nil, c.during(in, err)
 	}
 	hostNames := map[string]string{}
 	for _, n := range c.specNow().NICs {

@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // TestInterfacesThatChange lists the interfaces of a guest that has many
@@ -72,4 +74,37 @@ func TestInterfacesThatChange(t *testing.T) {
 	}
 	cancel()
 	changes.Wait()
+}
+
+// TestLookedAtWhileItEnds has somebody look at containers all the time while they
+// end: what is half gone is no failure of the host.
+func TestLookedAtWhileItEnds(t *testing.T) {
+	r := newRuntime(t)
+	for range 10 {
+		s := newSpec(t)
+		start(t, r, s)
+		var looks sync.WaitGroup
+		for what, look := range map[string]func() error{
+			"usage":      func() error { _, err := r.Usage(s.Name); return err },
+			"interfaces": func() error { _, err := r.Interfaces(s.Name); return err },
+			"state":      func() error { _, err := r.Get(s.Name); return err },
+		} {
+			looks.Go(func() {
+				for {
+					err := look()
+					switch {
+					case err == nil, errs.Is(err, errs.Unavailable):
+						continue
+					case !errs.Is(err, errs.NotFound):
+						t.Errorf("%s: %v", what, err)
+					}
+					return
+				}
+			})
+		}
+		if err := r.Kill(t.Context(), s.Name); err != nil {
+			t.Error(err)
+		}
+		looks.Wait()
+	}
 }

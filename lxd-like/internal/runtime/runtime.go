@@ -116,7 +116,7 @@ func (r *Runtime) Get(name string) (Running, error) {
 	}
 	frozen, err := r.frozen(in)
 	if err != nil {
-		return Running{}, c.orGone(err)
+		return Running{}, c.during(in, err)
 	}
 	return Running{Name: name, PID: in.pid, StartedAt: c.started, Frozen: frozen}, nil
 }

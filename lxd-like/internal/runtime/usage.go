@@ -55,7 +55,7 @@ func (r *Runtime) Usage(name string) (Usage, error) {
 	var u Usage
 	for _, part := range []func(map[string]string, *Usage) error{cpuUsage, memoryUsage, processUsage, pressure, ioUsage} {
 		if err := part(in.dirs, &u); err != nil {
-			return u, c.orGone(err)
+			return u, c.during(in, err)
 		}
 	}
 	total, err := hostMemory()
