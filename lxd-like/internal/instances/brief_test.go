@@ -46,11 +46,13 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// An instance that ends or boots again while it is looked at is no reason to say nothing of it and the others.
+// An instance that ends or boots again while it is looked at, or keeps its files
+// for itself, is no reason to say nothing of it and the others.
 func TestLists(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*world){
-		"one that ends": func(w *world) { w.rt.leaving = "c1" },
+		"one that ends":            func(w *world) { w.rt.leaving = "c1" },
+		"one that does not answer": func(w *world) { w.rt.hung = make(chan struct{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -58,6 +60,9 @@ func TestLists(t *testing.T) {
 			w.create("c1", true)
 			w.create("c2", true)
 			change(w)
+			if w.rt.hung != nil {
+				defer close(w.rt.hung)
+			}
 			if full, err := w.svc.ListFull(t.Context(), ""); err != nil || len(full) != 2 || full[0].State.Status != "Running" {
 				t.Errorf("%+v, %v", full, err)
 			}

@@ -28,6 +28,7 @@ type fakeRuntime struct {
 	noMount string                  // One in which nothing can be mounted.
 	dying   string                  // A container that ends while the next daemon looks for it.
 	leaving string                  // One that ends or boots again, so that there is not much to see of it.
+	hung    chan struct{}           // Closed when what a guest keeps for itself can be opened, if not nil.
 	exits   sync.WaitGroup
 
 	told chan string   // Takes a name when its guest was told to shut down, if not nil.
@@ -255,7 +256,12 @@ func (r *fakeRuntime) ChangeNIC(_ context.Context, name string, n runtime.NIC) e
 	})
 }
 
-func (r *fakeRuntime) Root(string) (*os.File, error) { return nil, errs.NotFoundf("none") }
+func (r *fakeRuntime) Root(string) (*os.File, error) {
+	if r.hung != nil {
+		<-r.hung
+	}
+	return nil, errs.NotFoundf("none")
+}
 
 func (r *fakeRuntime) Exec(context.Context, string, runtime.Exec) (*runtime.Process, error) {
 	return nil, testenv.ErrBoom

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
@@ -70,6 +72,8 @@ type Service struct {
 	late    lateDisks
 
 	guestVolumes locks.Keyed // By instance, while its guest makes one.
+
+	systems singleflight.Group // Reads what guests say of their systems, by instance.
 
 	dueOnce sync.Once
 	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].

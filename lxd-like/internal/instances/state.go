@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -360,9 +361,24 @@ func apiAddress(p netip.Prefix) api.InstanceStateNetworkAddress {
 	return out
 }
 
-// osInfo is what the guest says of its system. It is not to be trusted, and
-// nothing depends on it.
+// osPatience is how long a guest's files are read for its state. With file
+// systems of its own a guest can make that last as long as it likes.
+const osPatience = 200 * time.Millisecond
+
+// osInfo is what the guest says of its system; nil if that takes too long. It is
+// not to be trusted, and nothing depends on it. However often it is asked for,
+// one goroutine at most waits for a guest.
 func (s *Service) osInfo(name string) *api.InstanceStateOSInfo {
+	select {
+	case got := <-s.systems.DoChan(name, func() (any, error) { return s.readOSInfo(name), nil }):
+		info, _ := got.Val.(*api.InstanceStateOSInfo) // It is one.
+		return info
+	case <-time.After(osPatience):
+		return nil
+	}
+}
+
+func (s *Service) readOSInfo(name string) *api.InstanceStateOSInfo {
 	dir, err := s.Runtime.Root(name)
 	if err != nil {
 		return nil
