@@ -64,18 +64,28 @@ func (s *Service) Create(ctx context.Context, req api.InstancesPost) (ops.Job, e
 					return fmt.Errorf("create instance %q: %w", name, err)
 				}
 			}
-			unlock := s.locks.Lock(name)
-			defer unlock()
-			if err := s.create(ctx, in, creation{src, start, op}); err != nil {
-				return fmt.Errorf("create instance %q: %w", name, s.withRoom(ctx, in.Pool, err))
-			}
-			s.tellHooks(in, nil, op)
-			if !start {
-				return nil
-			}
-			return s.startNew(ctx, in)
+			return s.createNow(ctx, in, creation{src, start, op})
 		},
 	}, nil
+}
+
+// createNow makes an instance whose request was checked, unless another request
+// for its name was faster.
+func (s *Service) createNow(ctx context.Context, in *instance, how creation) error {
+	unlock := s.locks.Lock(in.Name)
+	defer unlock()
+	err := s.free(ctx, in.Name)
+	if err == nil {
+		err = s.create(ctx, in, how)
+	}
+	if err != nil {
+		return fmt.Errorf("create instance %q: %w", in.Name, s.withRoom(ctx, in.Pool, err))
+	}
+	s.tellHooks(in, nil, how.op)
+	if !how.start {
+		return nil
+	}
+	return s.startNew(ctx, in)
 }
 
 // launchNeeds waits for what an instance needs to start that is not there yet,

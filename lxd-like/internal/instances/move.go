@@ -61,6 +61,11 @@ func (s *Service) moveJob(ctx context.Context, in *instance, req api.InstancePos
 			if err := s.movable(m); err != nil {
 				return err
 			}
+			if m.renames() {
+				if err := s.renamable(ctx, name, req.Name); err != nil {
+					return err
+				}
+			}
 			return s.moveAny(ctx, m, op)
 		},
 	}, nil

@@ -47,7 +47,7 @@ func (s *Service) Rename(ctx context.Context, name string, req api.InstancePost)
 			if err != nil {
 				return err
 			}
-			if err := s.checkStopped(name, "rename"); err != nil {
+			if err := s.renamable(ctx, name, req.Name); err != nil {
 				return err
 			}
 			if err := s.rename(ctx, in, req.Name); err != nil {

@@ -1,0 +1,69 @@
+package instances_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
+)
+
+// Of two requests for one name the second leaves what the first has made.
+func TestTwoWantOneName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	inQ := post("c1", false)
+	inQ.Devices = api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "q"}}
+	inQ.Source = api.InstanceSource{Type: "none"}
+	second, err := w.svc.Create(ctx, inQ)
+	must(t, err)
+	w.create("c1", false)
+	before := w.dump()
+	if _, err := w.do(second, nil); !errs.Is(err, errs.Conflict) {
+		t.Errorf("got %v, want a conflict", err)
+	}
+	if after := w.dump(); after != before {
+		t.Errorf("there was\n%sand is\n%s", before, after)
+	}
+	w.create("c2", false)
+	base := func(name string) string {
+		in, err := w.svc.Get(ctx, name)
+		must(t, err)
+		return in.Config["volatile.idmap.base"]
+	}
+	if base("c1") == base("c2") {
+		t.Errorf("both have the ids from %s on", base("c1"))
+	}
+}
+
+// Nor does a request for another name do anything to who has it by then.
+func TestRenamedTooLate(t *testing.T) {
+	t.Parallel()
+	for _, pool := range []string{"", "p2"} {
+		w := newWorld(t)
+		ctx := t.Context()
+		w.create("c1", false)
+		req := api.InstancePost{Name: "c2"}
+		if pool != "" {
+			req.Config = api.ConfigMap{"user.x": "1"}
+		}
+		late, err := w.svc.Rename(ctx, "c1", req)
+		must(t, err)
+		w.ok(w.svc.Create(ctx, copyTo("c2", "q")))
+		file := filepath.Join(w.dir, "run", "c2", "rootfs", "file")
+		must(t, os.MkdirAll(filepath.Dir(file), 0o700))
+		must(t, os.WriteFile(file, nil, 0o600))
+		before := w.dump()
+		if _, err := w.do(late, nil); !errs.Is(err, errs.Conflict) {
+			t.Errorf("got %v, want a conflict", err)
+		}
+		if after := w.dump(); after != before {
+			t.Errorf("there was\n%sand is\n%s", before, after)
+		}
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+	}
+}
