@@ -327,6 +327,13 @@ func (s *Service) create(ctx context.Context, in *instance, how creation) (err e
 	}
 	u.Push("forget the instance", func(ctx context.Context) error { return s.forget(ctx, in.Name) })
 
+	// From here on profiles do not change without it. They may have before.
+	if err := s.refresh(ctx, in); err != nil {
+		return err
+	}
+	if err := samePool(in, in); err != nil {
+		return err
+	}
 	if err := s.fill(ctx, in, how, &u); err != nil {
 		return err
 	}

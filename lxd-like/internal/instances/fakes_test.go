@@ -399,8 +399,9 @@ func (n *fakeNets) UnsetHost(_ context.Context, _ string, h networks.Host) error
 }
 
 type fakeImages struct {
-	w     *world
-	built bool
+	w        *world
+	built    bool
+	building func() // What happens meanwhile; nil for nothing.
 }
 
 var debian = db.Image{Fingerprint: strings.Repeat("d", 64), Architecture: "", Properties: map[string]string{"os": "Debian"}}
@@ -417,6 +418,9 @@ func (i *fakeImages) Buildable(alias string) bool { return strings.HasPrefix(ali
 func (i *fakeImages) Build(context.Context, string, *ops.Op) (db.Image, error) {
 	if err := i.w.Step("Build"); err != nil {
 		return db.Image{}, err
+	}
+	if i.building != nil {
+		i.building()
 	}
 	i.built = true
 	return debian, nil

@@ -67,3 +67,22 @@ func TestRenamedTooLate(t *testing.T) {
 		}
 	}
 }
+
+// A profile that changes while an image is built has its say in what is made of
+// that.
+func TestProfileChangesWhileImageIsBuilt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, err := w.svc.Profile(t.Context(), "default")
+	must(t, err)
+	w.images.building = func() {
+		p.Config = api.ConfigMap{"limits.processes": "123"}
+		must(t, w.svc.UpdateProfile(t.Context(), "default", p.ProfilePut))
+	}
+	req := post("c1", true)
+	req.Source.Alias = "debian:sid"
+	w.ok(w.svc.Create(t.Context(), req))
+	if got := w.rt.running["c1"].spec.Limits.Processes; got != 123 {
+		t.Errorf("it may have %d processes", got)
+	}
+}
