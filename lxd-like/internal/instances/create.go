@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
@@ -234,21 +233,21 @@ func (s *Service) validate(ctx context.Context, in *instance) error {
 	if err := s.checkVolumes(ctx, in); err != nil {
 		return err
 	}
-	p, err := s.validateWith(ctx, in, nil)
+	p, err := s.validateWith(ctx, nil, in)
 	s.unplan(p)
 	return err
 }
 
-// validateWith is validate for an instance of which the networks know some
-// hosts. It returns what its devices come to.
-func (s *Service) validateWith(ctx context.Context, in *instance, known []devices.NetHost) (plan, error) {
+// validateWith is validate for what an instance is to become that is there; nil
+// for a new one. It returns what its devices come to.
+func (s *Service) validateWith(ctx context.Context, before, in *instance) (plan, error) {
 	if err := s.validateOptions(ctx, in); err != nil {
 		return nil, err
 	}
 	if err := s.checkLimits(ctx, in); err != nil {
 		return nil, err
 	}
-	return s.checkPlan(ctx, in, known)
+	return s.checkPlan(ctx, before, in)
 }
 
 // validateOptions is validate for an instance whose devices are as before.

@@ -62,9 +62,19 @@ func (s *Service) env(in *instance) devices.Env {
 // plan plans the devices of an instance. What it must remember of them is
 // added to its configuration in memory, and returned.
 func (s *Service) plan(ctx context.Context, in *instance) (plan, map[string]string, error) {
+	return s.planFrom(ctx, nil, in)
+}
+
+// planFrom is plan for what an instance is to become that is there: what the host
+// has lost of a device that stays as it is, is in the way of a start, and of
+// nothing else.
+func (s *Service) planFrom(ctx context.Context, before, in *instance) (plan, map[string]string, error) {
 	out, keys := plan{}, map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(in.expanded.Devices)) {
 		p, err := devices.Make(ctx, name, in.expanded.Devices[name], s.env(in))
+		if err != nil && stays(before, in, name) {
+			p, err = devices.Recall(ctx, name, in.expanded.Devices[name], s.env(in)), nil
+		}
 		if err != nil {
 			s.unplan(out)
 			return nil, nil, errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
@@ -74,6 +84,16 @@ func (s *Service) plan(ctx context.Context, in *instance) (plan, map[string]stri
 		in.apply(p.Volatile)
 	}
 	return out, keys, nil
+}
+
+// stays reports whether an instance has a device already as it is to be. What a
+// proxy is depends on others.
+func stays(before, in *instance, name string) bool {
+	if before == nil {
+		return false
+	}
+	dev := in.expanded.Devices[name]
+	return dev["type"] != "proxy" && before.expanded.Devices[name] != nil && maps.Equal(before.expanded.Devices[name], dev)
 }
 
 // recall is what an instance was given when it was planned last.
@@ -209,19 +229,24 @@ func asInvalid(err error) error {
 }
 
 // checkPlan reports what the host or the networks have against a new
-// instance's devices, or against the changed ones of another, of which the
-// networks know some hosts. It returns what it has planned, which the caller
-// makes so and unplans then.
-func (s *Service) checkPlan(ctx context.Context, in *instance, known []devices.NetHost) (plan, error) {
+// instance's devices, or against the changed ones of another. It returns what it
+// has planned, which the caller makes so and unplans then.
+func (s *Service) checkPlan(ctx context.Context, before, in *instance) (plan, error) {
 	if _, err := settings(in); err != nil {
 		return nil, err
 	}
-	if err := s.checkParents(ctx, in.expanded.Devices); err != nil {
+	changed := maps.Clone(in.expanded.Devices)
+	maps.DeleteFunc(changed, func(name string, _ profiles.Device) bool { return stays(before, in, name) })
+	if err := s.checkParents(ctx, changed); err != nil {
 		return nil, err
 	}
-	p, _, err := s.plan(ctx, in.clone())
+	p, _, err := s.planFrom(ctx, before, in.clone())
 	if err != nil {
 		return nil, err
+	}
+	var known []devices.NetHost
+	if before != nil {
+		known = hosts(before)
 	}
 	if err := s.checkHosts(ctx, p, known); err != nil {
 		s.unplan(p)
@@ -297,7 +322,7 @@ func (s *Service) planLive(ctx context.Context, in, next *instance) (plan, error
 		var none plan
 		return none, nil
 	}
-	want, _, err := s.plan(ctx, next.clone())
+	want, _, err := s.planFrom(ctx, in, next.clone())
 	if err != nil {
 		return nil, err
 	}

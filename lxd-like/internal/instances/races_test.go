@@ -3,6 +3,7 @@ package instances_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cuib/cuib/shared/api"
@@ -84,5 +85,35 @@ func TestProfileChangesWhileImageIsBuilt(t *testing.T) {
 	w.ok(w.svc.Create(t.Context(), req))
 	if got := w.rt.running["c1"].spec.Limits.Processes; got != 123 {
 		t.Errorf("it may have %d processes", got)
+	}
+}
+
+// A disk that the host has lost, of an instance that has it still or does not run,
+// is no reason to refuse a change of other devices, of it or of its profile.
+func TestChangeOfOtherDevices(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	source := filepath.Join(t.TempDir(), "source")
+	must(t, os.Mkdir(source, 0o700))
+	for _, name := range []string{"c1", "c2"} {
+		req := post(name, name == "c1")
+		req.Devices = api.DevicesMap{"data": {"type": "disk", "path": "/data", "source": source}}
+		w.ok(w.svc.Create(ctx, req))
+	}
+	must(t, os.Remove(source))
+	p, err := w.svc.Profile(ctx, "default")
+	must(t, err)
+	p.Devices["more"] = api.ConfigMap{"type": "disk", "path": "/more", "source": "/tmp"}
+	must(t, w.svc.UpdateProfile(ctx, "default", p.ProfilePut))
+	if got := w.rt.running["c1"].parts(); !strings.Contains(got, "/data") || !strings.Contains(got, "/more") {
+		t.Errorf("it has %s", got)
+	}
+	in, err := w.svc.Get(ctx, "c2")
+	must(t, err)
+	put := in.InstancePut
+	put.Devices["data"]["readonly"] = "true"
+	if _, err := w.svc.Update(ctx, "c2", put); !errs.Is(err, errs.Invalid) {
+		t.Errorf("got %v, want a refusal of the disk that is not there", err)
 	}
 }

@@ -258,7 +258,7 @@ func (s *Service) couldBe(ctx context.Context, in, next *instance) error {
 // if they change.
 func (s *Service) checkNext(ctx context.Context, in, next *instance) (plan, error) {
 	if !sameDevices(in, next) {
-		return s.validateWith(ctx, next, hosts(in))
+		return s.validateWith(ctx, in, next)
 	}
 	if err := s.validateOptions(ctx, next); err != nil || sameLimits(in, next) {
 		return nil, err
