@@ -218,7 +218,16 @@ func (d *Driver) Rename(_ context.Context, v storage.Volume, name string) error 
 	if err := d.mustNotBeMounted(v); err != nil {
 		return err
 	}
-	return d.pool.Rename(v, name)
+	if err := d.pool.Rename(v, name); err != nil || v.Snapshot != "" {
+		return err
+	}
+	to := storage.Volume{Kind: v.Kind, Name: name}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limits[to], d.options[to] = d.limits[v], d.options[v]
+	delete(d.limits, v)
+	delete(d.options, v)
+	return nil
 }
 
 // Delete implements [storage.Driver].

@@ -213,6 +213,11 @@ func (s *Service) move(ctx context.Context, m move, op *ops.Op) (err error) {
 	if err := transfer.Copy(ctx, transfer.Target{Driver: to, Volume: dst}, src, o); err != nil {
 		return err
 	}
+	there := m.next.clone()
+	there.Name = m.to
+	if err := s.tune(ctx, to, there); err != nil {
+		return err
+	}
 	if err := s.keepSize(ctx, to, dst, m.next); err != nil {
 		return err
 	}

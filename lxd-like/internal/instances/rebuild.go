@@ -83,6 +83,9 @@ func (s *Service) rebuild(ctx context.Context, in *instance, src source, op *ops
 	if err := src.fill(ctx, d, next, op); err != nil {
 		return err
 	}
+	if err := s.tune(ctx, d, next); err != nil {
+		return err
+	}
 	if err := s.limitSize(ctx, d, next); err != nil {
 		return err
 	}

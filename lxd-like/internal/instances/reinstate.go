@@ -96,6 +96,9 @@ func (s *Service) reinstate(ctx context.Context, back restored, fill func(contex
 	if err := fill(ctx, d, in.volume()); err != nil {
 		return err
 	}
+	if err := s.tune(ctx, d, in); err != nil {
+		return err
+	}
 	if err := s.keepSizeOf(ctx, d, in); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/storage"
@@ -124,6 +125,28 @@ func TestDefaultOptions(t *testing.T) {
 	for _, name := range []string{"c1", "c2"} {
 		got := w.pool.Tuned(vol(name))
 		if len(got) != 1 || got["fake.colour"] != "red" {
+			t.Errorf("%s has the options %v", name, got)
+		}
+	}
+}
+
+// So has one that is made later: by a rebuild, a move, or of a document.
+func TestDefaultOptionsOfLaterRoots(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	doc := w.document()
+	w.create("c2", false)
+	req := copyTo("c3", "q")
+	req.Source.Source = "c2"
+	w.ok(w.svc.Create(ctx, req))
+	w.configure(map[string]string{"volume.fake.colour": "red"})
+
+	w.ok(w.svc.Rebuild(ctx, "c2", api.InstanceRebuildPost{Source: api.InstanceSource{Type: "image", Alias: "debian"}}))
+	w.ok(w.svc.Rename(ctx, "c3", api.InstancePost{Name: "c4", Pool: "p", Migration: true}))
+	must(t, w.svc.Reinstate(ctx, instances.Reinstatement{Document: doc, Fill: fills()}, nil))
+	for _, name := range []string{"c1", "c2", "c4"} {
+		if got := w.pool.Tuned(vol(name)); len(got) != 1 || got["fake.colour"] != "red" {
 			t.Errorf("%s has the options %v", name, got)
 		}
 	}
