@@ -117,6 +117,7 @@ func (s *Service) Start(ctx context.Context, of Owner, st State) (_ Nodes, err e
 	defer func() {
 		if err != nil {
 			p.end()
+			p.close()
 		}
 	}()
 	// From its record on it is found again.
@@ -244,6 +245,7 @@ func (s *Service) Recover(instance string, wants func(device string) bool) (map[
 			continue
 		case err == nil:
 			p.end()
+			p.close()
 		}
 		failed = errors.Join(failed, s.forget(of))
 	}

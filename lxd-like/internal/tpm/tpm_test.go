@@ -223,11 +223,27 @@ func TestEndsAtOnce(t *testing.T) {
 	st.User, st.Group = 0, 0
 	s := keeper(t, filepath.Join(t.TempDir(), "tpms"), &wires{}, nil)
 	s.Program = bad
-	_, err := s.Start(t.Context(), tpm.Owner{Instance: "c1", Device: "tpm"}, st)
-	if err == nil {
-		t.Fatal("it started")
+	before := 0
+	for range 2 {
+		before = descriptors(t) // The first start opens some for good.
+		if _, err := s.Start(t.Context(), tpm.Owner{Instance: "c1", Device: "tpm"}, st); err == nil {
+			t.Fatal("it started")
+		}
+	}
+	if after := descriptors(t); after != before+1 { // The test's end of the wire.
+		t.Errorf("%d descriptors are open, want %d", after, before+1)
 	}
 	if names, _ := s.Recover("c1", func(string) bool { return true }); len(names) != 0 {
 		t.Errorf("there is %v", names)
 	}
+}
+
+// descriptors is how many are open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
