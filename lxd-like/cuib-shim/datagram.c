@@ -45,7 +45,7 @@ struct session {
 static struct session *buckets[BUCKETS];
 static struct session *oldest, *newest; /* By when they were last heard of, but for streams that have not ended. */
 static size_t sessions;
-static char data[BATCH][MAX_DATAGRAM + 1];
+static char data[BATCH][MAX_DATAGRAM];
 
 static struct session *of_client(struct source *s)
 {

@@ -16,7 +16,7 @@ enum {
 	MAX_SESSIONS = 4096,     /* Of UDP; a new one takes the place of the one that was quiet longest. */
 	SESSION_IDLE = 120,      /* Seconds until a session of UDP that is quiet is forgotten. */
 	SESSION_LINGER = 5,      /* Seconds that answers are waited for when a client has said all. */
-	MAX_DATAGRAM = 65507,
+	MAX_DATAGRAM = 65527,    /* Of IPv6; those of IPv4 are 20 less at most. */
 };
 
 enum kind { TCP, UDP, UNIX };

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/proxies"
 )
@@ -88,5 +89,34 @@ func TestHalfClose(t *testing.T) {
 	}
 	if got, err := io.ReadAll(c); err != nil || string(got) != fmt.Sprintf("%d bytes", len(big)) {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// TestLargestDatagrams passes on datagrams that are as large as they can be,
+// which of IPv6 is larger than of IPv4.
+func TestLargestDatagrams(t *testing.T) {
+	g := newGuest(t)
+	s := newService(t, g)
+	heard := make(chan int, 1)
+	side{g}.serve(t, "tcp:127.0.0.1:80", func(c net.Conn) {
+		_ = c.SetReadDeadline(time.Now().Add(time.Second)) // It is open.
+		n, _ := io.Copy(io.Discard, c)
+		heard <- int(n)
+	})
+	of := proxies.Owner{Instance: g.name, Device: "p"}
+	for listen, size := range map[string]int{"udp:127.0.0.1:53": 65507, "udp:[::1]:53": 65527} {
+		if err := s.Start(t.Context(), of, proxies.Rule{Listen: listen, Connect: "tcp:127.0.0.1:80"}); err != nil {
+			t.Fatal(err)
+		}
+		c := side{}.dial(t, listen)
+		if _, err := c.Write(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		if n := <-heard; n != size {
+			t.Errorf("%s: %d bytes of %d came", listen, n, size)
+		}
+		if err := s.Stop(t.Context(), of); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
