@@ -86,6 +86,7 @@ type door struct {
 	listeners map[*listener]bool
 	requests  bucket
 	changes   bucket
+	changing  chan struct{} // Holds one while a change that its guest asks for is worked on.
 }
 
 // New returns a server whose sockets are in directories below dir. Guests that
@@ -124,6 +125,7 @@ func (s *Server) Open(g instances.Guest) (dir string, err error) {
 			name: g.Name, dir: filepath.Join(s.Dir, g.Name), fd: -1,
 			conns: map[*conn]bool{}, listeners: map[*listener]bool{},
 			requests: newBucket(requestRate, requestBurst), changes: newBucket(changeRate, changeBurst),
+			changing: make(chan struct{}, 1),
 		}
 		if err := os.Mkdir(d.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // Who may use the socket, its mode says.
 			return "", err

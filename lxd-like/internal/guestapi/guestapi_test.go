@@ -38,15 +38,20 @@ type world struct {
 	dir string
 	srv *guestapi.Server
 
+	volumes *slowVolumes // Nil for none.
+
 	mu    sync.Mutex // Guards what follows.
 	views map[string]instances.GuestView
 	said  []string
 	fail  error
 }
 
-func newWorld(tb testing.TB) *world {
+func newWorld(tb testing.TB) *world { return newWorldWith(tb, nil) }
+
+// newWorldWith is newWorld with guests that keep volumes.
+func newWorldWith(tb testing.TB, volumes *slowVolumes) *world {
 	tb.Helper()
-	w := &world{tb: tb, dir: tb.TempDir(), views: map[string]instances.GuestView{
+	w := &world{tb: tb, volumes: volumes, dir: tb.TempDir(), views: map[string]instances.GuestView{
 		"c1": {
 			CloudInitID: "id-1", Config: map[string]string{"user.a/b c": "x", "cloud-init.user-data": "#cloud-config\n", "user.meta-data": "more: 1\n"},
 			Devices: api.DevicesMap{"eth0": {"type": "nic", "hwaddr": "10:66:6a:00:00:01"}},
@@ -68,6 +73,9 @@ func (w *world) boot() (stop func()) {
 		w.tb.Fatal(err)
 	}
 	w.srv.Instances, w.srv.Images = w, w
+	if w.volumes != nil {
+		w.srv.Volumes = w.volumes
+	}
 	w.srv.Log = slog.New(slog.NewTextHandler(w.tb.Output(), nil))
 	ctx, cancel := context.WithCancel(w.tb.Context())
 	done := make(chan error, 1)

@@ -1,8 +1,10 @@
 package guestapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
@@ -64,12 +66,25 @@ func (s *Server) working(r *http.Request, fn func() error) error {
 }
 
 // changing makes a handle one that changes something, which a guest may do less
-// often, and whose answer is empty.
+// often, and whose answer is empty. What the guest sends is read before the
+// request is one of those that are worked on: it may take its time for that. Of
+// one guest's there is one at a time, as they wait for each other in any case.
 func (s *Server) changing(h handle) handle {
 	return func(w http.ResponseWriter, r *http.Request, d *door) error {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return errs.Invalidf("read the request: %w", err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		if ok, err := s.mayChange(w, r, d); !ok {
 			return err
 		}
+		select {
+		case d.changing <- struct{}{}:
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+		defer func() { <-d.changing }()
 		if err := s.working(r, func() error { return h(w, r, d) }); err != nil {
 			return err
 		}
