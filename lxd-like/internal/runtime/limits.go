@@ -266,7 +266,7 @@ func (r *Runtime) SetLimits(ctx context.Context, name string, l Limits) (err err
 		}
 		u.Push("restore "+s.File, func(context.Context) error {
 			s.Value = old
-			return writeValue(s.dir(in.dirs), s.File, s.text())
+			return s.write(s.dir(in.dirs))
 		})
 	}
 	return r.respec(c, func(s *Spec) { s.Limits = l })
@@ -326,14 +326,18 @@ func (s Setting) apply(dirs map[string]string) (old string, err error) {
 	if err := s.fits(dir); err != nil {
 		return "", err
 	}
+	if err := s.write(dir); err != nil {
+		return "", s.explain(dir, err)
+	}
+	return old, nil
+}
+
+func (s Setting) write(dir string) error {
 	value := s.text()
 	if value == "" {
 		value = "\n" // No byte at all would be no write.
 	}
-	if err := writeValue(dir, s.File, value); err != nil {
-		return "", s.explain(dir, err)
-	}
-	return old, nil
+	return writeValue(dir, s.File, value)
 }
 
 // fits refuses a memory limit below what is used on v2, where the kernel would
