@@ -157,8 +157,11 @@ func (l Limits) validate() error {
 	return nil
 }
 
+// mostProcesses are as many as a kernel can have. It refuses a higher limit.
+const mostProcesses = 1 << 22
+
 func (l Limits) pids(Cgroups) ([]Setting, error) {
-	return []Setting{{File: "pids.max", Value: number(l.Processes, none), Default: l.Processes == 0}}, nil
+	return []Setting{{File: "pids.max", Value: number(min(l.Processes, mostProcesses), none), Default: l.Processes == 0}}, nil
 }
 
 // number formats a limit, with absent for none.

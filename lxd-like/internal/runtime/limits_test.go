@@ -74,6 +74,8 @@ func TestLimitsOfKernels(t *testing.T) {
 	checkSettings(t, runtime.Limits{IOWeight: 200}, two, map[string]string{"io.bfq.weight": "default 200"}, "")
 	checkSettings(t, runtime.Limits{IOWeight: 2000}, two, nil, "BFQ")
 	checkSettings(t, runtime.Limits{Disks: []runtime.Disk{{Device: "8:0", Latency: time.Second}}}, two, nil, "CONFIG_BLK_CGROUP_IOLATENCY")
+	pids := runtime.Cgroups{V1: map[string]string{"pids": "/c/pids"}}
+	checkSettings(t, runtime.Limits{Processes: 1 << 40}, pids, map[string]string{"pids.max": "4194304"}, "")
 	one.SwapV1 = false
 	checkSettings(t, runtime.Limits{Memory: 100, Swap: 100}, one, nil, "swapaccount=1")
 }
