@@ -53,7 +53,10 @@ func (r *Runtime) Console(ctx context.Context, name string) (*Console, error) {
 		text, _ := io.ReadAll(said)
 		err = errs.Conflictf("console of instance %q: %s", name, text)
 	}
-	if err != nil || len(files) != 1 {
+	if err == nil && len(files) != 1 { // The daemon has no descriptor left.
+		err = errs.Newf(errs.Unavailable, "console of instance %q: got %d descriptors, not 1", name, len(files))
+	}
+	if err != nil {
 		return nil, c.orGone(errors.Join(err, closeFiles(files), control.Close()))
 	}
 	terminal, err := pollable(files[0])

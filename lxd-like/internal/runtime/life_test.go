@@ -469,3 +469,15 @@ func TestShutdownOfWhoIsNotReady(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// TestConsoleWithoutTerminal has a helper that hands out nothing, as what it hands
+// out is lost where the daemon has no descriptor left.
+func TestConsoleWithoutTerminal(t *testing.T) {
+	r, s := newRuntime(t), newSpec(t)
+	start(t, r, s)
+	r.Shim = filepath.Join(t.TempDir(), "shim")
+	writeFile(t, r.Shim, "#!/bin/sh\nprintf C >&3\n")
+	if _, err := r.Console(t.Context(), s.Name); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("got %v, want one of kind Unavailable", err)
+	}
+}
