@@ -122,7 +122,10 @@ func (r *Runtime) recoverOne(ctx context.Context, name string, shim int, onExit 
 		return Running{}, err
 	}
 	if c.shim, err = openProcess(shim); err != nil {
-		return Running{}, ignoreGone(err)
+		if ignoreGone(err) == nil {
+			return r.clearRest(ctx, name)
+		}
+		return Running{}, err
 	}
 	if again, ok := r.shimOf(shim); !ok || again != name {
 		c.shim.fd.Close()
