@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -339,14 +340,12 @@ func (e *env) rebuild(ctx context.Context, name string, src api.InstanceSource) 
 	return e.Wait(ctx, op, err)
 }
 
-// forceRebuild stops the instance for the time of its rebuilding.
+// forceRebuild stops the instance for the time of its rebuilding, which goes on
+// with the root file system that it has if that fails.
 func (e *env) forceRebuild(ctx context.Context, name string, src api.InstanceSource) error {
 	restart, err := e.halt(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := e.rebuild(ctx, name, src); err != nil {
-		return err
-	}
-	return restart(ctx)
+	return errors.Join(e.rebuild(ctx, name, src), restart(context.WithoutCancel(ctx)))
 }

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -92,7 +93,8 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 	return nil
 }
 
-// halt stops an instance that runs, and returns what starts it again.
+// halt stops an instance that runs, and returns what makes it run again. One
+// that is ephemeral is not meanwhile, as its stop would delete it.
 func (e *env) halt(ctx context.Context, name string) (restart func(context.Context) error, err error) {
 	c := e.Client()
 	in, _, err := c.Instance(ctx, name)
@@ -102,12 +104,29 @@ func (e *env) halt(ctx context.Context, name string) (restart func(context.Conte
 	if !up(in.StatusCode) {
 		return func(context.Context) error { return nil }, nil
 	}
+	again := func(context.Context) error { return nil }
+	if in.Ephemeral {
+		if err := e.setEphemeral(ctx, name, false); err != nil {
+			return nil, err
+		}
+		again = func(ctx context.Context) error { return e.setEphemeral(ctx, name, true) }
+	}
 	op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1})
 	if err := e.Wait(ctx, op, err); err != nil {
-		return nil, err
+		return nil, errors.Join(err, again(context.WithoutCancel(ctx)))
 	}
 	return func(ctx context.Context) error {
 		op, err := c.SetInstanceState(ctx, name, api.InstanceStatePut{Action: "start", Timeout: -1})
-		return e.Wait(ctx, op, err)
+		return errors.Join(e.Wait(ctx, op, err), again(ctx))
 	}, nil
+}
+
+func (e *env) setEphemeral(ctx context.Context, name string, ephemeral bool) error {
+	in, etag, err := e.Client().Instance(ctx, name)
+	if err != nil {
+		return err
+	}
+	in.Ephemeral = ephemeral
+	op, err := e.Client().UpdateInstance(ctx, name, in.InstancePut, etag)
+	return e.Wait(ctx, op, err)
 }
