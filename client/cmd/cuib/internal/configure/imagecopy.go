@@ -57,25 +57,25 @@ func (e *env) copyImage(ctx context.Context, o imageCopyOptions, name string) er
 		o.aliases = append(o.aliases, aliasNames(img)...)
 	}
 	c := o.target.Client(e.Env)
-	switch _, _, err := c.Image(ctx, img.Fingerprint); { // Before it loses aliases.
+	switch _, _, err := c.Image(ctx, img.Fingerprint); {
 	case err == nil:
 		return errs.Conflictf("project %q has image %s already: of its own, or as it shares those of \"default\"", to, kit.Short(img.Fingerprint))
 	case !errs.Is(err, errs.NotFound):
 		return err
 	}
-	if o.reuse {
-		if err := kit.FreeAliases(ctx, c, o.aliases); err != nil {
-			return err
-		}
-	}
 	req := api.ImagesPost{
 		Source:  &api.ImagesPostSource{Type: "image", Mode: "pull", Fingerprint: img.Fingerprint, Project: from},
-		Aliases: kit.ImageAliases(o.aliases),
+		Aliases: kit.NewAliases(o.aliases, o.reuse),
 	}
 	req.Public = o.public
 	op, err := c.MakeImage(ctx, req)
 	if err := e.Wait(ctx, op, err); err != nil {
 		return err
+	}
+	if o.reuse {
+		if err := kit.MoveAliases(ctx, c, o.aliases, op); err != nil {
+			return err
+		}
 	}
 	e.Say("Image %s copied from project %s to %s", kit.Short(img.Fingerprint), from, to)
 	return nil

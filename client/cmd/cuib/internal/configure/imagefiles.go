@@ -43,7 +43,10 @@ func (e *env) importImage(ctx context.Context, o importOptions, args []string) e
 	}
 	p := e.Progress()
 	defer p.Clear()
-	up := client.ImageUpload{Public: o.public, Properties: map[string]string{}, Aliases: o.aliases}
+	up := client.ImageUpload{Public: o.public, Properties: map[string]string{}}
+	if !o.reuse {
+		up.Aliases = o.aliases
+	}
 	var err error
 	if up.Properties, err = kit.Pairs(properties); err != nil {
 		return err
@@ -62,16 +65,16 @@ func (e *env) importImage(ctx context.Context, o importOptions, args []string) e
 			up.Rootfs, up.RootfsName = r, filepath.Base(name)
 		}
 	}
-	if o.reuse {
-		if err := kit.FreeAliases(ctx, e.Client(), o.aliases); err != nil {
-			return err
-		}
-	}
 	op, err := e.Client().UploadImage(ctx, up)
 	if err := e.Wait(ctx, op, err); err != nil {
 		return err
 	}
 	p.Clear()
+	if o.reuse {
+		if err := kit.MoveAliases(ctx, e.Client(), o.aliases, op); err != nil {
+			return err
+		}
+	}
 	e.Say("Image imported with fingerprint %v", op.Metadata["fingerprint"])
 	return nil
 }

@@ -56,7 +56,7 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 	}
 	req := api.ImagesPost{
 		Source: &api.ImagesPostSource{Type: "instance", Name: args[0], Project: from}, CompressionAlgorithm: o.compression,
-		Aliases: kit.ImageAliases(o.aliases),
+		Aliases: kit.NewAliases(o.aliases, o.reuse),
 	}
 	req.Public, req.Properties = o.public, properties
 	if o.format != "unified" {
@@ -80,14 +80,14 @@ func (e *env) publish(ctx context.Context, o publishOptions, args []string) (err
 			}
 		}()
 	}
-	if o.reuse {
-		if err := kit.FreeAliases(ctx, o.target.Client(e.Env), o.aliases); err != nil {
-			return err
-		}
-	}
 	op, err := o.target.Client(e.Env).MakeImage(ctx, req)
 	if err := e.Wait(ctx, op, err); err != nil {
 		return err
+	}
+	if o.reuse {
+		if err := kit.MoveAliases(ctx, o.target.Client(e.Env), o.aliases, op); err != nil {
+			return err
+		}
 	}
 	e.Say("Image published with fingerprint %v", op.Metadata["fingerprint"])
 	return nil

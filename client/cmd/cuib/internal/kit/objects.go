@@ -366,11 +366,29 @@ func ImageAliases(names []string) []api.ImageAlias {
 	return out
 }
 
-// FreeAliases deletes those aliases that exist.
-func FreeAliases(ctx context.Context, c *client.Client, names []string) error {
+// NewAliases are those that a new image is made with. With reuse it gets them
+// when it is there: see [MoveAliases].
+func NewAliases(names []string, reuse bool) []api.ImageAlias { //nolint:revive // reuse is the user's flag.
+	if reuse {
+		return nil
+	}
+	return ImageAliases(names)
+}
+
+// MoveAliases has aliases name an image that was just made, also if they named
+// others before, which they did until now: it could have failed.
+func MoveAliases(ctx context.Context, c *client.Client, names []string, made *client.Operation) error {
+	fingerprint := fmt.Sprint(made.Metadata["fingerprint"])
 	for _, name := range names {
-		if err := c.DeleteImageAlias(ctx, name); err != nil && !errs.Is(err, errs.NotFound) {
-			return err
+		alias, etag, err := c.ImageAlias(ctx, name)
+		switch alias.Target = fingerprint; {
+		case err == nil:
+			err = c.UpdateImageAlias(ctx, name, alias.ImageAliasesEntryPut, etag)
+		case errs.Is(err, errs.NotFound):
+			err = c.CreateImageAlias(ctx, api.ImageAliasesEntry{ImageAliasesEntryPut: alias.ImageAliasesEntryPut, Name: name})
+		}
+		if err != nil {
+			return fmt.Errorf("image %s is there, but without alias %q: %w", Short(fingerprint), name, err)
 		}
 	}
 	return nil
