@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -303,34 +304,51 @@ func (e *commands) editGuestFile(ctx context.Context, p Path) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	keep := false
+	defer func() {
+		if !keep {
+			_ = os.RemoveAll(dir)
+		}
+	}()
 	name := filepath.Join(dir, path.Base(p.File)) // Editors look at the ending.
 	return e.withFiles(ctx, p, func(c *sftp.Client) error {
-		err := PullFile(c, p.File, name, nil)
-		isNew := errs.Is(err, errs.NotFound)
-		if err != nil && !isNew {
-			return err
-		}
-		before, err := os.ReadFile(name)
-		if err != nil && !isNew {
+		before, err := pulled(c, p.File, name)
+		if err != nil {
 			return err
 		}
 		if err := e.EditFile(ctx, name); err != nil {
 			return err
 		}
 		after, err := os.ReadFile(name)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(before, after) && !isNew {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && before != nil && bytes.Equal(before, after) {
 			return nil // Nothing was written.
 		}
 		if err != nil {
 			return err
 		}
 		push := Pusher{FS: c, To: p, Attributes: Attributes{UID: -1, GID: -1}}
-		if isNew {
-			return push.Stream(path.Base(p.File), bytes.NewReader(after), 0o644)
+		put := push.Replace
+		if before == nil {
+			put = func(r io.Reader) error { return push.Stream(path.Base(p.File), r, 0o644) }
 		}
-		return push.Replace(bytes.NewReader(after))
+		if err := put(bytes.NewReader(after)); err != nil {
+			keep = true
+			return fmt.Errorf("%w (what you have written is in %s)", err, name)
+		}
+		return nil
 	})
+}
+
+// pulled copies a file to a file of this host, and returns what it holds: nil if
+// there is none.
+func pulled(c *sftp.Client, file, to string) ([]byte, error) {
+	switch err := PullFile(c, file, to, nil); {
+	case errs.Is(err, errs.NotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return os.ReadFile(to)
 }
 
 func newFileDelete(e *commands) *cobra.Command {

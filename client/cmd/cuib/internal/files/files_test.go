@@ -121,6 +121,10 @@ func TestPushAndPull(t *testing.T) {
 	if _, err := files.Pull(c, dir+"/a", &out, nil); !errs.Is(err, errs.Invalid) {
 		t.Errorf("pull of a directory: %v", err)
 	}
+	if err := files.PullFile(c, dir+"/a", to, nil); !errs.Is(err, errs.Invalid) {
+		t.Errorf("pull of a directory to a file: %v", err)
+	}
+	want(t, to, "hello", 0o640)
 	if err := files.PullFile(c, dir+"/none", filepath.Join(t.TempDir(), "x"), nil); !errs.Is(err, errs.NotFound) {
 		t.Errorf("pull of nothing: %v", err)
 	}

@@ -95,27 +95,42 @@ func replaceLink(c *sftp.Client, target, name string) error {
 // Pull copies a file of an instance to w and returns its permissions. If w is a
 // file that can have holes, it has them where there are zeros.
 func Pull(c *sftp.Client, file string, w io.Writer, m *kit.Meter) (fs.FileMode, error) {
-	f, err := c.Open(file)
+	f, info, err := opened(c, file)
 	if err != nil {
-		return 0, Explain(file, err)
+		return 0, err
 	}
 	defer func() { _ = f.Close() }() // It was read.
-	info, err := f.Stat()
-	if err != nil {
-		return 0, Explain(file, err)
-	}
-	if info.IsDir() {
-		return 0, errs.Invalidf("%s is a directory: use --recursive", file)
-	}
 	m.Begin("Pulling "+path.Base(file), info.Size())
 	return info.Mode().Perm(), Explain(file, receive(w, f, m))
 }
 
-// PullFile copies a file of an instance to a file of this host.
-func PullFile(c *sftp.Client, file, to string, m *kit.Meter) error {
-	if _, err := c.Stat(file); err != nil {
-		return Explain(file, err)
+// opened opens a file of an instance, which is no directory.
+func opened(c *sftp.Client, file string) (*sftp.File, fs.FileInfo, error) {
+	f, err := c.Open(file)
+	if err != nil {
+		return nil, nil, Explain(file, err)
 	}
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = errs.Invalidf("%s is a directory: use --recursive", file)
+	} else {
+		err = Explain(file, err)
+	}
+	if err != nil {
+		_ = f.Close() // The error is why.
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// PullFile copies a file of an instance to a file of this host. One that is
+// there stays as it is if the other cannot be read.
+func PullFile(c *sftp.Client, file, to string, m *kit.Meter) error {
+	f, _, err := opened(c, file)
+	if err != nil {
+		return err
+	}
+	_ = f.Close() // It can be read.
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
