@@ -85,6 +85,13 @@ func TestWithoutDaemon(t *testing.T) {
 	}
 }
 
+// What errors name can be a guest's choice.
+func TestErrorsArePlain(t *testing.T) {
+	if _, text, status := run(t, "list", "--a\x1b[31m"); status != 2 || strings.Contains(text, "\x1b") || !strings.Contains(text, "--a\ufffd[31m") {
+		t.Errorf("it ends with %d and says %q", status, text)
+	}
+}
+
 func TestCompletionAndPages(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if out, _, status := run(t, "completion", shell); status != 0 || !strings.Contains(out, "__complete") {

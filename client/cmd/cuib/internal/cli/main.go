@@ -9,6 +9,7 @@ import (
 
 	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
+	"github.com/cuib/cuib/client/cmd/cuib/internal/output"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -42,7 +43,7 @@ func (e *env) exit(err error) int {
 	if s, ok := errors.AsType[kit.StatusError](err); ok {
 		return int(s)
 	}
-	fmt.Fprintln(e.Err, "Error:", err)
+	fmt.Fprintln(e.Err, "Error:", output.Plain(err.Error()))
 	if code, ok := exits[errs.KindOf(err)]; ok {
 		return code
 	}

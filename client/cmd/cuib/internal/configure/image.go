@@ -152,7 +152,7 @@ func (e *env) writeImage(img api.Image) {
 	}
 	fmt.Fprint(e.Out, "Properties:\n")
 	for _, k := range kit.KeysOf(img.Properties) {
-		fmt.Fprintf(e.Out, "  %s: %s\n", k, img.Properties[k])
+		fmt.Fprintln(e.Out, output.Plain("  "+k+": "+img.Properties[k]))
 	}
 	fmt.Fprint(e.Out, "Aliases:\n")
 	for _, name := range aliasNames(img) {

@@ -105,7 +105,7 @@ func (e *env) eventWriter(format string) (func(api.Event) error, error) {
 		return func(ev api.Event) error { return output.JSON(e.Out, ev) }, nil
 	case "pretty":
 		return func(ev api.Event) error {
-			_, err := fmt.Fprintln(e.Out, prettyEvent(ev))
+			_, err := fmt.Fprintln(e.Out, output.Plain(prettyEvent(ev)))
 			return err
 		}, nil
 	case "yaml":

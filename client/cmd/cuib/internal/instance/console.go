@@ -46,14 +46,14 @@ func (e *env) console(ctx context.Context, name string, req api.InstanceConsoleP
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	req.Width, req.Height = e.windowSize()
+	if kit.IsTerminal(e.In) {
+		e.Warn("To detach from the console press ctrl+a q")
+	}
 	restore, err := e.rawTerminal()
 	if err != nil {
 		return err
 	}
 	defer restore()
-	if kit.IsTerminal(e.In) {
-		e.Warn("To detach from the console press ctrl+a q\r")
-	}
 	control := make(chan api.InstanceExecControl, 16)
 	e.forwardSignals(ctx, control, unix.SIGWINCH)
 	err = e.Client().Console(ctx, name, client.Console{

@@ -145,23 +145,15 @@ func writeSnapshots(w io.Writer, summaries []api.SnapshotSummary) error {
 	return output.Format{Name: "table", Header: true}.Write(w, output.Tabulate(columns, fromSummaries(summaries)))
 }
 
-// showLog writes the newest log of the runtime.
+// showLog writes the logs of the runtime, and the console's.
 func (e *env) showLog(ctx context.Context, name string) error {
 	logs, err := e.Client().Logs(ctx, name)
 	if err != nil {
 		return err
 	}
 	for _, file := range logs {
-		r, err := e.Client().Log(ctx, name, file)
-		if err != nil {
-			return err
-		}
 		fmt.Fprintf(e.Out, "\nLog %s:\n", file)
-		_, err = io.Copy(e.Out, r)
-		if err := r.Close(); err != nil {
-			return err
-		}
-		if err != nil {
+		if err := e.copyLog(e.Client().Log(ctx, name, file)); err != nil {
 			return err
 		}
 	}

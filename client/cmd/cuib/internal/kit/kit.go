@@ -62,7 +62,7 @@ func (e *Env) Say(format string, args ...any) {
 // Warn prints a line on the standard error.
 func (e *Env) Warn(format string, args ...any) {
 	if !e.Quiet {
-		fmt.Fprintf(e.Err, format+"\n", args...)
+		fmt.Fprintln(e.Err, output.Plain(fmt.Sprintf(format, args...)))
 	}
 }
 

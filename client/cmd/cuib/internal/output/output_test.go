@@ -16,10 +16,11 @@ func TestProgress(t *testing.T) {
 	p.Show("Sending %s: %d%%", "x", 50)
 	p.Show("Sending %s: %d%%", "x", 50) // Nothing new.
 	p.Show("no percentage,\nbut %s", strings.Repeat("x", 99))
+	p.Show("Pulling \x1b[2J")
 	p.Clear()
 	p.Clear()
 	want := "\r\x1b[KSending x: 50% [############------------]" +
-		"\r\x1b[Kno percentage, but xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" + "\r\x1b[K"
+		"\r\x1b[Kno percentage, but xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" + "\r\x1b[KPulling \ufffd[2J" + "\r\x1b[K"
 	if b.String() != want {
 		t.Errorf("got\n%q, want\n%q", b.String(), want)
 	}

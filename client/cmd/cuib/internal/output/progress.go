@@ -46,7 +46,7 @@ func (p *Progress) Show(format string, args ...any) {
 	if p == nil || p.w == nil {
 		return
 	}
-	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
+	text := strings.ReplaceAll(Plain(fmt.Sprintf(format, args...)), "\n", " ")
 	limit := p.width() - 1
 	if b := bar(text); utf8.RuneCountInString(text)+len(b) <= limit {
 		text += b

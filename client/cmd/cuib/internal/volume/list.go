@@ -199,7 +199,7 @@ func (e *env) info(ctx context.Context, v client.Volume) error {
 	}
 	fmt.Fprintf(e.Out, "Name: %s\nPool: %s\n", now.Name, v.Pool)
 	if now.Description != "" {
-		fmt.Fprintf(e.Out, "Description: %s\n", now.Description)
+		fmt.Fprintf(e.Out, "Description: %s\n", output.Plain(now.Description))
 	}
 	fmt.Fprintf(e.Out, "Type: %s\nContent type: %s\n", now.Type, now.ContentType)
 	if at := kit.Date(now.CreatedAt); at != "" {
