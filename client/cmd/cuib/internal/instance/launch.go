@@ -56,7 +56,8 @@ daemon has. If there is none of that name and it says a distribution and a
 suite, such as debian:bookworm, the daemon builds the image first.
 
 Without a NAME the daemon chooses one. YAML on the standard input, in the form
-that "cuib config show" has, is the configuration to begin with.`
+that "cuib config show" has, is the configuration to begin with. If it names an
+instance, volatile.* in it are that one's and left out.`
 
 func newCreate(e *env) *cobra.Command {
 	var o createOptions
@@ -141,9 +142,17 @@ func (e *env) createRequest(ctx context.Context, o createOptions, args []string)
 	if err != nil {
 		return req, err
 	}
-	req.Profiles = []string{"default"}
-	if err := e.PipedYAML(&req.InstancePut); err != nil {
+	given := struct {
+		api.InstancePut
+
+		Name string `json:"name"` // Of the instance that was shown.
+	}{InstancePut: api.InstancePut{Profiles: []string{"default"}}}
+	if err := e.PipedYAML(&given); err != nil {
 		return req, err
+	}
+	req.InstancePut = given.InstancePut
+	if given.Name != "" {
+		maps.DeleteFunc(req.Config, func(key, _ string) bool { return strings.HasPrefix(key, "volatile.") }) // They are that one's alone.
 	}
 	req.Ephemeral = req.Ephemeral || o.ephemeral
 	if o.description != "" {

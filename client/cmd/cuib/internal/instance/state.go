@@ -91,6 +91,8 @@ func (e *env) setStates(ctx context.Context, o stateOptions, names []string) err
 	switch {
 	case o.all && len(names) > 0:
 		return errs.Invalidf("give either names or --all")
+	case o.console && (o.all || len(names) > 1):
+		return errs.Invalidf("--console is for one instance only")
 	case o.all:
 		all, err := e.Client().Instances(ctx)
 		if err != nil {
@@ -99,8 +101,6 @@ func (e *env) setStates(ctx context.Context, o stateOptions, names []string) err
 		names = affected(all, o.Action)
 	case len(names) == 0:
 		return errs.Invalidf("no instance given: name some, or say --all")
-	case o.console && len(names) > 1:
-		return errs.Invalidf("--console is for one instance only")
 	}
 	err := e.each(names, func(name string) error {
 		op, err := e.Client().SetInstanceState(ctx, name, o.InstanceStatePut)
