@@ -85,6 +85,18 @@ func TestWithoutDaemon(t *testing.T) {
 	}
 }
 
+// What would be ignored is refused.
+func TestListsTakeNoNames(t *testing.T) {
+	for _, command := range []string{"profile list", "project list", "network zone list", "monitor"} {
+		if _, text, status := run(t, append(strings.Fields(command), "web")...); status != 2 || !strings.HasPrefix(text, "Error: too many arguments: usage: cuib "+command) {
+			t.Errorf("%s web ends with %d and says %q", command, status, text)
+		}
+		if _, text, status := run(t, append(strings.Fields(command), "local:")...); status != 6 {
+			t.Errorf("%s local: ends with %d and says %q", command, status, text)
+		}
+	}
+}
+
 // What errors name can be a guest's choice.
 func TestErrorsArePlain(t *testing.T) {
 	if _, text, status := run(t, "list", "--a\x1b[31m"); status != 2 || strings.Contains(text, "\x1b") || !strings.Contains(text, "--a\ufffd[31m") {

@@ -36,7 +36,7 @@ func newMonitor(e *env) *cobra.Command {
 		Use: "monitor", Short: "Show what happens, as it happens",
 		Example: "  cuib monitor --type lifecycle --pretty\n  cuib monitor --type operation --type lifecycle --format json",
 		Args:    kit.Needs(0, 1), ValidArgsFunction: e.Complete(kit.None),
-		RunE: kit.Named(-1, func(cmd *cobra.Command, _ []string) error { return e.monitor(cmd.Context(), o) }),
+		RunE: kit.Nameless(func(cmd *cobra.Command) error { return e.monitor(cmd.Context(), o) }),
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.types, "type", "t", nil, "operation, lifecycle, logging or network-acl; again for more, none for all")

@@ -138,7 +138,7 @@ func newProjectList(e *env) *cobra.Command {
 		Long:    "List projects, with what each has of its own. Columns:\n\n" + output.Describe(projectColumns("")),
 		Example: "  cuib project list\n  cuib project list --columns nu --format csv",
 		Args:    kit.Needs(0, 1), ValidArgsFunction: e.Complete(kit.None),
-		RunE: kit.Named(-1, func(cmd *cobra.Command, _ []string) error {
+		RunE: kit.Nameless(func(cmd *cobra.Command) error {
 			current, err := e.CurrentProject()
 			if err != nil {
 				return err

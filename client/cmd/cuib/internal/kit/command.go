@@ -86,6 +86,17 @@ func Named(n int, run func(cmd *cobra.Command, args []string) error) func(*cobra
 	}
 }
 
+// Nameless is for commands that are about all there is, after which "local:" may
+// stand and nothing else.
+func Nameless(run func(cmd *cobra.Command) error) func(*cobra.Command, []string) error {
+	return Named(-1, func(cmd *cobra.Command, args []string) error {
+		if strings.Join(args, "") != "" {
+			return errs.Invalidf("too many arguments: usage: %s", cmd.UseLine())
+		}
+		return run(cmd)
+	})
+}
+
 // Local returns the name of an object of the local daemon, which may be
 // written with "local:" before it.
 func Local(name string) (string, error) {

@@ -242,7 +242,7 @@ func ListCommand[T any](e *Env, l Lister[T]) *cobra.Command {
 		Long:    "List " + l.What + ". Columns:\n\n" + output.Describe(l.Columns),
 		Example: l.Example,
 		Args:    Needs(0, 1), ValidArgsFunction: e.Complete(None),
-		RunE: Named(-1, func(cmd *cobra.Command, _ []string) error {
+		RunE: Nameless(func(cmd *cobra.Command) error {
 			c, err := projects.Client(e)
 			if err != nil {
 				return err
