@@ -85,6 +85,20 @@ func TestWithoutDaemon(t *testing.T) {
 	}
 }
 
+func TestUnknownCommand(t *testing.T) {
+	for _, args := range [][]string{{"lanch", "tiny"}, {"--quiet", "lanch"}} {
+		if _, text, status := run(t, args...); status != 2 || text != "Error: unknown command \"lanch\" for \"cuib\": did you mean launch?\n" {
+			t.Errorf("%v ends with %d and says %q", args, status, text)
+		}
+	}
+	if out, _, status := run(t); status != 0 || !strings.Contains(out, "Available Commands:") {
+		t.Errorf("without a command it ends with %d and says %q", status, out)
+	}
+	if out, _, status := run(t, "--version"); status != 0 || !strings.HasPrefix(out, "cuib ") || strings.Count(out, "\n") != 1 {
+		t.Errorf("--version ends with %d and says %q", status, out)
+	}
+}
+
 // What would be ignored is refused.
 func TestListsTakeNoNames(t *testing.T) {
 	for _, command := range []string{"profile list", "project list", "network zone list", "monitor"} {

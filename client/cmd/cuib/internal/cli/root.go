@@ -36,6 +36,8 @@ func newRoot(e *env, args []string) *cobra.Command {
 		Short:             "Run system containers",
 		Long:              rootLong,
 		Example:           "  cuib launch debian:bookworm web\n  cuib exec web -- apt-get update\n  cuib snapshot create web fresh",
+		Args:              cobra.ArbitraryArgs, // Of which cobra has an error without a kind.
+		RunE:              kit.Choose,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return e.Begin() },

@@ -24,15 +24,18 @@ func Called[E any](e E, fn func(E) *cobra.Command, names ...string) Maker {
 func Group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Example: example,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return errs.Invalidf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggestion(cmd, args[0]))
-		},
+		RunE: Choose,
 	}
 	cmd.AddCommand(commands...)
 	return cmd
+}
+
+// Choose is what a command does that only holds others.
+func Choose(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	return errs.Invalidf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggestion(cmd, args[0]))
 }
 
 func suggestion(cmd *cobra.Command, arg string) string {
