@@ -302,10 +302,10 @@ func (c completion) complete(cmd *cobra.Command, args []string, typed string) ([
 }
 
 // directive has the shell put no space after what something is to follow, as
-// the value does after KEY=.
+// the value does after KEY=, a path after INSTANCE/, or the rest after "user.".
 func directive(names []string) cobra.ShellCompDirective {
 	for _, n := range names {
-		if strings.HasSuffix(n, "=") {
+		if n != "" && strings.ContainsRune("=/.", rune(n[len(n)-1])) {
 			return cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 		}
 	}
