@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -130,7 +131,7 @@ func newDevice(e *env, o deviceOwner) *cobra.Command {
 }
 
 func (o deviceOwner) example(verb, rest string) string {
-	return fmt.Sprintf("  cuib %s device %s %s %s", o.command, verb, o.one, rest)
+	return strings.TrimRight(fmt.Sprintf("  cuib %s device %s %s %s", o.command, verb, o.one, rest), " ")
 }
 
 // missing is the error for a device that the object does not have of its own.

@@ -81,7 +81,5 @@ func aliasFits(a api.ImageAliasesEntry, filters []string) bool {
 }
 
 func newImageAliasRename(e *env) *cobra.Command {
-	cmd := e.RenameCommand(kit.Use("ALIAS", "an alias", "  cuib image alias rename web-base base"), kit.Aliases, e.Client().RenameImageAlias)
-	cmd.Aliases = []string{"mv"}
-	return cmd
+	return e.RenameCommand(kit.Use("ALIAS", "an alias", "  cuib image alias rename web-base base"), kit.Aliases, e.Client().RenameImageAlias)
 }

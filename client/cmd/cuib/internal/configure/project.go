@@ -120,15 +120,13 @@ func (e *env) deleteProject(ctx context.Context, name string, force bool) error 
 }
 
 func newProjectRename(e *env) *cobra.Command {
-	cmd := e.RenameCommand(kit.Use("PROJECT", "an empty project", "  cuib project rename lab test"), kit.Projects, func(ctx context.Context, name, to string) error {
+	return e.RenameCommand(kit.Use("PROJECT", "an empty project", "  cuib project rename lab test"), kit.Projects, func(ctx context.Context, name, to string) error {
 		if err := e.Client().RenameProject(ctx, name, to); err != nil {
 			return err
 		}
 		e.Say("Project %s renamed to %s", name, to)
 		return e.LeaveProject(name, to)
 	})
-	cmd.Aliases = []string{"mv"}
-	return cmd
 }
 
 func newProjectList(e *env) *cobra.Command {

@@ -349,7 +349,7 @@ func (e *Env) DeleteCommand(kind string, u Usage, names Completer, remove func(c
 // RenameCommand returns the command that renames an object.
 func (e *Env) RenameCommand(u Usage, names Completer, rename func(ctx context.Context, name, to string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: "rename " + u.arg + " NAME", Short: "Rename " + u.one, Example: u.example,
+		Use: "rename " + u.arg + " NAME", Aliases: []string{"mv"}, Short: "Rename " + u.one, Example: u.example,
 		Args: Needs(2, 2), ValidArgsFunction: e.Complete(names, None),
 		RunE: Named(-1, func(cmd *cobra.Command, args []string) error {
 			return rename(cmd.Context(), args[0], args[1])

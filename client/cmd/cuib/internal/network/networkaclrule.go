@@ -153,7 +153,7 @@ func newRuleAdd(e *env) *cobra.Command {
 func newRuleRemove(e *env) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "remove ACL DIRECTION [KEY=VALUE...]", Short: "Remove a rule from an ACL",
+		Use: "remove ACL DIRECTION [KEY=VALUE...]", Aliases: []string{"rm"}, Short: "Remove a rule from an ACL",
 		Long:    "Remove the rule with these fields from an ACL. If several have them, none is\nremoved without --force, which removes all of them.",
 		Example: "  cuib network acl rule remove web ingress destination_port=80",
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(aclNames, directions, ruleWords),

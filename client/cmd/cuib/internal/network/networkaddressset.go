@@ -104,7 +104,7 @@ func newAddressSetAdd(e *env) *cobra.Command {
 
 func newAddressSetRemove(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove SET ADDRESS...", Short: "Remove addresses from an address set",
+		Use: "remove SET ADDRESS...", Aliases: []string{"rm"}, Short: "Remove addresses from an address set",
 		Example: "  cuib network address-set remove office 192.0.2.7",
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(addressSetNames, addressesOf),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {

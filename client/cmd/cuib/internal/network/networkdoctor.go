@@ -48,7 +48,7 @@ func newDoctor(e *env) *cobra.Command {
 			return e.examine(cmd.Context(), v, args)
 		},
 	}
-	cmd.Flags().StringArrayVar(&instances, "instance", nil, "Ask the network plugins of `INSTANCE` instead; can be given several times")
+	cmd.Flags().StringArrayVar(&instances, "instance", nil, "ask the network plugins of this instance instead; again for more")
 	e.CompleteFlag(cmd, "instance", kit.Instances)
 	v.Flags(cmd, "Nnsdcf")
 	return cmd
