@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,7 +135,7 @@ func (o topOptions) check() error {
 	if _, ok := topOrders[o.sort]; !ok {
 		return errs.Invalidf("--sort is %q: want one of %s", o.sort, strings.Join(kit.KeysOf(topOrders), ", "))
 	}
-	if o.refresh < minRefresh || o.refresh > 3600 {
+	if math.IsNaN(o.refresh) || o.refresh < minRefresh || o.refresh > 3600 {
 		return errs.Invalidf("--refresh is %g: want seconds from %g to 3600", o.refresh, minRefresh)
 	}
 	if _, err := output.Select(topColumns, o.Columns); err != nil {

@@ -105,7 +105,7 @@ func (e *env) waitFor(ctx context.Context, w waiting, limit time.Duration) error
 	parent := ctx
 	if limit >= 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit,
+		ctx, cancel = context.WithTimeoutCause(ctx, max(limit, lookEvery), // To look once takes a moment.
 			errs.Conflictf("instance %q does not fulfil %q after %.0f s", w.name, w.what, limit.Seconds()))
 		defer cancel()
 	}
