@@ -38,7 +38,7 @@ func SetProperties(into any, values api.ConfigMap) error {
 		return err
 	}
 	for name, value := range values {
-		switch old := fields[name].(type) {
+		switch fields[name].(type) {
 		case string:
 			fields[name] = value
 		case bool:
@@ -53,7 +53,7 @@ func SetProperties(into any, values api.ConfigMap) error {
 		case nil:
 			return errs.NotFoundf("property %q not found", name)
 		default:
-			return errs.Invalidf("property %q, a %T, can't be set so: edit the object", name, old)
+			return errs.Invalidf("property %q is no text: edit the object", name)
 		}
 	}
 	data, err := json.Marshal(fields)

@@ -73,7 +73,10 @@ func TestParseYAML(t *testing.T) {
 		"config: {1: {2: 3}}":                 "YAML",
 		"config: {a: [1]}":                    `"a"`,
 		"devices: {root: {size: {a: b}}}":     "size",
-		"description: {a: b}":                 "description",
+		"description: {a: b}":                 "description is a mapping, want a text",
+		"description: 1.5":                    "description is a number, want a text",
+		"config: text":                        "config is a text, want a mapping",
+		"- a":                                 "the document is a list, want a mapping",
 		"config:\n  a: b\n  a: c":             "already defined",
 		"description: a\n---\ndescription: b": "",
 	} {

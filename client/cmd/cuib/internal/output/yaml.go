@@ -2,10 +2,12 @@ package output
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -67,7 +69,29 @@ func yamlError(err error) error {
 	if err == nil {
 		return nil
 	}
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		got, _, _ := strings.Cut(t.Value, " ") // A number has its value behind it.
+		return errs.Invalidf("YAML: %s is %s, want %s", cmp.Or(t.Field, "the document"), forms[got], forms[formOf(t.Type.Kind())])
+	}
 	return errs.Invalidf("YAML: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// forms are what values of JSON are called in YAML.
+var forms = map[string]string{"object": "a mapping", "array": "a list", "string": "a text", "number": "a number", "bool": "true or false"}
+
+// formOf returns what a value of Go is in JSON.
+func formOf(k reflect.Kind) string {
+	switch k { //nolint:exhaustive // All others are numbers.
+	case reflect.Struct, reflect.Map:
+		return "object"
+	case reflect.Slice:
+		return "array"
+	case reflect.String:
+		return "string"
+	case reflect.Bool:
+		return "bool"
+	}
+	return "number"
 }
 
 // jsonDecoder returns a decoder of YAML as JSON, or nil for an empty document.
