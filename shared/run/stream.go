@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
@@ -80,15 +81,35 @@ func (p Program) run(ctx context.Context) error {
 	if p.Idle > 0 {
 		watch = (&guarded{patience: p.Idle}).watch(ctx, cmd, end)
 	}
-	err := cmd.Start()
-	if err == nil {
-		watch()
-		err = cmd.Wait()
-	}
-	if err != nil {
+	if err := carried(ctx, cmd, watch); err != nil {
 		return &Error{p.Args, stderr.last(), errors.Join(err, context.Cause(ctx))}
 	}
 	return nil
+}
+
+// carried runs a command, and calls started once it runs.
+func carried(ctx context.Context, cmd *exec.Cmd, started func()) error {
+	if _, isFile := cmd.Stdout.(*os.File); isFile { // The program writes there itself.
+		return waited(cmd, started)
+	}
+	out, w, err := openOutlet(cmd)
+	if err != nil {
+		return err
+	}
+	err = waited(cmd, func() { w.Close(); started() })
+	w.Close() // If it could not be started.
+	if oerr := out.wait(ctx); err == nil {
+		err = oerr
+	}
+	return err
+}
+
+func waited(cmd *exec.Cmd, started func()) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	started()
+	return cmd.Wait()
 }
 
 // Filter returns what a program makes of in. The error of a program that

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cuib/cuib/shared/run"
 )
@@ -90,4 +92,39 @@ func TestFilter(t *testing.T) {
 		t.Error(err)
 	}
 	f.Close()
+}
+
+// slow is a writer that takes its time for what it is given first.
+type slow struct {
+	strings.Builder
+
+	pause time.Duration
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	time.Sleep(s.pause)
+	s.pause = 0
+	return s.Builder.Write(p)
+}
+
+// TestSlowReader has a program end long before its output is taken.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	out := &slow{pause: 6 * time.Second}
+	err := run.Program{Args: []string{"sh", "-c", "head -c 40000 /dev/zero; sleep 0.1; head -c 40000 /dev/zero"}, Stdout: out}.Run(t.Context())
+	if err != nil || out.Len() != 80000 {
+		t.Errorf("got %d bytes, %v", out.Len(), err)
+	}
+}
+
+// TestOrphan has a program leave another behind that says nothing, and keeps
+// its output open.
+func TestOrphan(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	began := time.Now()
+	err := run.Program{Args: []string{"sh", "-c", "echo x; sleep 30 2>/dev/null &"}, Stdout: &out}.Run(t.Context())
+	if !errors.Is(err, exec.ErrWaitDelay) || out.String() != "x\n" || time.Since(began) > 20*time.Second {
+		t.Errorf("got %q, %v after %s", out.String(), err, time.Since(began))
+	}
 }
