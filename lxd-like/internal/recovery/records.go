@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,21 +131,32 @@ func (s *Service) note(ctx context.Context, e *api.Event, changed map[object]boo
 		s.noteOne(m, o, changed)
 	case parts[0] == "storage-pools":
 		changed[object{pool: parts[1]}] = true
+		if m.Action == "storage-pool-created" {
+			s.forget(func(w object) bool { return w.pool == parts[1] })
+		}
 	case parts[0] == "profiles" || parts[0] == "projects" || strings.HasPrefix(parts[0], "network"): // ACLs, address sets and zones, too.
 		s.noteUsers(ctx, parts[0], project.Key(m.Project, parts[1]), changed)
 	}
 }
 
-// noteOne adds an object. One that has just been made has no record, even if
-// one that was there before it had the same.
+// anew end the actions after which an object can be in another volume, or one
+// that was made anew. That has no record, even if what it had before was the
+// same.
+var anew = []string{"-created", "-renamed", "-updated", "-rebuilt", "-restored"}
+
+// noteOne adds an object.
 func (s *Service) noteOne(m api.EventLifecycle, o object, changed map[object]bool) {
 	changed[o] = true
-	if !strings.HasSuffix(m.Action, "-created") {
-		return
+	if slices.ContainsFunc(anew, func(end string) bool { return strings.HasSuffix(m.Action, end) }) {
+		s.forget(func(w object) bool { return w.kind == o.kind && w.name == o.name })
 	}
+}
+
+// forget has records be read again to know whether they are written.
+func (s *Service) forget(which func(object) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.written, func(w object, _ [32]byte) bool { return w.kind == o.kind && w.name == o.name })
+	maps.DeleteFunc(s.written, func(w object, _ [32]byte) bool { return which(w) })
 }
 
 // noteUsers adds what has a project, a profile or a network in its record.

@@ -447,3 +447,37 @@ func TestRecordsFollow(t *testing.T) {
 		t.Errorf("after the end the record is %s", text)
 	}
 }
+
+// TestMadeAgain has records be written of what is as before, but in another
+// place: in a pool or a volume that took the place of one that had them.
+func TestMadeAgain(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { ok(t, w.Run(ctx)) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	wait := func(v storage.Volume) {
+		t.Helper()
+		r, can := w.driver(t, "p").(storage.Recorder)
+		for end := time.Now().Add(20 * time.Second); can && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if text, err := r.Record(t.Context(), v); err == nil && len(text) > 0 {
+				return
+			}
+		}
+		t.Fatalf("there is no record of %q", v)
+	}
+	w.pool(t, "p", "")
+	wait(storage.Volume{})
+	ok(t, w.Pools.Delete(t.Context(), "p"))
+	w.pool(t, "p", "")
+	wait(storage.Volume{})
+
+	w.addInstance(t, "p", "c1")
+	for _, action := range []string{"instance-created", "instance-rebuilt", "instance-restored", "instance-updated", "instance-renamed"} {
+		d := w.driver(t, "p")
+		ok(t, d.Delete(t.Context(), instance("c1")))
+		ok(t, d.Create(t.Context(), instance("c1")))
+		w.Events.Lifecycle(action, "/1.0/instances/c1", nil)
+		wait(instance("c1"))
+	}
+}
