@@ -166,6 +166,31 @@ func (s *Service) Create(ctx context.Context, req api.ProjectsPost) error {
 	return err
 }
 
+// Reinstate makes a project that is not there as it was, and reports whether it
+// did. The default one, which is always there, gets what it had if nobody has
+// touched it yet.
+func (s *Service) Reinstate(ctx context.Context, p api.Project) (made bool, err error) {
+	_, err = s.View(ctx, p.Name)
+	switch {
+	case errs.Is(err, errs.NotFound):
+		return true, s.Create(ctx, api.ProjectsPost{ProjectPut: p.ProjectPut, Name: p.Name})
+	case err != nil || p.Name != project.Default || bare(p.Config) || !bare(s.get(p.Name).config):
+		return false, err
+	}
+	return true, s.Update(ctx, p.Name, p.ProjectPut)
+}
+
+// bare reports whether a configuration says no more than which features there are.
+func bare(config map[string]string) bool {
+	features := projectkeys.WithFeatures(nil)
+	for key, value := range config {
+		if features[key] == "" && value != "" {
+			return false
+		}
+	}
+	return true
+}
+
 func addProfile(ctx context.Context, tx *db.Tx, p db.Project) error {
 	if viewOf(p).Profiles == project.Default {
 		return nil

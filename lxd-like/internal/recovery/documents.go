@@ -19,7 +19,7 @@ type poolDocument struct {
 	api.NetworksDocument
 
 	Pool     *api.StoragePool `json:"pool"`
-	Projects []api.Project    `json:"projects,omitempty"` // But the default one.
+	Projects []api.Project    `json:"projects,omitempty"`
 	Profiles []api.Profile    `json:"profiles,omitempty"`
 }
 
@@ -59,10 +59,8 @@ func projectsTx(ctx context.Context, tx *db.Tx) ([]api.Project, error) {
 	var out []api.Project
 	all, err := db.Projects(ctx, tx)
 	for _, p := range all {
-		if p.Name != project.Default {
-			put := api.ProjectPut{Config: p.Config, Description: p.Description}
-			out = append(out, api.Project{ProjectPut: put, Name: p.Name, UsedBy: []string{}})
-		}
+		put := api.ProjectPut{Config: p.Config, Description: p.Description}
+		out = append(out, api.Project{ProjectPut: put, Name: p.Name, UsedBy: []string{}})
 	}
 	return out, err
 }

@@ -81,15 +81,13 @@ func (s *Service) importPool(ctx context.Context, p found) error {
 // register makes a project that is not there. One that nobody remembers has
 // all that new ones have.
 func (s *Service) register(ctx context.Context, p api.Project) error {
-	_, err := s.Projects.View(ctx, p.Name)
-	if !errs.Is(err, errs.NotFound) {
-		return err
-	}
-	err = s.Projects.Create(ctx, api.ProjectsPost{ProjectPut: p.ProjectPut, Name: p.Name})
+	made, err := s.Projects.Reinstate(ctx, p)
 	if err != nil {
 		return fmt.Errorf("register project %q: %w", p.Name, err)
 	}
-	s.Log.InfoContext(ctx, "a project was found and registered", "project", p.Name)
+	if made {
+		s.Log.InfoContext(ctx, "a project was found and registered", "project", p.Name)
+	}
 	return nil
 }
 

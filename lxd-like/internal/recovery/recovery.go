@@ -43,7 +43,8 @@ type Service struct {
 type projectKeeper interface {
 	scope.Views
 
-	Create(ctx context.Context, req api.ProjectsPost) error
+	// Reinstate makes one that is not there, and reports whether it did.
+	Reinstate(ctx context.Context, p api.Project) (made bool, err error)
 }
 
 // An instanceKeeper is what recovery needs of instances.

@@ -246,9 +246,15 @@ func TestLostProjects(t *testing.T) {
 	dir := t.TempDir()
 	before := newWorld(t, dir)
 	before.pool(t, "own", "")
-	ok(t, before.Projects.Create(t.Context(), api.ProjectsPost{Name: "p", ProjectPut: api.ProjectPut{
-		Description: "mine", Config: map[string]string{"features.images": "false", "user.a": "b"},
-	}}))
+	for _, p := range []api.Project{
+		{Name: "p", ProjectPut: api.ProjectPut{Description: "mine", Config: map[string]string{"features.images": "false", "user.a": "b"}}},
+		{Name: "default", ProjectPut: api.ProjectPut{Description: "ours", Config: map[string]string{
+			"features.networks": "true", "features.networks.zones": "true", "limits.instances": "7",
+		}}},
+	} {
+		_, err := before.Projects.Reinstate(t.Context(), p)
+		ok(t, err)
+	}
 	before.do(t, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.UpdateProfile(ctx, tx, db.Profile{Name: "p%default", Config: map[string]string{"user.in": "p"}}); err != nil {
 			return err
@@ -304,6 +310,9 @@ func TestLostProjects(t *testing.T) {
 		}
 		if f, err := db.GetProfile(ctx, tx, "p%default"); err != nil || f.Config["user.in"] != "p" {
 			t.Errorf("its profile is %+v, %v", f, err)
+		}
+		if p, err := db.GetProject(ctx, tx, "default"); err != nil || p.Description != "ours" || p.Config["limits.instances"] != "7" {
+			t.Errorf("the default project is %+v, %v", p, err)
 		}
 		_, err = db.GetProject(ctx, tx, "q")
 		return err

@@ -245,11 +245,11 @@ func (s *Service) rebuildProjects(ctx context.Context, b *rebuilding, doc api.Ho
 }
 
 func (s *Service) rebuildProject(ctx context.Context, b *rebuilding, p api.Project) error {
-	_, err := s.Projects.View(ctx, p.Name)
-	if !errs.Is(err, errs.NotFound) {
+	made, err := s.Projects.Reinstate(ctx, p)
+	if !made {
 		return err
 	}
-	b.note("project "+p.Name, s.Projects.Create(ctx, api.ProjectsPost{ProjectPut: p.ProjectPut, Name: p.Name}))
+	b.note("project "+p.Name, err)
 	return nil
 }
 

@@ -38,7 +38,15 @@ func TestHostComesBack(t *testing.T) {
 			{Name: "lost", ImageAliasesEntryPut: api.ImageAliasesEntryPut{Target: "gone"}},
 		},
 	}
-	must(t, w.Projects.Create(t.Context(), api.ProjectsPost{Name: "lab", ProjectPut: api.ProjectPut{Config: map[string]string{"user.a": "b"}}}))
+	for _, p := range []api.Project{
+		{Name: "lab", ProjectPut: api.ProjectPut{Config: map[string]string{"user.a": "b"}}},
+		{Name: "default", ProjectPut: api.ProjectPut{Config: map[string]string{
+			"features.networks": "true", "features.networks.zones": "true", "limits.instances": "7",
+		}}},
+	} {
+		_, err := w.Projects.Reinstate(t.Context(), p)
+		must(t, err)
+	}
 	one, two, vol, labs := w.instance("c1"), w.instance("c2"), w.volume("v"), w.instance("lab_c1")
 	write(t, filepath.Join(labs, "rootfs", "f"), noise(15))
 	write(t, filepath.Join(one, "rootfs", "f"), noise(10))
@@ -67,7 +75,7 @@ func TestHostComesBack(t *testing.T) {
 	wantSame(t, n.restored(storage.Instance, "c2"), two)
 	wantSame(t, n.restored(storage.Custom, "v"), vol)
 	wantSame(t, n.restored(storage.Instance, "lab_c1"), labs)
-	if all, err := n.Projects.List(t.Context()); err != nil || len(all) != 2 || all[1].Name != "lab" || all[1].Config["user.a"] != "b" {
+	if all, err := n.Projects.List(t.Context()); err != nil || len(all) != 2 || all[1].Name != "lab" || all[1].Config["user.a"] != "b" || all[0].Config["limits.instances"] != "7" {
 		t.Errorf("projects: %v, %v", all, err)
 	}
 	const log = `config map[user.a:1]

@@ -64,7 +64,8 @@ type projectKeeper interface {
 	scope.Views
 
 	List(ctx context.Context) ([]api.Project, error)
-	Create(ctx context.Context, req api.ProjectsPost) error
+	// Reinstate makes one that is not there, and reports whether it did.
+	Reinstate(ctx context.Context, p api.Project) (made bool, err error)
 }
 
 // An instanceKeeper is what repositories need of instances.
