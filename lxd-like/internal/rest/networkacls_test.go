@@ -2,11 +2,13 @@ package rest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -126,5 +128,31 @@ func TestACLs(t *testing.T) {
 	}
 	if a := s.do("PUT", acl, `{}`, "If-Match", "x"); a.status != http.StatusPreconditionFailed {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// brokenACLs have a log that cannot be read to its end.
+type brokenACLs struct{ fakeACLs }
+
+func (*brokenACLs) Log(context.Context, string) (io.ReadCloser, error) {
+	return io.NopCloser(io.MultiReader(strings.NewReader("part"), iotest.ErrReader(errors.New("boom")))), nil
+}
+
+// TestReadFails has a client see that what it got is not all.
+func TestReadFails(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.ACLs = &brokenACLs{}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://cuib/1.0/network-acls/web/log", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.client.Do(r)
+	if err == nil {
+		defer resp.Body.Close()
+		_, err = io.ReadAll(resp.Body)
+	}
+	if err == nil {
+		t.Error("the answer ends as if it were whole")
 	}
 }

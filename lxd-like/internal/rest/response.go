@@ -140,8 +140,11 @@ func (f raw) response() response {
 			h.Set("Last-Modified", f.modified.UTC().Format(http.TimeFormat))
 		}
 		w.WriteHeader(http.StatusOK)
-		if r.Method != http.MethodHead {
-			_, _ = io.Copy(f.to(w), f.data) // The client may be gone.
+		if r.Method == http.MethodHead {
+			return nil
+		}
+		if _, err := io.Copy(f.to(w), f.data); err != nil {
+			panic(http.ErrAbortHandler) // The client sees that the end is missing, if it is not gone.
 		}
 		return nil
 	}
