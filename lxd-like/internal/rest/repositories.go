@@ -159,7 +159,8 @@ func (s *Server) restoreRepository(r *http.Request) (response, error) {
 // is said. Of what kind the name is depends on what the backup is of.
 func (s *Server) restoredAs(r *http.Request, body api.RepositoryRestorePost) (string, error) {
 	in := view(r)
-	if body.Name == "" || in.Project == project.Default {
+	plain := project.IsInstanceName(body.Name) && project.IsName(body.Name)
+	if body.Name == "" || in.Project == project.Default && plain { // It is the key, whatever the backup is of.
 		return body.Name, nil
 	}
 	source := body.From
