@@ -31,12 +31,14 @@ func (s *Service) Import(ctx context.Context, req Request) error {
 	}
 	var failed []error
 	var here []found
+	lost := map[string]bool{}
 	for _, p := range all {
 		if err := s.importPool(ctx, p); err != nil {
 			failed = append(failed, fmt.Errorf("register storage pool %q: %w", p.Name, err))
 			continue
 		}
 		here = append(here, p)
+		failed = append(failed, s.importNetworks(ctx, p, lost)...)
 	}
 	for _, kind := range []storage.Kind{storage.Custom, storage.Instance} { // Instances use volumes.
 		for _, p := range here {
@@ -61,7 +63,6 @@ func (s *Service) importPool(ctx context.Context, p found) error {
 			s.Log.WarnContext(ctx, "cannot register a project as it was", "project", in.Name, "err", err)
 		}
 	}
-	s.importNetworks(ctx, p.doc.NetworksDocument)
 	if err := s.importProfiles(ctx, p.doc.Profiles); err != nil {
 		return err
 	}
@@ -92,13 +93,24 @@ func (s *Service) register(ctx context.Context, p api.Project) error {
 }
 
 // importNetworks makes the networks that are not there, with what belongs to
-// them. An instance without its network can still be looked into.
-func (s *Service) importNetworks(ctx context.Context, doc api.NetworksDocument) {
-	s.Nets.Reinstate(ctx, netdocs.Reinstatement{Document: doc, Note: func(what string, err error) {
-		if err != nil {
-			s.Log.WarnContext(ctx, "cannot make what was found of networks", "what", what, "err", err)
+// them. An instance without its network can still be looked into. The pool's
+// record is soon written anew, without those that cannot be made: the log has
+// them. What is in lost is not told of again, as each pool remembers all.
+func (s *Service) importNetworks(ctx context.Context, p found, lost map[string]bool) (failed []error) {
+	if p.Known {
+		return nil
+	}
+	s.Nets.Reinstate(ctx, netdocs.Reinstatement{Document: p.doc.NetworksDocument, Note: func(what string, err error) {
+		if err != nil && !lost[what] {
+			lost[what] = true
+			failed = append(failed, fmt.Errorf("register %s: %w", what, err))
 		}
 	}})
+	if len(failed) > 0 {
+		text, err := api.MarshalYAML(p.doc.NetworksDocument)
+		s.Log.WarnContext(ctx, "cannot make all that was found of networks", "pool", p.Name, "found", string(text), "err", errors.Join(append(failed, err)...))
+	}
+	return failed
 }
 
 // importProfiles makes the profiles that are not there, and gives the default

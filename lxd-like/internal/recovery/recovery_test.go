@@ -490,3 +490,33 @@ func TestMadeAgain(t *testing.T) {
 		wait(instance("c1"))
 	}
 }
+
+// without makes no networks.
+type without struct{ nets }
+
+func (without) Reinstate(_ context.Context, r netdocs.Reinstatement) {
+	for _, net := range r.Document.Networks {
+		r.Note("network "+net.Name, errs.Conflictf("its addresses are in use"))
+	}
+}
+
+// TestLostNetworks has those be told of that cannot be made again: the pool's
+// record does not have them any more then.
+func TestLostNetworks(t *testing.T) {
+	dir := t.TempDir()
+	before := newWorld(t, dir)
+	fill(t, before, filepath.Join(t.TempDir(), "disk"))
+	w := newWorld(t, dir)
+	var log strings.Builder
+	w.Nets, w.Log = without{w.nets}, slog.New(slog.NewTextHandler(&log, nil))
+	err := w.Import(t.Context(), recovery.Request{})
+	if err == nil || strings.Count(err.Error(), "network br: its addresses are in use") != 1 {
+		t.Errorf("got %v", err)
+	}
+	if !strings.Contains(log.String(), "name: br") {
+		t.Errorf("the log is %s", log.String())
+	}
+	if len(w.docs.order) != 3 {
+		t.Errorf("registered %v", w.docs.order)
+	}
+}
