@@ -2,7 +2,10 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
+	"regexp"
 	"time"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -61,12 +64,20 @@ type Document struct {
 // YAML returns the document as text.
 func (d Document) YAML() ([]byte, error) { return MarshalYAML(d) }
 
+// unprintable are the signs that JSON has in strings as they are, and YAML does
+// not, or takes for the end of a line.
+var unprintable = regexp.MustCompile("[\x7f-\u009f\ufeff\ufffe\uffff]")
+
 // MarshalYAML returns a value as YAML, with the names that it has in JSON.
 func MarshalYAML(v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
+	data = unprintable.ReplaceAllFunc(data, func(c []byte) []byte {
+		r, _ := utf8.DecodeRune(c)
+		return fmt.Appendf(nil, `\u%04x`, r)
+	})
 	var plain any
 	if err := yaml.Unmarshal(data, &plain); err != nil { // JSON is YAML.
 		return nil, err
