@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/cuib/cuib/lxd-like/internal/archives"
 	"github.com/cuib/cuib/lxd-like/internal/db"
@@ -214,8 +215,9 @@ func nameOf(o Owner) string {
 }
 
 func checkName(name string) error {
-	if name == "" || len(name) > 63 || strings.ContainsAny(name, "/ \x00") || strings.HasPrefix(name, ".") {
-		return errs.Invalidf("name is %q: want 1 to 63 characters without slashes and spaces, and no dot at the beginning", name)
+	bad := func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune("/ ?#%", r) } // Such as part a path.
+	if name == "" || len(name) > 63 || strings.ContainsFunc(name, bad) || strings.HasPrefix(name, ".") {
+		return errs.Invalidf(`name is %q: want 1 to 63 characters without spaces, "/", "?", "#" and "%%", and no dot at the beginning`, name)
 	}
 	return nil
 }

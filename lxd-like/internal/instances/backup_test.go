@@ -131,6 +131,8 @@ func TestBackupsRefuse(t *testing.T) {
 	for want, req := range map[string]backups.Request{
 		"name is \"a/b\"":                 {Name: "a/b"},
 		"name is \".b\"":                  {Name: ".b"},
+		"name is \"a%b\"":                 {Name: "a%b"}, // It would be that of something in the project a.
+		"name is \"a\\nb\"":               {Name: "a\nb"},
 		"compression algorithm \"zip\"":   {Compression: "zip"},
 		"option \"--rm\" is not one that": {Compression: "zstd --rm"},
 	} {
