@@ -291,7 +291,7 @@ func (e *env) editInstance(ctx context.Context, name string, write instanceWrite
 		},
 		Write: func(text []byte, etag string) error {
 			var put api.InstancePut
-			if err := output.ParseYAMLPart(text, &put); err != nil {
+			if err := output.ParseYAMLPart[api.InstanceFull](text, &put); err != nil {
 				return err
 			}
 			return write(ctx, name, put, etag)
@@ -308,7 +308,7 @@ func (e *env) editSnapshot(ctx context.Context, instance, name string) error {
 		},
 		Write: func(text []byte, etag string) error {
 			var put api.InstanceSnapshotPut
-			if err := output.ParseYAMLPart(text, &put); err != nil {
+			if err := output.ParseYAMLPart[api.InstanceSnapshot](text, &put); err != nil {
 				return err
 			}
 			return e.Client().UpdateSnapshot(ctx, instance, name, put, etag)

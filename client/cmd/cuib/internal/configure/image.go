@@ -189,7 +189,7 @@ func newImageEdit(e *env) *cobra.Command {
 				Read: func() (any, string, error) { return img.ImagePut, etag, nil },
 				Write: func(text []byte, etag string) error {
 					var put api.ImagePut
-					if err := output.ParseYAMLPart(text, &put); err != nil {
+					if err := output.ParseYAMLPart[api.Image](text, &put); err != nil {
 						return err
 					}
 					return e.Client().UpdateImage(ctx, img.Fingerprint, put, etag)

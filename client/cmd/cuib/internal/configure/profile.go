@@ -48,7 +48,7 @@ func newProfileCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.ProfilesPost{Name: args[0]}
-			if err := e.CreateConfig(nil, &req.ProfilePut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.Profile](e.Env, nil, &req.ProfilePut, &req.Config); err != nil {
 				return err
 			}
 			if description != "" {

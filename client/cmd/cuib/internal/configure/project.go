@@ -79,7 +79,7 @@ func newProjectCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(1, 1), ValidArgsFunction: e.Complete(kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.ProjectsPost{Name: args[0]}
-			if err := e.CreateConfig(config, &req.ProjectPut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.Project](e.Env, config, &req.ProjectPut, &req.Config); err != nil {
 				return err
 			}
 			req.Description = cmp.Or(description, req.Description)

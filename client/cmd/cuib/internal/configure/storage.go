@@ -61,7 +61,7 @@ begins with. A source that holds data is refused.`,
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(kit.None, kit.DriverNames, kit.NewPoolSettings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.StoragePoolsPost{Name: args[0], Driver: args[1]}
-			if err := e.CreateConfig(args[2:], &req.StoragePoolPut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.StoragePool](e.Env, args[2:], &req.StoragePoolPut, &req.Config); err != nil {
 				return err
 			}
 			if description != "" {

@@ -196,7 +196,7 @@ func NewEdit[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 			},
 			Write: func(text []byte, etag string) error {
 				var put P
-				if err := output.ParseYAMLPart(text, &put); err != nil {
+				if err := output.ParseYAMLPart[T](text, &put); err != nil {
 					return err
 				}
 				return update(ctx, name, put, etag)
@@ -394,14 +394,15 @@ func MoveAliases(ctx context.Context, c *client.Client, names []string, made *cl
 	return nil
 }
 
-// CreateConfig reads what an object is created with: YAML from the standard
-// input into put, and arguments KEY=VALUE into config, which is in put.
-func (e *Env) CreateConfig(args []string, put any, config *api.ConfigMap) error {
+// CreateConfig reads what an object, of which T is the whole, is created with:
+// YAML from the standard input into put, and arguments KEY=VALUE into config,
+// which is in put.
+func CreateConfig[T any](e *Env, args []string, put any, config *api.ConfigMap) error {
 	text, err := e.piped()
 	if err != nil {
 		return err
 	}
-	if err := output.ParseYAMLPart(text, put); err != nil {
+	if err := output.ParseYAMLPart[T](text, put); err != nil {
 		return err
 	}
 	keys, err := Pairs(args)

@@ -84,7 +84,7 @@ func newCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(1, -1),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.NetworksPost{Name: args[0], Type: typ}
-			if err := e.CreateConfig(args[1:], &req.NetworkPut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.Network](e.Env, args[1:], &req.NetworkPut, &req.Config); err != nil {
 				return err
 			}
 			if description != "" {

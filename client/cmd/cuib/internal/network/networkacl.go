@@ -58,7 +58,7 @@ func newACLCreate(e *env) *cobra.Command {
 		Example: "  cuib network acl create web\n  cuib network acl create web < web.yaml",
 	}, "Network ACL", func(ctx context.Context, args []string, description string) error {
 		req := api.NetworkACLsPost{Name: args[0]}
-		if err := e.CreateConfig(args[1:], &req.NetworkACLPut, &req.Config); err != nil {
+		if err := kit.CreateConfig[api.NetworkACL](e.Env, args[1:], &req.NetworkACLPut, &req.Config); err != nil {
 			return err
 		}
 		req.Description = cmp.Or(description, req.Description)

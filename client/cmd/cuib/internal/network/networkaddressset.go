@@ -64,7 +64,7 @@ func newAddressSetCreate(e *env) *cobra.Command {
 		Example: "  cuib network address-set create office\n  cuib network address-set create office < office.yaml",
 	}, "Network address set", func(ctx context.Context, args []string, description string) error {
 		req := api.NetworkAddressSetsPost{Name: args[0]}
-		if err := e.CreateConfig(args[1:], &req.NetworkAddressSetPut, &req.Config); err != nil {
+		if err := kit.CreateConfig[api.NetworkAddressSet](e.Env, args[1:], &req.NetworkAddressSetPut, &req.Config); err != nil {
 			return err
 		}
 		req.Description = cmp.Or(description, req.Description)

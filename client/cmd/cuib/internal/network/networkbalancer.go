@@ -90,7 +90,7 @@ has, is what it begins with.`
 func newBalancerCreate(e *env) *cobra.Command {
 	return e.createPublished("load-balancer", balancerCreateLong, balancerSettings, func(ctx context.Context, network string, c creation) error {
 		req := api.NetworkLoadBalancersPost{ListenAddress: c.address}
-		if err := e.CreateConfig(c.pairs, &req.NetworkLoadBalancerPut, &req.Config); err != nil {
+		if err := kit.CreateConfig[api.NetworkLoadBalancer](e.Env, c.pairs, &req.NetworkLoadBalancerPut, &req.Config); err != nil {
 			return err
 		}
 		req.Description = cmp.Or(c.description, req.Description)

@@ -103,7 +103,7 @@ what it begins with.`
 func newForwardCreate(e *env) *cobra.Command {
 	return e.createPublished("forward", forwardCreateLong, forwardSettings, func(ctx context.Context, network string, c creation) error {
 		req := api.NetworkForwardsPost{ListenAddress: c.address}
-		if err := e.CreateConfig(c.pairs, &req.NetworkForwardPut, &req.Config); err != nil {
+		if err := kit.CreateConfig[api.NetworkForward](e.Env, c.pairs, &req.NetworkForwardPut, &req.Config); err != nil {
 			return err
 		}
 		req.Description = cmp.Or(c.description, req.Description)

@@ -94,7 +94,7 @@ it begins with.`,
 			if in, network, ok := strings.Cut(args[2], "/"); ok {
 				req.TargetProject, req.TargetNetwork = in, network
 			}
-			if err := e.CreateConfig(args[3:], &req.NetworkPeerPut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.NetworkPeer](e.Env, args[3:], &req.NetworkPeerPut, &req.Config); err != nil {
 				return err
 			}
 			req.Description = cmp.Or(description, req.Description)

@@ -66,7 +66,7 @@ func newZoneCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.None, zoneSettings),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.NetworkZonesPost{Name: args[0]}
-			if err := e.CreateConfig(args[1:], &req.NetworkZonePut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.NetworkZone](e.Env, args[1:], &req.NetworkZonePut, &req.Config); err != nil {
 				return err
 			}
 			if description != "" {

@@ -77,7 +77,7 @@ func newRecordCreate(e *env) *cobra.Command {
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(zoneNames, kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
 			req := api.NetworkZoneRecordsPost{Name: args[1]}
-			if err := e.CreateConfig(args[2:], &req.NetworkZoneRecordPut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.NetworkZoneRecord](e.Env, args[2:], &req.NetworkZoneRecordPut, &req.Config); err != nil {
 				return err
 			}
 			if description != "" {

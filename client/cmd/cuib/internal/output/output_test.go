@@ -87,8 +87,11 @@ func TestParseYAML(t *testing.T) {
 		}
 	}
 	var put api.ProfilePut
-	if err := output.ParseYAMLPart([]byte("used_by: []\nconfig: {limits.cpu: 2}"), &put); err != nil || put.Config["limits.cpu"] != "2" {
+	if err := output.ParseYAMLPart[api.Profile]([]byte("used_by: []\nconfig: {limits.cpu: 2}"), &put); err != nil || put.Config["limits.cpu"] != "2" {
 		t.Errorf("part: %v, %v", put, err)
+	}
+	if err := output.ParseYAMLPart[api.Profile]([]byte("used_by: []\ndevises: {}"), &put); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "devises") {
+		t.Errorf("what no profile has: %v", err)
 	}
 }
 

@@ -55,9 +55,12 @@ func ParseYAML(data []byte, into any) error {
 	return yamlError(dec.Decode(into))
 }
 
-// ParseYAMLPart is [ParseYAML] that leaves out what the struct does not have,
-// such as the parts of an object that cannot be changed.
-func ParseYAMLPart(data []byte, into any) error {
+// ParseYAMLPart is [ParseYAML] that leaves out what the struct does not have but
+// a whole object of type T has, such as what of it cannot be changed.
+func ParseYAMLPart[T any](data []byte, into any) error {
+	if err := ParseYAML(data, new(T)); err != nil {
+		return err
+	}
 	dec, err := jsonDecoder(data)
 	if err != nil || dec == nil {
 		return err

@@ -259,7 +259,7 @@ func newSnapshotEdit(e *env) *cobra.Command {
 			},
 			Write: func(text []byte, etag string) error {
 				up := client.SnapshotUpdate{ETag: etag}
-				if err := output.ParseYAMLPart(text, &up.StorageVolumeSnapshotPut); err != nil {
+				if err := output.ParseYAMLPart[api.StorageVolumeSnapshot](text, &up.StorageVolumeSnapshotPut); err != nil {
 					return err
 				}
 				return e.Client().UpdateStorageVolumeSnapshot(ctx, v, snapshot, up)

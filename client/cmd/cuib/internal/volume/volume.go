@@ -155,7 +155,7 @@ func newCreate(e *env) *cobra.Command {
 				return errs.Invalidf("a volume of type %q comes with what it is for: only custom volumes are made so", v.Type)
 			}
 			req := api.StorageVolumesPost{Name: v.Name, Type: v.Type, ContentType: typ}
-			if err := e.CreateConfig(args[2:], &req.StorageVolumePut, &req.Config); err != nil {
+			if err := kit.CreateConfig[api.StorageVolume](e.Env, args[2:], &req.StorageVolumePut, &req.Config); err != nil {
 				return err
 			}
 			if description != "" {
