@@ -50,7 +50,13 @@ type Clock struct {
 
 	mu     sync.Mutex // Guards what follows, and makes one tick at a time.
 	last   time.Time  // When the clock ticked last.
-	failed map[string]time.Time
+	failed map[string]failure // By what they are, see [Clock.what].
+}
+
+// A failure is that of a task which was not done since.
+type failure struct {
+	until time.Time // It is left alone.
+	about string
 }
 
 // Tick does the tasks that are due, one after the other. These are all that
@@ -63,7 +69,7 @@ func (c *Clock) Tick(ctx context.Context, now time.Time, tasks []Task) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.last.IsZero() {
-		c.last, c.failed = now.Add(-time.Minute), map[string]time.Time{} // It ticks for the minute that has passed.
+		c.last, c.failed = now.Add(-time.Minute), map[string]failure{} // It ticks for the minute that has passed.
 	}
 	var known map[string]time.Time
 	err := c.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -74,6 +80,7 @@ func (c *Clock) Tick(ctx context.Context, now time.Time, tasks []Task) error {
 	if err != nil {
 		return err
 	}
+	c.forget(tasks)
 	news, due := c.sort(now, tasks, known)
 	c.last = now
 	if err := c.note(ctx, news, known); err != nil {
@@ -91,6 +98,26 @@ func (c *Clock) Tick(ctx context.Context, now time.Time, tasks []Task) error {
 // what names a task and its schedule: with another schedule it was not done
 // yet.
 func (c *Clock) what(t Task) string { return c.Prefix + t.Key + " " + t.Schedule }
+
+// forget drops failures of tasks that are not there any more.
+func (c *Clock) forget(tasks []Task) {
+	there := map[string]bool{}
+	for _, t := range tasks {
+		there[c.what(t)] = true
+	}
+	maps.DeleteFunc(c.failed, func(what string, _ failure) bool { return !there[what] })
+}
+
+// resolve says that what tasks are about is well again, unless another of its
+// tasks has failed.
+func (c *Clock) resolve(ctx context.Context, about string) {
+	for _, f := range c.failed {
+		if f.about == about {
+			return
+		}
+	}
+	c.Warnings.Resolve(ctx, warnings.ScheduleFailed, about)
+}
 
 // sort returns since when tasks are there that are new, and what is due. It
 // takes those that are there from known.
@@ -112,7 +139,7 @@ func (c *Clock) sort(now time.Time, tasks []Task, known map[string]time.Time) (n
 			since = now // The host's clock was set back.
 			news[what] = since
 		}
-		if next := schedule.Next(since); next.IsZero() || next.After(now) || c.failed[what].After(now) {
+		if next := schedule.Next(since); next.IsZero() || next.After(now) || c.failed[what].until.After(now) {
 			continue
 		}
 		due = append(due, t)
@@ -156,10 +183,10 @@ func (c *Clock) do(ctx context.Context, now time.Time, t Task) {
 	}
 	if err == nil {
 		delete(c.failed, what)
-		c.Warnings.Resolve(ctx, warnings.ScheduleFailed, t.About)
+		c.resolve(ctx, t.About)
 		return
 	}
-	c.failed[what] = now.Add(retry)
+	c.failed[what] = failure{now.Add(retry), t.About}
 	if ctx.Err() == nil {
 		c.Logger.ErrorContext(ctx, "cannot do what is due", "what", t.Key, "schedule", t.Schedule, "err", err)
 		c.Warnings.Raise(ctx, warnings.ScheduleFailed, t.About, err.Error())

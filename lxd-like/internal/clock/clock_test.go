@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,9 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/warnings"
+	"github.com/cuib/cuib/shared/api"
 )
 
 // counter counts how often tasks are done.
@@ -140,6 +144,44 @@ func TestFailureIsTriedAgain(t *testing.T) {
 	c.want("a", 1)
 	c.tick(k, "01 10:30:30", a)
 	c.want("a", 1)
+}
+
+// TestWarningStays has two tasks of one thing: what one has failed with is told
+// until that one is done, or is not to be done any more.
+func TestWarningStays(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []bool{false, true} {
+		c := newCounter(t)
+		k := c.clock()
+		k.Warnings = &warnings.Service{DB: c.db, Events: &events.Hub{}, Log: k.Logger}
+		open := func() bool {
+			all, err := k.Warnings.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(all, func(w api.Warning) bool { return w.Status != api.WarningResolved })
+		}
+		a, b := c.task("a", "@hourly"), c.task("b", "@hourly")
+		well := a.Do
+		a.Do = func(context.Context, clock.Done) error { return errors.New("no") }
+		a.About, b.About = "/1.0/x", "/1.0/x"
+		c.tick(k, "01 09:59:30", a, b)
+		c.tick(k, "01 10:00:30", a, b)
+		c.want("b", 1)
+		if !open() {
+			t.Error("what one has done resolved the failure of another")
+		}
+		a.Do = well
+		if gone {
+			c.tick(k, "01 11:00:30", b)
+		} else {
+			c.tick(k, "01 10:06:30", a, b)
+			c.want("a", 1)
+		}
+		if open() {
+			t.Error("the warning stays though nothing fails")
+		}
+	}
 }
 
 func TestLater(t *testing.T) {

@@ -68,7 +68,17 @@ const (
 	lookAgain = 2 * time.Second
 	lookYoung = time.Minute
 	lookShare = 50
+	lookLate  = 10 * time.Second // A guest that boots again, and is waited for, keeps others no longer.
 )
+
+// pauseAfter returns how long nobody looks after a look that took some time.
+func pauseAfter(took time.Duration, soon bool) time.Duration {
+	pause := lookAgain
+	if soon {
+		pause = lookSoon
+	}
+	return max(pause, min(lookShare*took, lookLate))
+}
 
 // keepFollowing has rules lead to where their instances are, until ctx ends.
 func (s *Service) keepFollowing(ctx context.Context) error {
@@ -83,14 +93,10 @@ func (s *Service) keepFollowing(ctx context.Context) error {
 			}
 			soon = soon || time.Since(p.since) < lookYoung && len(s.targets(p)) < wanted(p.rule)
 		}
-		pause := lookAgain
-		if soon {
-			pause = lookSoon
-		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(pause, lookShare*time.Since(began))):
+		case <-time.After(pauseAfter(time.Since(began), soon)):
 		case <-s.starts():
 		}
 	}
