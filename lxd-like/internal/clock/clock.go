@@ -48,8 +48,8 @@ type Clock struct {
 
 	Warnings *warnings.Service // Nil for none.
 
-	mu     sync.Mutex // Guards what follows, and makes one tick at a time.
-	last   time.Time  // When the clock ticked last.
+	mu     sync.Mutex         // Guards what follows, and makes one tick at a time.
+	last   time.Time          // When the clock ticked last.
 	failed map[string]failure // By what they are, see [Clock.what].
 }
 

@@ -71,12 +71,9 @@ const (
 	lookLate  = 10 * time.Second // A guest that boots again, and is waited for, keeps others no longer.
 )
 
-// pauseAfter returns how long nobody looks after a look that took some time.
-func pauseAfter(took time.Duration, soon bool) time.Duration {
-	pause := lookAgain
-	if soon {
-		pause = lookSoon
-	}
+// pauseAfter returns how long nobody looks after a look that took some time, at
+// least the pause.
+func pauseAfter(took, pause time.Duration) time.Duration {
 	return max(pause, min(lookShare*took, lookLate))
 }
 
@@ -84,19 +81,21 @@ func pauseAfter(took time.Duration, soon bool) time.Duration {
 func (s *Service) keepFollowing(ctx context.Context) error {
 	for {
 		began := time.Now()
-		soon := false
+		pause := lookAgain
 		for _, p := range s.following() {
 			if s.follow(ctx, p) {
 				if err := s.applyNAT(ctx, p.owner.Instance); err != nil && ctx.Err() == nil {
 					s.Log.ErrorContext(ctx, "cannot publish ports", "instance", p.owner.Instance, "err", err)
 				}
 			}
-			soon = soon || time.Since(p.since) < lookYoung && len(s.targets(p)) < wanted(p.rule)
+			if time.Since(p.since) < lookYoung && len(s.targets(p)) < wanted(p.rule) {
+				pause = lookSoon
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pauseAfter(time.Since(began), soon)):
+		case <-time.After(pauseAfter(time.Since(began), pause)):
 		case <-s.starts():
 		}
 	}

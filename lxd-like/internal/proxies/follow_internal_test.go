@@ -7,18 +7,16 @@ import (
 
 func TestPauseAfter(t *testing.T) {
 	for _, tt := range []struct {
-		took time.Duration
-		soon bool
-		want time.Duration
+		took, pause, want time.Duration
 	}{
-		{time.Millisecond, false, lookAgain},
-		{time.Millisecond, true, lookSoon},
-		{10 * time.Millisecond, true, 500 * time.Millisecond},
-		{100 * time.Millisecond, false, 5 * time.Second},
-		{10 * time.Second, false, lookLate}, // As long as a guest is waited for.
+		{time.Millisecond, lookAgain, lookAgain},
+		{time.Millisecond, lookSoon, lookSoon},
+		{10 * time.Millisecond, lookSoon, 500 * time.Millisecond},
+		{100 * time.Millisecond, lookAgain, 5 * time.Second},
+		{10 * time.Second, lookAgain, lookLate}, // As long as a guest is waited for.
 	} {
-		if got := pauseAfter(tt.took, tt.soon); got != tt.want {
-			t.Errorf("after %v, soon %v: %v, want %v", tt.took, tt.soon, got, tt.want)
+		if got := pauseAfter(tt.took, tt.pause); got != tt.want {
+			t.Errorf("after %v, at least %v: %v, want %v", tt.took, tt.pause, got, tt.want)
 		}
 	}
 }
