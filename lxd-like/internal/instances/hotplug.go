@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
@@ -193,6 +194,7 @@ func (p *plugs) forget(instance, path string) {
 // Hotplug gives running instances the devices that come to the host, and takes
 // those that go, until ctx ends. It listens only while an instance wants that.
 func (s *Service) Hotplug(ctx context.Context) error {
+	var missed []string // Instances of which nobody knows what has come or gone.
 	for {
 		for !s.plugs.any() {
 			select {
@@ -201,9 +203,15 @@ func (s *Service) Hotplug(ctx context.Context) error {
 			case <-s.plugs.waker():
 			}
 		}
-		if err := s.listen(ctx); err != nil {
-			s.Logger.ErrorContext(ctx, "devices that come and go are not noticed", "err", err)
-			<-ctx.Done()
+		err := s.listen(ctx, missed)
+		missed = nil
+		if err != nil && ctx.Err() == nil {
+			s.Logger.ErrorContext(ctx, "devices that come and go are not noticed for a while", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(listenAgain):
+			}
+			missed = s.plugs.who(func(profiles.Device) bool { return true })
 		}
 		select {
 		case <-ctx.Done():
@@ -213,6 +221,10 @@ func (s *Service) Hotplug(ctx context.Context) error {
 	}
 }
 
+// listenAgain is how long it takes until the kernel is asked again to tell of
+// devices, such as when it had no room for that.
+const listenAgain = 5 * time.Second
+
 // sources are where one hears of devices.
 type sources struct {
 	kernel *uevents.Listener
@@ -220,8 +232,9 @@ type sources struct {
 	heard  chan func(profiles.Device) bool // Which devices are to be looked at.
 }
 
-// listen follows devices for as long as an instance has some.
-func (s *Service) listen(ctx context.Context) (err error) {
+// listen follows devices for as long as an instance has some, and looks first at
+// those of the instances that are given.
+func (s *Service) listen(ctx context.Context, first []string) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var from sources
@@ -234,8 +247,12 @@ func (s *Service) listen(ctx context.Context) (err error) {
 	}
 	defer from.paths.Close()
 	from.heard = make(chan func(profiles.Device) bool)
-	go from.hear(ctx)
-	go from.look(ctx)
+	failed := make(chan error, 2)
+	go func() { failed <- from.hear(ctx) }()
+	go func() { failed <- from.look(ctx) }()
+	for _, name := range first {
+		s.replugSoon(ctx, name)
+	}
 	for s.plugs.any() {
 		if err := from.paths.Set(s.plugs.paths()); err != nil {
 			s.Logger.WarnContext(ctx, "not all places of devices are watched", "err", err)
@@ -246,6 +263,8 @@ func (s *Service) listen(ctx context.Context) (err error) {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-failed:
+			return err
 		case <-s.plugs.waker():
 		case concerns := <-from.heard:
 			for _, name := range s.plugs.who(concerns) {
@@ -257,7 +276,7 @@ func (s *Service) listen(ctx context.Context) (err error) {
 }
 
 // hear hands on what the kernel and udev tell.
-func (f *sources) hear(ctx context.Context) {
+func (f *sources) hear(ctx context.Context) error {
 	for {
 		e, err := f.kernel.Next()
 		concerns := concernedBy(e)
@@ -265,25 +284,28 @@ func (f *sources) hear(ctx context.Context) {
 		case errors.Is(err, uevents.ErrLost):
 			concerns = func(profiles.Device) bool { return true }
 		case err != nil:
-			return
+			return err
 		case concerns == nil:
 			continue
 		}
 		select {
 		case f.heard <- concerns:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
 
 // look hands on that something has happened at a path.
-func (f *sources) look(ctx context.Context) {
-	for f.paths.Next() == nil {
+func (f *sources) look(ctx context.Context) error {
+	for {
+		if err := f.paths.Next(); err != nil {
+			return err
+		}
 		select {
 		case f.heard <- func(dev profiles.Device) bool { return strings.HasPrefix(dev["type"], "unix-") }:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
