@@ -209,7 +209,7 @@ func (d *daemon) openProjects(ctx context.Context, dir string) (err error) {
 	if d.db, err = db.OpenFile(ctx, filepath.Join(dir, "database", "cuib.db")); err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
-	d.projects = &projects.Service{DB: d.db, Events: d.events, Log: d.log.With("component", "projects"), Remove: d.deleteObject}
+	d.projects = &projects.Service{DB: d.db, Events: d.events, Log: d.log.With("component", "projects"), Remove: d.deleteObject, Keep: d.keepObject}
 	d.db.Admitter = d.projects
 	return d.projects.Open(ctx)
 }

@@ -42,6 +42,14 @@ func (d *daemon) deleteObject(ctx context.Context, o db.ProjectObject) error {
 	return errs.Newf(errs.Internal, "there is no way to delete what is of kind %q", o.Kind)
 }
 
+// keepObject returns an error if what a project has is not to be deleted.
+func (d *daemon) keepObject(ctx context.Context, o db.ProjectObject) error {
+	if o.Kind != db.OfInstances {
+		return nil
+	}
+	return d.instances.Protected(ctx, o.Key)
+}
+
 // deleteInstance deletes an instance, also one that runs.
 func (d *daemon) deleteInstance(ctx context.Context, name string) error {
 	state, err := d.instances.State(ctx, name)

@@ -61,6 +61,20 @@ func (s *Service) deletable(in *instance) error {
 	if s.index.get(in.Name) != nil {
 		return errs.Conflictf("instance %q is running: stop it first", in.Name)
 	}
+	return protected(in)
+}
+
+// Protected returns an error of kind Conflict if an instance is not to be
+// deleted, whether it runs or not.
+func (s *Service) Protected(ctx context.Context, name string) error {
+	in, err := s.loadAny(ctx, name)
+	if err != nil {
+		return err
+	}
+	return protected(in)
+}
+
+func protected(in *instance) error {
 	if isTrue(in.expanded.Options["security.protection.delete"]) {
 		return errs.Conflictf("instance %q is protected: unset security.protection.delete first", in.Name)
 	}

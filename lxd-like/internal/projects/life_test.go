@@ -128,6 +128,17 @@ func TestForced(t *testing.T) {
 			return errors.Join(err, db.DeleteVolume(ctx, tx, db.VolumeRef{Pool: o.Pool, Name: o.Key}))
 		})
 	}
+	kept := errs.Conflictf("it is kept")
+	w.Keep = func(_ context.Context, o db.ProjectObject) error {
+		if o.Key == "p%v" {
+			return kept
+		}
+		return nil
+	}
+	if err := w.Delete(ctx, "p", true); !errors.Is(err, kept) || len(gone) > 0 {
+		t.Errorf("what is kept: %v, gone is %v", err, gone)
+	}
+	w.Keep = func(context.Context, db.ProjectObject) error { return errs.NotFoundf("it went meanwhile") }
 	stuck = "p%v"
 	if err := w.Delete(ctx, "p", true); err == nil || !strings.Contains(err.Error(), "it is stuck") || !strings.Contains(err.Error(), "volumes/custom/v?project=p") {
 		t.Errorf("got %v", err)

@@ -31,6 +31,10 @@ type Service struct {
 	// of kind NotFound is none.
 	Remove func(ctx context.Context, o db.ProjectObject) error
 
+	// Keep returns an error if an object is not to be deleted by that. It is
+	// asked of all before the first is.
+	Keep func(ctx context.Context, o db.ProjectObject) error
+
 	mu    sync.RWMutex // Guards known.
 	known map[string]known
 }
@@ -311,6 +315,11 @@ func (s *Service) empty(ctx context.Context, name string) error {
 	})
 	if err != nil {
 		return err
+	}
+	for _, o := range objects {
+		if err := s.Keep(ctx, o); err != nil && !errs.Is(err, errs.NotFound) {
+			return err
+		}
 	}
 	for _, kind := range removal {
 		if kind == db.OfVolumes {
