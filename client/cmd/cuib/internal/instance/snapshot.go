@@ -92,10 +92,7 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 		return err
 	}
 	if o.reuse && req.Name != "" {
-		op, err := e.Client().DeleteSnapshot(ctx, args[0], req.Name)
-		if err := e.Wait(ctx, op, err); err != nil && !errs.Is(err, errs.NotFound) {
-			return err
-		}
+		return e.replaceSnapshot(ctx, args[0], req)
 	}
 	op, err := e.Client().CreateSnapshot(ctx, args[0], req)
 	if err := e.Wait(ctx, op, err); err != nil || req.Name != "" {
@@ -105,6 +102,25 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 		e.Say("Created %s", name)
 	}
 	return nil
+}
+
+// replaceSnapshot makes a snapshot in the place of the one that has its name.
+func (e *env) replaceSnapshot(ctx context.Context, instance string, req api.InstanceSnapshotsPost) error {
+	return kit.Replacement{
+		Name: req.Name,
+		Rename: func(ctx context.Context, name, to string) error {
+			op, err := e.Client().RenameSnapshot(ctx, instance, name, to)
+			return e.Wait(ctx, op, err)
+		},
+		Make: func(ctx context.Context) error {
+			op, err := e.Client().CreateSnapshot(ctx, instance, req)
+			return e.Wait(ctx, op, err)
+		},
+		Delete: func(ctx context.Context, name string) error {
+			op, err := e.Client().DeleteSnapshot(ctx, instance, name)
+			return e.Wait(ctx, op, err)
+		},
+	}.Do(ctx)
 }
 
 func newSnapshotDelete(e *env) *cobra.Command {

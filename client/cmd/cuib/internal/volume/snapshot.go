@@ -137,9 +137,15 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 		req.ExpiresAt = &at
 	}
 	if o.reuse && req.Name != "" {
-		if err := e.deleteSnapshot(ctx, v, req.Name); err != nil && !errs.Is(err, errs.NotFound) {
-			return err
-		}
+		return kit.Replacement{
+			Name:   req.Name,
+			Rename: func(ctx context.Context, name, to string) error { return e.renameSnapshot(ctx, v, name, to) },
+			Make: func(ctx context.Context) error {
+				op, err := e.Client().CreateStorageVolumeSnapshot(ctx, v, req)
+				return e.Wait(ctx, op, err)
+			},
+			Delete: func(ctx context.Context, name string) error { return e.deleteSnapshot(ctx, v, name) },
+		}.Do(ctx)
 	}
 	op, err := e.Client().CreateStorageVolumeSnapshot(ctx, v, req)
 	if err := e.Wait(ctx, op, err); err != nil || req.Name != "" {
