@@ -2,6 +2,7 @@ package configure
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"os"
 	"path/filepath"
@@ -134,20 +135,21 @@ func newImageExport(e *env) *cobra.Command {
 }
 
 func (e *env) exportImage(ctx context.Context, name, target string) error {
+	ctx, stop := kit.Interruptible(ctx)
+	defer stop()
 	img, _, err := e.Client().FindImage(ctx, name)
 	if err != nil {
 		return err
 	}
 	p := e.Progress()
 	defer p.Clear()
-	var saved []string
+	var saved savedFiles
 	err = e.Client().ExportImage(ctx, img.Fingerprint, func(name string) (io.WriteCloser, error) {
 		file := exportName(target, name, len(saved))
-		f, err := os.Create(file)
+		f, err := saved.create(file)
 		if err != nil {
 			return nil, err
 		}
-		saved = append(saved, file)
 		m := kit.Meter{Progress: p, Label: "Receiving " + filepath.Base(file)}
 		return struct {
 			io.Writer
@@ -155,14 +157,55 @@ func (e *env) exportImage(ctx context.Context, name, target string) error {
 		}{m.Writer(f), f}, nil
 	})
 	p.Clear()
+	if err == nil {
+		err = saved.name()
+	}
 	if err != nil {
-		for _, name := range saved {
-			_ = os.Remove(name) // It is cut short; the error is why.
-		}
+		saved.drop()
 		return err
 	}
-	e.Say("Image saved as %s", strings.Join(saved, " and "))
+	e.Say("Image saved as %s", strings.Join(saved.names(), " and "))
 	return nil
+}
+
+// savedFiles are files that take their names when all of them are whole: what
+// had one before is lost by nothing less.
+type savedFiles []savedFile
+
+type savedFile struct{ temporary, name string }
+
+// create makes one, with the mode that files of the user have.
+func (s *savedFiles) create(name string) (*os.File, error) {
+	temporary := filepath.Join(filepath.Dir(name), ".cuib-export-"+rand.Text())
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) //nolint:gosec // The user's umask says.
+	if err == nil {
+		*s = append(*s, savedFile{temporary, name})
+	}
+	return f, err
+}
+
+func (s savedFiles) name() error {
+	for _, f := range s {
+		if err := os.Rename(f.temporary, f.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop removes those that have no names yet.
+func (s savedFiles) drop() {
+	for _, f := range s {
+		_ = os.Remove(f.temporary) // It is cut short; the error is why.
+	}
+}
+
+func (s savedFiles) names() []string {
+	var all []string
+	for _, f := range s {
+		all = append(all, f.name)
+	}
+	return all
 }
 
 // exportName returns where the file with the given name goes; n is how many
