@@ -14,6 +14,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/locks"
 )
 
 // A Server is the API's HTTP handler. Its fields are set before it serves.
@@ -56,6 +57,7 @@ type Server struct {
 	Events *events.Hub
 	Log    *slog.Logger
 
+	objects locks.Keyed // Held by who changes one; see [Server.alone].
 	drain   sync.Once
 	drained chan struct{} // Closed by Drain; made by Handler.
 }
@@ -93,6 +95,13 @@ func byPattern(routes []route) map[string]map[string]handle {
 // dispatch chooses among the methods of a path.
 func (s *Server) dispatch(methods map[string]handle) http.Handler {
 	return s.handler(func(r *http.Request) (response, error) {
+		if methods[patch] != nil && (r.Method == patch || r.Method == put) {
+			done, err := s.alone(r)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+		}
 		if h, ok := methods[r.Method]; ok {
 			return h(r)
 		}
