@@ -68,8 +68,28 @@ func (s *Service) backUpAll(ctx context.Context, r db.Repository, sources []sour
 	return errors.Join(failed...)
 }
 
-// backUp makes a backup of one source.
+// backUp makes a backup of one source. One without some files, which restic keeps,
+// is not what was asked for: it is forgotten as soon as nobody else is in the
+// repository.
 func (s *Service) backUp(ctx context.Context, r db.Repository, src source, how backing) (api.RepositoryBackup, error) {
+	out, err := s.tryBackUp(ctx, r, src, how)
+	if part, ok := errors.AsType[*incompleteError](err); ok {
+		how.op.SetMetadata("backup_progress", "waiting for the repository")
+		err = errors.Join(err, s.alone(ctx, r, func() error { return s.forget(context.WithoutCancel(ctx), r, []string{part.id}) }))
+	}
+	return out, err
+}
+
+// An incompleteError is about a backup that restic made without some files.
+type incompleteError struct {
+	id string
+	error
+}
+
+func (e *incompleteError) Unwrap() error { return e.error }
+
+// tryBackUp is backUp that fails with an [incompleteError].
+func (s *Service) tryBackUp(ctx context.Context, r db.Repository, src source, how backing) (api.RepositoryBackup, error) {
 	var none api.RepositoryBackup
 	if err := s.allowed(ctx, src); err != nil {
 		return none, err
@@ -156,9 +176,7 @@ func (s *Service) save(ctx context.Context, r db.Repository, v saving) (api.Repo
 	out := &jsonLines{fn: func(line []byte) { heard.read(line, v.progress) }}
 	err = s.restic(ctx, r, call{args: append(args, "."), stdout: out, stage: st})
 	if isIncomplete(err) && heard.ID != "" {
-		// restic keeps what it could read, which is not what was asked for.
-		ferr := s.restic(context.WithoutCancel(ctx), r, call{args: []string{"forget", "--quiet", heard.ID}})
-		return none, errors.Join(fmt.Errorf("some files could not be read: %w", err), ferr)
+		return none, &incompleteError{heard.ID, fmt.Errorf("some files could not be read: %w", err)}
 	}
 	if err != nil {
 		return none, err

@@ -1,7 +1,9 @@
 package repository_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,7 +81,27 @@ case "$*" in
 esac
 `, said), 0o755))
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	wantErr(t, w.run(w.CreateBackups(t.Context(), "r", api.RepositoryBackupsPost{Sources: []string{"instances/c1"}})), errs.Unavailable, "input/output error")
+	backup := func() (ops.Job, error) {
+		return w.CreateBackups(t.Context(), "r", api.RepositoryBackupsPost{Sources: []string{"instances/c1"}})
+	}
+
+	// While another is in the repository restic forgets nothing.
+	leave, err := w.Enter(t.Context(), "r")
+	must(t, err)
+	job, err := backup()
+	must(t, err)
+	op, err := w.ops.Start(t.Context(), job)
+	must(t, err)
+	testenv.Eventually(t, "waiting", func() bool { return op.Describe().Metadata["backup_progress"] == "waiting for the repository" })
+	if _, err := os.Stat(said); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("restic was asked for something already: %v", err)
+	}
+	leave()
+	if desc := op.Wait(t.Context()); !strings.Contains(desc.Err, "input/output error") {
+		t.Errorf("the operation ended with %+v", desc)
+	}
+	must(t, os.Remove(said))
+	wantErr(t, w.run(backup()), errs.Unavailable, "input/output error")
 	data, err := os.ReadFile(said)
 	if err != nil || string(data) != "--no-cache forget --quiet 0123abcd\n" {
 		t.Errorf("restic was asked for %q, %v", data, err)
