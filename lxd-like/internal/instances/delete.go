@@ -12,6 +12,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/project"
 	"github.com/cuib/cuib/shared/undo"
 	"github.com/cuib/cuib/storage"
 )
@@ -61,7 +62,10 @@ func (s *Service) deletable(in *instance) error {
 	if s.index.get(in.Name) != nil {
 		return errs.Conflictf("instance %q is running: stop it first", in.Name)
 	}
-	return protected(in)
+	if in.protected() {
+		return errs.Conflictf("instance %q is protected: unset security.protection.delete first", in.Name)
+	}
+	return nil
 }
 
 // Protected returns an error of kind Conflict if an instance is not to be
@@ -71,14 +75,14 @@ func (s *Service) Protected(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return protected(in)
-}
-
-func protected(in *instance) error {
-	if isTrue(in.expanded.Options["security.protection.delete"]) {
-		return errs.Conflictf("instance %q is protected: unset security.protection.delete first", in.Name)
+	if in.protected() {
+		return errs.Conflictf("instance %s is protected: unset security.protection.delete first", project.QuoteInstance(name))
 	}
 	return nil
+}
+
+func (in *instance) protected() bool {
+	return isTrue(in.expanded.Options["security.protection.delete"])
 }
 
 // delete removes all of an instance that does not run and whose lock is held.
