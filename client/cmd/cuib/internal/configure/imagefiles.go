@@ -3,6 +3,7 @@ package configure
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -154,7 +155,7 @@ func (e *env) exportImage(ctx context.Context, name, target string) error {
 		return struct {
 			io.Writer
 			io.Closer
-		}{m.Writer(f), f}, nil
+		}{m.Writer(f), synced{f}}, nil
 	})
 	p.Clear()
 	if err == nil {
@@ -183,6 +184,12 @@ func (s *savedFiles) create(name string) (*os.File, error) {
 	}
 	return f, err
 }
+
+// synced is a file that is on the disk when it is closed, and then may take the
+// name of another.
+type synced struct{ *os.File }
+
+func (s synced) Close() error { return errors.Join(s.Sync(), s.File.Close()) }
 
 func (s savedFiles) name() error {
 	for _, f := range s {
