@@ -76,7 +76,7 @@ func (c *Console) Resize(width, height int) error {
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenFile(filepath.Join(procDir(in.pid), "root"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := in.open("root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return c.container.orGone(err)
 	}

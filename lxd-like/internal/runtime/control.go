@@ -254,14 +254,6 @@ func (r *Runtime) Root(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenFile(filepath.Join(procDir(in.pid), "root"), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, c.orGone(err)
-	}
-	// The number may have become another process's meanwhile.
-	if in.ended() {
-		root.Close()
-		return nil, errs.Newf(errs.Unavailable, "instance %q has ended or reboots", name)
-	}
-	return root, nil
+	root, err := in.open("root", unix.O_PATH|unix.O_DIRECTORY)
+	return root, c.orGone(err)
 }

@@ -3,9 +3,9 @@ package runtime
 import (
 	"os"
 	"path"
-	"path/filepath"
 
 	"github.com/cuib/cuib/lxd-like/internal/uevents"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // Given returns what a running container was given: what it was started with,
@@ -33,13 +33,13 @@ func (r *Runtime) Tell(name string, e uevents.Event) error {
 	if sharesHost(c.specNow()) {
 		return nil // Those of the host would hear it, too.
 	}
-	ns, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
+	ns, err := in.open("ns/net", os.O_RDONLY)
+	if errs.Is(err, errs.Unavailable) {
+		return nil // The next one sees what there is.
+	}
 	if err != nil {
 		return c.orGone(err)
 	}
 	defer ns.Close()
-	if in.ended() {
-		return nil // The next one sees what there is.
-	}
 	return uevents.Send(ns, e)
 }

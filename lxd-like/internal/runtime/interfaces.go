@@ -4,13 +4,10 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-
-	"github.com/cuib/cuib/shared/errs"
 )
 
 func handleAt(ns *os.File) (*netlink.Handle, error) {
@@ -19,14 +16,11 @@ func handleAt(ns *os.File) (*netlink.Handle, error) {
 
 // netlink opens a socket in the network namespace of init.
 func (in *guestInit) netlink() (*netlink.Handle, error) {
-	file, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
+	file, err := in.open("ns/net", os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if in.ended() { // The number may be another process's by now.
-		return nil, errs.Newf(errs.Unavailable, "the instance has ended or reboots")
-	}
 	return handleAt(file)
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -24,13 +23,9 @@ type netNS struct {
 }
 
 func (r *Runtime) openNetNS(in *guestInit) (*netNS, error) {
-	file, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
+	file, err := in.open("ns/net", os.O_RDONLY)
 	if err != nil {
 		return nil, err
-	}
-	if in.ended() { // The number may be another process's by now.
-		file.Close()
-		return nil, errs.Newf(errs.Unavailable, "the instance has ended or reboots")
 	}
 	guest, err := handleAt(file)
 	if err != nil {
@@ -190,7 +185,7 @@ func (c *container) hold(in *guestInit) {
 	if !has {
 		return
 	}
-	file, err := os.Open(filepath.Join(procDir(in.pid), "ns/net"))
+	file, err := in.open("ns/net", os.O_RDONLY)
 	if err != nil {
 		return // It has ended, and liblxc has taken them back.
 	}

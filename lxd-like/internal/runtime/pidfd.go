@@ -1,8 +1,11 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/shared/errs"
 	processes "github.com/cuib/cuib/shared/process"
 )
 
@@ -34,6 +38,20 @@ func (p process) ended() bool { return processes.Ended(p.fd) }
 // signal sends a signal. It is no error that the process has ended, nor that fd
 // was closed since.
 func (p process) signal(sig unix.Signal) error { return processes.Signal(p.fd, sig) }
+
+// open opens what /proc has of a process, such as "ns/net". A process that ends
+// loses it before its pidfd tells of the end; for that there is an error of kind
+// Unavailable.
+func (p process) open(what string, flags int) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(procDir(p.pid), what), flags, 0)
+	if err == nil && p.ended() { // The number may be another process's by now.
+		err = errors.Join(fs.ErrNotExist, file.Close())
+	}
+	if err != nil && ignoreGone(err) == nil {
+		return nil, errs.Newf(errs.Unavailable, "the instance has ended or reboots")
+	}
+	return file, err
+}
 
 // awaitEnd returns when a process to which SIGKILL was sent has ended. That
 // takes longer than a moment only where the kernel does not let it go.
