@@ -187,8 +187,8 @@ func mergeField(old []byte, name string, change json.RawMessage) (json.RawMessag
 			return nil, err
 		}
 	}
-	if err := json.Unmarshal(change, &changes); err != nil {
-		return nil, err
+	if json.Unmarshal(change, &changes) != nil {
+		return change, nil // What is changed has no such field, and ignores it.
 	}
 	if keys == nil {
 		keys = map[string]json.RawMessage{}

@@ -195,6 +195,7 @@ func TestRoutes(t *testing.T) {
 		"snapshot":          {"GET", in + "/snapshots/s0", "", 200, `first`, ""},
 		"create snapshot":   {"POST", in + "/snapshots", `{"name":"s1","expires_at":null}`, 202, `async`, "snapshot c1 s1"},
 		"put snapshot":      {"PUT", in + "/snapshots/s0", `{"description":"d"}`, 202, `async`, "update snapshot c1 s0 d"},
+		"patch no field":    {"PATCH", in + "/snapshots/s0", `{"config":[]}`, 202, `async`, "update snapshot c1 s0 first"},
 		"patch snapshot":    {"PATCH", in + "/snapshots/s0", `{}`, 202, `async`, "update snapshot c1 s0 first"},
 		"rename snapshot":   {"POST", in + "/snapshots/s0", `{"name":"s2"}`, 202, `async`, "rename snapshot c1 s0 s2"},
 		"delete snapshot":   {"DELETE", in + "/snapshots/s0", "", 202, `async`, "delete snapshot c1 s0"},

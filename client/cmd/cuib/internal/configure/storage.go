@@ -117,7 +117,7 @@ func (e *env) storageInfo(ctx context.Context, name string, format func(uint64) 
 	if err != nil && !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.Unsupported) {
 		return err
 	}
-	fmt.Fprintf(e.Out, "Name: %s\nDriver: %s\nDescription: %s\nStatus: %s\n", p.Name, p.Driver, p.Description, p.Status)
+	fmt.Fprintf(e.Out, "Name: %s\nDriver: %s\nDescription: %s\nStatus: %s\n", p.Name, p.Driver, output.Plain(p.Description), p.Status)
 	if err != nil {
 		e.Warn("Room: %v", err) // Who uses a pool that is not there is known.
 	} else {

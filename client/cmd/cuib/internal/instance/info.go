@@ -56,7 +56,7 @@ func (e *env) info(ctx context.Context, name string) error {
 	}
 	fmt.Fprintf(e.Out, "Name: %s\n", in.Name)
 	if in.Description != "" {
-		fmt.Fprintf(e.Out, "Description: %s\n", in.Description)
+		fmt.Fprintf(e.Out, "Description: %s\n", output.Plain(in.Description))
 	}
 	fmt.Fprintf(e.Out, "Status: %s\nType: %s\nArchitecture: %s\n", strings.ToUpper(in.Status), in.Type, in.Architecture)
 	if in.State != nil && in.State.Pid > 0 {
