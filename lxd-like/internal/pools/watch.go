@@ -26,6 +26,7 @@ const (
 
 // A watch is the state of [Service.Run]. Its zero value is ready to use.
 type watch struct {
+	look    sync.Mutex // Held while missing pools are looked for.
 	mu      sync.Mutex // Guards what follows.
 	running bool
 	poked   chan struct{}
@@ -101,8 +102,10 @@ func (s *Service) look(ctx context.Context, poked <-chan struct{}) {
 }
 
 // Look tries to open the pools that are missing, and calls Appears and
-// Appeared with those that it can open.
+// Appeared with those that it can open. One looks at a time.
 func (s *Service) Look(ctx context.Context) {
+	s.watch.look.Lock()
+	defer s.watch.look.Unlock()
 	s.mu.Lock()
 	missing := slices.Sorted(maps.Keys(s.state.missing))
 	s.mu.Unlock()

@@ -40,7 +40,20 @@ func TestPoolAppears(t *testing.T) {
 	ok(t, os.Rename(source, source+".away"))
 
 	s = restarted(s)
-	var appeared []string
+	var (
+		mu       sync.Mutex // Run looks too, as somebody wants the pool.
+		appeared []string
+	)
+	appears := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		appeared = append(appeared, what)
+	}
+	have := func(want ...string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Equal(appeared, want)
+	}
 	others := t.Context()
 	s.Appears = []func(context.Context, string) error{
 		func(ctx context.Context, pool string) error {
@@ -48,7 +61,7 @@ func TestPoolAppears(t *testing.T) {
 				t.Errorf("others get the driver already: %v", err)
 			}
 			_, err := s.Driver(ctx, pool)
-			appeared = append(appeared, pool)
+			appears(pool)
 			return err
 		},
 		func(context.Context, string) error { return errors.New("this keeps nobody") },
@@ -56,7 +69,7 @@ func TestPoolAppears(t *testing.T) {
 	s.Appeared = []func(context.Context, string) error{
 		func(_ context.Context, pool string) error {
 			_, err := s.Driver(others, pool)
-			appeared = append(appeared, "all of "+pool)
+			appears("all of " + pool)
 			return err
 		},
 	}
@@ -72,7 +85,7 @@ func TestPoolAppears(t *testing.T) {
 		t.Errorf("without its disk: %+v", got)
 	}
 	s.Look(t.Context())
-	if len(appeared) > 0 {
+	if !have() {
 		t.Fatal("it is not there")
 	}
 	ok(t, os.Rename(source+".away", source))
@@ -80,7 +93,7 @@ func TestPoolAppears(t *testing.T) {
 	_, err = s.Driver(t.Context(), "p")
 	ok(t, err)
 	s.Look(t.Context())
-	if !slices.Equal(appeared, []string{"p", "all of p"}) {
+	if !have("p", "all of p") {
 		t.Errorf("appeared: %v", appeared)
 	}
 }
