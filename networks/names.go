@@ -53,8 +53,8 @@ func CheckHost(h Host) error {
 // ParseMAC parses an Ethernet address.
 func ParseMAC(s string) (net.HardwareAddr, error) {
 	mac, err := net.ParseMAC(s)
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-		return nil, errs.Invalidf("MAC address %q is not valid: use the form 10:66:6a:01:02:03, and none for groups", s)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || [6]byte(mac) == [6]byte{} {
+		return nil, errs.Invalidf("MAC address %q is not valid: use the form 10:66:6a:01:02:03, not all zeros, and none for groups", s)
 	}
 	return mac, nil
 }

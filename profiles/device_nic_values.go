@@ -207,5 +207,5 @@ func isMAC(v string) bool {
 		}
 	}
 	// The last bit of the first byte is for groups.
-	return len(parts) == 6 && strings.ContainsRune("02468ace", rune(parts[0][1]))
+	return len(parts) == 6 && strings.ContainsRune("02468ace", rune(parts[0][1])) && strings.Trim(v, "0:") != ""
 }

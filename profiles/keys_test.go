@@ -52,6 +52,7 @@ func TestValidateOptions(t *testing.T) {
 		{"user.anything", "a\nb", ""},
 		{"image.os", "debian", ""},
 		{"volatile.eth0.hwaddr", "x", `volatile.eth0.hwaddr: got "x", want an address`},
+		{"volatile.eth0.hwaddr", "00:00:00:00:00:00", `volatile.eth0.hwaddr: got "00:00:00:00:00:00", want an address`},
 		{"volatile.a.b.hwaddr", "10:66:6a:01:02:03", ""},
 		{"volatile.eth0.host_name", "a b", `volatile.eth0.host_name: got "a b", want a name`},
 		{"volatile.other", "x", `unknown configuration key "volatile.other"`},

@@ -84,7 +84,7 @@ func TestValidateDevices(t *testing.T) {
 		{"type=disk path=/a", `device "d": a disk with the path "/a" needs the option source`},
 		{"type=disk path=/a pool=p source=v", ""},
 		{"type=disk path=/a pool=p source=v/s readonly=true required=false", ""},
-		{"type=disk path=/a pool=p source=/v", `device "d": source: volume name: it is empty`},
+		{"type=disk path=/a pool=p source=/v", `device "d": source: got "/v", want the name of a volume`},
 		{"type=disk path=/a pool=p source=v/", `device "d": source: snapshot name: it is empty`},
 		{"type=disk path=/a pool=p source=v/s/t", `device "d": source: snapshot name: got "s/t"`},
 		{"type=disk path=/a pool=p", `device "d": a disk with a pool and the path "/a" needs the option source`},

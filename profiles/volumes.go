@@ -112,6 +112,9 @@ func checkVolumeDisk(d Device) error {
 	if d["source"] == "" {
 		return errs.Invalidf("a disk with a pool and the path %q needs the option source, want the name of a volume, or VOLUME/SNAPSHOT", d["path"])
 	}
+	if strings.HasPrefix(d["source"], "/") {
+		return errs.Invalidf("source: got %q, want the name of a volume, or VOLUME/SNAPSHOT, as the option pool is given", d["source"])
+	}
 	if strings.Contains(d["source"], "/") && d["source.snapshot"] != "" {
 		return errs.Invalidf("source.snapshot: source names a snapshot already, want one of them")
 	}

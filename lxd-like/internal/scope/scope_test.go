@@ -117,18 +117,18 @@ func TestOtherProject(t *testing.T) {
 // TestNoKeys has clients name nothing of another project by its key.
 func TestNoKeys(t *testing.T) {
 	t.Parallel()
-	for name, v := range map[string]any{
-		"instance":   &api.InstancesPost{Name: "p_c1"},
-		"source":     &api.InstancesPost{Source: api.InstanceSource{Source: "p_c1/s"}},
-		"profile":    &api.InstancePut{Profiles: []string{"p%web"}},
-		"network":    &api.InstancePut{Devices: api.DevicesMap{"eth0": {"type": "nic", "network": "p%lan"}}},
-		"volume":     &api.ProfilePut{Devices: api.DevicesMap{"d": {"type": "disk", "pool": "x", "source": "p%v"}}},
-		"depends_on": &api.InstancePut{Config: api.ConfigMap{"boot.depends_on": "a, p_b"}},
-		"acl":        &api.NetworkPut{Config: api.ConfigMap{"security.acls": "p%a"}},
-		"zone":       &api.NetworkZonesPost{Name: "p%a.example"},
+	for want, v := range map[string]any{
+		"instance name: got \"p_c1\"":                           &api.InstancesPost{Name: "p_c1"},
+		"instance name: got \"p_c1/s\"":                         &api.InstancesPost{Source: api.InstanceSource{Source: "p_c1/s"}},
+		"profile name: got \"p%web\"":                           &api.InstancePut{Profiles: []string{"p%web"}},
+		"device \"eth0\": network: network name: got \"p%lan\"": &api.InstancePut{Devices: api.DevicesMap{"eth0": {"type": "nic", "network": "p%lan"}}},
+		"device \"d\": source: volume name: got \"p%v\"":        &api.ProfilePut{Devices: api.DevicesMap{"d": {"type": "disk", "pool": "x", "source": "p%v"}}},
+		"boot.depends_on: instance name: got \"p_b\"":           &api.InstancePut{Config: api.ConfigMap{"boot.depends_on": "a, p_b"}},
+		"security.acls: network name: got \"p%a\"":              &api.NetworkPut{Config: api.ConfigMap{"security.acls": "p%a"}},
+		"zone name: got \"p%a.example\"":                        &api.NetworkZonesPost{Name: "p%a.example"},
 	} {
-		if err := scope.In(t.Context(), views{}, "default", v); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "p") {
-			t.Errorf("%s: %v", name, err)
+		if err := scope.In(t.Context(), views{}, "default", v); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/shared/api"
+	"github.com/cuib/cuib/shared/errs"
 )
 
 // A namer translates what names an object of a kind: [View.Key] and its reverse
@@ -114,7 +115,7 @@ func mapConfig(at *api.ConfigMap, fn func(key, value string) (string, error)) er
 	for key, value := range *at {
 		to, err := fn(key, value)
 		if err != nil {
-			return err
+			return errs.Newf(errs.KindOf(err), "%s: %w", key, err)
 		}
 		if to == value {
 			continue
@@ -147,7 +148,7 @@ func mapDevices(at *api.DevicesMap, fn func(kind, value string) (string, error))
 			return words, err
 		})
 		if err != nil {
-			return err
+			return errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
 		}
 		if !changed {
 			continue
