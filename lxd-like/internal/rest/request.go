@@ -188,7 +188,7 @@ func mergeField(old []byte, name string, change json.RawMessage) (json.RawMessag
 		}
 	}
 	if json.Unmarshal(change, &changes) != nil {
-		return change, nil // What is changed has no such field, and ignores it.
+		return change, nil //nolint:nilerr // What is changed has no such field, and ignores it.
 	}
 	if keys == nil {
 		keys = map[string]json.RawMessage{}
