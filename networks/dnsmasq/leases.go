@@ -55,19 +55,19 @@ type lease struct {
 func readLeases(cfg networks.Config) (leases, error) {
 	path := filepath.Join(cfg.Dir, leaseFile)
 	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return leases{}, nil
-	}
 	// dnsmasq writes the file in place: what is read twice alike is whole.
 	for range settleTries {
 		if err != nil {
-			return leases{}, err
+			break
 		}
 		<-time.After(settle)
 		last := data
 		if data, err = os.ReadFile(path); bytes.Equal(data, last) {
 			break
 		}
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return leases{}, nil // There were none, or they went with their network.
 	}
 	return parseLeases(string(data)), err
 }
