@@ -436,7 +436,7 @@ func TestWatchOfAnotherDnsmasq(t *testing.T) {
 	other := cfg
 	other.IPv4.Expiry = 2 * time.Hour
 	here := networkstest.Here(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience)
 	defer cancel()
 	failed := make(chan error, 1)
 	go func() {

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -309,16 +309,17 @@ func encrypted(t *testing.T, under []string, encrypt string, plain bool) { //nol
 	exchange(t, all)
 	exchange(t, all)
 	const secret = "tell nobody of it"
-	packets, seen := onTheWire(t, secret)
+	heard := onTheWire(t, secret)
 	echo(t, two, b)
 	one.Must(t, func() error { return say(netip.AddrPortFrom(b, 7), secret) })
 	echo(t, one, a)
 	two.Must(t, func() error { return say(netip.AddrPortFrom(a, 7), secret) })
-	if packets.Load() == 0 {
+	packets, seen := heard()
+	if packets == 0 {
 		t.Error("nothing passed the router")
 	}
-	if got := seen.Load() > 0; got != plain {
-		t.Errorf("the text was seen on the way: %v, in one of %d packets", got, packets.Load())
+	if got := seen > 0; got != plain {
+		t.Errorf("the text was seen on the way: %v, in one of %d packets", got, packets)
 	}
 	all[0].in(func() {
 		before := testenv.Run(t, "ip", "-o", "link", "show", "type", "vxlan")
@@ -350,40 +351,47 @@ func say(to netip.AddrPort, text string) error {
 }
 
 // onTheWire counts the packets that the calling thread's namespace sees, and
-// those that have a text.
-func onTheWire(t *testing.T, text string) (packets, seen *atomic.Int64) {
+// those that have a text, until it is asked.
+func onTheWire(t *testing.T, text string) (heard func() (packets, seen int)) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, everything)
 	must(t, err)
 	// So that reading ends: shutdown does not wake it.
 	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
-	packets, seen = &atomic.Int64{}, &atomic.Int64{}
+	var packets, seen int
 	end, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		buf := make([]byte, 2000)
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
+		for ended := false; ; {
 			n, _, err := unix.Recvfrom(fd, buf, 0)
-			if err != nil {
+			switch {
+			case err != nil && ended: // All that came before is read.
+				return
+			case err != nil:
+				select {
+				case <-end:
+					ended = true
+				default:
+				}
 				continue
 			}
-			packets.Add(1)
+			packets++
 			if bytes.Contains(buf[:n], []byte(text)) {
-				seen.Add(1)
+				seen++
 			}
 		}
 	}()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		close(end)
 		<-done
 		_ = unix.Close(fd)
 	})
-	return packets, seen
+	t.Cleanup(stop)
+	return func() (int, int) {
+		stop()
+		return packets, seen
+	}
 }
 
 // everything is ETH_P_ALL as the network has it.

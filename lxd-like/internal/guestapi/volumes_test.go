@@ -57,7 +57,7 @@ func TestSlowChanges(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond) // Until they are there.
 			c := w.client("c2")
-			c.Timeout = 3 * time.Second
+			c.Timeout = 8 * time.Second // The first one is cut off after 10.
 			if code, text, err := w.try(c, http.MethodGet, "/1.0/config", ""); err != nil || code != http.StatusOK {
 				t.Errorf("the other guest gets %d, %q, %v", code, text, err)
 			}

@@ -106,7 +106,7 @@ func TestProjectsOnTheHost(t *testing.T) {
 	knows := func(guest string, server netip.Addr, name string, want ...netip.Addr) {
 		t.Helper()
 		var found []netip.Addr
-		end := time.Now().Add(5 * time.Second) // dnsmasq reads what has changed when it finds the time.
+		end := time.Now().Add(testenv.Patience) // dnsmasq reads what has changed when it finds the time.
 		for {
 			found = guests[guest].Lookup(t, server, name, dnsmessage.TypeA)
 			if slices.Equal(found, want) || time.Now().After(end) {

@@ -15,6 +15,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/pools"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/testenv"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -137,12 +138,11 @@ func TestSweepsInTheBackground(t *testing.T) {
 		t.Errorf("the start waits for the trash: %v", err)
 	}
 	running(t, s)
-	for range 1000 {
-		if _, err := os.Stat(deep); errors.Is(err, os.ErrNotExist) {
-			break
-		}
+	testenv.Eventually(t, "the trash is empty", func() bool {
 		s.Look(t.Context())
-	}
+		_, err := os.Stat(deep)
+		return errors.Is(err, os.ErrNotExist)
+	})
 	ok(t, s.Delete(t.Context(), "p"))
 	wantNothing(t, s)
 }

@@ -54,9 +54,8 @@ func TestLXCFSComesBack(t *testing.T) {
 	shown := func(what string) {
 		t.Helper()
 		testenv.Eventually(t, "the limit inside "+what, func() bool { return memory(t, r, s.Name) == 65536 })
-		if got := sh(t, r, s.Name, "grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; grep -c meminfo /proc/mounts"); got != "1\n1\n1" {
-			t.Errorf("%s: %q", what, got)
-		}
+		// One file comes after the other.
+		comes(t, r, s.Name, "grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; grep -c meminfo /proc/mounts", "1\n1\n1\n")
 	}
 	shown("of a guest that ran before")
 	for range 2 {
@@ -112,6 +111,7 @@ func TestLXCFSCannotBeWrittenTo(t *testing.T) {
 	start(t, r, s)
 	for _, what := range []string{"of the host", "of ours"} {
 		testenv.Eventually(t, "the limit inside", func() bool { return memory(t, r, s.Name) == 65536 })
+		comes(t, r, s.Name, "cat /sys/devices/system/cpu/uevent >/dev/null && grep -c ' /sys/devices/system/cpu fuse' /proc/mounts", "1\n") // The last one to come.
 		got := sh(t, r, s.Name, `f=/sys/devices/system/cpu/uevent
 			mount -o remount,bind,rw /sys/devices/system/cpu 2>/dev/null && echo remounted
 			echo change 2>/dev/null >$f && echo written; grep -c ' /sys/devices/system/cpu fuse' /proc/mounts`)
@@ -147,6 +147,24 @@ func hostsOwn(t *testing.T, dir string) *os.Process {
 	})
 	testenv.Eventually(t, "an lxcfs of the host", func() bool { return lxcfs.Look(dir).Dir != "" })
 	return cmd.Process
+}
+
+// comes waits until a line of shell in a guest says what is wanted.
+func comes(t *testing.T, r *runtime.Runtime, name, line, want string) {
+	t.Helper()
+	var got result
+	defer func() {
+		if got.out != want {
+			t.Logf("%s: got %+v, want %q", line, got, want)
+		}
+	}()
+	testenv.Eventually(t, line, func() bool {
+		var err error
+		if got, err = tryRun(t.Context(), r, name, "", runtime.Exec{Args: []string{"sh", "-c", line}}); err != nil {
+			t.Fatal(err)
+		}
+		return got.out == want
+	})
 }
 
 // memory returns how much memory a guest believes to have, in kB; 0 if it

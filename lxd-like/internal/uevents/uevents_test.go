@@ -190,7 +190,7 @@ func TestPathsLeft(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience):
 		t.Error("nobody is told that it has gone")
 	}
 }
