@@ -51,7 +51,7 @@ cuib config device set c1 data limits.write=
 want "disk, live" "$(cat "$g/io.max")" "$dev rbps=2097152 wbps=max riops=max wiops=max"
 cuib config device remove c1 data
 want "disk, gone" "$(cat "$g/io.max")" ""
-for _ in $(seq 100); do # lxcfs may have come after the guest.
+for _ in $(seq 900); do # lxcfs may have come after the guest.
 	seen=$(cuib exec c1 -- sed -n 's/^MemTotal: *//p' /proc/meminfo)
 	[ "$seen" = "122880 kB" ] && break
 	sleep 0.1

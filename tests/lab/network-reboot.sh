@@ -38,6 +38,10 @@ resolves() { cuib exec c1 -- nslookup c1.cuib 10.88.0.1 | grep -q 10.88.0.9; }
 refused() { ! ip netns exec far timeout 5 bash -c "exec 3<>/dev/tcp/192.0.2.1/$1"; }
 zone() { cuib query /1.0/network-zones/lab.example.org/records/www | grep -q 192.0.2.80; }
 running() { cuib list c1 --format csv --columns s | grep -q RUNNING; }
+overlaid() { ip -d link show type vxlan | grep -q 'vxlan id'; }
+up() { all=$(cuib network list --format csv) && ! echo "$all" | grep -i errored; }
+# The other host of the overlay is not there.
+quiet() { all=$(cuib warning list --format csv) && ! echo "$all" | grep -i network | grep -v 'not in touch'; }
 leased() { cuib network list-leases "$1" --format csv | grep -q "c1.*$2"; }
 
 # whole finds all as it is to be.
@@ -50,13 +54,12 @@ whole() {
 	eventually leased vx0 10.88.1
 	zone
 	want "NICs of c1" "$(cuib exec c1 -- sh -c "cd /sys/class/net; echo eth[0-9]" | xargs)" "eth0 eth1 eth2"
-	ip -d link show type vxlan | grep -q 'vxlan id'
+	eventually overlaid
 	# Port 81 is not let in by the ACL.
 	cuib exec c1 -- httpd -p 81 -h /www 2>/dev/null || :
 	refused 8081
-	want "networks that are down" "$(cuib network list --format csv | grep -i -c errored || :)" 0
-	# The other host of the overlay is not there.
-	want "warnings of networks" "$(cuib warning list --format csv | grep -i network | grep -v 'not in touch' || :)" ""
+	eventually up
+	eventually quiet
 }
 
 case $step in

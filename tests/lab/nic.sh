@@ -27,7 +27,7 @@ gone() {
 	ip link show wire >/dev/null
 }
 answers() { # A first packet can be lost while neighbours look for each other.
-	for _ in 1 2 3 4 5; do
+	for _ in $(seq 60); do
 		cuib exec c1 -- ping -c 1 -W 2 192.0.2.1 >/dev/null && return
 	done
 	echo "nothing answers: $1"
@@ -71,7 +71,7 @@ cuib start c1
 want "NICs at the start" "$(count)" 30
 want "their ends here" "$(ls /sys/class/net | grep -c '^h[0-9]')" 30
 cuib exec c1 -- sh -c 'echo >/dev/mark; kill -INT 1'
-for _ in $(seq 100); do
+for _ in $(seq 900); do
 	cuib exec c1 -- test ! -e /dev/mark 2>/dev/null && break
 	sleep 0.1
 done
