@@ -132,7 +132,7 @@ func (m *matrix) networks(t *testing.T, commands []string) {
 func (m *matrix) settle(t *testing.T, when string, pictures ...string) string {
 	t.Helper()
 	var got string
-	for end := time.Now().Add(patience / 12); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if got = m.networkPicture(t); slices.Contains(pictures, got) {
 			return got
 		}

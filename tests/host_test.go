@@ -440,13 +440,21 @@ func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%v: %v", args, err)
 }
 
-// cmdTree fails if a directory below CUIB_DIR is not empty: "tree pools/default/trash".
+// cmdTree waits until a directory below CUIB_DIR is empty: "tree guests",
+// "tree pools/default/data/trash". What is thrown away goes in the background.
 func cmdTree(ts *testscript.TestScript, neg bool, args []string) {
-	entries, err := os.ReadDir(filepath.Join(hostOf(ts).dir, args[0]))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		ts.Fatalf("%v", err)
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: tree DIRECTORY")
 	}
-	if empty := len(entries) == 0; empty == neg {
-		ts.Fatalf("%s has %d entries", args[0], len(entries))
+	var entries []os.DirEntry
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		var err error
+		if entries, err = os.ReadDir(filepath.Join(hostOf(ts).dir, args[0])); err != nil {
+			ts.Fatalf("%v", err)
+		}
+		if len(entries) == 0 {
+			return
+		}
 	}
+	ts.Fatalf("%s has %v", args[0], entries)
 }

@@ -171,7 +171,7 @@ func theirSide(t *testing.T, client, programs, daemon string) *side {
 // noLoops waits until no loop device is on a file below a directory.
 func noLoops(dir string) error {
 	var out string
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		var err error
 		if out, err = run("losetup", "--noheadings", "--output", "NAME,BACK-FILE"); err != nil {
 			return err
@@ -179,7 +179,6 @@ func noLoops(dir string) error {
 		if !strings.Contains(out, dir+"/") {
 			return nil
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	return fmt.Errorf("loop devices are left:\n%s", out)
 }
@@ -193,17 +192,15 @@ exec "$@"`
 
 func (s *side) await(t *testing.T, socket string) {
 	t.Helper()
-	for range 1500 {
-		if conn, err := net.Dial("unix", socket); err == nil {
-			_ = conn.Close()
-			// It answers before it is ready.
-			if _, err := s.try("storage", "list"); err == nil {
-				return
-			}
+	eventually(t, s.name+" answers", func() bool {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			return false
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatalf("%s does not answer", s.name)
+		_ = conn.Close()
+		_, err = s.try("storage", "list") // It answers before it is ready.
+		return err == nil
+	})
 }
 
 // probeImage returns an image of files that are easily lost.
