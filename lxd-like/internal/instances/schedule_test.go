@@ -8,10 +8,12 @@ import (
 	"github.com/cuib/cuib/shared/api"
 )
 
-// tomorrow is a time on the day after today, at which nothing else is due.
+// begun is when the tests began: all mean the same day by tomorrow.
+var begun = time.Now()
+
+// tomorrow is a time on the day after that, at which nothing else is due.
 func tomorrow(hour, minute int) time.Time {
-	now := time.Now().AddDate(0, 0, 1)
-	return time.Date(now.Year(), now.Month(), now.Day(), hour, minute, 30, 0, time.Local)
+	return time.Date(begun.Year(), begun.Month(), begun.Day()+1, hour, minute, 30, 0, time.Local)
 }
 
 func (w *world) schedule(name string, config api.ConfigMap) {

@@ -363,8 +363,9 @@ func TestSchedule(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	must(t, w.svc.Create(t.Context(), "p", post("v", api.ConfigMap{"snapshots.schedule": "@hourly", "snapshots.expiry": "3d"})))
-	now := time.Now().Truncate(time.Hour).Add(30 * time.Minute) // Not in the minute that the schedule names.
-	for i := range 4 {                                          // The first tick says since when it is there.
+	now := time.Now()
+	now = time.Date(now.Year(), now.Month(), now.Day(), now.Hour(), 30, 0, 0, time.Local) // Not in the minute that the schedule names.
+	for i := range 4 {                                                                    // The first tick says since when it is there.
 		must(t, w.svc.Tick(t.Context(), now.Add(time.Duration(i)*time.Hour)))
 		must(t, w.svc.Tick(t.Context(), now.Add(time.Duration(i)*time.Hour+time.Second)))
 	}
