@@ -266,7 +266,7 @@ func (h *host) close() (err error) {
 	if h.daemon != nil {
 		err = errors.Join(err, h.stop(syscall.SIGTERM))
 	}
-	err = errors.Join(err, h.leftovers())
+	err = errors.Join(err, h.nothingLeft())
 	if log := h.logs(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
 		err = errors.Join(err, errors.New("the daemon's log has a data race or a panic:\n"+log))
 	}
@@ -319,6 +319,16 @@ func (h *host) user(args ...string) (string, error) {
 		return stdout.String(), fmt.Errorf("%v: %w\n%s", args, err, stderr.String())
 	}
 	return stdout.String(), nil
+}
+
+// nothingLeft waits until there are no leftovers: with a guest that was killed
+// the kernel takes away what was its own, which it does when it has the time.
+func (h *host) nothingLeft() error {
+	err := h.leftovers()
+	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); err = h.leftovers() {
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
 }
 
 // leftovers reports mounts of instances, and links in the namespace, that

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -146,7 +145,7 @@ func TestUnreadable(t *testing.T) {
 func TestFollows(t *testing.T) {
 	testenv.NetNS(t)
 	testenv.Kernel(t, "nft")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience)
 	defer cancel()
 	list := []networks.Published{entry("192.0.2.1", unix.IPPROTO_TCP, 80, 80)}
 	s := &admission.Service{Host: &links{}, Log: slog.New(slog.DiscardHandler)}
@@ -186,7 +185,7 @@ func TestFollows(t *testing.T) {
 func TestLegacyFollows(t *testing.T) {
 	testenv.NetNS(t)
 	testenv.Kernel(t, "iptables-legacy", "iptables-legacy-save")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience)
 	defer cancel()
 	list := []networks.Published{entry("192.0.2.1", unix.IPPROTO_TCP, 80, 80)}
 	s := &admission.Service{Host: &links{}, Log: slog.New(slog.DiscardHandler)}
@@ -223,7 +222,7 @@ func TestLegacyFollows(t *testing.T) {
 func TestTriesAgain(t *testing.T) {
 	testenv.NetNS(t)
 	testenv.Kernel(t, "nft")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), testenv.Patience)
 	defer cancel()
 	host := &links{err: errors.New("boom")}
 	s := &admission.Service{Host: host, Log: slog.New(slog.DiscardHandler)}
