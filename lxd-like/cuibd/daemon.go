@@ -43,6 +43,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/lxd-like/internal/zones"
 	"github.com/cuib/cuib/lxd-like/projectkeys"
+	"github.com/cuib/cuib/lxd-like/serverkeys"
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/bridge"
 	"github.com/cuib/cuib/networks/cni"
@@ -384,7 +385,7 @@ func (d *daemon) newAPI(env environmentFunc, exit func()) *rest.Server {
 		Recovery: d.recovery, Warnings: d.warnings, Config: settings{d.db},
 		Environment: env, Resources: resources, Ops: d.ops, Events: d.events, Log: d.log.With("component", "rest"),
 		Shutdown: d.shutdown, Exit: exit,
-		Follow: map[string]func(context.Context, string) error{zones.KeyAddress: d.zones.Listen},
+		Follow: map[string]func(context.Context, string) error{serverkeys.DNSAddress: d.zones.Listen},
 	}
 }
 
@@ -462,7 +463,7 @@ func (d *daemon) serveZones(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.zones.Run(ctx, config[zones.KeyAddress])
+	return d.zones.Run(ctx, config[serverkeys.DNSAddress])
 }
 
 // autostart starts the instances that are to run.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -12,10 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cuib/cuib/lxd-like/internal/backups"
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/host"
-	"github.com/cuib/cuib/lxd-like/internal/rest"
+	"github.com/cuib/cuib/lxd-like/serverkeys"
 	"github.com/cuib/cuib/networks/cni"
 	"github.com/cuib/cuib/shared/api"
 	release "github.com/cuib/cuib/shared/version"
@@ -139,15 +137,15 @@ func (s settings) Config(ctx context.Context) (map[string]string, error) {
 // backupAlgorithm is the compression of backups that ask for none.
 func (s settings) backupAlgorithm(ctx context.Context) (string, error) {
 	config, err := s.Config(ctx)
-	return cmp.Or(config[rest.KeyCompression], backups.DefaultAlgorithm), err
+	return serverkeys.Value(config, serverkeys.BackupCompression), err
 }
 
 // pluginDirs are the directories of network plugins.
 func (s settings) pluginDirs(ctx context.Context) (cni.Dirs, error) {
 	config, err := s.Config(ctx)
 	return cni.Dirs{
-		Config:  cmp.Or(config[rest.KeyCNIConfigDir], cni.ConfigDir),
-		Plugins: strings.Split(cmp.Or(config[rest.KeyCNIPluginDirs], cni.PluginDirs), ":"),
+		Config:  serverkeys.Value(config, serverkeys.CNIConfigDir),
+		Plugins: serverkeys.Dirs(serverkeys.Value(config, serverkeys.CNIPluginDirs)),
 	}, err
 }
 

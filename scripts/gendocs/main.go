@@ -38,9 +38,9 @@ func run(args []string) error {
 }
 
 func configKeys(w io.Writer) {
-	fmt.Fprint(w, `# Configuration of instances, profiles, networks and projects
+	fmt.Fprint(w, `# Configuration of instances, profiles, networks, projects and the server
 
-This page is made by `+"`make gen`"+` from the tables in `+"`profiles`, `lxd-like/netkeys` and `lxd-like/projectkeys`"+`; change those instead.
+This page is made by `+"`make gen`"+` from the tables in `+"`profiles`, `lxd-like/netkeys`, `lxd-like/projectkeys` and `lxd-like/serverkeys`"+`; change those instead.
 
 A key is *live* if a change reaches a running instance at once. Another one counts from the next start on.
 
@@ -75,6 +75,7 @@ A key is *live* if a change reaches a running instance at once. Another one coun
 	}
 	networkKeys(w)
 	projectKeys(w)
+	serverKeys(w)
 }
 
 func value(k profiles.Key) string {

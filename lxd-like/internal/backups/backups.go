@@ -65,10 +65,6 @@ type Service struct {
 	Algorithm func(ctx context.Context) (string, error)
 }
 
-// DefaultAlgorithm is the compression where nothing is said: the one that is
-// done soonest.
-const DefaultAlgorithm = "zstd"
-
 // A Request is what a client wants a backup to be.
 type Request struct {
 	Name        string // Made up if it is empty.

@@ -15,7 +15,6 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/scope"
 	"github.com/cuib/cuib/lxd-like/internal/volumes"
 	"github.com/cuib/cuib/shared/api"
-	"github.com/cuib/cuib/shared/archive"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
 )
@@ -42,20 +41,6 @@ type instanceImporter interface {
 // volumeImporter makes custom volumes of archives, likewise.
 type volumeImporter interface {
 	Import(ctx context.Context, up volumes.Upload) (ops.Job, error)
-}
-
-// KeyCompression is the server's key for the compression of backups that ask
-// for none.
-const KeyCompression = "backups.compression_algorithm"
-
-func checkCompression(value string) error {
-	if value == "" {
-		return nil
-	}
-	if _, err := archive.ParseCompression(value); err != nil {
-		return errs.Invalidf("%s: %w", KeyCompression, err)
-	}
-	return nil
 }
 
 // An owned is a kind of thing that has backups.

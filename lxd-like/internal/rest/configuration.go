@@ -6,6 +6,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/lxd-like/projectkeys"
+	"github.com/cuib/cuib/lxd-like/serverkeys"
 	"github.com/cuib/cuib/profiles"
 )
 
@@ -16,5 +17,6 @@ func (s *Server) getConfiguration(*http.Request) (response, error) {
 	maps.Copy(configs, s.Pools.Metadata())
 	maps.Copy(configs, netkeys.Metadata())
 	maps.Copy(configs, projectkeys.Metadata())
+	maps.Copy(configs, serverkeys.Metadata())
 	return synced(map[string]any{"configs": configs}), nil
 }

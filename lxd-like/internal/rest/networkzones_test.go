@@ -111,12 +111,12 @@ func TestFollow(t *testing.T) {
 	s.Follow = map[string]func(context.Context, string) error{
 		"core.dns_address": func(_ context.Context, v string) error {
 			told = append(told, v)
-			if v == "taken" {
+			if v == "127.0.0.1:9" {
 				return errs.Conflictf("something else listens")
 			}
 			return nil
 		},
-		"core.last": func(_ context.Context, v string) error {
+		"user.last": func(_ context.Context, v string) error {
 			if v == "bad" {
 				return errs.Invalidf("bad")
 			}
@@ -129,11 +129,12 @@ func TestFollow(t *testing.T) {
 		kept   string
 		told   string
 	}{
-		{`{"config":{"core.dns_address":"a"}}`, 200, "a", "a"},
-		{`{"config":{"core.dns_address":"a","user.b":"2"}}`, 200, "a", ""},
-		{`{"config":{"core.dns_address":"taken"}}`, 409, "a", "taken"},
-		{`{"config":{"core.dns_address":"b","core.last":"bad"}}`, 400, "a", "b a"}, // It goes back.
-		{`{"config":{"core.wrong":"b"}}`, 400, "a", ""},
+		{`{"config":{"core.dns_address":"127.0.0.1:1"}}`, 200, "127.0.0.1:1", "127.0.0.1:1"},
+		{`{"config":{"core.dns_address":"127.0.0.1:1","user.b":"2"}}`, 200, "127.0.0.1:1", ""},
+		{`{"config":{"core.dns_address":"127.0.0.1:9"}}`, 409, "127.0.0.1:1", "127.0.0.1:9"},
+		{`{"config":{"core.dns_address":"nowhere"}}`, 400, "127.0.0.1:1", ""},
+		{`{"config":{"core.dns_address":":2","user.last":"bad"}}`, 400, "127.0.0.1:1", ":2 127.0.0.1:1"}, // It goes back.
+		{`{"config":{"core.wrong":"b"}}`, 400, "127.0.0.1:1", ""},
 		{`{"config":{"core.dns_address":""}}`, 200, "", " "},
 	} {
 		told = nil

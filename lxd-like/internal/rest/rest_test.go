@@ -301,6 +301,9 @@ func TestServer(t *testing.T) {
 	if a := s.do("PUT", "/1.0", `{"config":{"core.https_address":":8443"}}`); a.status != 400 || !strings.Contains(a.Error, "core.https_address") {
 		t.Errorf("unknown key: %+v", a)
 	}
+	if a := s.do("GET", "/1.0/metadata/configuration", ""); !strings.Contains(a.body, `"core.dns_address":{`) {
+		t.Errorf("keys of the server are not in %s", a.body)
+	}
 	if a := s.do("PATCH", "/1.0", `{"config":{"user.b":"2"}}`); a.status != 200 {
 		t.Errorf("patch: %+v", a)
 	}

@@ -5,10 +5,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
+	"github.com/cuib/cuib/lxd-like/serverkeys"
 	"github.com/cuib/cuib/shared/api"
-	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/undo"
 )
 
@@ -243,25 +242,10 @@ func (s *Server) serverConfig(r *http.Request) (map[string]string, error) {
 	return config, checkMatch(r, func() (any, error) { return api.ServerPut{Config: orEmpty(config)}, nil })
 }
 
-// serverKeys are the server's keys, each with what checks a value.
-var serverKeys = map[string]func(string) error{
-	KeyCNIConfigDir:  checkCNIConfigDir,
-	KeyCNIPluginDirs: checkCNIPluginDirs,
-	KeyCompression:   checkCompression,
-}
-
 func (s *Server) setConfig(ctx context.Context, changes map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(changes)) {
-		if check := serverKeys[key]; check != nil {
-			if err := check(changes[key]); err != nil {
-				return err
-			}
-			continue
-		}
-		if name, ok := strings.CutPrefix(key, "user."); s.Follow[key] == nil && (!ok || name == "") {
-			known := slices.Sorted(maps.Keys(serverKeys))
-			known = append(known, slices.Sorted(maps.Keys(s.Follow))...)
-			return errs.Invalidf("server configuration has no key %q: allowed are %s, and keys that begin with \"user.\"", key, strings.Join(known, ", "))
+		if err := serverkeys.Check(key, changes[key]); err != nil {
+			return err
 		}
 	}
 	if err := s.keep(ctx, changes); err != nil {

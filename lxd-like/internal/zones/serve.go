@@ -2,9 +2,6 @@ package zones
 
 import (
 	"context"
-	"net"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -12,43 +9,11 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
+	"github.com/cuib/cuib/lxd-like/serverkeys"
 	"github.com/cuib/cuib/networks/axfr"
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/project"
 )
-
-// KeyAddress is the server's key for where DNS is served.
-const KeyAddress = "core.dns_address"
-
-// port is where DNS is served unless the address says another.
-const port = 53
-
-// parseAddress returns where an address says that DNS is served; not valid for
-// an empty one.
-func parseAddress(v string) (netip.AddrPort, error) {
-	if v == "" {
-		return netip.AddrPort{}, nil
-	}
-	bad := errs.Invalidf("%s: %q is not valid: use IP, IP:PORT, [IPV6]:PORT or :PORT", KeyAddress, v)
-	if a, err := netip.ParseAddr(strings.Trim(v, "[]")); err == nil {
-		v = netip.AddrPortFrom(a, port).String()
-	}
-	host, number, err := net.SplitHostPort(v)
-	if err != nil {
-		return netip.AddrPort{}, bad
-	}
-	if host == "" {
-		host = "::" // With IPv4, too.
-	}
-	out, err := netip.ParseAddrPort(net.JoinHostPort(host, number))
-	if err != nil || out.Port() == 0 {
-		return netip.AddrPort{}, bad
-	}
-	if out.Addr().IsUnspecified() && out.Port() == port {
-		return netip.AddrPort{}, errs.Invalidf("%s: %q is every address, and networks serve DNS on port %d of theirs: use one address, or another port", KeyAddress, v, port)
-	}
-	return out, nil
-}
 
 // Listen makes DNS be served on an address; on none if it is empty. If that
 // cannot be, it goes on as it did.
@@ -64,12 +29,12 @@ func (s *Service) Listen(ctx context.Context, address string) error {
 
 // listenOn is Listen for who holds listen, and does not remember it.
 func (s *Service) listenOn(ctx context.Context, address string) error {
-	to, err := parseAddress(address)
+	to, err := serverkeys.ParseDNSAddress(address)
 	if err != nil {
 		return err
 	}
 	if err := s.serving().Listen(context.WithoutCancel(ctx), to); err != nil {
-		return errs.Newf(errs.KindOf(err), "%s: %w", KeyAddress, err)
+		return errs.Newf(errs.KindOf(err), "%s: %w", serverkeys.DNSAddress, err)
 	}
 	s.Warnings.Resolve(ctx, warnings.DNSDown, "")
 	s.touch()

@@ -96,8 +96,8 @@ func newConfigSet(e *env) *cobra.Command {
 		Use:     "set [INSTANCE] KEY=VALUE...",
 		Short:   "Set keys of an instance or of the daemon",
 		Long:    "Set keys. An empty value unsets a key, and \"-\" reads it from the standard input.",
-		Example: "  cuib config set web limits.cpu=2 limits.memory=1GiB\n  cuib config set web --property description='the web server'",
-		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Instances, kit.InstanceSettings),
+		Example: "  cuib config set web limits.cpu=2 limits.memory=1GiB\n  cuib config set web --property description='the web server'\n  cuib config set core.dns_address=192.0.2.1",
+		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.ConfigTargets, kit.TargetSettings),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, keys, err := e.configTarget(args)
 			if err != nil {
@@ -150,8 +150,8 @@ func newConfigUnset(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "unset [INSTANCE] KEY",
 		Short:   "Unset a key of an instance or of the daemon",
-		Example: "  cuib config unset web limits.memory",
-		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.InstanceKeys, kit.None),
+		Example: "  cuib config unset web limits.memory\n  cuib config unset core.dns_address",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.ConfigSources, kit.InstanceKeys, kit.None),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := kit.Local(args[0])
 			if err != nil {
@@ -174,8 +174,8 @@ func newConfigGet(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "get [INSTANCE] KEY",
 		Short:   "Show the value of a key",
-		Example: "  cuib config get web limits.memory\n  cuib config get web limits.cpu --expanded",
-		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.InstanceKeys, kit.None),
+		Example: "  cuib config get web limits.memory\n  cuib config get web limits.cpu --expanded\n  cuib config get core.dns_address",
+		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.ConfigSources, kit.InstanceKeys, kit.None),
 		RunE: func(cmd *cobra.Command, args []string) error { return e.getConfig(cmd.Context(), o, args) },
 	}
 	cmd.Flags().BoolVarP(&o.property, "property", "p", false, "show a property of the instance")

@@ -298,7 +298,8 @@ func (c completion) complete(cmd *cobra.Command, args []string, typed string) ([
 	case err != nil:
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return fitting(found, args, typed), directive(found)
+	found = fitting(found, args, typed)
+	return found, directive(found)
 }
 
 // directive has the shell put no space after what something is to follow, as

@@ -19,6 +19,51 @@ func ProjectSettings(ctx context.Context, e *Env, _ []string) ([]string, error) 
 	return e.settings(ctx, place{entity: "project"})
 }
 
+// server is where the keys of the daemon are.
+var server = place{entity: "server"}
+
+// ConfigTargets completes names of instances and, as an instance can be left
+// out, keys of the daemon that can be set.
+func ConfigTargets(ctx context.Context, e *Env, args []string) ([]string, error) {
+	names, err := Instances(ctx, e, args)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := e.settings(ctx, server)
+	return append(names, keys...), err
+}
+
+// TargetSettings completes keys of an instance, or of the daemon if the first
+// argument is one of its keys.
+func TargetSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
+	if strings.Contains(args[0], "=") {
+		return e.settings(ctx, server)
+	}
+	return InstanceSettings(ctx, e, args)
+}
+
+// ConfigSources completes names of instances and keys of the daemon: those that
+// there are, and those of users that it has.
+func ConfigSources(ctx context.Context, e *Env, args []string) ([]string, error) {
+	names, err := Instances(ctx, e, args)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := e.settings(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	s, _, err := e.Client().Server(ctx)
+	have := KeysOf(s.Config)
+	for _, key := range keys {
+		if key, one := strings.CutSuffix(key, "="); one {
+			have = append(have, key)
+		}
+	}
+	slices.Sort(have)
+	return append(names, slices.Compact(have)...), err
+}
+
 // PoolSettings completes keys of the storage pool that is the first argument.
 func PoolSettings(ctx context.Context, e *Env, args []string) ([]string, error) {
 	p, _, err := e.Client().StoragePool(ctx, args[0])
