@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cuib/cuib/client/cmd/cuib/internal/backup"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/configure"
@@ -32,23 +35,27 @@ any other error. "cuib exec" ends with the status of the program that it ran.`
 // args.
 func newRoot(e *env, args []string) *cobra.Command {
 	root := &cobra.Command{
-		Use:               "cuib",
-		Short:             "Run system containers",
-		Long:              rootLong,
-		Example:           "  cuib launch debian:bookworm web\n  cuib exec web -- apt-get update\n  cuib snapshot create web fresh",
-		Args:              cobra.ArbitraryArgs, // Of which cobra has an error without a kind.
-		RunE:              kit.Choose,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return e.Begin() },
+		Use:           "cuib",
+		Short:         "Run system containers",
+		Long:          rootLong,
+		Example:       "  cuib launch debian:bookworm web\n  cuib exec web -- apt-get update\n  cuib snapshot create web fresh",
+		Args:          cobra.ArbitraryArgs, // Of which cobra has an error without a kind.
+		RunE:          kit.Choose,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cmd.ValidateFlagGroups(); err != nil { // Later cobra has an error without a kind.
+				return wrongFlags(cmd, err)
+			}
+			return e.Begin()
+		},
 	}
 	root.SetIn(e.In)
 	root.SetOut(e.Out)
 	root.SetErr(e.Err)
 	showVersion(root, e.Build)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return errs.Invalidf("%w (see %q)", err, cmd.CommandPath()+" --help")
-	})
+	root.SetFlagErrorFunc(wrongFlags)
+	root.SetHelpCommand(newHelp())
 	root.CompletionOptions.DisableDefaultCmd = true
 	flags := root.PersistentFlags()
 	flags.BoolVarP(&e.Quiet, "quiet", "q", false, "say nothing but results and errors")
@@ -59,6 +66,49 @@ func newRoot(e *env, args []string) *cobra.Command {
 	_ = flags.MarkHidden("force-local") // The flag exists.
 	addCommands(root, e, args)
 	return root
+}
+
+// wrongFlags is the error for flags that a command does not have, or not so.
+func wrongFlags(cmd *cobra.Command, err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && wants[bad.GetFlag().Value.Type()] != "" {
+		err = errs.Invalidf("--%s: got %q, want %s", bad.GetFlag().Name, bad.GetValue(), wants[bad.GetFlag().Value.Type()])
+	}
+	return errs.Invalidf("%w (see %q)", err, cmd.CommandPath()+" --help")
+}
+
+// wants are values that flags of a type can have.
+var wants = map[string]string{"bool": "true or false", "float64": "a number", "int": "a whole number", "uint32": "a whole number, 0 or more"}
+
+// newHelp returns the command help, which unlike that of cobra fails for what
+// there is no help about.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND...]", Short: "Show the help of a command",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, c := range about.Commands() {
+				if c.IsAvailableCommand() && strings.HasPrefix(c.Name(), typed) {
+					names = append(names, c.Name())
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return kit.Choose(about, rest)
+			}
+			about.InitDefaultHelpFlag() // To be listed.
+			return about.Help()
+		},
+	}
 }
 
 // addCommands adds the command that args begin with, or all where they begin
