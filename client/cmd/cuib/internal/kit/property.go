@@ -3,6 +3,8 @@ package kit
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -16,7 +18,7 @@ func Property(object any, name string) (string, error) {
 	}
 	v, ok := fields[name]
 	if !ok {
-		return "", errs.NotFoundf("property %q not found", name)
+		return "", errs.NotFoundf("property %q not found: there are %s", name, strings.Join(KeysOf(fields), ", "))
 	}
 	switch v := v.(type) {
 	case string:
@@ -51,7 +53,7 @@ func SetProperties(into any, values api.ConfigMap) error {
 				return errs.Invalidf("property %q: %q is neither true nor false", name, value)
 			}
 		case nil:
-			return errs.NotFoundf("property %q not found", name)
+			return errs.NotFoundf("property %q not found: there are %s", name, strings.Join(settable(fields), ", "))
 		default:
 			return errs.Invalidf("property %q is no text: edit the object", name)
 		}
@@ -64,6 +66,17 @@ func SetProperties(into any, values api.ConfigMap) error {
 		return errs.Invalidf("property: %w", err)
 	}
 	return nil
+}
+
+// settable returns the names of those fields that [SetProperties] can change.
+func settable(fields map[string]any) []string {
+	return slices.DeleteFunc(KeysOf(fields), func(name string) bool {
+		switch fields[name].(type) {
+		case string, bool:
+			return false
+		}
+		return true
+	})
 }
 
 func fieldsOf(object any) (map[string]any, error) {

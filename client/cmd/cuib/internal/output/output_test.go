@@ -68,7 +68,8 @@ func TestParseYAML(t *testing.T) {
 		"":                                    "",
 		"# nothing":                           "",
 		"config: {limits.cpu: 2, a: true}":    "",
-		"conifg: {}":                          "conifg",
+		"conifg: {}":                          `unknown field "conifg": allowed are config, description, devices`,
+		"Description: a":                      "", // As in JSON.
 		"config: [":                           "YAML",
 		"config: {1: {2: 3}}":                 "YAML",
 		"config: {a: [1]}":                    `"a"`,
@@ -90,7 +91,7 @@ func TestParseYAML(t *testing.T) {
 	if err := output.ParseYAMLPart[api.Profile]([]byte("used_by: []\nconfig: {limits.cpu: 2}"), &put); err != nil || put.Config["limits.cpu"] != "2" {
 		t.Errorf("part: %v, %v", put, err)
 	}
-	if err := output.ParseYAMLPart[api.Profile]([]byte("used_by: []\ndevises: {}"), &put); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "devises") {
+	if err := output.ParseYAMLPart[api.Profile]([]byte("used_by: []\ndevises: {}"), &put); !errs.Is(err, errs.Invalid) || !strings.HasSuffix(err.Error(), `unknown field "devises": allowed are config, description, devices`) {
 		t.Errorf("what no profile has: %v", err)
 	}
 }

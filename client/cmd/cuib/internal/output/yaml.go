@@ -1,7 +1,6 @@
 package output
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -45,27 +44,32 @@ func block(n *yaml.Node) {
 }
 
 // ParseYAML decodes YAML into a struct of the API, by its JSON names. What the
-// struct does not have is an error.
-func ParseYAML(data []byte, into any) error {
-	dec, err := jsonDecoder(data)
-	if err != nil || dec == nil {
+// struct does not have is an error, which says what it has.
+func ParseYAML(data []byte, into any) error { return parse(data, into, into) }
+
+// parse is [ParseYAML] whose error says what the struct told has.
+func parse(data []byte, into, told any) error {
+	doc, out, err := fromYAML(data)
+	if err != nil || doc == nil {
 		return err
 	}
-	dec.DisallowUnknownFields()
-	return yamlError(dec.Decode(into))
+	if err := unknownField(doc, reflect.TypeOf(into), reflect.TypeOf(told), ""); err != nil {
+		return err
+	}
+	return yamlError(json.Unmarshal(out, into))
 }
 
 // ParseYAMLPart is [ParseYAML] that leaves out what the struct does not have but
 // a whole object of type T has, such as what of it cannot be changed.
 func ParseYAMLPart[T any](data []byte, into any) error {
-	if err := ParseYAML(data, new(T)); err != nil {
+	if err := parse(data, new(T), into); err != nil {
 		return err
 	}
-	dec, err := jsonDecoder(data)
-	if err != nil || dec == nil {
+	doc, out, err := fromYAML(data)
+	if err != nil || doc == nil {
 		return err
 	}
-	return yamlError(dec.Decode(into))
+	return yamlError(json.Unmarshal(out, into))
 }
 
 func yamlError(err error) error {
@@ -97,18 +101,16 @@ func formOf(k reflect.Kind) string {
 	return "number"
 }
 
-// jsonDecoder returns a decoder of YAML as JSON, or nil for an empty document.
-func jsonDecoder(data []byte) (*json.Decoder, error) {
-	var v any
-	if err := yaml.Unmarshal(data, &v); err != nil {
-		return nil, errs.Invalidf("%s", strings.Replace(err.Error(), "yaml: ", "YAML: ", 1))
+// fromYAML returns what YAML says, and that as JSON; nil for an empty document.
+func fromYAML(data []byte) (doc any, out []byte, err error) {
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, nil, errs.Invalidf("%s", strings.Replace(err.Error(), "yaml: ", "YAML: ", 1))
 	}
-	if v == nil {
-		return nil, nil //nolint:nilnil // Nothing to decode is no error.
+	if doc == nil {
+		return nil, nil, nil
 	}
-	out, err := json.Marshal(v)
-	if err != nil {
-		return nil, errs.Invalidf("YAML: %w", fmt.Errorf("a key is not a text: %w", err))
+	if out, err = json.Marshal(doc); err != nil {
+		return nil, nil, errs.Invalidf("YAML: %w", fmt.Errorf("a key is not a text: %w", err))
 	}
-	return json.NewDecoder(bytes.NewReader(out)), nil
+	return doc, out, nil
 }

@@ -60,11 +60,17 @@ const custom = "custom"
 // Parse parses a document, which is YAML.
 func Parse(data []byte) (Document, error) {
 	var d fromPeers
-	if err := output.ParseYAML(data, &d); err != nil {
+	if err := output.ParseYAMLPart[fromPeers](data, &d.Document); err != nil {
 		return Document{}, err
 	}
-	if len(d.Certificates) > 0 || len(d.Cluster) > 0 {
-		return Document{}, errs.Newf(errs.Unsupported, "certificates and clusters can't be configured here")
+	if err := output.ParseYAML(data, &d); err != nil { // Now with what is refused below.
+		return Document{}, err
+	}
+	switch {
+	case len(d.Certificates) > 0:
+		return Document{}, errs.Invalidf("certificates: want none: the API is on no network, only on the unix socket")
+	case len(d.Cluster) > 0:
+		return Document{}, errs.Invalidf("cluster: want none: a host works alone, without a cluster")
 	}
 	for _, v := range d.StorageVolumes {
 		if v.Type != "" && v.Type != custom {
