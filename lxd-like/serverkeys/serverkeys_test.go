@@ -30,7 +30,7 @@ func TestCheck(t *testing.T) {
 		{"core.dns_address", "host:53", `core.dns_address: got "host:53", want IP, IP:PORT`},
 		{"core.dns_address", "192.0.2.1:0", "want IP, IP:PORT"},
 		{"core.dns_address", "", ""},
-		{"core.dns_addres", "", `unknown server configuration key "core.dns_addres", did you mean "core.dns_address"?`},
+		{"core.dns_addrs", "", `unknown server configuration key "core.dns_addrs", did you mean "core.dns_address"?`},
 		{"wrong", "a", "allowed are backups.compression_algorithm, cni.config_dir, cni.plugin_dirs, core.dns_address, user.*"},
 		{"core.https_address", ":8443", `core.https_address: got ":8443", but it cannot be set: the API is on no network`},
 		{"core.https_address", "", ""}, // It is unset already.

@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 
@@ -176,31 +175,18 @@ func (e *env) restoreFile(ctx context.Context, repository, what, target string, 
 		_, err := io.Copy(e.Out, data)
 		return err
 	}
-	return save(data, target, filepath.Base(opts.file))
-}
-
-// save writes a file, all of it or nothing.
-func save(data io.Reader, target, name string) (err error) {
-	if info, err := os.Stat(target); err == nil && info.IsDir() {
-		target = filepath.Join(target, name)
-	}
-	f, err := os.CreateTemp(filepath.Dir(target), ".cuib-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			_ = os.Remove(f.Name()) // It is incomplete.
-		}
-	}()
-	if _, err := io.Copy(f, data); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), target)
+	return e.Save(ctx, kit.Download{
+		What: opts.file, Target: target, Name: path.Base(opts.file), Plain: true, Doing: "Restoring", Done: "Restored",
+		Fill: func(ctx context.Context, w io.Writer) error {
+			stop := context.AfterFunc(ctx, func() { data.Close() }) // It was asked for before.
+			defer stop()
+			_, err := io.Copy(w, data)
+			if ctx.Err() != nil {
+				return errs.Newf(errs.Canceled, "%w", context.Cause(ctx))
+			}
+			return err
+		},
+	})
 }
 
 // restoreAll brings back a host, and adds the repository before if args say

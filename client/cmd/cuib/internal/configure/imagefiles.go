@@ -2,8 +2,6 @@ package configure
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -144,75 +142,31 @@ func (e *env) exportImage(ctx context.Context, name, target string) error {
 	}
 	p := e.Progress()
 	defer p.Clear()
-	var saved savedFiles
+	var files kit.NewFiles
+	defer files.Drop()
+	var names []string
 	err = e.Client().ExportImage(ctx, img.Fingerprint, func(name string) (io.WriteCloser, error) {
-		file := exportName(target, name, len(saved))
-		f, err := saved.create(file)
+		file := exportName(target, name, len(names))
+		f, err := files.Create(file, 0o666) // The user's umask says.
 		if err != nil {
 			return nil, err
 		}
+		names = append(names, file)
 		m := kit.Meter{Progress: p, Label: "Receiving " + filepath.Base(file)}
 		return struct {
 			io.Writer
 			io.Closer
-		}{m.Writer(f), synced{f}}, nil
+		}{m.Writer(f), f}, nil
 	})
 	p.Clear()
 	if err == nil {
-		err = saved.name()
+		err = files.Rename()
 	}
 	if err != nil {
-		saved.drop()
 		return err
 	}
-	e.Say("Image saved as %s", strings.Join(saved.names(), " and "))
+	e.Say("Image saved as %s", strings.Join(names, " and "))
 	return nil
-}
-
-// savedFiles are files that take their names when all of them are whole: what
-// had one before is lost by nothing less.
-type savedFiles []savedFile
-
-type savedFile struct{ temporary, name string }
-
-// create makes one, with the mode that files of the user have.
-func (s *savedFiles) create(name string) (*os.File, error) {
-	temporary := filepath.Join(filepath.Dir(name), ".cuib-export-"+rand.Text())
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) //nolint:gosec // The user's umask says.
-	if err == nil {
-		*s = append(*s, savedFile{temporary, name})
-	}
-	return f, err
-}
-
-// synced is a file that is on the disk when it is closed, and then may take the
-// name of another.
-type synced struct{ *os.File }
-
-func (s synced) Close() error { return errors.Join(s.Sync(), s.File.Close()) }
-
-func (s savedFiles) name() error {
-	for _, f := range s {
-		if err := os.Rename(f.temporary, f.name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// drop removes those that have no names yet.
-func (s savedFiles) drop() {
-	for _, f := range s {
-		_ = os.Remove(f.temporary) // It is cut short; the error is why.
-	}
-}
-
-func (s savedFiles) names() []string {
-	var all []string
-	for _, f := range s {
-		all = append(all, f.name)
-	}
-	return all
 }
 
 // exportName returns where the file with the given name goes; n is how many

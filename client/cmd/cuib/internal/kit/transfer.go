@@ -2,6 +2,7 @@ package kit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -158,12 +159,15 @@ type Download struct {
 	What   string // For the progress and the message, such as "instance web".
 	Target string // A file, a directory, "-" for the standard output, or "" for a file of that name here.
 	Name   string // Of the file, without an ending, if the target does not say it.
-	Fill   func(ctx context.Context, w io.Writer) error
+	Plain  bool   // It is no archive: its name has no ending beside that of Name.
+
+	Doing, Done string // What is said instead of "Exporting" and "Exported".
+	Fill        func(ctx context.Context, w io.Writer) error
 }
 
 // Save makes the file, whole or not at all, and says its name.
 func (e *Env) Save(ctx context.Context, d Download) error {
-	m := &Meter{Progress: e.Progress(), Label: "Exporting " + d.What}
+	m := &Meter{Progress: e.Progress(), Label: cmp.Or(d.Doing, "Exporting") + " " + d.What}
 	defer m.Progress.Clear()
 	info, err := os.Stat(d.Target)
 	switch {
@@ -185,7 +189,7 @@ func (e *Env) Save(ctx context.Context, d Download) error {
 		return err
 	}
 	m.Progress.Clear()
-	e.Say("Exported %s to %s", d.What, name)
+	e.Say("%s %s to %s", cmp.Or(d.Done, "Exported"), d.What, name)
 	return nil
 }
 
@@ -229,32 +233,27 @@ func fillOpen(ctx context.Context, d Download, m *Meter) error {
 func fillNew(ctx context.Context, d Download, m *Meter) (name string, err error) {
 	ctx, stop := Interruptible(ctx)
 	defer stop()
-	dir := d.Target
-	if d.Name == "" {
-		dir = filepath.Dir(d.Target)
+	var files NewFiles
+	defer files.Drop()
+	name = d.Target
+	if d.Name != "" {
+		name = filepath.Join(d.Target, d.Name)
 	}
-	f, err := os.CreateTemp(dir, ".cuib-export-*")
+	f, err := files.Create(name, 0o600)
 	if err != nil {
 		return "", err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // It is cut short; the error is why.
-		}
-	}()
 	var head beginning
-	err = d.Fill(ctx, m.Writer(io.MultiWriter(f, &head)))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := d.Fill(ctx, m.Writer(io.MultiWriter(f, &head))); err != nil {
 		return "", err
 	}
-	name = d.Target
-	if d.Name != "" {
-		name = filepath.Join(d.Target, d.Name+head.ending())
+	if d.Name != "" && !d.Plain {
+		f.Name += head.ending()
 	}
-	return name, os.Rename(f.Name(), name)
+	if err := f.Close(); err != nil {
+		return "", err
+	}
+	return f.Name, files.Rename()
 }
 
 // A beginning keeps the first bytes that are written to it.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cuib/cuib/client"
 	"github.com/cuib/cuib/client/cmd/cuib/internal/kit"
 )
@@ -38,6 +40,7 @@ func TestSave(t *testing.T) {
 		"replaced":  {"old", "x", nil, "old"},
 		"broken":    {"old", "x", broken, ""},
 		"directory": {"dir", "BZh9", nil, "dir/web.tar.bz2"},
+		"no place":  {"nosuch/web", "x", os.ErrNotExist, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -65,10 +68,50 @@ func TestSave(t *testing.T) {
 			} else if got, err := os.ReadFile(filepath.Join(dir, "old")); err != nil || string(got) != "old" {
 				t.Errorf("what was there has %q, %v", got, err)
 			}
-			if left, _ := filepath.Glob(filepath.Join(dir, ".cuib-export-*")); len(left) > 0 {
+			if left, _ := filepath.Glob(filepath.Join(dir, ".cuib-new-*")); len(left) > 0 {
 				t.Errorf("left over: %v", left)
 			}
 		})
+	}
+}
+
+// TestSavePlain has a file that is no archive keep its name, and one that is no
+// regular file be written to and not be replaced.
+func TestSavePlain(t *testing.T) {
+	dir := t.TempDir()
+	save := func(target string) error {
+		return env(t).Save(t.Context(), kit.Download{
+			What: "hosts", Name: "hosts", Target: target, Plain: true, Doing: "Restoring", Done: "Restored",
+			Fill: func(_ context.Context, w io.Writer) error {
+				_, err := io.WriteString(w, "BZh9")
+				return err
+			},
+		})
+	}
+	if err := save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "hosts")); err != nil || string(got) != "BZh9" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := save(fifo); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != "BZh9" {
+		t.Errorf("the pipe got %q, %v", got, err)
+	}
+	if info, err := os.Stat(fifo); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the pipe is now %v, %v", info.Mode(), err)
 	}
 }
 

@@ -65,8 +65,17 @@ func (e *Env) ChangeUserConfig(change func(c *UserConfig) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+	var files NewFiles
+	defer files.Drop()
+	f, err := files.Create(path, 0o600)
+	if err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return files.Rename()
 }

@@ -86,8 +86,7 @@ type field struct {
 // fieldsOf returns the fields that a struct has in JSON, in their order.
 func fieldsOf(typ reflect.Type) []field {
 	var out []field
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range typ.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case name == "-":
