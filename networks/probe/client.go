@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/pause"
 )
 
 // How long a question waits for its answer before it is asked again: at first,
@@ -271,7 +272,7 @@ func ask[T any](ctx context.Context, c Client, conn net.PacketConn, q question[T
 	for end := time.Now().Add(c.Patience); time.Now().Before(end) && ctx.Err() == nil; wait = min(2*wait, resend) {
 		// What is not up yet is tried again.
 		if _, last = conn.WriteTo(q.msg, q.to); last != nil {
-			pause(ctx, 50*time.Millisecond)
+			_ = pause.For(ctx, 50*time.Millisecond)
 			continue
 		}
 		if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
@@ -284,7 +285,7 @@ func ask[T any](ctx context.Context, c Client, conn net.PacketConn, q question[T
 			}
 			if err != nil {
 				last = err // A port that is closed, or a host that cannot be reached.
-				pause(ctx, 50*time.Millisecond)
+				_ = pause.For(ctx, 50*time.Millisecond)
 				break
 			}
 			if got, ok := q.parse(q.msg, buf[:size]); ok {
@@ -293,12 +294,4 @@ func ask[T any](ctx context.Context, c Client, conn net.PacketConn, q question[T
 		}
 	}
 	return none, fmt.Errorf("no answer from %s: %w", q.to, errors.Join(os.ErrDeadlineExceeded, last, ctx.Err()))
-}
-
-// pause waits for so long, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks"
+	"github.com/cuib/cuib/shared/pause"
 )
 
 // A Status is what became of a check.
@@ -273,7 +274,7 @@ func (t *trial) wait(ctx context.Context, nothing string, look func(l netlink.Li
 		return "", err
 	}
 	began := time.Now()
-	for end := began.Add(patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 20*time.Millisecond) {
+	for end := began.Add(patience); time.Now().Before(end) && ctx.Err() == nil; _ = pause.For(ctx, 20*time.Millisecond) {
 		if found, err := look(l); found != "" || err != nil {
 			return fmt.Sprintf("%s in %d ms", found, time.Since(began).Milliseconds()), err
 		}

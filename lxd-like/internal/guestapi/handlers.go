@@ -17,6 +17,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/instances"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/pause"
 	"github.com/cuib/cuib/shared/project"
 )
 
@@ -60,7 +61,7 @@ func (s *Server) guarded(h handle) http.Handler {
 		s.mu.Lock()
 		wait := c.d.requests.take(time.Now())
 		s.mu.Unlock()
-		if !pause(r, wait) {
+		if pause.For(r.Context(), wait) != nil {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -83,25 +84,10 @@ func (s *Server) mayChange(w http.ResponseWriter, r *http.Request, d *door) (boo
 		http.Error(w, "too many changes", http.StatusTooManyRequests)
 		return false, nil
 	}
-	if !pause(r, wait) {
-		return false, r.Context().Err()
+	if err := pause.For(r.Context(), wait); err != nil {
+		return false, err
 	}
 	return true, nil
-}
-
-// pause reports whether the request is still wanted after a while.
-func pause(r *http.Request, wait time.Duration) bool {
-	if wait <= 0 {
-		return true
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-r.Context().Done():
-		return false
-	}
 }
 
 // fail answers with an error. What went wrong in the daemon is not the

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/pause"
 	"github.com/cuib/cuib/storage"
 )
 
@@ -283,7 +283,7 @@ func (s *Service) Autostart(ctx context.Context, names []string) error {
 		}
 		if last != nil && (boot(last).Delay > 0 || boot(last).StartPriority != boot(in).StartPriority) {
 			_ = g.Wait() // No function returns an error.
-			if err := pause(ctx, boot(last).Delay); err != nil {
+			if err := pause.For(ctx, boot(last).Delay); err != nil {
 				return err
 			}
 		}
@@ -322,16 +322,6 @@ func (s *Service) canStart(ctx context.Context, name string) *instance {
 func (s *Service) notStarted(ctx context.Context, name string, err error) {
 	s.Logger.ErrorContext(ctx, "cannot start an instance", "instance", name, "err", err)
 	s.Warnings.Raise(ctx, warnings.NotStarted, instanceURL(name), err.Error())
-}
-
-// pause waits for so long.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }
 
 func wantsStart(in *instance) bool {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/shared/errs"
+	"github.com/cuib/cuib/shared/pause"
 	"github.com/cuib/cuib/shared/run"
 	"github.com/cuib/cuib/shared/units"
 )
@@ -50,7 +51,7 @@ func (s *Service) restic(ctx context.Context, r db.Repository, c call) error {
 			break
 		}
 		if i > 0 && said(err, saysLocked) {
-			sleep(ctx, time.Duration(i)*300*time.Millisecond)
+			_ = pause.For(ctx, time.Duration(i)*300*time.Millisecond)
 		}
 		if uerr := s.unlock(ctx, r); uerr != nil {
 			return uerr
@@ -70,13 +71,6 @@ const idleFor = 5 * time.Minute
 // unlocks is how often stale locks are looked for, for some 15 s: a process
 // that was killed exists until the host's init has taken note of its end.
 const unlocks = 10
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
 
 // locked reports whether a lock of this daemon is in the way.
 func (s *Service) locked(err error) bool {
