@@ -35,10 +35,10 @@ func newCreate(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create REPOSITORY [SOURCE...]", Short: "Make backups in a repository",
 		Long: `Make backups in a repository: of the sources, or of all instances and all custom
-volumes of all projects, and the host's configuration. An instance that runs is frozen for the
-moment in which a snapshot of it is made, which is what is read: the files
-that are not as they were for the backup before. In pools of overlay and dir
-that is told by their size and time, and all is read once a week.`,
+volumes of all projects, and the host's configuration. An instance that runs is
+frozen for the moment in which a snapshot of it is made, which is what is read:
+the files that are not as they were for the backup before. In pools of overlay and
+dir that is told by their size and time, and all is read once a week.`,
 		Example: "  cuib backup create nas web default/data host\n  cuib backup create nas",
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(repositories, sources),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {
@@ -97,7 +97,7 @@ func newList(e *env) *cobra.Command {
 	var projects kit.AllProjects
 	cmd := &cobra.Command{
 		Use: "list REPOSITORY [SOURCE]", Aliases: []string{"ls"}, Short: "List the backups in a repository",
-		Long:    "List the backups in a repository, oldest first. ADDED is what a backup added to it, before compression. Columns:\n\n" + output.Describe(backupColumns),
+		Long:    "List the backups in a repository, oldest first. ADDED is what a backup added to\nit, before compression. Columns:\n\n" + output.Describe(backupColumns),
 		Example: "  cuib backup list nas\n  cuib backup list nas web",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(repositories, sources, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {
@@ -125,7 +125,7 @@ func newList(e *env) *cobra.Command {
 func newDelete(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete REPOSITORY BACKUP...", Aliases: []string{"rm"}, Short: "Delete backups by their ids",
-		Long:    "Delete backups by their ids. The room that only they took is free after the next \"cuib backup prune\".",
+		Long:    "Delete backups by their ids. The room that only they took is free after the next\n\"cuib backup prune\".",
 		Example: "  cuib backup delete nas 4f3c2b1a",
 		Args:    kit.Needs(2, -1), ValidArgsFunction: e.Complete(repositories, ids),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error {

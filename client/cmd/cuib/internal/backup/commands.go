@@ -133,7 +133,7 @@ func short(id string) string { return id[:min(8, len(id))] }
 
 func repositoryKind(e *env) kit.Kind[api.BackupRepository, api.BackupRepositoryPut] {
 	return kit.Kind[api.BackupRepository, api.BackupRepositoryPut]{
-		Command: "backup repository", Arg: "REPOSITORY", Pair: "nas keep.daily=7", Names: repositories, Keys: repositoryKeys,
+		Command: "backup repository", What: "a backup repository", Arg: "REPOSITORY", Pair: "nas keep.daily=7", Names: repositories, Keys: repositoryKeys,
 		Read: e.Client().BackupRepository, Update: e.Client().UpdateBackupRepository,
 		Put:    func(r *api.BackupRepository) *api.BackupRepositoryPut { return &r.BackupRepositoryPut },
 		Config: func(p *api.BackupRepositoryPut) *api.ConfigMap { return &p.Config },

@@ -216,6 +216,7 @@ func newAliasList(e *env) *cobra.Command {
 	var v kit.ListView
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List aliases",
+		Long: "List aliases. Columns:\n\n" + output.Describe(aliasColumns),
 		Args: kit.Needs(0, 0), Example: "  cuib alias list",
 		RunE: func(*cobra.Command, []string) error {
 			s, err := e.UserConfig()

@@ -45,18 +45,20 @@ func run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 // names are the lines below "Available Commands:" in a help text.
 var names = regexp.MustCompile(`(?m)^  ([a-z-]+) {2,}\S`)
 
-func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
-	seen := 0
+// helpTexts returns what --help of each command says, by the command.
+func helpTexts(t *testing.T) map[string]string {
+	t.Helper()
+	if allHelp != nil {
+		return allHelp
+	}
+	texts := map[string]string{}
 	var walk func(path []string)
 	walk = func(path []string) {
 		text, _, status := run(t, append(path, "--help")...)
-		seen++
-		if status != 0 || !strings.Contains(text, "Usage:") {
-			t.Errorf("%v --help ends with %d and says %q", path, status, text)
+		if status != 0 {
+			t.Fatalf("%v --help ends with %d and says %q", path, status, text)
 		}
-		if !strings.Contains(text, "Examples:\n  cuib ") && !strings.Contains(text, "Examples:\n  ") {
-			t.Errorf("%v has no example", path)
-		}
+		texts[strings.Join(path, " ")] = text
 		_, commands, ok := strings.Cut(text, "Available Commands:")
 		if !ok {
 			return
@@ -69,8 +71,22 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		}
 	}
 	walk(nil)
-	if seen < 100 {
-		t.Errorf("only %d commands seen", seen)
+	allHelp = texts
+	return texts
+}
+
+// allHelp is what [helpTexts] has found.
+var allHelp map[string]string
+
+func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
+	all := helpTexts(t)
+	for path, text := range all {
+		if !strings.Contains(text, "Usage:") || !strings.Contains(text, "Examples:\n  ") {
+			t.Errorf("%s --help has no example, or no usage: %q", path, text)
+		}
+	}
+	if len(all) < 100 {
+		t.Errorf("only %d commands seen", len(all))
 	}
 }
 

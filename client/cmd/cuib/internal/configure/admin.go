@@ -97,7 +97,7 @@ func newAdminDoctor(e *env) *cobra.Command {
 	var v kit.ListView
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Say what this host lacks, and how to get it",
-		Long:    "Look for what the daemon and its instances need on this host: programs, features\nof the kernel, ranges of ids, and the daemon itself. The exit status is 1 if\nsomething is missing that is needed.",
+		Long:    "Look for what the daemon and its instances need on this host: programs, features\nof the kernel, ranges of ids, and the daemon itself. The exit status is 1 if\nsomething is missing that is needed. Columns:\n\n" + output.Describe(checkColumns),
 		Example: "  cuib admin doctor\n  cuib admin doctor --format json",
 		Args:    kit.Needs(0, 0),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return e.examine(cmd.Context(), v) },

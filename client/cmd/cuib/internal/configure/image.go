@@ -14,16 +14,16 @@ import (
 )
 
 var imageColumns = []output.Column[api.Image]{
-	{Key: 'l', Name: "ALIAS", Value: shortestAlias},
-	{Key: 'f', Name: "FINGERPRINT", Value: func(i api.Image) string { return kit.Short(i.Fingerprint) }},
+	{Key: 'l', Name: "ALIAS", Help: "shortest alias", Value: shortestAlias},
+	{Key: 'f', Name: "FINGERPRINT", Help: "beginning of the fingerprint", Value: func(i api.Image) string { return kit.Short(i.Fingerprint) }},
 	{Key: 'p', Name: "PUBLIC", Value: func(i api.Image) string { return strings.ToLower(kit.YesNo(i.Public)) }},
 	{Key: 'd', Name: "DESCRIPTION", Value: func(i api.Image) string { return i.Properties["description"] }},
 	{Key: 'a', Name: "ARCHITECTURE", Value: func(i api.Image) string { return i.Architecture }},
 	{Key: 't', Name: "TYPE", Value: func(i api.Image) string { return strings.ToUpper(i.Type) }},
 	{Key: 's', Name: "SIZE", Value: func(i api.Image) string { return kit.Size(i.Size) }},
 	{Key: 'u', Name: "UPLOAD DATE", Value: func(i api.Image) string { return kit.Date(i.UploadedAt) }},
-	{Key: 'L', Name: "ALIASES", Value: func(i api.Image) string { return strings.Join(aliasNames(i), "\n") }},
-	{Key: 'F', Name: "FINGERPRINT", Value: func(i api.Image) string { return i.Fingerprint }},
+	{Key: 'L', Name: "ALIASES", Help: "all aliases", Value: func(i api.Image) string { return strings.Join(aliasNames(i), "\n") }},
+	{Key: 'F', Name: "FINGERPRINT", Help: "whole fingerprint", Value: func(i api.Image) string { return i.Fingerprint }},
 	{Key: 'e', Name: "PROJECT", Value: func(i api.Image) string { return i.Project }},
 }
 

@@ -32,7 +32,7 @@ func newProfile(e *env) *cobra.Command {
 
 func profileKind(e *env) kit.Kind[api.Profile, api.ProfilePut] {
 	return kit.Kind[api.Profile, api.ProfilePut]{
-		Command: "profile", Arg: "PROFILE", Pair: "default limits.memory=1GiB", Names: kit.Profiles, Keys: kit.ProfileKeys, All: kit.InstanceSettings,
+		Command: "profile", What: "a profile", Arg: "PROFILE", Pair: "default limits.memory=1GiB", Names: kit.Profiles, Keys: kit.ProfileKeys, All: kit.InstanceSettings,
 		Read: e.Client().Profile, Update: e.Client().UpdateProfile, Preview: e.Client().PreviewProfile,
 		Put:    func(p *api.Profile) *api.ProfilePut { return &p.ProfilePut },
 		Config: func(p *api.ProfilePut) *api.ConfigMap { return &p.Config },

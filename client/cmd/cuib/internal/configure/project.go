@@ -62,7 +62,7 @@ func newProject(e *env) *cobra.Command {
 
 func projectKind(e *env) kit.Kind[api.Project, api.ProjectPut] {
 	return kit.Kind[api.Project, api.ProjectPut]{
-		Command: "project", Arg: "PROJECT", Pair: "lab limits.instances=10", Names: kit.Projects, Keys: kit.ProjectKeys, All: kit.ProjectSettings,
+		Command: "project", What: "a project", Arg: "PROJECT", Pair: "lab limits.instances=10", Names: kit.Projects, Keys: kit.ProjectKeys, All: kit.ProjectSettings,
 		Read: e.Client().Project, Update: e.Client().UpdateProject,
 		Put:    func(p *api.Project) *api.ProjectPut { return &p.ProjectPut },
 		Config: func(p *api.ProjectPut) *api.ConfigMap { return &p.Config },

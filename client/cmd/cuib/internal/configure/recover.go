@@ -34,7 +34,9 @@ the database does not know either is told as it was made: its name, its driver
 and its source, if it had one.
 
 Nothing in the pools is changed, and nothing is asked: --dry-run only lists what
-there is.`,
+there is. Columns:
+
+` + output.Describe(recoverColumns),
 		Example: "  cuib admin recover --dry-run\n  cuib admin recover\n  cuib admin recover default=overlay fast=btrfs:/dev/sdb tank=zfs:tank/cuib",
 		Args:    kit.Needs(0, -1), ValidArgsFunction: e.Complete(kit.None),
 		RunE: func(cmd *cobra.Command, args []string) error { return e.recover(cmd.Context(), view, dry, args) },

@@ -29,13 +29,13 @@ func newStorage(e *env) *cobra.Command {
 	return kit.Group("storage", "Manage storage pools",
 		"  cuib storage create fast btrfs source=/dev/sdb\n  cuib storage info fast",
 		newStorageCreate(e), newStorageDelete(e), kit.NewEdit(e.Env, poolKind(e)), kit.NewKeyGet(e.Env, poolKind(e)), newStorageInfo(e),
-		newStorageList(e), kit.NewKeySet(e.Env, poolKind(e)), kit.NewShow(e.Env, poolKind(e)), kit.NewKeyUnset(e.Env, poolKind(e)), volumes,
+		newStorageList(e), kit.NewKeySet(e.Env, poolKind(e)), newStorageShow(e), kit.NewKeyUnset(e.Env, poolKind(e)), volumes,
 	)
 }
 
 func poolKind(e *env) kit.Kind[api.StoragePool, api.StoragePoolPut] {
 	return kit.Kind[api.StoragePool, api.StoragePoolPut]{
-		Command: "storage", Arg: "POOL", Pair: "default size=50GiB", Names: kit.Pools, Keys: kit.PoolKeys, All: kit.PoolSettings,
+		Command: "storage", What: "a storage pool", Arg: "POOL", Pair: "default size=50GiB", Names: kit.Pools, Keys: kit.PoolKeys, All: kit.PoolSettings,
 		Read: e.Client().StoragePool, Update: e.Client().UpdateStoragePool,
 		Put:    func(p *api.StoragePool) *api.StoragePoolPut { return &p.StoragePoolPut },
 		Config: func(p *api.StoragePoolPut) *api.ConfigMap { return &p.Config },
@@ -132,6 +132,21 @@ func (e *env) writeRoom(room api.ResourcesStoragePool, format func(uint64) strin
 	if room.Inodes.Total > 0 {
 		fmt.Fprintf(e.Out, "Inodes used: %d%s\nTotal inodes: %d\n", room.Inodes.Used, share(room.Inodes), room.Inodes.Total)
 	}
+}
+
+func newStorageShow(e *env) *cobra.Command {
+	var resources bool
+	cmd := kit.NewShow(e.Env, poolKind(e))
+	cmd.Flags().BoolVar(&resources, "resources", false, "show how much room it has, instead")
+	show := cmd.RunE
+	cmd.RunE = kit.Named(1, func(cmd *cobra.Command, args []string) error {
+		if !resources {
+			return show(cmd, args)
+		}
+		room, err := e.Client().StoragePoolResources(cmd.Context(), args[0])
+		return kit.ObjectView{Format: cmd.Flag("format").Value.String()}.Show(e.Env, room, err)
+	})
+	return cmd
 }
 
 // share returns how much of something is used.

@@ -15,7 +15,7 @@ import (
 
 const (
 	volumeAttachUsage = " [DEVICE] [PATH]"
-	volumeAttachHelp  = "The device is called as the volume if you give\nit no name. PATH is where the files appear; a volume that is attached already\nelsewhere is shared."
+	volumeAttachHelp  = "The device is called\nas the volume if you give it no name. PATH is where the files appear; a volume that\nis attached already elsewhere is shared."
 )
 
 // onVolumeOwner completes a command that does run with a pool, a volume, and

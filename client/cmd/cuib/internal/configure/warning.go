@@ -60,7 +60,7 @@ func newWarningShow(e *env) *cobra.Command {
 func newWarningAcknowledge(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "acknowledge WARNING...", Aliases: []string{"ack"}, Short: "Say that warnings have been seen",
-		Long:    "Say that warnings have been seen. They are not listed any more, until what they are about was well again and is not.",
+		Long:    "Say that warnings have been seen. They are not listed any more, until what\nthey are about was well again and is not.",
 		Example: "  cuib warning acknowledge " + exampleWarning,
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.Complete(kit.Warnings),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {

@@ -127,7 +127,7 @@ func (o *moveOptions) transferFlags(e *env, cmd *cobra.Command) {
 	f.StringVarP(&o.storage, "storage", "s", "", "storage pool, instead of the one that it is in")
 	f.BoolVar(&o.noProfiles, "no-profiles", false, "use no profile at all")
 	f.BoolVar(&o.instanceOnly, "instance-only", false, "leave the snapshots out")
-	f.BoolVar(&o.stateless, "stateless", false, "leave what was running out")
+	f.BoolVar(&o.stateless, "stateless", false, "accepted: no memory of an instance is kept")
 	f.BoolVar(&o.allowInconsistent, "allow-inconsistent", false, "accepted: what is copied is always of one moment")
 	kit.ModeFlag(cmd)
 	o.target.Flag(e.Env, cmd)
@@ -140,7 +140,7 @@ func newMove(e *env) *cobra.Command {
 	var o moveOptions
 	cmd := &cobra.Command{
 		Use: "move INSTANCE [NAME]", Aliases: []string{"mv"}, Short: "Move a stopped instance to another pool or project, or rename it or a snapshot",
-		Long:    "Rename a stopped instance, or move it, with its snapshots: with --storage to\nanother storage pool, with --target-project to another project, where it needs\nprofiles of the same names, or others as --profile says. The source is removed\nlast: a move that was broken off can be repeated.",
+		Long:    "Rename a stopped instance, or move it, with its snapshots: with --storage to\nanother storage pool, with --target-project to another project, where it needs\nprofiles of the same names, or others as --profile says. The source is removed\nlast: a move that was broken off can be repeated.\n\nINSTANCE/SNAPSHOT renames a snapshot.",
 		Example: "  cuib move web www\n  cuib move web --storage fast\n  cuib move web --target-project lab\n  cuib move web/before web/after",
 		Args:    kit.Needs(1, 2), ValidArgsFunction: e.Complete(kit.Instances, kit.None),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error {

@@ -87,7 +87,7 @@ func newLaunch(e *env) *cobra.Command {
 		Use:               "launch IMAGE [NAME]",
 		Short:             "Create and start an instance",
 		Long:              "Create an instance and start it.\n\n" + imageHelp,
-		Example:           "  cuib launch debian:bookworm web\n  cuib launch debian:trixie -p default -p small -d root,size=10GiB\n  cuib launch debian:bookworm web < web.yaml",
+		Example:           "  cuib launch debian:bookworm web\n  cuib launch debian:trixie -p default -p small -d root,size=10GiB\n  cuib launch debian:bookworm web -p 8080:80\n  cuib launch debian:bookworm web < web.yaml",
 		Args:              kit.Needs(0, 2),
 		ValidArgsFunction: e.Complete(kit.Images, kit.None),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -40,8 +40,8 @@ var instanceColumns = []output.Column[api.InstanceFull]{
 	{Key: 'u', Name: "CPU USAGE", Value: cpuUsage},
 	{Key: 'U', Name: "STARTED AT", Value: startedAt},
 	{Key: 'L', Name: "LOCATION", Value: func(in api.InstanceFull) string { return in.Location }},
-	{Key: 'f', Name: "BASE IMAGE", Value: func(in api.InstanceFull) string { return kit.Short(in.Config["volatile.base_image"]) }},
-	{Key: 'F', Name: "BASE IMAGE", Value: func(in api.InstanceFull) string { return in.Config["volatile.base_image"] }},
+	{Key: 'f', Name: "BASE IMAGE", Help: "beginning of the fingerprint of the image that it was made of", Value: func(in api.InstanceFull) string { return kit.Short(in.Config["volatile.base_image"]) }},
+	{Key: 'F', Name: "BASE IMAGE", Help: "that fingerprint, whole", Value: func(in api.InstanceFull) string { return in.Config["volatile.base_image"] }},
 }
 
 // up reports whether an instance with this state runs, be it frozen or not.

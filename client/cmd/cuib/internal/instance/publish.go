@@ -26,7 +26,7 @@ func newPublish(e *env) *cobra.Command {
 	var o publishOptions
 	cmd := &cobra.Command{
 		Use: "publish INSTANCE[/SNAPSHOT] [KEY=VALUE...]", Short: "Make an image of an instance or a snapshot",
-		Long:    "Make an image of a stopped instance or of a snapshot; a running one is stopped for\nit with --force. KEY=VALUE are properties of\nthe image. With --target-project it is one of another project.",
+		Long:    "Make an image of a stopped instance or of a snapshot; a running one is stopped for\nit with --force. KEY=VALUE are properties of the image. With\n--target-project it is one of another project.",
 		Example: "  cuib publish web/fresh --alias web-base\n  cuib publish web --force --alias web-base description='our web server'",
 		Args:    kit.Needs(1, -1), ValidArgsFunction: e.CompleteSource(kit.None),
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.publish(cmd.Context(), o, args) }),

@@ -49,7 +49,7 @@ func newSnapshotCreate(e *env) *cobra.Command {
 		RunE: kit.Named(1, func(cmd *cobra.Command, args []string) error { return e.createSnapshot(cmd.Context(), o, args) }),
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.stateful, "stateful", false, "keep the running processes too")
+	f.BoolVar(&o.stateful, "stateful", false, "refused: the memory of an instance cannot be kept")
 	f.BoolVar(&o.noExpiry, "no-expiry", false, "keep it for ever, whatever the instance's configuration says")
 	f.BoolVar(&o.volumes, "volumes", false, "make one of each custom volume that only this instance has, too")
 	f.BoolVar(&o.reuse, "reuse", false, "replace a snapshot of that name")
@@ -197,7 +197,7 @@ func newSnapshotRestore(e *env) *cobra.Command {
 			return e.Wait(cmd.Context(), op, err)
 		}),
 	}
-	cmd.Flags().BoolVar(&what.Stateful, "stateful", false, "restore the running processes too")
+	cmd.Flags().BoolVar(&what.Stateful, "stateful", false, "refused: no snapshot has the memory of an instance")
 	cmd.Flags().BoolVar(&volumes, "volumes", false, "restore the custom volumes that only this instance has, too")
 	return cmd
 }

@@ -39,10 +39,11 @@ func newStop(e *env) *cobra.Command {
 	o := stateOptions{InstanceStatePut: api.InstanceStatePut{Action: "stop", Timeout: -1}}
 	cmd := e.stateCommand(&o, &cobra.Command{
 		Use: "stop INSTANCE...", Short: "Stop instances",
-		Long:    "Ask instances to shut down, and wait until they have. With --force they are\nkilled; so they are when a --timeout is over.",
+		Long:    "Ask instances to shut down, and wait until they have. That fails when a --timeout\nis over; with --force they are killed at once.",
 		Example: "  cuib stop web\n  cuib stop web --timeout 30\n  cuib stop --all --force",
 	})
 	o.stopFlags(cmd)
+	cmd.Flags().BoolVar(&o.console, "console", false, "attach to the console of the instance until it has stopped")
 	cmd.Flags().BoolVar(&o.Stateful, "stateful", false, "refused: the memory of an instance cannot be kept")
 	return cmd
 }
@@ -51,6 +52,7 @@ func newRestart(e *env) *cobra.Command {
 	o := stateOptions{InstanceStatePut: api.InstanceStatePut{Action: "restart", Timeout: -1}}
 	cmd := e.stateCommand(&o, &cobra.Command{
 		Use: "restart INSTANCE...", Short: "Restart instances",
+		Long:    "Ask instances to shut down, wait until they have, and start them. That fails when\na --timeout is over; with --force they are killed at once.",
 		Example: "  cuib restart web\n  cuib restart web --force",
 	})
 	o.stopFlags(cmd)
@@ -76,7 +78,7 @@ func newResume(e *env) *cobra.Command {
 }
 
 func (o *stateOptions) stopFlags(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "kill the instance")
+	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "kill the instances")
 	cmd.Flags().IntVar(&o.Timeout, "timeout", -1, "seconds to wait for a clean shutdown; -1 for as long as it takes")
 }
 
@@ -104,13 +106,26 @@ func (e *env) setStates(ctx context.Context, o stateOptions, names []string) err
 	}
 	err := e.each(names, func(name string) error {
 		op, err := e.Client().SetInstanceState(ctx, name, o.InstanceStatePut)
-		return e.WaitFor(ctx, name+": ", op, err)
+		var seen error
+		if err == nil && o.console && o.Action == "stop" {
+			seen = e.lastWords(ctx, name)
+		}
+		return errors.Join(seen, e.WaitFor(ctx, name+": ", op, err))
 	})
 	if err == nil && (o.Action == "start" || o.Action == "restart") {
 		e.tellBlocked(ctx, names...)
 	}
-	if err == nil && o.console {
+	if err == nil && o.console && o.Action != "stop" {
 		return e.console(ctx, names[0], api.InstanceConsolePost{})
+	}
+	return err
+}
+
+// lastWords attaches to the console of an instance that is told to stop.
+func (e *env) lastWords(ctx context.Context, name string) error {
+	err := e.console(ctx, name, api.InstanceConsolePost{})
+	if errs.Is(err, errs.Conflict) {
+		return nil // It has stopped already, or somebody else has the console.
 	}
 	return err
 }

@@ -19,6 +19,7 @@ import (
 // A Kind is a kind of object T whose writable part is P.
 type Kind[T, P any] struct {
 	Command string    // Before the verb.
+	What    string    // With its article.
 	Arg     string    // In usage lines.
 	Pair    string    // Object and KEY=VALUE, for examples.
 	Within  Completer // Of what the object is in, if two arguments name it. A slash joins them then.
@@ -118,7 +119,7 @@ func NewKeySet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 		keys = k.Keys
 	}
 	cmd := &cobra.Command{
-		Use: "set " + k.Arg + " KEY=VALUE...", Short: "Set configuration keys",
+		Use: "set " + k.Arg + " KEY=VALUE...", Short: "Set configuration keys of " + k.What,
 		Example: fmt.Sprintf("  cuib %s set %s", k.Command, k.Pair),
 		Args:    Needs(k.parts()+1, -1), ValidArgsFunction: k.complete(e, keys),
 	}
@@ -137,7 +138,7 @@ func NewKeySet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 // NewKeyUnset returns the command that unsets a key of an object.
 func NewKeyUnset[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "unset " + k.Arg + " KEY", Short: "Unset a configuration key",
+		Use: "unset " + k.Arg + " KEY", Short: "Unset a configuration key of " + k.What,
 		Example: fmt.Sprintf("  cuib %s unset %s", k.Command, keyOf(k.Pair)),
 		Args:    Needs(k.parts()+1, k.parts()+1), ValidArgsFunction: k.complete(e, k.Keys, None),
 	}
@@ -152,7 +153,7 @@ func NewKeyUnset[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 // NewKeyGet returns the command that shows the value of a key of an object.
 func NewKeyGet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get " + k.Arg + " KEY", Short: "Show the value of a configuration key",
+		Use: "get " + k.Arg + " KEY", Short: "Show the value of a configuration key of " + k.What,
 		Example: fmt.Sprintf("  cuib %s get %s", k.Command, keyOf(k.Pair)),
 		Args:    Needs(k.parts()+1, k.parts()+1), ValidArgsFunction: k.complete(e, k.Keys, None),
 	}
@@ -179,8 +180,8 @@ func NewKeyGet[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 func NewEdit[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	one := objectOf(k.Pair)
 	cmd := &cobra.Command{
-		Use: "edit " + k.Arg, Short: "Edit as YAML",
-		Long:    "Edit as YAML in $EDITOR. YAML on the standard input is taken instead.",
+		Use: "edit " + k.Arg, Short: "Edit " + k.What + " as YAML",
+		Long:    "Edit " + k.What + " as YAML in $EDITOR. If YAML is on the standard input, that\nis taken instead.",
 		Example: fmt.Sprintf("  cuib %[1]s edit %[2]s\n  cuib %[1]s edit %[2]s < %[3]s.yaml", k.Command, one, one[strings.LastIndex(one, " ")+1:]),
 		Args:    Needs(k.parts(), k.parts()), ValidArgsFunction: k.complete(e, None),
 	}
@@ -209,7 +210,7 @@ func NewEdit[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 // NewShow returns the command that shows all of an object.
 func NewShow[T, P any](e *Env, k Kind[T, P]) *cobra.Command {
 	one := objectOf(k.Pair)
-	return ShowCommand(e, Use(k.Arg, "an object", fmt.Sprintf("  cuib %s show %s", k.Command, one)), k.Names, k.Read)
+	return ShowCommand(e, Use(k.Arg, k.What, fmt.Sprintf("  cuib %s show %s", k.Command, one)), k.Names, k.Read)
 }
 
 // keyOf cuts the value off.

@@ -68,7 +68,7 @@ func New(k *kit.Env, attach ...*cobra.Command) *cobra.Command {
 
 func kind(e *env) kit.Kind[api.Network, api.NetworkPut] {
 	return kit.Kind[api.Network, api.NetworkPut]{
-		Command: "network", Arg: "NETWORK", Pair: "cuibbr0 ipv6.address=none", Names: kit.Networks, Keys: kit.NetworkKeys, All: kit.NetworkSettings,
+		Command: "network", What: "a network", Arg: "NETWORK", Pair: "cuibbr0 ipv6.address=none", Names: kit.Networks, Keys: kit.NetworkKeys, All: kit.NetworkSettings,
 		Read: e.Client().Network, Update: e.Client().UpdateNetwork,
 		Put:    func(n *api.Network) *api.NetworkPut { return &n.NetworkPut },
 		Config: func(n *api.NetworkPut) *api.ConfigMap { return &n.Config },

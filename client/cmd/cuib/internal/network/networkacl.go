@@ -30,7 +30,7 @@ func newACL(e *env) *cobra.Command {
 
 func aclKind(e *env) kit.Kind[api.NetworkACL, api.NetworkACLPut] {
 	return kit.Kind[api.NetworkACL, api.NetworkACLPut]{
-		Command: "network acl", Arg: "ACL", Pair: "web user.owner=ann", Names: aclNames, Keys: aclKeys, All: userKeys,
+		Command: "network acl", What: "a network ACL", Arg: "ACL", Pair: "web user.owner=ann", Names: aclNames, Keys: aclKeys, All: userKeys,
 		Read: e.Client().NetworkACL, Update: e.Client().UpdateNetworkACL,
 		Put:    func(a *api.NetworkACL) *api.NetworkACLPut { return &a.NetworkACLPut },
 		Config: func(a *api.NetworkACLPut) *api.ConfigMap { return &a.Config },

@@ -33,7 +33,7 @@ func newAddressSet(e *env) *cobra.Command {
 
 func addressSetKind(e *env) kit.Kind[api.NetworkAddressSet, api.NetworkAddressSetPut] {
 	return kit.Kind[api.NetworkAddressSet, api.NetworkAddressSetPut]{
-		Command: "network address-set", Arg: "SET", Pair: "office user.owner=ann", Names: addressSetNames, Keys: addressSetKeys, All: userKeys,
+		Command: "network address-set", What: "an address set", Arg: "SET", Pair: "office user.owner=ann", Names: addressSetNames, Keys: addressSetKeys, All: userKeys,
 		Read: e.Client().NetworkAddressSet, Update: e.Client().UpdateNetworkAddressSet,
 		Put:    func(a *api.NetworkAddressSet) *api.NetworkAddressSetPut { return &a.NetworkAddressSetPut },
 		Config: func(a *api.NetworkAddressSetPut) *api.ConfigMap { return &a.Config },

@@ -41,7 +41,7 @@ func newBalancer(e *env) *cobra.Command {
 
 func balancerKind(e *env) kit.Kind[api.NetworkLoadBalancer, api.NetworkLoadBalancerPut] {
 	return publishedKind(kit.Kind[api.NetworkLoadBalancer, api.NetworkLoadBalancerPut]{
-		Command: "network load-balancer", Pair: "cuibbr0 192.0.2.11 healthcheck=true", Names: balancerNames, Keys: balancerKeys, All: balancerSettings,
+		Command: "network load-balancer", What: "a load balancer", Pair: "cuibbr0 192.0.2.11 healthcheck=true", Names: balancerNames, Keys: balancerKeys, All: balancerSettings,
 		Put:    func(b *api.NetworkLoadBalancer) *api.NetworkLoadBalancerPut { return &b.NetworkLoadBalancerPut },
 		Config: func(b *api.NetworkLoadBalancerPut) *api.ConfigMap { return &b.Config },
 	}, e.Client().NetworkLoadBalancer, e.Client().UpdateNetworkLoadBalancer)

@@ -38,7 +38,8 @@ func newDoctor(e *env) *cobra.Command {
 			"host's firewall is in the way, if one is, and the remedy. The exit status is 1 if\n" +
 			"something fails.\n\n" +
 			"With --instance the network plugins (CNI) of an instance's interfaces are asked\n" +
-			"whether all is as they have made it.",
+			"whether all is as they have made it.\n\n" +
+			"Columns:\n\n" + output.Describe(checkColumns),
 		Example: "  cuib network doctor cuibbr0\n  cuib network doctor --format json\n  cuib network doctor --instance web",
 		Args:    kit.Needs(0, -1), ValidArgsFunction: e.Complete(kit.Networks),
 		RunE: func(cmd *cobra.Command, args []string) error {

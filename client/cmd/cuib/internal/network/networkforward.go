@@ -65,7 +65,7 @@ func publishedKind[T, P any](
 
 func forwardKind(e *env) kit.Kind[api.NetworkForward, api.NetworkForwardPut] {
 	return publishedKind(kit.Kind[api.NetworkForward, api.NetworkForwardPut]{
-		Command: "network forward", Pair: "cuibbr0 192.0.2.10 target_address=10.1.2.3", Names: forwardNames, Keys: forwardKeys, All: forwardSettings,
+		Command: "network forward", What: "a forward", Pair: "cuibbr0 192.0.2.10 target_address=10.1.2.3", Names: forwardNames, Keys: forwardKeys, All: forwardSettings,
 		Put:    func(f *api.NetworkForward) *api.NetworkForwardPut { return &f.NetworkForwardPut },
 		Config: func(f *api.NetworkForwardPut) *api.ConfigMap { return &f.Config },
 	}, e.Client().NetworkForward, e.Client().UpdateNetworkForward)

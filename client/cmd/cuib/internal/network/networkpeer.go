@@ -46,7 +46,7 @@ func peerOf(name string) client.Peer {
 
 func peerKind(e *env) kit.Kind[api.NetworkPeer, api.NetworkPeerPut] {
 	return kit.Kind[api.NetworkPeer, api.NetworkPeerPut]{
-		Command: "network peer", Pair: "lab to-test user.owner=me", Arg: "NETWORK PEER", Within: kit.Networks,
+		Command: "network peer", What: "a peer", Pair: "lab to-test user.owner=me", Arg: "NETWORK PEER", Within: kit.Networks,
 		Names: peerNames, Keys: peerKeys, All: peerSettings,
 		Read: func(ctx context.Context, name string) (api.NetworkPeer, string, error) {
 			return e.Client().NetworkPeer(ctx, peerOf(name))

@@ -27,7 +27,7 @@ func newZone(e *env) *cobra.Command {
 
 func zoneKind(e *env) kit.Kind[api.NetworkZone, api.NetworkZonePut] {
 	return kit.Kind[api.NetworkZone, api.NetworkZonePut]{
-		Command: "network zone", Arg: "ZONE", Pair: "c.example.org dns.nameservers=ns1.example.org", Names: zoneNames, Keys: zoneKeys, All: zoneSettings,
+		Command: "network zone", What: "a network zone", Arg: "ZONE", Pair: "c.example.org dns.nameservers=ns1.example.org", Names: zoneNames, Keys: zoneKeys, All: zoneSettings,
 		Read: e.Client().NetworkZone, Update: e.Client().UpdateNetworkZone,
 		Put:    func(z *api.NetworkZone) *api.NetworkZonePut { return &z.NetworkZonePut },
 		Config: func(z *api.NetworkZonePut) *api.ConfigMap { return &z.Config },

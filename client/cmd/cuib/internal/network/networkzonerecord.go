@@ -43,7 +43,7 @@ func recordOf(name string) client.ZoneRecord {
 
 func recordKind(e *env) kit.Kind[api.NetworkZoneRecord, api.NetworkZoneRecordPut] {
 	return kit.Kind[api.NetworkZoneRecord, api.NetworkZoneRecordPut]{
-		Command: "network zone record", Arg: "ZONE RECORD", Pair: "c.example.org www user.owner=ann", Within: zoneNames, Names: recordNames, Keys: recordKeys,
+		Command: "network zone record", What: "a record of a zone", Arg: "ZONE RECORD", Pair: "c.example.org www user.owner=ann", Within: zoneNames, Names: recordNames, Keys: recordKeys,
 		Read: func(ctx context.Context, name string) (api.NetworkZoneRecord, string, error) {
 			of := recordOf(name)
 			return e.Client().NetworkZoneRecord(ctx, of.Zone, of.Name)

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/cuib/cuib/shared/errs"
@@ -10,6 +11,7 @@ import (
 type Column[T any] struct {
 	Key   byte // In the flag --columns.
 	Name  string
+	Help  string // What it shows, if Name is not enough.
 	Value func(T) string
 }
 
@@ -52,7 +54,7 @@ func keys[T any](all []Column[T]) string {
 func Describe[T any](all []Column[T]) string {
 	var b strings.Builder
 	for _, c := range all {
-		b.WriteString("  " + string(c.Key) + "  " + strings.ToLower(c.Name) + "\n")
+		b.WriteString("  " + string(c.Key) + "  " + cmp.Or(c.Help, strings.ToLower(c.Name)) + "\n")
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -104,7 +104,7 @@ func newMove(e *env) *cobra.Command {
 	var to kit.Target
 	cmd := &cobra.Command{
 		Use: "move POOL/VOLUME POOL/NAME", Aliases: []string{"mv"}, Short: "Move a custom volume to another pool or project, or rename it",
-		Long:    "Move a custom volume with its snapshots to another pool or project, or rename it.\nWhat uses it must be stopped. The source is removed last: a move that was broken off can be\nrepeated.",
+		Long:    "Move a custom volume with its snapshots to another pool or project, or rename it.\nWhat uses it must be stopped. The source is removed last: a move that was broken\noff can be repeated.",
 		Example: "  cuib storage volume move default/data fast/data\n  cuib storage volume move default/data fast/data --target-project lab",
 		Args:    kit.Needs(2, 2), ValidArgsFunction: e.Complete(kit.PoolVolumes),
 		RunE: kit.Named(-1, func(cmd *cobra.Command, args []string) error { return e.move(cmd.Context(), to, args) }),

@@ -85,7 +85,7 @@ func (e *env) listSnapshots(ctx context.Context, projects kit.AllProjects, v cli
 func newSnapshot(e *env) *cobra.Command {
 	return kit.Group("snapshot", "Keep and restore states of custom volumes",
 		"  cuib storage volume snapshot create default data before\n  cuib storage volume snapshot restore default data before",
-		newSnapshotCreate(e), newSnapshotDelete(e), newSnapshotDiff(e), newSnapshotEdit(e), newSnapshotList(e), newSnapshotRename(e), newRestore(e),
+		newSnapshotCreate(e), newSnapshotDelete(e), newSnapshotDiff(e), newSnapshotEdit(e), newSnapshotList(e), newSnapshotRename(e), newRestore(e, "storage volume snapshot restore"),
 		newSnapshotShow(e))
 }
 
@@ -274,11 +274,12 @@ func newSnapshotEdit(e *env) *cobra.Command {
 	})
 }
 
-func newRestore(e *env) *cobra.Command {
+// newRestore returns the command, which is in two places.
+func newRestore(e *env, command string) *cobra.Command {
 	return e.onSnapshot(&cobra.Command{
 		Use: "restore POOL VOLUME SNAPSHOT", Short: "Put a volume back to a snapshot",
 		Long:    "Put a custom volume back to a snapshot. No instance that uses it may run.",
-		Example: "  cuib storage volume snapshot restore default data before",
+		Example: "  cuib " + command + " default data before",
 	}, func(ctx context.Context, v client.Volume, snapshot string) error {
 		op, err := e.Client().RestoreStorageVolume(ctx, v, snapshot)
 		return e.Wait(ctx, op, err)

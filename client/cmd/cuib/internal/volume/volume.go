@@ -29,7 +29,7 @@ func New(k *kit.Env, attach ...*cobra.Command) *cobra.Command {
 	cmd := kit.Group("volume", "Manage the volumes of storage pools",
 		"  cuib storage volume create default data size=10GiB\n  cuib storage volume attach default data web /srv",
 		newCopy(e), newCreate(e), newDelete(e), kit.NewEdit(k, kind(e)), newExport(e), files.Group(k, place(e)), newGet(e), newImport(e),
-		newInfo(e), newList(e), newMove(e), newRename(e), newRestore(e), kit.NewKeySet(k, kind(e)), newShow(e), newSnapshot(e),
+		newInfo(e), newList(e), newMove(e), newRename(e), newRestore(e, "storage volume restore"), kit.NewKeySet(k, kind(e)), newShow(e), newSnapshot(e),
 		kit.NewKeyUnset(k, kind(e)),
 	)
 	cmd.Long = "Manage the volumes of storage pools. A name is that of a custom volume, which\nusers make, unless it has a type before it, as container/web."
@@ -89,7 +89,7 @@ const volumeArg = "POOL [TYPE/]VOLUME"
 
 func kind(e *env) kit.Kind[api.StorageVolume, api.StorageVolumePut] {
 	return kit.Kind[api.StorageVolume, api.StorageVolumePut]{
-		Command: "storage volume", Arg: volumeArg, Pair: "default data size=20GiB", Within: kit.Pools, Names: kit.AllVolumes, Keys: keys, All: kit.VolumeSettings,
+		Command: "storage volume", What: "a volume", Arg: volumeArg, Pair: "default data size=20GiB", Within: kit.Pools, Names: kit.AllVolumes, Keys: keys, All: kit.VolumeSettings,
 		Read: func(ctx context.Context, name string) (api.StorageVolume, string, error) {
 			v, snapshot, err := joined(name)
 			if err != nil {
