@@ -23,10 +23,12 @@ var snapshotColumns = []output.Column[api.InstanceSnapshot]{
 }
 
 func newSnapshot(e *env) *cobra.Command {
-	return kit.Group("snapshot", "Keep and restore states of instances",
+	cmd := kit.Group("snapshot", "Keep and restore states of instances",
 		"  cuib snapshot create web before-upgrade\n  cuib snapshot restore web before-upgrade",
 		newSnapshotCreate(e), newSnapshotDelete(e), newSnapshotDiff(e), newSnapshotList(e), newSnapshotRename(e), newSnapshotRestore(e), newSnapshotShow(e),
 	)
+	cmd.SuggestFor = []string{"restore"} // As LXD has it.
+	return cmd
 }
 
 type snapshotOptions struct {

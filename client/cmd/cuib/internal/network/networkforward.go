@@ -18,7 +18,7 @@ import (
 var forwardColumns = []output.Column[api.NetworkForward]{
 	{Key: 'l', Name: "LISTEN ADDRESS", Value: func(f api.NetworkForward) string { return f.ListenAddress }},
 	{Key: 'd', Name: "DESCRIPTION", Value: func(f api.NetworkForward) string { return f.Description }},
-	{Key: 't', Name: "DEFAULT TARGET ADDRESS", Value: func(f api.NetworkForward) string { return f.Config["target_address"] }},
+	{Key: 'D', Name: "DEFAULT TARGET ADDRESS", Value: func(f api.NetworkForward) string { return f.Config["target_address"] }},
 	{Key: 'p', Name: "PORTS", Value: func(f api.NetworkForward) string {
 		var all []string
 		for _, p := range f.Ports {
@@ -166,7 +166,7 @@ func (e *env) deletePublished(kind string, names kit.Completer, remove func(ctx 
 func newForwardList(e *env) *cobra.Command {
 	return kit.ListPartsCommand(e.Env, kit.PartLister[api.NetworkForward]{
 		Use: "list NETWORK", Short: "List the forwards of a network", Example: "  cuib network forward list cuibbr0",
-		Of: kit.Networks, Columns: forwardColumns, Usual: "ldtp", Read: e.Client().NetworkForwards,
+		Of: kit.Networks, Columns: forwardColumns, Usual: "ldDp", Read: e.Client().NetworkForwards,
 	})
 }
 
