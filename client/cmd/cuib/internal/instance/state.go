@@ -90,21 +90,11 @@ func (e *env) stateCommand(o *stateOptions, cmd *cobra.Command) *cobra.Command {
 }
 
 func (e *env) setStates(ctx context.Context, o stateOptions, names []string) error {
-	switch {
-	case o.all && len(names) > 0:
-		return errs.Invalidf("give either names or --all")
-	case o.console && (o.all || len(names) > 1):
-		return errs.Invalidf("--console is for one instance only")
-	case o.all:
-		all, err := e.Client().Instances(ctx)
-		if err != nil {
-			return err
-		}
-		names = affected(all, o.Action)
-	case len(names) == 0:
-		return errs.Invalidf("no instance given: name some, or say --all")
+	names, err := e.targets(ctx, o, names)
+	if err != nil {
+		return err
 	}
-	err := e.each(names, func(name string) error {
+	err = e.each(names, func(name string) error {
 		op, err := e.Client().SetInstanceState(ctx, name, o.InstanceStatePut)
 		var seen error
 		if err == nil && o.console && o.Action == "stop" {
@@ -119,6 +109,22 @@ func (e *env) setStates(ctx context.Context, o stateOptions, names []string) err
 		return e.console(ctx, names[0], api.InstanceConsolePost{})
 	}
 	return err
+}
+
+// targets returns the names of the instances that a command is about.
+func (e *env) targets(ctx context.Context, o stateOptions, names []string) ([]string, error) {
+	switch {
+	case o.all && len(names) > 0:
+		return nil, errs.Invalidf("give either names or --all")
+	case o.console && (o.all || len(names) > 1):
+		return nil, errs.Invalidf("--console is for one instance only")
+	case o.all:
+		all, err := e.Client().Instances(ctx)
+		return affected(all, o.Action), err
+	case len(names) == 0:
+		return nil, errs.Invalidf("no instance given: name some, or say --all")
+	}
+	return names, nil
 }
 
 // lastWords attaches to the console of an instance that is told to stop.
