@@ -130,8 +130,9 @@ func (e *env) targets(ctx context.Context, o stateOptions, names []string) ([]st
 // lastWords attaches to the console of an instance that is told to stop.
 func (e *env) lastWords(ctx context.Context, name string) error {
 	err := e.console(ctx, name, api.InstanceConsolePost{})
-	if errs.Is(err, errs.Conflict) {
-		return nil // It has stopped already, or somebody else has the console.
+	if errs.Is(err, errs.Conflict) { // It has stopped already, or somebody else has the console.
+		e.Warn("Console: %v", err)
+		return nil
 	}
 	return err
 }
