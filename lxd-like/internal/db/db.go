@@ -54,6 +54,7 @@ type DB struct {
 	engine      Engine
 	now         func() time.Time
 	reserve     string // A file that keeps room for deletions; empty for none.
+	journal     journal
 }
 
 // A Tx is a transaction. Its functions are in the files of the entities.
@@ -64,6 +65,7 @@ type Tx struct {
 
 	admitter Admitter
 	changed  []ProjectObject // What it has to admit.
+	notes    []note          // For the journal.
 }
 
 // OpenFile opens the SQLite database at path, or makes it, and brings its
@@ -183,7 +185,9 @@ func (d *DB) once(ctx context.Context, pool *sql.DB, fn func(context.Context, *T
 	if err := t.admit(ctx); err != nil {
 		return err
 	}
-	return tx.Commit()
+	err = tx.Commit()
+	d.journal.noted(t.notes) // Also if that is not known to have been done.
+	return err
 }
 
 func (d *DB) migrate(ctx context.Context, version int, name string) error {

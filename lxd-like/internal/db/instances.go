@@ -84,6 +84,11 @@ func InstancesUsingProfile(ctx context.Context, tx *Tx, profile string) ([]Insta
 		ORDER BY i.name`, profile)
 }
 
+// InstancesLeft returns those of the named instances that exist, by name.
+func InstancesLeft(ctx context.Context, tx *Tx, names []string) ([]Instance, error) {
+	return query(ctx, tx, scanInstance, instanceColumns+" WHERE i.name IN (SELECT value FROM json_each(?)) ORDER BY i.name", asJSON{&names})
+}
+
 // GetInstance returns the instance with the name.
 func GetInstance(ctx context.Context, tx *Tx, name string) (Instance, error) {
 	return one(ctx, tx, noInstance(name), scanInstance, instanceColumns+" WHERE i.name = ?", name)
@@ -104,6 +109,7 @@ func AddInstance(ctx context.Context, tx *Tx, i *Instance) error {
 		return taken(tx, err, "instance", i.Name)
 	}
 	i.ID = id
+	tx.note(OfInstances, i.Name)
 	tx.Changed(OfInstances, "", i.Name)
 	return addInstanceProfiles(ctx, tx, id, i.Profiles)
 }
@@ -122,6 +128,7 @@ func UpdateInstance(ctx context.Context, tx *Tx, i Instance) error {
 	if err != nil {
 		return err
 	}
+	tx.note(OfInstances, i.Name)
 	tx.Changed(OfInstances, "", i.Name)
 	if err := exec(ctx, tx, nil, "DELETE FROM instance_profiles WHERE instance_id = ?", old.ID); err != nil {
 		return err
@@ -139,34 +146,40 @@ func PatchInstanceConfig(ctx context.Context, tx *Tx, name string, patch map[str
 			merge[k] = &v
 		}
 	}
+	tx.note(OfInstances, name)
 	return exec(ctx, tx, noInstance(name), "UPDATE instances SET config = json_patch(config, ?) WHERE name = ?", asJSON{&merge}, name)
 }
 
 // SetInstanceStatus sets the status alone.
 func SetInstanceStatus(ctx context.Context, tx *Tx, name string, s Status) error {
+	tx.note(OfInstances, name)
 	return exec(ctx, tx, noInstance(name), "UPDATE instances SET status = ? WHERE name = ?", s, name)
 }
 
 // RenameInstance gives an instance another name.
 func RenameInstance(ctx context.Context, tx *Tx, name, to string) error {
 	err := exec(ctx, tx, noInstance(name), "UPDATE instances SET name = ? WHERE name = ?", to, name)
+	tx.note(OfInstances, name, to)
 	tx.Changed(OfInstances, "", to)
 	return taken(tx, err, "instance", to)
 }
 
 // SetInstancePool says in which pool an instance is.
 func SetInstancePool(ctx context.Context, tx *Tx, name string, pool int64) error {
+	tx.note(OfInstances, name)
 	tx.Changed(OfInstances, "", name)
 	return exec(ctx, tx, noInstance(name), "UPDATE instances SET pool_id = ? WHERE name = ?", pool, name)
 }
 
 // TouchInstance notes that the instance was used now.
 func TouchInstance(ctx context.Context, tx *Tx, name string) error {
+	tx.note(OfInstances, name)
 	return exec(ctx, tx, noInstance(name), "UPDATE instances SET last_used = ? WHERE name = ?", asTime{&tx.now}, name)
 }
 
 // DeleteInstance removes an instance and its snapshots from the database.
 func DeleteInstance(ctx context.Context, tx *Tx, name string) error {
+	tx.note(OfInstances, name)
 	return exec(ctx, tx, noInstance(name), "DELETE FROM instances WHERE name = ?", name)
 }
 

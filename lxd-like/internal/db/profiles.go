@@ -77,6 +77,7 @@ func AddProfile(ctx context.Context, tx *Tx, p *Profile) error {
 		return taken(tx, err, "profile", p.Name)
 	}
 	p.ID = id
+	tx.note(OfProfiles, p.Name)
 	tx.Changed(OfProfiles, "", p.Name)
 	return nil
 }
@@ -84,6 +85,7 @@ func AddProfile(ctx context.Context, tx *Tx, p *Profile) error {
 // UpdateProfile writes description, configuration and devices.
 func UpdateProfile(ctx context.Context, tx *Tx, p Profile) error {
 	p.Config, p.Devices = object(p.Config), object(p.Devices)
+	tx.note(OfProfiles, p.Name)
 	tx.Changed(OfProfiles, "", p.Name)
 	return exec(ctx, tx, noProfile(p.Name), "UPDATE profiles SET description = ?, config = ?, devices = ? WHERE name = ?",
 		p.Description, asJSON{&p.Config}, asJSON{&p.Devices}, p.Name)
@@ -92,12 +94,14 @@ func UpdateProfile(ctx context.Context, tx *Tx, p Profile) error {
 // RenameProfile gives a profile another name; the instances that have it
 // keep it.
 func RenameProfile(ctx context.Context, tx *Tx, name, to string) error {
+	tx.note(OfProfiles, name, to)
 	err := exec(ctx, tx, noProfile(name), "UPDATE profiles SET name = ? WHERE name = ?", to, name)
 	return taken(tx, err, "profile", to)
 }
 
 // DeleteProfile removes a profile that no instance has.
 func DeleteProfile(ctx context.Context, tx *Tx, name string) error {
+	tx.note(OfProfiles, name)
 	err := exec(ctx, tx, noProfile(name), "DELETE FROM profiles WHERE name = ?", name)
 	if errs.Is(err, errs.Conflict) {
 		return errs.Conflictf("profile %q is in use", name)
