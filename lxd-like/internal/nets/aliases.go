@@ -27,16 +27,16 @@ func (s *Service) CheckNames(ctx context.Context, instance string, aliases []str
 	if len(aliases) == 0 && !suspect {
 		return nil
 	}
-	u, err := s.users(ctx)
+	all, err := s.guests(ctx)
 	if err != nil {
 		return err
 	}
-	for _, in := range u.instances {
+	for _, in := range all {
 		if project.OfInstance(in.Name) != of {
 			continue // Its names are others in DNS.
 		}
 		other := project.InstanceName(in.Name)
-		theirs := profiles.SplitList(u.expand(in).Options[profiles.KeyAliases])
+		theirs := profiles.SplitList(in.Expanded.Options[profiles.KeyAliases])
 		if other != name && slices.ContainsFunc(theirs, func(a string) bool { return strings.EqualFold(a, name) }) {
 			return errs.Conflictf("name %q is taken: instance %q has it as an alias (%s)", name, other, profiles.KeyAliases)
 		}
@@ -101,25 +101,22 @@ type otherNames struct {
 
 func (s *Service) named(ctx context.Context) (named, error) {
 	out := named{networks: map[string]otherNames{}, owners: map[string]string{}}
-	some := false
 	var peers map[string][]networks.Peer
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		if s.Peering != nil {
-			if peers, err = s.Peering(ctx, tx); err != nil {
-				return err
-			}
+			peers, err = s.Peering(ctx, tx)
 		}
-		some, err = db.Mentions(ctx, tx, `"`+profiles.KeyAliases+`"`)
 		return err
 	})
-	if err != nil || !some && len(peers) == 0 {
-		return out, err
-	}
-	u, err := s.users(ctx)
 	if err != nil {
 		return out, err
 	}
-	hosts := u.named(&out)
+	all, err := s.guests(ctx)
+	hasAlias := func(g guest) bool { return g.Expanded.Options[profiles.KeyAliases] != "" }
+	if err != nil || len(peers) == 0 && !slices.ContainsFunc(all, hasAlias) {
+		return out, err
+	}
+	hosts := hostsOf(all, &out)
 	for network, some := range hosts {
 		if all := aliasesOf(network, some); len(all) > 0 {
 			out.networks[network] = otherNames{aliases: all}
@@ -133,12 +130,12 @@ func (s *Service) named(ctx context.Context) (named, error) {
 	return out, nil
 }
 
-// named returns which instances are on which networks, with their aliases, and
+// hostsOf returns which instances are on which networks, with their aliases, and
 // notes whose these are, and whether somebody is not ready.
-func (u users) named(out *named) map[string][]record {
+func hostsOf(all guests, out *named) map[string][]record {
 	hosts := map[string][]record{}
-	for _, in := range u.instances {
-		expanded := u.expand(in)
+	for _, in := range all {
+		expanded := in.Expanded
 		aliases, _ := profiles.ParseAliases(expanded.Options[profiles.KeyAliases]) // None if it is not valid.
 		for _, a := range aliases {
 			out.owners[strings.ToLower(project.Instance(project.OfInstance(in.Name), a))] = in.Name

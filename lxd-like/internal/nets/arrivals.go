@@ -211,12 +211,12 @@ type lack struct {
 // that does not run lacks nothing.
 func (s *Service) lacking(ctx context.Context, instance string) ([]lack, error) {
 	var in db.Instance
-	var u users
+	var profs []db.Profile
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		if in, err = db.GetInstance(ctx, tx, instance); err != nil {
 			return err
 		}
-		u.profiles, err = db.Profiles(ctx, tx)
+		profs, err = db.ProfilesLeft(ctx, tx, in.Profiles)
 		return err
 	})
 	if errs.Is(err, errs.NotFound) {
@@ -225,7 +225,11 @@ func (s *Service) lacking(ctx context.Context, instance string) ([]lack, error) 
 	if err != nil {
 		return nil, err
 	}
-	expanded := u.expand(in)
+	var has []profiles.Config
+	for _, p := range profs {
+		has = append(has, profiles.Config{Options: p.Config, Devices: p.Devices})
+	}
+	expanded := profiles.Expand(profiles.Config{Options: in.Config, Devices: in.Devices}, has...)
 	nics := map[string]networks.Config{}
 	for _, name := range sortedKeys(expanded.Devices) {
 		cfg, ok, err := s.serves(ctx, expanded.Devices[name])

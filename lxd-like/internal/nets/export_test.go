@@ -48,3 +48,7 @@ func LookThrough(ctx context.Context, s *Service) error { return s.examine(ctx) 
 
 // PauseAfter is how long a guard waits after a repair.
 func PauseAfter(intact, last time.Duration) time.Duration { return pauseAfter(intact, last) }
+
+// FollowNames applies the networks whose names have changed since nothing was
+// known of them.
+func FollowNames(ctx context.Context, s *Service) { s.follow(ctx, named{}) }

@@ -119,12 +119,12 @@ func (s *Service) checkSharers(ctx context.Context, network string, want need) e
 	if !want.alone || want.vlan != 0 {
 		return nil
 	}
-	u, err := s.users(ctx)
+	guests, err := s.guests(ctx)
 	if err != nil {
 		return err
 	}
-	for _, in := range u.instances {
-		if name := onInterface(u.expand(in).Devices, want.name); name != "" {
+	for _, in := range guests {
+		if name := onInterface(in.Expanded.Devices, want.name); name != "" {
 			return errs.Conflictf("configuration key %q: the host's interface %q is used by device %q of instance %s", want.key, want.name, name, project.QuoteInstance(in.Name))
 		}
 	}
@@ -155,13 +155,13 @@ func (s *Service) checkMove(ctx context.Context, n db.Network, cfg, old networks
 
 // runningOn returns the instances that run and have a NIC on a network.
 func (s *Service) runningOn(ctx context.Context, network string) ([]string, error) {
-	u, err := s.users(ctx)
+	guests, err := s.guests(ctx)
 	if err != nil || s.Inside == nil {
 		return nil, err
 	}
 	var out []string
-	for _, in := range u.instances {
-		for _, dev := range u.expand(in).Devices {
+	for _, in := range guests {
+		for _, dev := range in.Expanded.Devices {
 			if dev["type"] != "nic" || dev["network"] != network || !attached(dev) || slices.Contains(out, in.Name) {
 				continue
 			}

@@ -49,8 +49,8 @@ func (s *Service) peersOf(ctx context.Context, cfg networks.Config) ([]networks.
 	if len(cfg.Peers) == 0 {
 		return nil, nil
 	}
-	u, err := s.users(ctx)
-	return share(cfg.Key, cfg.Peers, u.recorded), err
+	all, err := s.guests(ctx)
+	return share(cfg.Key, cfg.Peers, all.recorded), err
 }
 
 // namesOf returns the names that hosts have on a network, and their aliases, in

@@ -214,12 +214,12 @@ func (s *Service) unpin(network string, h networks.Host) {
 
 // CheckClaim reports who else has what an instance is to have alone.
 func (s *Service) CheckClaim(ctx context.Context, c networks.Claim) error {
-	u, err := s.users(ctx)
+	all, err := s.guests(ctx)
 	if err != nil {
 		return err
 	}
-	for _, in := range u.instances {
-		expanded := u.expand(in)
+	for _, in := range all {
+		expanded := in.Expanded
 		for _, name := range sortedKeys(expanded.Devices) {
 			dev := expanded.Devices[name]
 			if dev["type"] != "nic" || dev["network"] != "" || in.Name == c.Instance {

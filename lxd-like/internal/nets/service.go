@@ -20,6 +20,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/mirror"
 	"github.com/cuib/cuib/lxd-like/internal/warnings"
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
@@ -64,6 +65,9 @@ type Service struct {
 	// Leading returns what of the host's ports leads to instances on a bridge,
 	// besides what is published of the network; nil for nothing.
 	Leading func(ctx context.Context, bridge string) ([]networks.Published, error)
+
+	guestsOnce sync.Once
+	mirror     *mirror.Mirror[guest] // See [Service.guests].
 
 	// change is held by what changes networks, from its first look at the
 	// records to the end of the driver's work.

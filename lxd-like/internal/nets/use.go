@@ -192,11 +192,11 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 	if err != nil {
 		return cfg, err
 	}
-	u, err := s.users(ctx)
+	all, err := s.guests(ctx)
 	if err != nil {
 		return cfg, err
 	}
-	recorded := u.recorded(n.Name)
+	recorded := all.recorded(n.Name)
 	known := map[string]networks.Host{}
 	for _, r := range recorded {
 		// One that is made was told of, and one that is removed is forgotten.
@@ -215,7 +215,7 @@ func (s *Service) withHosts(ctx context.Context, n db.Network) (networks.Config,
 	}
 	s.mu.Unlock()
 	cfg.Aliases = aliasesOf(n.Name, recorded)
-	cfg.Peers = share(n.Name, cfg.Peers, u.recorded)
+	cfg.Peers = share(n.Name, cfg.Peers, all.recorded)
 	return cfg, nil
 }
 
@@ -230,18 +230,15 @@ type record struct {
 // recorded returns the hosts that the records of instances put on a network.
 // Those that have no MAC address yet are among them.
 func (s *Service) recorded(ctx context.Context, network string) ([]record, error) {
-	u, err := s.users(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return u.recorded(network), nil
+	all, err := s.guests(ctx)
+	return all.recorded(network), err
 }
 
 // recorded are the hosts that instances put on a network.
-func (u users) recorded(network string) []record {
+func (g guests) recorded(network string) []record {
 	var all []record
-	for _, in := range u.instances {
-		expanded := u.expand(in)
+	for _, in := range g {
+		expanded := in.Expanded
 		aliases, _ := profiles.ParseAliases(expanded.Options[profiles.KeyAliases]) // None if it is not valid.
 		for _, name := range sortedKeys(expanded.Devices) {
 			dev := expanded.Devices[name]
@@ -292,16 +289,16 @@ func held(dev profiles.Device, pinned string) (four, six netip.Addr) {
 
 // users are the records that can use networks.
 type users struct {
-	instances []db.Instance
+	instances guests
 	profiles  []db.Profile
 	networks  []db.Network // Which are on interfaces, and on bridges of others.
 }
 
 func (s *Service) users(ctx context.Context) (u users, err error) {
+	if u.instances, err = s.guests(ctx); err != nil {
+		return u, err
+	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		if u.instances, err = db.Instances(ctx, tx); err != nil {
-			return err
-		}
 		if u.profiles, err = db.Profiles(ctx, tx); err != nil {
 			return err
 		}
@@ -309,17 +306,6 @@ func (s *Service) users(ctx context.Context) (u users, err error) {
 		return err
 	})
 	return u, err
-}
-
-func (u users) expand(in db.Instance) profiles.Config {
-	var all []profiles.Config
-	for _, name := range in.Profiles {
-		i := slices.IndexFunc(u.profiles, func(p db.Profile) bool { return p.Name == name })
-		if i >= 0 {
-			all = append(all, profiles.Config{Options: u.profiles[i].Config, Devices: u.profiles[i].Devices})
-		}
-	}
-	return profiles.Expand(profiles.Config{Options: in.Config, Devices: in.Devices}, all...)
 }
 
 // of returns the URLs of what uses a network, or an interface of the host.
@@ -335,7 +321,7 @@ func (u users) of(name string) []string {
 	}
 	all := []string{}
 	for _, in := range u.instances {
-		if uses(u.expand(in).Devices) {
+		if uses(in.Expanded.Devices) {
 			all = append(all, "/1.0/instances/"+in.Name)
 		}
 	}
