@@ -14,6 +14,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
+	"github.com/cuib/cuib/lxd-like/internal/mirror"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/networks/acl"
 	"github.com/cuib/cuib/networks/nft"
@@ -61,6 +62,9 @@ type Service struct {
 	mu        sync.Mutex // Guards what follows.
 	addresses map[string][]acl.Range
 
+	guestsOnce sync.Once
+	guests     *mirror.Mirror[guest] // See [Service.concerned].
+
 	logs logs
 
 	renamed atomic.Bool // Rules may have names that the host does not follow yet.
@@ -71,7 +75,7 @@ func aclURL(name string) string { return "/1.0/network-acls/" + url.PathEscape(n
 // List returns all ACLs.
 func (s *Service) List(ctx context.Context) (all []api.NetworkACL, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		w, err := load(ctx, tx)
+		w, err := loadUsers(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -89,7 +93,7 @@ func (s *Service) Get(ctx context.Context, name string) (out api.NetworkACL, err
 		if _, err := db.GetNetworkObject(ctx, tx, kind, name); err != nil {
 			return err
 		}
-		w, err := load(ctx, tx)
+		w, err := loadUsers(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -124,14 +128,17 @@ func (s *Service) Adopt(ctx context.Context, req api.NetworkACLsPost) error {
 }
 
 // create makes an ACL. What known names need not be there.
-func (s *Service) create(ctx context.Context, req api.NetworkACLsPost, known api.NetworkACLPut) error {
+func (s *Service) create(ctx context.Context, req api.NetworkACLsPost, known api.NetworkACLPut) (err error) {
 	if err := checkName("network ACL", project.Name(req.Name)); err != nil {
 		return err
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
 
-	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	var u undo.Stack
+	defer u.Unwind(ctx, &err)
+
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		put, err := cleaned(ctx, tx, req.Name, req.NetworkACLPut, known)
 		if err != nil {
 			return err
@@ -139,6 +146,13 @@ func (s *Service) create(ctx context.Context, req api.NetworkACLsPost, known api
 		return db.AddNetworkObject(ctx, tx, kind, record{Name: req.Name, Document: put})
 	})
 	if err != nil {
+		return err
+	}
+	u.Push("forget the ACL", func(ctx context.Context) error {
+		return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteNetworkObject(ctx, tx, kind, req.Name) })
+	})
+	// Of those that it names nobody may have known the addresses.
+	if err := s.reload(ctx); err != nil {
 		return err
 	}
 	s.Events.Lifecycle("network-acl-created", aclURL(req.Name), nil)
@@ -159,6 +173,9 @@ func cleaned(ctx context.Context, tx *db.Tx, name string, put, known api.Network
 		return put, err
 	}
 	w.acls[name] = put // Its rules can be about itself.
+	if err := w.look(ctx, tx); err != nil {
+		return put, err
+	}
 	w.known(known)
 	_, err = w.rules(name, &put, nil)
 	return put, err
@@ -275,7 +292,7 @@ func (s *Service) Delete(ctx context.Context, name string) error {
 // unused does fn if nothing uses an ACL.
 func (s *Service) unused(ctx context.Context, verb, name string, fn func(context.Context, *db.Tx) error) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		w, err := load(ctx, tx)
+		w, err := loadUsers(ctx, tx)
 		if err != nil {
 			return err
 		}

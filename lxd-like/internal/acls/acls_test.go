@@ -30,13 +30,17 @@ type fakeNets struct {
 	mu        sync.Mutex
 	addresses []nets.Address
 	applied   []string
+	asked     []string // For addresses.
 	fail      error
 }
 
-func (f *fakeNets) Addresses(context.Context, string) ([]nets.Address, error) {
+func (f *fakeNets) Addresses(_ context.Context, network string) ([]nets.Address, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clone(f.addresses), nil
+	f.asked = append(f.asked, network)
+	err := f.fail
+	f.fail = nil
+	return slices.Clone(f.addresses), err
 }
 
 func (f *fakeNets) Reapply(_ context.Context, network string) error {

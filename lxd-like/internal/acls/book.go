@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/mirror"
 	"github.com/cuib/cuib/lxd-like/internal/nets"
 	"github.com/cuib/cuib/lxd-like/netkeys"
 	"github.com/cuib/cuib/networks"
@@ -24,7 +25,9 @@ func (s *Service) Addresses(name string) []acl.Range {
 	return s.addresses[name]
 }
 
-// reload finds out which addresses subjects have now. The caller holds change.
+// reload finds out which addresses subjects have now. What no rule names costs
+// nothing: of instances it looks at those alone that one is about. The caller holds
+// change.
 func (s *Service) reload(ctx context.Context) error {
 	var w *world
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
@@ -42,12 +45,11 @@ func (s *Service) reload(ctx context.Context) error {
 			}
 		}
 	}
-	held, err := s.held(ctx, w, b)
-	if err != nil {
-		return err
+	for _, n := range w.networks {
+		b.addNetwork(n)
 	}
-	for _, in := range w.instances {
-		b.addInstance(in.Name, w.devices(in), held)
+	if err := s.addInstances(ctx, w, b); err != nil {
+		return err
 	}
 	for name := range b {
 		b[name] = slices.Concat(acl.Merge(b[name], false), acl.Merge(b[name], true))
@@ -64,62 +66,120 @@ type book map[string][]acl.Range
 
 func (b book) add(name string, r acl.Range) { b[name] = append(b[name], r) }
 
-// A nicKey is an instance on a network.
-type nicKey struct{ instance, network string }
-
-// held puts networks into a book, and returns which addresses instances have on
-// them.
-func (s *Service) held(ctx context.Context, w *world, b book) (map[nicKey][]netip.Addr, error) {
-	held := map[nicKey][]netip.Addr{}
-	for _, n := range w.networks {
-		in, err := placeOf(n)
-		if err != nil || n.Status != db.Ready {
-			continue // It says so elsewhere.
-		}
-		for _, r := range subnets(in.Config) {
-			b.add(bookNetwork+n.Name, r)
-			for _, name := range profiles.SplitList(n.Config[keyACLs]) {
-				b.add(bookACL+name, r)
-			}
-		}
-		if !netkeys.HasBridge(n.Type) {
-			continue
-		}
-		all, err := s.Nets.Addresses(ctx, n.Name)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range all {
-			if a.Name != "" {
-				key := nicKey{a.Name, n.Name}
-				held[key] = append(held[key], a.Address)
-			}
+// addNetwork puts what is in a network for sure into the book.
+func (b book) addNetwork(n db.Network) {
+	in, err := placeOf(n)
+	if err != nil || n.Status != db.Ready {
+		return // It says so elsewhere.
+	}
+	for _, r := range subnets(in.Config) {
+		b.add(bookNetwork+n.Name, r)
+		for _, name := range profiles.SplitList(n.Config[keyACLs]) {
+			b.add(bookACL+name, r)
 		}
 	}
-	return held, nil
 }
 
-// addInstance puts the addresses of an instance's interfaces into the book.
-func (b book) addInstance(name string, devices map[string]profiles.Device, held map[nicKey][]netip.Addr) {
-	for _, d := range devices {
-		if d["type"] != "nic" {
-			continue
+// A guest is what rules have to do with of an instance. It is not changed.
+type guest struct{ nics []nic }
+
+// A nic is an interface of an instance.
+type nic struct {
+	network string       // Empty for one on no managed network.
+	acls    []string     // That it has.
+	chosen  []netip.Addr // On no managed network: those that it has by its options.
+}
+
+func guestOf(_ db.Instance, expanded profiles.Config) (g guest) {
+	for _, d := range expanded.Devices {
+		if d["type"] == "nic" {
+			g.nics = append(g.nics, nic{d["network"], profiles.SplitList(d[keyACLs]), chosen(d)})
 		}
-		all := held[nicKey{name, d["network"]}]
-		if d["network"] == "" {
-			all = chosen(d)
+	}
+	return g
+}
+
+// A subject is an interface that rules are about: that of an instance which they
+// name, or one with an ACL that they name.
+type subject struct {
+	nic
+
+	instance string
+	names    []string // In the book.
+}
+
+// concerned returns the interfaces that rules are about.
+func (s *Service) concerned(ctx context.Context, w *world) ([]subject, error) {
+	instances, acls := w.subjects()
+	if len(instances) == 0 && len(acls) == 0 {
+		return nil, nil
+	}
+	s.guestsOnce.Do(func() { s.guests = mirror.New(guestOf) })
+	var out []subject
+	err := s.guests.Read(ctx, s.DB, func(names []string, all map[string]guest) {
+		for _, name := range names {
+			for _, n := range all[name].nics {
+				is := subject{n, name, nil}
+				if instances[name] {
+					is.names = append(is.names, bookInstance+name)
+				}
+				for _, of := range n.acls {
+					if acls[of] {
+						is.names = append(is.names, bookACL+of)
+					}
+				}
+				if len(is.names) > 0 {
+					out = append(out, is)
+				}
+			}
 		}
-		for _, a := range all {
-			b.add(bookInstance+name, acl.OfAddress(a))
-			for _, of := range profiles.SplitList(d[keyACLs]) {
-				b.add(bookACL+of, acl.OfAddress(a))
+	})
+	return out, err
+}
+
+// addInstances puts the addresses of the interfaces that rules are about into the
+// book. Of networks it asks those alone that they are on.
+func (s *Service) addInstances(ctx context.Context, w *world, b book) error {
+	all, err := s.concerned(ctx, w)
+	if err != nil {
+		return err
+	}
+	bridges := map[string]bool{}
+	for _, n := range w.networks {
+		_, err := placeOf(n)
+		bridges[n.Name] = err == nil && n.Status == db.Ready && netkeys.HasBridge(n.Type)
+	}
+	held := map[string]map[string][]netip.Addr{} // By network and instance.
+	for _, one := range all {
+		if held[one.network] == nil && bridges[one.network] {
+			if held[one.network], err = s.held(ctx, one.network); err != nil {
+				return err
+			}
+		}
+		for _, a := range slices.Concat(one.chosen, held[one.network][one.instance]) {
+			for _, name := range one.names {
+				b.add(name, acl.OfAddress(a))
 			}
 		}
 	}
+	return nil
+}
+
+// held returns which addresses instances have on a network.
+func (s *Service) held(ctx context.Context, network string) (map[string][]netip.Addr, error) {
+	all, err := s.Nets.Addresses(ctx, network)
+	out := map[string][]netip.Addr{}
+	for _, a := range all {
+		out[a.Name] = append(out[a.Name], a.Address) // Nobody has the name of the host, which is empty.
+	}
+	return out, err
 }
 
 // chosen are the addresses that a NIC on no managed network has by its options.
 func chosen(d profiles.Device) []netip.Addr {
+	if d["network"] != "" {
+		return nil // It knows what of them there is.
+	}
 	var all []netip.Addr
 	for _, v := range append(profiles.SplitList(d["ipv4.address"]), profiles.SplitList(d["ipv6.address"])...) {
 		text, _, _ := strings.Cut(v, "/")

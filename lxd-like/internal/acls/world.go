@@ -16,11 +16,17 @@ import (
 // The key of networks and option of interfaces that name ACLs.
 const keyACLs = "security.acls"
 
-// A world is all records that rules can be about, or that can have ACLs.
+// A world is the records that rules can be about, or that can have ACLs.
 type world struct {
-	acls      map[string]api.NetworkACLPut
-	sets      map[string]api.NetworkAddressSetPut
-	networks  []db.Network
+	acls     map[string]api.NetworkACLPut
+	sets     map[string]api.NetworkAddressSetPut
+	networks []db.Network
+
+	// named are those keys of instances that the rules of acls can mean and that
+	// instances have: all others are nothing to them.
+	named []string
+
+	// The users of ACLs that can be many. See [loadUsers].
 	instances []db.Instance
 	profiles  []db.Profile
 
@@ -29,6 +35,7 @@ type world struct {
 	had map[string]bool
 }
 
+// load reads a world without the users of ACLs.
 func load(ctx context.Context, tx *db.Tx) (*world, error) {
 	w := &world{acls: map[string]api.NetworkACLPut{}, sets: map[string]api.NetworkAddressSetPut{}, had: map[string]bool{}}
 	all, err := db.NetworkObjects(ctx, tx, kind)
@@ -48,11 +55,48 @@ func load(ctx context.Context, tx *db.Tx) (*world, error) {
 	if w.networks, err = db.Networks(ctx, tx); err != nil {
 		return nil, err
 	}
+	return w, w.look(ctx, tx)
+}
+
+// look finds out which instances the rules of the ACLs name.
+func (w *world) look(ctx context.Context, tx *db.Tx) (err error) {
+	instances, _ := w.subjects()
+	w.named, err = db.InstanceNames(ctx, tx, slices.Sorted(maps.Keys(instances)))
+	return err
+}
+
+// loadUsers is load with the users of ACLs.
+func loadUsers(ctx context.Context, tx *db.Tx) (*world, error) {
+	w, err := load(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
 	if w.instances, err = db.Instances(ctx, tx); err != nil {
 		return nil, err
 	}
 	w.profiles, err = db.Profiles(ctx, tx)
 	return w, err
+}
+
+// subjects are the keys of instances and of ACLs that rules name, or can mean: a
+// name alone can be that of either.
+func (w *world) subjects() (instances, acls map[string]bool) {
+	kinds := map[string]map[string]bool{bookInstance: {}, bookACL: {}}
+	for name, put := range w.acls {
+		of := project.Of(name)
+		for _, r := range slices.Concat(put.Ingress, put.Egress) {
+			for _, s := range slices.Concat(profiles.SplitList(r.Source), profiles.SplitList(r.Destination)) {
+				for prefix, keys := range kinds {
+					name, said := strings.CutPrefix(s, prefix)
+					other := strings.HasPrefix(s, bookACL) || strings.HasPrefix(s, bookNetwork) || strings.HasPrefix(s, bookInstance)
+					if key := keyOf(of, prefix, name); key != "" && (said || !other) {
+						keys[key] = true
+					}
+				}
+			}
+		}
+	}
+	return kinds[bookInstance], kinds[bookACL]
 }
 
 // known has the names in the rules of an ACL be right, whatever they name.
@@ -74,7 +118,7 @@ func (w *world) has(prefix, key string) bool {
 	case bookNetwork:
 		return slices.ContainsFunc(w.networks, func(n db.Network) bool { return n.Name == key })
 	}
-	return slices.ContainsFunc(w.instances, func(in db.Instance) bool { return in.Name == key })
+	return slices.Contains(w.named, key)
 }
 
 // keyOf is the key of what rules of a project's ACLs name; empty for what is no

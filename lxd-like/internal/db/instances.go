@@ -89,6 +89,15 @@ func InstancesLeft(ctx context.Context, tx *Tx, names []string) ([]Instance, err
 	return query(ctx, tx, scanInstance, instanceColumns+" WHERE i.name IN (SELECT value FROM json_each(?)) ORDER BY i.name", asJSON{&names})
 }
 
+// InstanceNames returns those of the names that instances have.
+func InstanceNames(ctx context.Context, tx *Tx, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return query(ctx, tx, func(name *string) []any { return []any{name} },
+		"SELECT name FROM instances WHERE name IN (SELECT value FROM json_each(?)) ORDER BY name", asJSON{&names})
+}
+
 // GetInstance returns the instance with the name.
 func GetInstance(ctx context.Context, tx *Tx, name string) (Instance, error) {
 	return one(ctx, tx, noInstance(name), scanInstance, instanceColumns+" WHERE i.name = ?", name)
