@@ -66,6 +66,9 @@ func (f Forwards) Owners() ([]string, error) {
 	return out, nil
 }
 
+// Table is the name of an owner's table.
+func (f Forwards) Table(owner string) string { return f.prefix + owner + f.suffix }
+
 func (f Forwards) table(owner string) *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: f.prefix + owner + f.suffix}
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: f.Table(owner)}
 }

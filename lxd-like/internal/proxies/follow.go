@@ -77,28 +77,47 @@ func pauseAfter(took, pause time.Duration) time.Duration {
 	return max(pause, min(lookShare*took, lookLate))
 }
 
-// keepFollowing has rules lead to where their instances are, until ctx ends.
+// keepFollowing has rules lead to where their instances are, until ctx ends. One
+// that has just begun is looked after without the others.
 func (s *Service) keepFollowing(ctx context.Context) error {
+	var all time.Time // When all are looked at.
 	for {
 		began := time.Now()
-		pause := lookAgain
-		for _, p := range s.following() {
-			if s.follow(ctx, p) {
-				if err := s.applyNAT(ctx, p.owner.Instance); err != nil && ctx.Err() == nil {
-					s.Log.ErrorContext(ctx, "cannot publish ports", "instance", p.owner.Instance, "err", err)
-				}
-			}
-			if time.Since(p.since) < lookYoung && len(s.targets(p)) < wanted(p.rule) {
-				pause = lookSoon
-			}
+		whole := !began.Before(all)
+		young := s.followSome(ctx, whole)
+		took := time.Since(began)
+		if whole {
+			all = time.Now().Add(pauseAfter(took, lookAgain))
+		}
+		pause := time.Until(all)
+		if young {
+			pause = min(pause, pauseAfter(took, lookSoon))
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pauseAfter(time.Since(began), pause)):
+		case <-time.After(pause):
 		case <-s.starts():
 		}
 	}
+}
+
+// followSome has those rules that wait for addresses lead to where their instances
+// are, or all of them, and reports whether some still wait.
+func (s *Service) followSome(ctx context.Context, whole bool) (wait bool) { //nolint:revive // Not exported.
+	waits := func(p *proxy) bool { return time.Since(p.since) < lookYoung && len(s.targets(p)) < wanted(p.rule) }
+	for _, p := range s.following() {
+		if !whole && !waits(p) {
+			continue
+		}
+		if s.follow(ctx, p) {
+			if err := s.applyNAT(ctx, p.owner.Instance); err != nil && ctx.Err() == nil {
+				s.Log.ErrorContext(ctx, "cannot publish ports", "instance", p.owner.Instance, "err", err)
+			}
+		}
+		wait = wait || waits(p)
+	}
+	return wait
 }
 
 // starts has an element when a rule that follows has begun.

@@ -10,11 +10,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/networks/nft"
@@ -46,9 +44,9 @@ func (s *Service) forwards(ctx context.Context, instance string) (list []network
 
 // Leading returns which ports of the host lead to instances on a bridge.
 func (s *Service) Leading(ctx context.Context, bridge string) (list []networks.Published, err error) {
-	for _, instance := range s.forwarding() {
-		for _, p := range s.of(instance) {
-			if !p.rule.NAT || p.rule.Bridge != bridge {
+	for instance, all := range s.forwarding() {
+		for _, p := range all {
+			if p.rule.Bridge != bridge {
 				continue
 			}
 			for _, target := range s.targets(p) {
@@ -179,120 +177,97 @@ func (s *Service) reflectAll(instance string) error {
 // Run puts the rules of nftables back when somebody removes them, and has ports
 // of bridges that come again be as they are to be, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
-	for protocol, group := range map[int]int{unix.NETLINK_NETFILTER: unix.NFNLGRP_NFTABLES, unix.NETLINK_ROUTE: unix.RTNLGRP_LINK} {
-		g.Go(func() error { return announce(ctx, protocol, group, changed) })
-	}
+	c := newChanges()
+	c.listen(ctx, g)
 	g.Go(func() error { return s.keepFollowing(ctx) })
 	g.Go(func() error {
+		var k keeper
 		for {
-			if err := s.repairNAT(ctx); err != nil && ctx.Err() == nil {
+			if err := s.repairNAT(ctx, c.take(), &k); err != nil && ctx.Err() == nil {
 				s.Log.ErrorContext(ctx, "cannot keep rules of proxies", "err", err)
 			}
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-changed:
+			case <-c.some:
 			}
 		}
 	})
 	return g.Wait()
 }
 
-// announce tells when the kernel announces something to a group of netlink,
-// until ctx ends.
-func announce(ctx context.Context, protocol, group int, changed chan<- struct{}) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
-	if err != nil {
-		return os.NewSyscallError("listen for changes of the network", err)
-	}
-	f := os.NewFile(uintptr(fd), "netlink")
-	defer f.Close()
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return os.NewSyscallError("bind", err)
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
-		return os.NewSyscallError("listen for changes of the network", err)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }) // It is open.
-	defer stop()
-	for {
-		if err := nextChange(ctx, f); err != nil || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// quiet is how long announcements are collected: they come in bursts.
-const quiet = 50 * time.Millisecond
-
-// nextChange waits until something has been announced.
-func nextChange(ctx context.Context, f *os.File) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, 16) // What has changed is not looked at, and the kernel cuts it off.
-	// ENOBUFS says that announcements were lost, which is one too.
-	take := func(fd uintptr) bool {
-		_, err = unix.Read(int(fd), buf)
-		return !errors.Is(err, unix.EAGAIN)
-	}
-	if rerr := conn.Read(take); rerr != nil && ctx.Err() == nil {
-		return fmt.Errorf("listen for changes of the network: %w", rerr)
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-time.After(quiet):
-	}
-	return conn.Control(func(fd uintptr) {
-		for take(fd) && (err == nil || errors.Is(err, unix.ENOBUFS)) {
-		}
-	})
-}
-
 // Refresh has the rules follow what is let in now.
 func (s *Service) Refresh(ctx context.Context) error {
 	var failed error
-	for _, name := range s.forwarding() {
+	for name := range s.forwarding() {
 		failed = errors.Join(failed, s.applyNAT(ctx, name))
 	}
 	return failed
 }
 
-// repairNAT applies again what is not as it was applied.
-func (s *Service) repairNAT(ctx context.Context) error {
+// A keeper is what who keeps rules has found out.
+type keeper struct {
+	bridges map[string]int  // With their numbers as links.
+	failed  map[string]bool // The instances that are looked at again, whatever is announced.
+}
+
+// repairNAT applies again what is not as it was applied. It looks at those rules
+// alone that what was announced is about.
+func (s *Service) repairNAT(ctx context.Context, c changed, k *keeper) error {
 	s.nat.Lock()
 	defer s.nat.Unlock()
+	if k.bridges == nil {
+		k.bridges = map[string]int{}
+	}
+	again := k.failed
+	k.failed = map[string]bool{}
+	moved := map[string]bool{} // By bridge.
 	var failed error
-	for _, name := range s.forwarding() {
-		list, near, err := s.forwards(ctx, name)
-		intact := false
-		if err == nil && len(list) > 0 {
-			intact, err = s.Forward.Intact(name, list, near)
+	for name, all := range s.forwarding() {
+		mine, ports := c.lost || again[name] || c.tables[s.Forward.Table(name)], false
+		for _, p := range all {
+			b := p.rule.Bridge
+			if _, asked := moved[b]; !asked {
+				moved[b] = c.isMoved(b, k.bridges)
+			}
+			mine, ports = mine || moved[b], ports || c.links[s.port(p)] != 0
 		}
-		if err == nil && !intact {
-			err = s.Forward.Apply(name, list, near)
+		var err error
+		if mine {
+			err = s.repairOne(ctx, name)
 		}
-		failed = errors.Join(failed, err, s.reflectAll(name))
+		if mine || ports {
+			err = errors.Join(err, s.reflectAll(name))
+		}
+		if err != nil {
+			k.failed[name] = true
+		}
+		failed = errors.Join(failed, err)
 	}
 	return failed
 }
 
-// forwarding are the instances that have rules.
-func (s *Service) forwarding() []string {
+func (s *Service) repairOne(ctx context.Context, instance string) error {
+	list, near, err := s.forwards(ctx, instance)
+	intact := false
+	if err == nil && len(list) > 0 {
+		intact, err = s.Forward.Intact(instance, list, near)
+	}
+	if err == nil && !intact {
+		err = s.Forward.Apply(instance, list, near)
+	}
+	return err
+}
+
+// forwarding are the rules of nftables, by instance.
+func (s *Service) forwarding() map[string][]*proxy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []string
+	out := map[string][]*proxy{}
 	for of, p := range s.all {
-		if p.rule.NAT && !slices.Contains(out, of.Instance) {
-			out = append(out, of.Instance)
+		if p.rule.NAT {
+			out[of.Instance] = append(out[of.Instance], p)
 		}
 	}
 	return out
