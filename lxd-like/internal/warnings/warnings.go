@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -58,12 +59,15 @@ type Service struct {
 	Events *events.Hub
 	Log    *slog.Logger
 
-	mu   sync.Mutex
-	open map[subject]bool // What is not resolved; nil when it is to be read. Guarded by mu.
+	mu    sync.Mutex
+	known map[string]*entity // What there are warnings about, by its URL; nil when it is to be read. Guarded by mu.
 }
 
-// A subject is what there is at most one warning about.
-type subject struct{ kind, entity string }
+// An entity is an object that there are warnings about.
+type entity struct {
+	path string
+	open map[string]bool // By kind: whether it is not resolved.
+}
 
 // Raise says that something is wrong with the object that has the path in the
 // API, or with the server if that is empty. It may be said again and again; a
@@ -73,7 +77,7 @@ func (s *Service) Raise(ctx context.Context, kind Kind, entity, message string) 
 	if s == nil {
 		return
 	}
-	err := s.change(context.WithoutCancel(ctx), func(ctx context.Context, tx *db.Tx) error {
+	err := s.change(context.WithoutCancel(ctx), func() { s.learn(entity, kind.Name, true) }, func(ctx context.Context, tx *db.Tx) error {
 		w, err := db.FindWarning(ctx, tx, kind.Name, entity)
 		if err != nil && !errs.Is(err, errs.NotFound) {
 			return err
@@ -99,9 +103,13 @@ func (s *Service) Resolve(ctx context.Context, kind Kind, entity string) {
 	if s == nil {
 		return
 	}
-	doubt, err := s.isOpen(ctx, subject{kind.Name, entity})
+	doubt := false
+	about, err := s.about(ctx, project.URL(entity))
+	if about != nil {
+		doubt = about.open[kind.Name]
+	}
 	if err == nil && doubt {
-		err = s.change(context.WithoutCancel(ctx), func(ctx context.Context, tx *db.Tx) error {
+		err = s.change(context.WithoutCancel(ctx), func() { s.learn(entity, kind.Name, false) }, func(ctx context.Context, tx *db.Tx) error {
 			w, err := db.FindWarning(ctx, tx, kind.Name, entity)
 			if err != nil {
 				return err
@@ -114,30 +122,49 @@ func (s *Service) Resolve(ctx context.Context, kind Kind, entity string) {
 	}
 }
 
-func (s *Service) isOpen(ctx context.Context, about subject) (bool, error) {
+// about returns what is known of a URL; nil if there are no warnings about it. It
+// is not changed.
+func (s *Service) about(ctx context.Context, url string) (*entity, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == nil {
+	if s.known == nil {
 		all, err := s.rows(context.WithoutCancel(ctx))
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		s.open = map[subject]bool{}
+		s.known = map[string]*entity{}
 		for _, w := range all {
-			if w.Status != api.WarningResolved {
-				s.open[subject{w.Type, w.Entity}] = true
-			}
+			s.learn(w.Entity, w.Type, w.Status != api.WarningResolved)
 		}
 	}
-	return s.open[about], nil
+	return s.known[url], nil
 }
 
-// change changes warnings in the database.
-func (s *Service) change(ctx context.Context, fn func(context.Context, *db.Tx) error) error {
+// learn notes whether a warning is open. The caller holds mu.
+func (s *Service) learn(path, kind string, open bool) { //nolint:revive // Not exported.
+	if s.known == nil {
+		return // It is read when somebody asks.
+	}
+	now := &entity{path, map[string]bool{}}
+	if before := s.known[project.URL(path)]; before != nil {
+		maps.Copy(now.open, before.open)
+	}
+	now.open[kind] = open
+	s.known[project.URL(path)] = now
+}
+
+// change changes warnings in the database, and then what is known of them by learn,
+// which has mu; nil if it is to be read again.
+func (s *Service) change(ctx context.Context, learn func(), fn func(context.Context, *db.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open = nil
-	return s.DB.Do(ctx, fn)
+	err := s.DB.Do(ctx, fn)
+	if err != nil || learn == nil {
+		s.known = nil
+	} else {
+		learn()
+	}
+	return err
 }
 
 func (s *Service) rows(ctx context.Context) (rows []db.Warning, err error) {
@@ -178,7 +205,7 @@ func (s *Service) Update(ctx context.Context, id string, put api.WarningPut) err
 	default:
 		return errs.Invalidf("status: got %q, want %q or %q", put.Status, api.WarningNew, api.WarningAcknowledged)
 	}
-	err := s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.SetWarningStatus(ctx, tx, id, put.Status) })
+	err := s.change(ctx, nil, func(ctx context.Context, tx *db.Tx) error { return db.SetWarningStatus(ctx, tx, id, put.Status) })
 	if err == nil {
 		s.Events.Lifecycle(action, URL(id), nil)
 	}
@@ -187,7 +214,7 @@ func (s *Service) Update(ctx context.Context, id string, put api.WarningPut) err
 
 // Delete forgets a warning. One that is still so comes again.
 func (s *Service) Delete(ctx context.Context, id string) error {
-	err := s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarning(ctx, tx, id) })
+	err := s.change(ctx, nil, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarning(ctx, tx, id) })
 	if err == nil {
 		s.Events.Lifecycle("warning-deleted", URL(id), nil)
 	}
@@ -201,7 +228,7 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 	if err != nil || !old {
 		return err
 	}
-	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.change(ctx, nil, func(ctx context.Context, tx *db.Tx) error {
 		return db.DeleteWarnings(ctx, tx, api.WarningResolved, now.Add(-keep))
 	})
 }
@@ -243,12 +270,12 @@ func (s *Service) follow(ctx context.Context, e *api.Event) error {
 	} else if !strings.HasSuffix(is.Action, "-deleted") {
 		return nil
 	}
-	all, err := s.rows(ctx)
-	i := slices.IndexFunc(all, func(w db.Warning) bool { return project.URL(w.Entity) == gone })
-	if err != nil || i < 0 {
+	about, err := s.about(ctx, gone)
+	if err != nil || about == nil {
 		return err
 	}
-	return s.change(ctx, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarningsOf(ctx, tx, all[i].Entity) })
+	forget := func() { delete(s.known, gone) }
+	return s.change(ctx, forget, func(ctx context.Context, tx *db.Tx) error { return db.DeleteWarningsOf(ctx, tx, about.path) })
 }
 
 // URL is the path of a warning in the API.
