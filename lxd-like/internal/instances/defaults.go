@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/profiles"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -94,19 +95,14 @@ func (s *Service) giveRoot(ctx context.Context, in *instance) error {
 
 // obviousPool is the pool to use where nothing is said; empty for none.
 func (s *Service) obviousPool(ctx context.Context) (string, error) {
-	pools, err := s.Pools.List(ctx)
-	if err != nil {
-		return "", err
+	names, err := s.Pools.Names(ctx)
+	switch {
+	case len(names) == 1:
+		return names[0], err
+	case slices.Contains(names, defaultPool):
+		return defaultPool, err
 	}
-	if len(pools) == 1 {
-		return pools[0].Name, nil
-	}
-	for _, p := range pools {
-		if p.Name == defaultPool {
-			return defaultPool, nil
-		}
-	}
-	return "", nil
+	return "", err
 }
 
 func rootIn(pool string) profiles.Device {
@@ -119,7 +115,11 @@ func (s *Service) fresh(ctx context.Context, pool string) (bool, error) {
 	if pool == "" {
 		return true, nil
 	}
-	p, err := s.Profile(ctx, defaultProfile)
+	var p db.Profile
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		p, err = db.GetProfile(ctx, tx, defaultProfile)
+		return err
+	})
 	if err != nil || len(p.Devices) > 0 {
 		return false, err
 	}

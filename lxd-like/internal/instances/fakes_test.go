@@ -307,6 +307,15 @@ func (p *fakePools) List(context.Context) ([]api.StoragePool, error) {
 	return out, nil
 }
 
+func (p *fakePools) Names(ctx context.Context) ([]string, error) {
+	var out []string
+	all, err := p.List(ctx)
+	for _, one := range all {
+		out = append(out, one.Name)
+	}
+	return out, err
+}
+
 func (p *fakePools) Create(ctx context.Context, req api.StoragePoolsPost) error {
 	if req.Driver == "overlay" {
 		return errs.Newf(errs.Unsupported, "no overlay here")

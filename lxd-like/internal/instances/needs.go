@@ -159,20 +159,24 @@ func (s *Service) checkDependencies(ctx context.Context, before, in *instance) e
 	if len(names) == 0 || before != nil && slices.Equal(boot(before).DependsOn, names) {
 		return nil
 	}
-	all, _, err := s.all(ctx)
-	if err != nil {
-		return err
-	}
-	needs := make(map[string][]string, len(all))
-	for _, other := range all {
-		needs[other.Name] = boot(other).DependsOn
-	}
-	for _, name := range names {
-		if _, ok := needs[name]; !ok && name != in.Name {
-			return errs.Invalidf("boot.depends_on: got %q, and there is no instance of that name", name)
+	needs := map[string][]string{in.Name: names}
+	for asked := slices.Clone(names); len(asked) > 0; asked = asked[1:] {
+		name := asked[0]
+		if _, known := needs[name]; known {
+			continue
 		}
+		other, err := s.load(ctx, name)
+		switch {
+		case errs.Is(err, errs.NotFound) && slices.Contains(names, name):
+			return errs.Invalidf("boot.depends_on: got %q, and there is no instance of that name", name)
+		case errs.Is(err, errs.NotFound):
+			continue // It has gone, and needs nothing.
+		case err != nil:
+			return err
+		}
+		needs[name] = boot(other).DependsOn
+		asked = append(asked, needs[name]...)
 	}
-	needs[in.Name] = names
 	if via := around(needs, in.Name, in.Name, map[string]bool{}); via != "" {
 		return errs.Invalidf("boot.depends_on: got %q, which cannot run before %s and after it", via, in.Name)
 	}

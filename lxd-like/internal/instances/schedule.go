@@ -8,6 +8,7 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/clock"
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/mirror"
 	"github.com/cuib/cuib/profiles"
 )
 
@@ -17,38 +18,42 @@ func (s *Service) Tick(ctx context.Context, now time.Time) error {
 	if err := s.Expire(ctx, now); err != nil {
 		return fmt.Errorf("look for expired snapshots: %w", err)
 	}
-	var rows []db.Instance
-	var profs []db.Profile
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var err error
-		if rows, err = db.Instances(ctx, tx); err != nil {
-			return err
+	s.dueOnce.Do(s.startClock)
+	tasks := []clock.Task{}
+	err := s.scheduled.Read(ctx, s.DB, func(names []string, all map[string]scheduled) {
+		for _, name := range names {
+			one := all[name]
+			if one.schedule == "" {
+				continue
+			}
+			tasks = append(tasks, clock.Task{
+				Key: "instance/" + strconv.FormatInt(one.id, 10), Schedule: one.schedule, About: instanceURL(name),
+				Do: func(ctx context.Context, done clock.Done) error { return s.snapshotDue(ctx, name, done) },
+			})
 		}
-		profs, err = db.Profiles(ctx, tx)
-		return err
 	})
 	if err != nil {
 		return err
 	}
-	byName := profilesByName(profs)
-	tasks := []clock.Task{}
-	for _, row := range rows {
-		in := newInstance(row, choose(byName, row.Profiles))
-		schedule := in.expanded.Options["snapshots.schedule"]
-		if row.Status != db.Ready || schedule == "" {
-			continue
-		}
-		tasks = append(tasks, clock.Task{
-			Key: "instance/" + strconv.FormatInt(row.ID, 10), Schedule: schedule, About: instanceURL(row.Name),
-			Do: func(ctx context.Context, done clock.Done) error { return s.snapshotDue(ctx, row.Name, done) },
-		})
-	}
-	return s.snapshotClock().Tick(ctx, now, tasks)
+	return s.due.Tick(ctx, now, tasks)
 }
 
-func (s *Service) snapshotClock() *clock.Clock {
-	s.dueOnce.Do(func() { s.due = &clock.Clock{DB: s.DB, Prefix: "snapshots ", Logger: s.Logger, Warnings: s.Warnings} })
-	return s.due
+// scheduled is what is known of an instance for its snapshots.
+type scheduled struct {
+	id       int64
+	schedule string // Empty for none.
+}
+
+func scheduleOf(in db.Instance, expanded profiles.Config) scheduled {
+	if in.Status != db.Ready {
+		return scheduled{}
+	}
+	return scheduled{in.ID, expanded.Options["snapshots.schedule"]}
+}
+
+func (s *Service) startClock() {
+	s.due = &clock.Clock{DB: s.DB, Prefix: "snapshots ", Logger: s.Logger, Warnings: s.Warnings}
+	s.scheduled = mirror.New(scheduleOf)
 }
 
 // snapshotDue makes a snapshot of an instance by its schedule, unless it does

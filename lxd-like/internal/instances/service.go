@@ -19,6 +19,7 @@ import (
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/events"
 	machine "github.com/cuib/cuib/lxd-like/internal/host"
+	"github.com/cuib/cuib/lxd-like/internal/mirror"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/lxd-like/internal/runtime"
 	"github.com/cuib/cuib/lxd-like/internal/scope"
@@ -75,8 +76,9 @@ type Service struct {
 
 	systems singleflight.Group // Reads what guests say of their systems, by instance.
 
-	dueOnce sync.Once
-	due     *clock.Clock // Of scheduled snapshots; see [Service.snapshotClock].
+	dueOnce   sync.Once
+	due       *clock.Clock              // Of scheduled snapshots; see [Service.startClock].
+	scheduled *mirror.Mirror[scheduled] // As due.
 }
 
 // A poolKeeper is what instances need of storage pools.
@@ -89,6 +91,7 @@ type poolKeeper interface {
 	// VolumeOptions are the keys that only volumes of the pool's driver have.
 	VolumeOptions(ctx context.Context, pool string) ([]string, error)
 	List(ctx context.Context) ([]api.StoragePool, error)
+	Names(ctx context.Context) ([]string, error)
 	Create(ctx context.Context, req api.StoragePoolsPost) error
 }
 

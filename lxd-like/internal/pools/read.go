@@ -37,6 +37,19 @@ func (s *Service) List(ctx context.Context) ([]api.StoragePool, error) {
 	return all, nil
 }
 
+// Names returns the names of all pools: it reads nothing of what uses them.
+func (s *Service) Names(ctx context.Context) (names []string, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		names = nil
+		all, err := db.Pools(ctx, tx)
+		for _, p := range all {
+			names = append(names, p.Name)
+		}
+		return err
+	})
+	return names, err
+}
+
 // Get returns the pool with the name.
 func (s *Service) Get(ctx context.Context, name string) (api.StoragePool, error) {
 	var p db.Pool
