@@ -84,6 +84,19 @@ func InstancesUsingProfile(ctx context.Context, tx *Tx, profile string) ([]Insta
 		ORDER BY i.name`, profile)
 }
 
+// NamesUsingProfile returns the names of the instances that have the profile, in
+// order.
+func NamesUsingProfile(ctx context.Context, tx *Tx, profile string) ([]string, error) {
+	return query(ctx, tx, func(name *string) []any { return []any{name} }, `SELECT i.name FROM profiles f
+		JOIN instance_profiles ip ON ip.profile_id = f.id JOIN instances i ON i.id = ip.instance_id WHERE f.name = ? ORDER BY i.name`, profile)
+}
+
+// InstancesInPools returns the names of all instances, in order, and their pools.
+func InstancesInPools(ctx context.Context, tx *Tx) ([]Instance, error) {
+	return query(ctx, tx, func(i *Instance) []any { return []any{&i.Name, &i.Pool} },
+		"SELECT i.name, p.name FROM instances i JOIN pools p ON p.id = i.pool_id ORDER BY i.name")
+}
+
 // InstancesLeft returns those of the named instances that exist, by name.
 func InstancesLeft(ctx context.Context, tx *Tx, names []string) ([]Instance, error) {
 	return query(ctx, tx, scanInstance, instanceColumns+" WHERE i.name IN (SELECT value FROM json_each(?)) ORDER BY i.name", asJSON{&names})

@@ -36,6 +36,35 @@ func TestInstances(t *testing.T) {
 		if len(using) != 1 || using[0].Name != "c1" || len(using[0].Profiles) != 3 {
 			t.Errorf("using profile big: %+v", using)
 		}
+		for _, tt := range []struct {
+			read func(context.Context, *db.Tx) ([]string, error)
+			want []string
+		}{
+			{func(ctx context.Context, tx *db.Tx) ([]string, error) { return db.NamesUsingProfile(ctx, tx, "big") }, []string{"c1"}},
+			{func(ctx context.Context, tx *db.Tx) ([]string, error) { return db.NamesUsingProfile(ctx, tx, "none") }, nil},
+			{func(ctx context.Context, tx *db.Tx) ([]string, error) {
+				return db.InstanceNames(ctx, tx, []string{"c2", "none", "c1"})
+			}, []string{"c1", "c2"}},
+			{func(ctx context.Context, tx *db.Tx) ([]string, error) { return db.InstanceNames(ctx, tx, nil) }, nil},
+			{func(ctx context.Context, tx *db.Tx) (names []string, err error) {
+				all, err := db.InstancesInPools(ctx, tx)
+				for _, in := range all {
+					names = append(names, in.Name+" in "+in.Pool)
+				}
+				return names, err
+			}, []string{"c1 in tank", "c2 in tank"}},
+			{func(ctx context.Context, tx *db.Tx) (names []string, err error) {
+				all, err := db.InstancesLeft(ctx, tx, []string{"c1", "none"})
+				for _, in := range all {
+					names = append(names, in.Name, in.Devices["root"]["path"])
+				}
+				return names, err
+			}, []string{"c1", "/"}},
+		} {
+			if got := view(t, d, tt.read); !slices.Equal(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		}
 	})
 }
 

@@ -26,14 +26,14 @@ func (s *Service) Profiles(ctx context.Context) ([]api.Profile, error) {
 		if err != nil {
 			return err
 		}
-		rows, err := db.Instances(ctx, tx)
+		rows, err := db.InstanceHeads(ctx, tx, "")
 		if err != nil {
 			return err
 		}
-		users := map[string][]db.Instance{}
+		users := map[string][]string{}
 		for _, row := range rows {
 			for _, name := range row.Profiles {
-				users[name] = append(users[name], row)
+				users[name] = append(users[name], row.Name)
 			}
 		}
 		out = make([]api.Profile, 0, len(all))
@@ -53,20 +53,20 @@ func (s *Service) Profile(ctx context.Context, name string) (api.Profile, error)
 		if err != nil {
 			return err
 		}
-		users, err := db.InstancesUsingProfile(ctx, tx, name)
+		users, err := db.NamesUsingProfile(ctx, tx, name)
 		out = apiProfile(p, users)
 		return err
 	})
 	return out, err
 }
 
-func apiProfile(p db.Profile, users []db.Instance) api.Profile {
+func apiProfile(p db.Profile, users []string) api.Profile {
 	out := api.Profile{
 		ProfilePut: api.ProfilePut{Config: apiConfig(p.Config), Description: p.Description, Devices: apiDevices(p.Devices)},
 		Name:       p.Name, UsedBy: []string{}, Project: "default",
 	}
 	for _, u := range users {
-		out.UsedBy = append(out.UsedBy, instanceURL(u.Name))
+		out.UsedBy = append(out.UsedBy, instanceURL(u))
 	}
 	return out
 }
@@ -131,12 +131,12 @@ func (s *Service) DeleteProfile(ctx context.Context, name string) error {
 		return errs.Newf(errs.Denied, "profile %q cannot be deleted", name)
 	}
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		users, err := db.InstancesUsingProfile(ctx, tx, name)
+		users, err := db.NamesUsingProfile(ctx, tx, name)
 		if err != nil {
 			return err
 		}
 		if len(users) > 0 {
-			return errs.Conflictf("profile %q is in use by instance %q", name, users[0].Name)
+			return errs.Conflictf("profile %q is in use by instance %q", name, users[0])
 		}
 		return db.DeleteProfile(ctx, tx, name)
 	})
@@ -308,14 +308,10 @@ func (s *Service) userNames(ctx context.Context, profile string) ([]string, erro
 		if _, err := db.GetProfile(ctx, tx, profile); err != nil {
 			return err
 		}
-		rows, err := db.InstancesUsingProfile(ctx, tx, profile)
-		names = names[:0]
-		for _, row := range rows {
-			names = append(names, row.Name)
-		}
+		var err error
+		names, err = db.NamesUsingProfile(ctx, tx, profile)
 		return err
 	})
-	slices.Sort(names)
 	return names, err
 }
 

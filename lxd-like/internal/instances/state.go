@@ -23,7 +23,7 @@ func (s *Service) Names(ctx context.Context, in string) ([]string, error) {
 	var names []string
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		names = []string{}
-		rows, err := db.InstancesOf(ctx, tx, in)
+		rows, err := db.InstanceHeads(ctx, tx, in)
 		for _, row := range rows {
 			if row.Status == db.Ready {
 				names = append(names, row.Name)

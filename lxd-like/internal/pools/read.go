@@ -129,7 +129,7 @@ func (s *Service) wished(p db.Pool, config map[string]string) map[string]string 
 // usersOf returns the URLs of what uses each pool.
 func usersOf(ctx context.Context, tx *db.Tx) (map[string][]string, error) {
 	users := map[string][]string{}
-	instances, err := db.Instances(ctx, tx)
+	instances, err := db.InstancesInPools(ctx, tx)
 	if err != nil {
 		return nil, err
 	}

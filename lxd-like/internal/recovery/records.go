@@ -172,9 +172,9 @@ func (s *Service) noteUsers(ctx context.Context, what, name string, changed map[
 		if what != "profiles" {
 			return nil
 		}
-		instances, err := db.InstancesUsingProfile(ctx, tx, name)
+		instances, err := db.NamesUsingProfile(ctx, tx, name)
 		for _, in := range instances {
-			changed[object{kind: storage.Instance, name: in.Name}] = true
+			changed[object{kind: storage.Instance, name: in}] = true
 		}
 		return err
 	})
