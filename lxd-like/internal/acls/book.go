@@ -90,6 +90,17 @@ type nic struct {
 	chosen  []netip.Addr // On no managed network: those that it has by its options.
 }
 
+// among returns those of some ACLs that the interface has, by their names in the
+// book.
+func (n nic) among(acls map[string]bool) (names []string) {
+	for _, of := range n.acls {
+		if acls[of] {
+			names = append(names, bookACL+of)
+		}
+	}
+	return names
+}
+
 func guestOf(_ db.Instance, expanded profiles.Config) (g guest) {
 	for _, d := range expanded.Devices {
 		if d["type"] == "nic" {
@@ -123,11 +134,7 @@ func (s *Service) concerned(ctx context.Context, w *world) ([]subject, error) {
 				if instances[name] {
 					is.names = append(is.names, bookInstance+name)
 				}
-				for _, of := range n.acls {
-					if acls[of] {
-						is.names = append(is.names, bookACL+of)
-					}
-				}
+				is.names = append(is.names, n.among(acls)...)
 				if len(is.names) > 0 {
 					out = append(out, is)
 				}

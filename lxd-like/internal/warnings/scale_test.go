@@ -68,7 +68,7 @@ func TestWhatIsKnownIsSo(t *testing.T) {
 			t.Fatalf("%s: got %+v, %v", what, all, err)
 		}
 		for i, w := range all {
-			if string(w.Status) != want[i] {
+			if w.Status != want[i] {
 				t.Errorf("%s: got %+v, want %s", what, w, want[i])
 			}
 		}

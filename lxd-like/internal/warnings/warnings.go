@@ -141,7 +141,7 @@ func (s *Service) about(ctx context.Context, url string) (*entity, error) {
 }
 
 // learn notes whether a warning is open. The caller holds mu.
-func (s *Service) learn(path, kind string, open bool) { //nolint:revive // Not exported.
+func (s *Service) learn(path, kind string, open bool) {
 	if s.known == nil {
 		return // It is read when somebody asks.
 	}
