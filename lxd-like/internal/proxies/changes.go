@@ -167,6 +167,9 @@ func (c *changed) add(m syscall.NetlinkMessage) error {
 		if len(m.Data) < unix.SizeofIfAddrmsg {
 			return errShort
 		}
+		if m.Data[0] == unix.AF_INET6 && m.Data[3] == unix.RT_SCOPE_LINK {
+			return nil // A bridge makes one when its first port is up. Nothing leads there.
+		}
 		if c.addressed == nil {
 			c.addressed = map[int]bool{}
 		}
