@@ -89,8 +89,9 @@ func (c *changes) announced(ctx context.Context, protocol int, groups ...int) er
 	}
 	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }) // It is open.
 	defer stop()
+	buf := make([]byte, longest)
 	for {
-		if err := c.next(ctx, f); err != nil || ctx.Err() != nil {
+		if err := c.next(ctx, f, buf); err != nil || ctx.Err() != nil {
 			return err
 		}
 		select {
@@ -109,19 +110,18 @@ const (
 )
 
 // next waits until something has been announced, and for what comes with it.
-func (c *changes) next(ctx context.Context, f *os.File) error {
+func (c *changes) next(ctx context.Context, f *os.File, buf []byte) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, longest)
 	take := func(fd uintptr) bool {
 		var n int
 		n, err = unix.Read(int(fd), buf)
 		if errors.Is(err, unix.EAGAIN) {
 			return false
 		}
-		c.add(buf[:max(n, 0)], n == longest || errors.Is(err, unix.ENOBUFS)) // Which says that announcements were lost.
+		c.add(buf[:max(n, 0)], n == len(buf) || errors.Is(err, unix.ENOBUFS)) // Which says that announcements were lost.
 		return true
 	}
 	if rerr := conn.Read(take); rerr != nil && ctx.Err() == nil {
@@ -164,16 +164,7 @@ func (c *changed) add(m syscall.NetlinkMessage) error {
 		}
 		return err
 	case typ == unix.RTM_NEWADDR || typ == unix.RTM_DELADDR:
-		if len(m.Data) < unix.SizeofIfAddrmsg {
-			return errShort
-		}
-		if m.Data[0] == unix.AF_INET6 && m.Data[3] == unix.RT_SCOPE_LINK {
-			return nil // A bridge makes one when its first port is up. Nothing leads there.
-		}
-		if c.addressed == nil {
-			c.addressed = map[int]bool{}
-		}
-		c.addressed[int(binary.NativeEndian.Uint32(m.Data[4:]))] = true
+		return c.addAddress(m.Data)
 	case typ>>8 == unix.NFNL_SUBSYS_NFTABLES && typ&0xff != unix.NFT_MSG_NEWGEN: // That ends a change.
 		name, err := textIn(m.Data, nl.SizeofNfgenmsg, unix.NFTA_TABLE_NAME) // Of all that is in a table it is the first, too.
 		if err == nil {
@@ -184,6 +175,21 @@ func (c *changed) add(m syscall.NetlinkMessage) error {
 		}
 		return err
 	}
+	return nil
+}
+
+// addAddress adds a message about an address of a link.
+func (c *changed) addAddress(data []byte) error {
+	if len(data) < unix.SizeofIfAddrmsg {
+		return errShort
+	}
+	if data[0] == unix.AF_INET6 && data[3] == unix.RT_SCOPE_LINK {
+		return nil // A bridge makes one itself. Nothing leads there.
+	}
+	if c.addressed == nil {
+		c.addressed = map[int]bool{}
+	}
+	c.addressed[int(binary.NativeEndian.Uint32(data[4:]))] = true
 	return nil
 }
 
