@@ -74,13 +74,13 @@ func TestAdmission(t *testing.T) {
 	w.refused("create with an address", create(named), "volatile.eth0.hwaddr", "restricted.containers.lowlevel=block")
 
 	put := api.InstancePut{Config: in.Config, Devices: in.Devices, Profiles: in.Profiles, Architecture: in.Architecture}
-	must(t, w.svc.UpdateNow(t.Context(), "p_c1", put)) // What was read can be sent back.
+	must(t, w.updateNow(t.Context(), "p_c1", put)) // What was read can be sent back.
 	put.Config = api.ConfigMap{"security.privileged": "true"}
-	w.refused("update", func() error { return w.svc.UpdateNow(t.Context(), "p_c1", put) }, "restricted.containers.privilege")
+	w.refused("update", func() error { return w.updateNow(t.Context(), "p_c1", put) }, "restricted.containers.privilege")
 	put.Config = api.ConfigMap{"volatile.eth0.hwaddr": "02:00:5e:00:00:01"}
-	w.refused("update of an address", func() error { return w.svc.UpdateNow(t.Context(), "p_c1", put) }, "restricted.containers.lowlevel")
+	w.refused("update of an address", func() error { return w.updateNow(t.Context(), "p_c1", put) }, "restricted.containers.lowlevel")
 	put.Config, put.Devices = nil, api.DevicesMap{"h": {"type": "disk", "path": "/h", "source": t.TempDir()}}
-	w.refused("a disk of the host", func() error { return w.svc.UpdateNow(t.Context(), "p_c1", put) }, `device "h"`, "restricted.devices.disk=managed")
+	w.refused("a disk of the host", func() error { return w.updateNow(t.Context(), "p_c1", put) }, `device "h"`, "restricted.devices.disk=managed")
 	w.refused("a profile", func() error {
 		return w.svc.UpdateProfile(t.Context(), "p%default", api.ProfilePut{Config: api.ConfigMap{"security.nesting": "true"}, Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "p"}}})
 	}, `profile "default"`, "restricted.containers.nesting")
@@ -94,13 +94,13 @@ func TestAdmission(t *testing.T) {
 	must(t, s.Update(t.Context(), "p", api.ProjectPut{Config: map[string]string{"restricted": "false"}}))
 	put.Config, put.Devices = api.ConfigMap{"security.nesting": "true"}, nil
 	w.state("p_c1", "stop", true)
-	must(t, w.svc.UpdateNow(t.Context(), "p_c1", put))
+	must(t, w.updateNow(t.Context(), "p_c1", put))
 	w.ok(w.svc.CreateSnapshot(t.Context(), "p_c1", api.InstanceSnapshotsPost{Name: "s"}))
 	put.Config = nil
-	must(t, w.svc.UpdateNow(t.Context(), "p_c1", put))
+	must(t, w.updateNow(t.Context(), "p_c1", put))
 	must(t, s.Update(t.Context(), "p", api.ProjectPut{Config: map[string]string{"restricted": "true"}}))
 	w.refused("restore", func() error {
-		_, err := w.do(w.svc.Update(t.Context(), "p_c1", api.InstancePut{Restore: "s"}))
+		_, err := w.do(w.update(t.Context(), "p_c1", api.InstancePut{Restore: "s"}))
 		return err
 	}, "restricted.containers.nesting")
 	w.refused("a snapshot", func() error {

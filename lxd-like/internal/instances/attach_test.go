@@ -79,7 +79,7 @@ func volumeDisk(source string, more ...string) api.ConfigMap {
 
 // setDevices gives c1 its devices.
 func (w *world) setDevices(devices api.DevicesMap) error {
-	return w.svc.UpdateNow(w.tb.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Devices: devices})
+	return w.updateNow(w.tb.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Devices: devices})
 }
 
 func TestVolumes(t *testing.T) {

@@ -108,7 +108,7 @@ func TestCopyToAnotherPool(t *testing.T) {
 	if strings.Contains(dump, ".copy") || frozen(dump) > 0 || len(w.other.Mounted())+len(w.pool.Mounted()) != 1 {
 		t.Errorf("left:\n%s\nmounted %v %v", dump, w.pool.Mounted(), w.other.Mounted())
 	}
-	w.ok(w.svc.Update(ctx, "c2", api.InstancePut{Restore: "s1"})) // Whose configuration says the other pool.
+	w.ok(w.update(ctx, "c2", api.InstancePut{Restore: "s1"})) // Whose configuration says the other pool.
 	if got := w.readIn(w.other, vol("c2")); got != "1" {
 		t.Errorf("it says %q", got)
 	}
@@ -165,7 +165,7 @@ func (w *world) disturb() (busy map[string]error, running string) {
 	_, busy["delete a snapshot"] = w.do(w.svc.DeleteSnapshot(ctx, "c1", "s2"))
 	_, busy["rename a snapshot"] = w.do(w.svc.RenameSnapshot(ctx, "c1", "s1", api.InstanceSnapshotPost{Name: "s4"}))
 	w.state("c1", "stop", true)
-	_, busy["restore"] = w.do(w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1"}))
+	_, busy["restore"] = w.do(w.update(ctx, "c1", api.InstancePut{Restore: "s1"}))
 	_, busy["delete"] = w.do(w.svc.Delete(ctx, "c1"))
 	_, busy["rename"] = w.do(w.svc.Rename(ctx, "c1", api.InstancePost{Name: "c9"}))
 	return busy, running
@@ -246,7 +246,7 @@ func TestMove(t *testing.T) {
 			t.Errorf("%s was %q and is %q", key, before.Config[key], after.Config[key])
 		}
 	}
-	w.ok(w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1"}))
+	w.ok(w.update(ctx, "c1", api.InstancePut{Restore: "s1"}))
 	w.state("c1", "start", false)
 	w.state("c1", "stop", true)
 	w.ok(w.svc.Rename(ctx, "c1", api.InstancePost{
@@ -327,12 +327,12 @@ func TestCopyKeepsItsRootDisk(t *testing.T) {
 	w := newWorld(t)
 	w.say("c1", "1")
 	w.ok(w.svc.Create(t.Context(), copyTo("c2", "q")))
-	must(t, w.svc.UpdateNow(t.Context(), "c2", api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"user.x": "1"}}))
+	must(t, w.updateNow(t.Context(), "c2", api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"user.x": "1"}}))
 	c2, err := w.svc.Get(t.Context(), "c2")
 	if must(t, err); c2.Devices["root"]["pool"] != "q" || c2.Config["user.x"] != "1" {
 		t.Errorf("got %v, %v", c2.Devices, c2.Config)
 	}
-	err = w.svc.UpdateNow(t.Context(), "c2", api.InstancePut{Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "p"}}})
+	err = w.updateNow(t.Context(), "c2", api.InstancePut{Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "p"}}})
 	if !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "move the instance") {
 		t.Errorf("another pool: %v", err)
 	}
@@ -340,7 +340,7 @@ func TestCopyKeepsItsRootDisk(t *testing.T) {
 	w.ok(w.svc.Create(t.Context(), copyTo("c3", "p")))
 	c3, err := w.svc.Get(t.Context(), "c3")
 	must(t, err)
-	must(t, w.svc.UpdateNow(t.Context(), "c2", c3.InstancePut))
+	must(t, w.updateNow(t.Context(), "c2", c3.InstancePut))
 	c2, err = w.svc.Get(t.Context(), "c2")
 	if must(t, err); c2.Devices["root"]["pool"] != "q" || c2.Config["user.x"] != "" || c2.Config["volatile.uuid"] == c3.Config["volatile.uuid"] {
 		t.Errorf("with what another has: %v, %v", c2.Devices, c2.Config)

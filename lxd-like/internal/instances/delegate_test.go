@@ -34,7 +34,7 @@ func (d *delegating) Delegated(context.Context, storage.Volume) (bool, error) { 
 
 // delegates gives an instance in the pool p the option.
 func (w *world) delegates(name, value string) error {
-	return w.svc.UpdateNow(w.tb.Context(), name, api.InstancePut{
+	return w.updateNow(w.tb.Context(), name, api.InstancePut{
 		Profiles: []string{"default"}, Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "p", "initial.zfs.delegate": value}},
 	})
 }

@@ -120,10 +120,10 @@ func (w *world) withVolumes() *fakeVolumes {
 	}
 	w.create("c1", false)
 	w.create("c2", false)
-	must(w.tb, w.svc.UpdateNow(w.tb.Context(), "c1", api.InstancePut{
+	must(w.tb, w.updateNow(w.tb.Context(), "c1", api.InstancePut{
 		Profiles: []string{"default"}, Devices: api.DevicesMap{"a": disk("a", "/a"), "b": disk("b", "/b"), "c": disk("shared", "/c")},
 	}))
-	must(w.tb, w.svc.UpdateNow(w.tb.Context(), "c2", api.InstancePut{
+	must(w.tb, w.updateNow(w.tb.Context(), "c2", api.InstancePut{
 		Profiles: []string{"default"}, Devices: api.DevicesMap{"c": disk("shared", "/c")},
 	}))
 	return v
@@ -142,11 +142,11 @@ func TestSnapshotsOfDisks(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	v.words = map[string]string{"a": "2", "b": "2", "shared": "2"}
-	w.ok(w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1"}))
+	w.ok(w.update(ctx, "c1", api.InstancePut{Restore: "s1"}))
 	if v.words["a"] != "2" {
 		t.Errorf("volumes are restored that nobody named: %v", v.words)
 	}
-	w.ok(w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1", RestoreVolumes: "all-exclusive"}))
+	w.ok(w.update(ctx, "c1", api.InstancePut{Restore: "s1", RestoreVolumes: "all-exclusive"}))
 	if v.words["a"] != "1" || v.words["b"] != "1" || v.words["shared"] != "2" {
 		t.Errorf("got %v", v.words)
 	}
@@ -158,7 +158,7 @@ func TestSnapshotsOfDisks(t *testing.T) {
 		{Restore: "none", RestoreVolumes: "all-exclusive"},
 		{Restore: "s1", Stateful: true},
 	} {
-		if _, err := w.do(w.svc.Update(ctx, "c1", put)); err == nil || errs.Is(err, errs.Internal) {
+		if _, err := w.do(w.update(ctx, "c1", put)); err == nil || errs.Is(err, errs.Internal) {
 			t.Errorf("%+v: %v", put, err)
 		}
 	}

@@ -104,6 +104,19 @@ func (w *world) autostart() {
 	must(w.tb, w.svc.Autostart(w.tb.Context(), names))
 }
 
+// to changes whatever there is to put.
+func to[Put any](put Put) instances.Change[Put] {
+	return func(Put) (Put, error) { return put, nil }
+}
+
+func (w *world) update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
+	return w.svc.Update(ctx, name, to(put))
+}
+
+func (w *world) updateNow(ctx context.Context, name string, put api.InstancePut) error {
+	return w.svc.UpdateNow(ctx, name, to(put))
+}
+
 type testWriter struct{ tb testing.TB }
 
 func (t testWriter) Write(p []byte) (int, error) { return len(p), nil }

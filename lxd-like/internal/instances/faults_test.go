@@ -281,7 +281,7 @@ func changes() map[string]change {
 				w.write("c1", "new")
 			},
 			act: func(w *world) (ops.Job, error) {
-				return w.svc.Update(w.tb.Context(), "c1", api.InstancePut{Restore: "c1/s1"})
+				return w.update(w.tb.Context(), "c1", api.InstancePut{Restore: "c1/s1"})
 			},
 			done: func(_ *world, dump string) bool {
 				return strings.Contains(dump, "volume instance/c1 says old") && !strings.Contains(dump, "volatile.restoring")
@@ -291,7 +291,7 @@ func changes() map[string]change {
 			prepare: func(w *world) { w.create("c1", true) },
 			act: func(w *world) (ops.Job, error) {
 				return job(func() error {
-					return w.svc.UpdateNow(w.tb.Context(), "c1", api.InstancePut{
+					return w.updateNow(w.tb.Context(), "c1", api.InstancePut{
 						Profiles: []string{"default"},
 						Config:   api.ConfigMap{"limits.memory": "64MiB"},
 						Devices: api.DevicesMap{

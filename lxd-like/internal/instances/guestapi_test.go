@@ -78,7 +78,7 @@ func set(w *world, change func(config api.ConfigMap, devices api.DevicesMap)) er
 	in, err := w.svc.Get(w.tb.Context(), "c1")
 	must(w.tb, err)
 	change(in.Config, in.Devices)
-	_, err = w.do(w.svc.Update(w.tb.Context(), "c1", in.InstancePut))
+	_, err = w.do(w.update(w.tb.Context(), "c1", in.InstancePut))
 	return err
 }
 

@@ -31,7 +31,7 @@ func TestGuestVolumes(t *testing.T) {
 		must(t, err)
 		put := in.InstancePut
 		put.Config["security.devlxd.management.volumes"] = "true"
-		must(t, w.svc.UpdateNow(ctx, name, put))
+		must(t, w.updateNow(ctx, name, put))
 	}
 	must(t, g.Create(ctx, "c1", "p", post))
 	ref := db.VolumeRef{Pool: "p", Name: "mine"}
@@ -107,7 +107,7 @@ func TestAttachedVolumes(t *testing.T) {
 	v.snapshots["a/renamed"], v.ids["a/renamed"] = v.snapshots["a/s1"], v.ids["a/s1"]
 	delete(v.snapshots, "a/s1")
 	v.words = map[string]string{"a": "2", "b": "2", "shared": "2"}
-	w.ok(w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1", RestoreVolumes: "all-exclusive"}))
+	w.ok(w.update(ctx, "c1", api.InstancePut{Restore: "s1", RestoreVolumes: "all-exclusive"}))
 	if v.words["a"] != "1" || v.words["b"] != "1" || v.words["shared"] != "2" {
 		t.Errorf("restored: %v", v.words)
 	}
@@ -117,6 +117,6 @@ func TestAttachedVolumes(t *testing.T) {
 		t.Errorf("the instance has %s", got)
 	}
 	delete(v.snapshots, "b/s1")
-	_, err = w.svc.Update(ctx, "c1", api.InstancePut{Restore: "s1", RestoreVolumes: "all-exclusive"})
+	_, err = w.update(ctx, "c1", api.InstancePut{Restore: "s1", RestoreVolumes: "all-exclusive"})
 	wantDenied(t, "a snapshot that is gone", err, errs.NotFound)
 }

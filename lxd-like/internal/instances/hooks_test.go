@@ -38,7 +38,7 @@ func TestHooksAreNotRun(t *testing.T) {
 		{"unchanged", api.DevicesMap{"d": {"type": "gpu", "id": "vendor.com/gpu=zero"}}, "", want},
 		{"removed", api.DevicesMap{}, "", ""},
 	} {
-		job, err := w.svc.Update(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Devices: tt.device})
+		job, err := w.update(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Devices: tt.device})
 		must(t, err)
 		op, err := ops.NewManager(t.Context(), func(string, string, any) {}).Start(t.Context(), job)
 		must(t, err)

@@ -170,10 +170,10 @@ func TestNodesComeAndGo(t *testing.T) {
 	w.eventually("it has gone before the daemon", "c1", zero)
 
 	put := api.InstancePut{Profiles: []string{"default"}, Devices: api.DevicesMap{"n": req.Devices["n"]}}
-	must(t, w.svc.UpdateNow(t.Context(), "c1", put))
+	must(t, w.updateNow(t.Context(), "c1", put))
 	mknod(3)
 	w.eventually("it comes after a change", "c1", "/dev/n=1:3")
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}}))
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}}))
 	w.eventually("nothing is wanted", "c1", "")
 }
 
@@ -218,5 +218,5 @@ func TestUSBComesAndGoes(t *testing.T) {
 	w.eventually("a required one is pulled", "c2", one)
 	// What has gone is not in the way of a change of something else.
 	put := api.InstancePut{Profiles: []string{"default"}, Devices: second.Devices, Config: api.ConfigMap{"user.x": "y"}}
-	must(t, w.svc.UpdateNow(t.Context(), "c2", put))
+	must(t, w.updateNow(t.Context(), "c2", put))
 }

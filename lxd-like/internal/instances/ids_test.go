@@ -17,7 +17,7 @@ func TestIDsAsAsked(t *testing.T) {
 	w.create("c1", true)
 	w.create("c2", true)
 	set := func(name string, config api.ConfigMap) error {
-		return w.svc.UpdateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config})
+		return w.updateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config})
 	}
 	restart := func() { w.ok(w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "restart", Force: true})) }
 	base := func() string {
@@ -65,7 +65,7 @@ func TestNoIDsAreLeft(t *testing.T) {
 			return err
 		},
 		"update": func() error {
-			return w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{
+			return w.updateNow(t.Context(), "c1", api.InstancePut{
 				Profiles: []string{"default"}, Config: api.ConfigMap{"security.idmap.size": "6553600"},
 			})
 		},
@@ -95,7 +95,7 @@ func TestIDsForNesting(t *testing.T) {
 		{api.ConfigMap{"security.nesting": "true", "security.idmap.base": "1200000"}, "\"Hostid\":1200000,\"Nsid\":0,\"Maprange\":65536"},
 		{nil, "\"Maprange\":65536"},
 	} {
-		must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Config: step.config}))
+		must(t, w.updateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Config: step.config}))
 		for range 2 { // The second time nothing is to change.
 			w.ok(w.svc.SetState(t.Context(), "c1", api.InstanceStatePut{Action: "restart", Force: true}))
 		}
@@ -123,7 +123,7 @@ func TestRestartOfWhatCannotStart(t *testing.T) {
 	w := newWorld(t)
 	source := t.TempDir()
 	w.create("c1", true)
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{
 		Profiles: []string{"default"},
 		Devices:  api.DevicesMap{"data": {"type": "disk", "path": "/data", "source": source}},
 	}))

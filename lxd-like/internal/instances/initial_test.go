@@ -29,7 +29,7 @@ func TestInitialOfAnotherDriver(t *testing.T) {
 		}, "c2"},
 		"restored after a move": {func(w *world) {
 			w.ok(w.svc.Rename(w.tb.Context(), "c1", moved))
-			w.ok(w.svc.Update(w.tb.Context(), "c1", api.InstancePut{Restore: "s1"}))
+			w.ok(w.update(w.tb.Context(), "c1", api.InstancePut{Restore: "s1"}))
 		}, "c1"},
 		"copied from a snapshot after a move": {func(w *world) {
 			w.ok(w.svc.Rename(w.tb.Context(), "c1", moved))

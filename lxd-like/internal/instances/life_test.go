@@ -16,7 +16,7 @@ func TestRefusals(t *testing.T) {
 	w.create("up", true)
 	w.create("down", false)
 	w.create("kept", false)
-	must(t, w.svc.UpdateNow(t.Context(), "kept", api.InstancePut{
+	must(t, w.updateNow(t.Context(), "kept", api.InstancePut{
 		Profiles: []string{"default"}, Config: api.ConfigMap{"security.protection.delete": "true", "security.protection.start": "true"},
 	}))
 	with := func(name string, change func(*api.InstancesPost)) func() error {
@@ -77,17 +77,17 @@ func TestRefusals(t *testing.T) {
 			return err
 		}, errs.Conflict, "up"},
 		"move the root": {func() error {
-			return w.svc.UpdateNow(t.Context(), "down", api.InstancePut{Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "no"}}})
+			return w.updateNow(t.Context(), "down", api.InstancePut{Devices: api.DevicesMap{"root": {"type": "disk", "path": "/", "pool": "no"}}})
 		}, errs.Invalid, `"no"`},
 		"no root": {func() error {
-			return w.svc.UpdateNow(t.Context(), "down", api.InstancePut{Profiles: []string{}})
+			return w.updateNow(t.Context(), "down", api.InstancePut{Profiles: []string{}})
 		}, errs.Invalid, "root disk"},
 		"snapshot name": {func() error {
 			_, err := w.svc.CreateSnapshot(t.Context(), "up", api.InstanceSnapshotsPost{Name: "a/b"})
 			return err
 		}, errs.Invalid, "a/b"},
 		"restore nothing": {func() error {
-			_, err := w.svc.Update(t.Context(), "up", api.InstancePut{Restore: "no"})
+			_, err := w.update(t.Context(), "up", api.InstancePut{Restore: "no"})
 			return err
 		}, errs.NotFound, "no"},
 		"delete the default profile": {func() error { return w.svc.DeleteProfile(t.Context(), "default") }, errs.Denied, "default"},
@@ -193,7 +193,7 @@ func TestRestartsAndEnds(t *testing.T) {
 	w.rt.exit("c1", runtime.Exit{Status: 130})
 	expect("shutdown of the guest", "Stopped")
 
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"boot.autorestart": "true"}}))
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"boot.autorestart": "true"}}))
 	w.state("c1", "start", false)
 	w.rt.exit("c1", runtime.Exit{Status: 130})
 	expect("shutdown of one that restarts", "Stopped")
@@ -205,7 +205,7 @@ func TestRestartsAndEnds(t *testing.T) {
 	w.rt.exit("c1", runtime.Exit{Status: 139})
 	expect("death again and again", "Stopped")
 
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Ephemeral: true}))
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Ephemeral: true}))
 	w.state("c1", "start", false)
 	w.state("c1", "restart", false)
 	expect("restart of an ephemeral one", "Running")
@@ -234,7 +234,7 @@ func TestAutostart(t *testing.T) {
 	w := newWorld(t)
 	for name, value := range map[string]string{"never": "false", "always": "true", "before": "", "not": ""} {
 		w.create(name, name == "never" || name == "before")
-		must(t, w.svc.UpdateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"boot.autostart": value}}))
+		must(t, w.updateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"boot.autostart": value}}))
 	}
 	w.rt.mu.Lock()
 	clear(w.rt.running) // The host lost its power.
@@ -261,12 +261,12 @@ func TestAutostartIsDecidedBeforeRequests(t *testing.T) {
 	for _, name := range []string{"later", "gone", "first"} {
 		w.create(name, false)
 	}
-	must(t, w.svc.UpdateNow(t.Context(), "gone", autostart("true")))
-	must(t, w.svc.UpdateNow(t.Context(), "first", autostart("true")))
+	must(t, w.updateNow(t.Context(), "gone", autostart("true")))
+	must(t, w.updateNow(t.Context(), "first", autostart("true")))
 	w.boot()
 	names, err := w.svc.ToStart(t.Context())
 	must(t, err)
-	must(t, w.svc.UpdateNow(t.Context(), "later", autostart("true")))
+	must(t, w.updateNow(t.Context(), "later", autostart("true")))
 	w.ok(w.svc.Delete(t.Context(), "gone"))
 	must(t, w.svc.Autostart(t.Context(), names))
 	if dump := w.dump(); runs(dump, "later") || !runs(dump, "first") {
@@ -357,7 +357,7 @@ func TestUpdateKeepsWhatIsTheDaemons(t *testing.T) {
 	w.create("c1", true)
 	before, err := w.svc.Get(t.Context(), "c1")
 	must(t, err)
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{
 		Profiles: []string{"default"}, Config: api.ConfigMap{"user.x": "1", "volatile.uuid": "mine", "volatile.idmap.base": "0"},
 	}))
 	after, err := w.svc.Get(t.Context(), "c1")
@@ -379,7 +379,7 @@ func TestUpdateTakesNoNICOfAnother(t *testing.T) {
 	w.create("c2", false)
 	set := func(name string, config api.ConfigMap) api.ConfigMap {
 		t.Helper()
-		must(t, w.svc.UpdateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config}))
+		must(t, w.updateNow(t.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config}))
 		in, err := w.svc.Get(t.Context(), name)
 		must(t, err)
 		return in.Config
@@ -400,7 +400,7 @@ func TestSnapshotsByPatternAndExpiry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.create("c1", false)
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{
 		Profiles: []string{"default"}, Config: api.ConfigMap{"snapshots.pattern": "s-%d", "snapshots.expiry": "1H"},
 	}))
 	w.ok(w.svc.CreateSnapshot(t.Context(), "c1", api.InstanceSnapshotsPost{}))

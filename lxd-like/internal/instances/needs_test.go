@@ -70,7 +70,7 @@ func TestDependenciesThatCannotBe(t *testing.T) {
 	w.stopped("db", nil)
 	w.stopped("web", api.ConfigMap{"boot.depends_on": "db"})
 	put := func(name, needs string) (ops.Job, error) {
-		return w.svc.Update(t.Context(), name, api.InstancePut{Config: api.ConfigMap{"boot.depends_on": needs}, Profiles: []string{"default"}})
+		return w.update(t.Context(), name, api.InstancePut{Config: api.ConfigMap{"boot.depends_on": needs}, Profiles: []string{"default"}})
 	}
 	for _, tt := range []struct{ of, needs, want string }{
 		{"db", "nobody", `boot.depends_on: got "nobody", and there is no instance of that name`},
@@ -125,7 +125,7 @@ func TestWaitsForTheHost(t *testing.T) {
 	if dump := w.dump(); !runs(dump, "db") || !runs(dump, "web") || runs(dump, "poolless") {
 		t.Errorf("when it is there:\n%s", dump)
 	}
-	must(t, w.svc.UpdateNow(t.Context(), "poolless", api.InstancePut{Config: api.ConfigMap{"boot.autostart": "false"}, Profiles: []string{"default"}}))
+	must(t, w.updateNow(t.Context(), "poolless", api.InstancePut{Config: api.ConfigMap{"boot.autostart": "false"}, Profiles: []string{"default"}}))
 	w.svc.StartReady(t.Context())
 	if runs(w.dump(), "poolless") {
 		t.Error("one starts that is not to start any more")
@@ -187,7 +187,7 @@ func TestModulesThatAreNotThere(t *testing.T) {
 	}
 	w.launch("c2", nil)
 	before := w.dump()
-	err = w.svc.UpdateNow(t.Context(), "c2", api.InstancePut{Config: config, Profiles: []string{"default"}})
+	err = w.updateNow(t.Context(), "c2", api.InstancePut{Config: config, Profiles: []string{"default"}})
 	if err == nil || !strings.Contains(err.Error(), "linux.kernel_modules: ") || w.dump() != before {
 		t.Errorf("the change of one that runs: %v", err)
 	}

@@ -84,7 +84,7 @@ func TestMoveToProject(t *testing.T) {
 	must(t, err)
 	put := in.InstancePut
 	put.Profiles, put.Config["boot.depends_on"] = []string{"default", "web"}, "db"
-	must(t, w.svc.UpdateNow(ctx, "c1", put))
+	must(t, w.updateNow(ctx, "c1", put))
 	to := api.InstancePost{Name: "p_c1", Project: "p"}
 	refused := func(text string) {
 		t.Helper()

@@ -135,9 +135,9 @@ func TestProxies(t *testing.T) {
 	req.Devices = api.DevicesMap{"a": proxyDevice(1), "b": proxyDevice(2)}
 	w.ok(w.svc.Create(t.Context(), req))
 	want("started", "c1/a=1 c1/b=2")
-	must(t, w.svc.UpdateNow(t.Context(), "c1", putProxies(map[string]int{"a": 2, "b": 3, "c": 1})))
+	must(t, w.updateNow(t.Context(), "c1", putProxies(map[string]int{"a": 2, "b": 3, "c": 1})))
 	want("changed", "c1/a=2 c1/b=3 c1/c=1")
-	must(t, w.svc.UpdateNow(t.Context(), "c1", putProxies(map[string]int{"b": 3})))
+	must(t, w.updateNow(t.Context(), "c1", putProxies(map[string]int{"b": 3})))
 	want("removed", "c1/b=3")
 	w.state("c1", "restart", true)
 	want("restarted", "c1/b=3")
@@ -189,7 +189,7 @@ func TestProxyFaults(t *testing.T) {
 			w.ok(w.svc.Create(t.Context(), req))
 			w.Arm(n, crash)
 			survived, err := w.do(ops.Job{Run: func(ctx context.Context, _ *ops.Op) error {
-				return w.svc.UpdateNow(ctx, "c1", putProxies(map[string]int{"a": 2, "c": 1}))
+				return w.updateNow(ctx, "c1", putProxies(map[string]int{"a": 2, "c": 1}))
 			}}, nil)
 			if !w.Disarm() {
 				if n < 4 {

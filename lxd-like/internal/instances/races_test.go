@@ -113,7 +113,7 @@ func TestChangeOfOtherDevices(t *testing.T) {
 	must(t, err)
 	put := in.InstancePut
 	put.Devices["data"]["readonly"] = "true"
-	if _, err := w.svc.Update(ctx, "c2", put); !errs.Is(err, errs.Invalid) {
+	if _, err := w.update(ctx, "c2", put); !errs.Is(err, errs.Invalid) {
 		t.Errorf("got %v, want a refusal of the disk that is not there", err)
 	}
 }

@@ -182,7 +182,7 @@ func TestAdopt(t *testing.T) {
 	if err := w.svc.Adopt(t.Context(), doc); !errs.Is(err, errs.Conflict) {
 		t.Errorf("again: %v", err)
 	}
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}}))
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}}))
 	w.state("c1", "start", false)
 	w.boot()
 	if dump := w.dump(); !has(dump, "c1") || !runs(dump, "c1") {

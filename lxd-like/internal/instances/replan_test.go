@@ -15,7 +15,7 @@ func TestPlannedOnce(t *testing.T) {
 	filtered := api.ConfigMap{"type": "nic", "network": "n", "security.ipv4_filtering": "true"}
 	put := api.InstancePut{Profiles: []string{"default"}, Devices: api.DevicesMap{"eth1": filtered}}
 
-	_, err := w.svc.Update(t.Context(), "c1", put) // The job is not run.
+	_, err := w.update(t.Context(), "c1", put) // The job is not run.
 	must(t, err)
 	_, err = w.svc.Preview(t.Context(), "c1", put)
 	must(t, err)

@@ -16,8 +16,9 @@ import (
 	"github.com/cuib/cuib/shared/uuid"
 )
 
-// restoreJob checks a request to put a snapshot back.
-func (s *Service) restoreJob(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
+// restoreJob checks a request to put a snapshot back, which put is of change.
+func (s *Service) restoreJob(ctx context.Context, in *instance, put api.InstancePut, change Change[api.InstancePut]) (ops.Job, error) {
+	name := in.Name
 	snapshot := strings.TrimPrefix(put.Restore, project.InstanceName(name)+"/") // LXD's client sends both names.
 	snap, err := s.snapshot(ctx, name, snapshot)
 	if err != nil {
@@ -26,16 +27,16 @@ func (s *Service) restoreJob(ctx context.Context, name string, put api.InstanceP
 	if put.Stateful {
 		return ops.Job{}, errs.Newf(errs.Unsupported, "stateful snapshots are not supported: this one has no memory to restore")
 	}
-	in, err := s.load(ctx, name)
-	if err != nil {
-		return ops.Job{}, err
-	}
 	disks, err := s.disksWith(ctx, in, snap, put.RestoreVolumes)
 	if err != nil {
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Restoring snapshot", name, snapshot)
 	job.Run = func(ctx context.Context, _ *ops.Op) error {
+		// Its end alone makes another of it than the client has read.
+		if err := s.unchanged(ctx, name, change); err != nil {
+			return err
+		}
 		running := s.index.get(name) != nil
 		if running {
 			if err := s.end(ctx, name, ending{force: true, wish: wishRestart}); err != nil {
@@ -59,6 +60,17 @@ func (s *Service) restoreJob(ctx context.Context, name string, put api.InstanceP
 		return s.afterRestart(ctx, in, afterRestart{running: running, err: err})
 	}
 	return job, nil
+}
+
+// unchanged reports whether the instance is what a change is of.
+func (s *Service) unchanged(ctx context.Context, name string, change Change[api.InstancePut]) error {
+	in, unlock, err := s.locked(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = change(s.describe(in).InstancePut)
+	return err
 }
 
 // afterRestart says what went before an instance is started again.

@@ -18,7 +18,7 @@ func tomorrow(hour, minute int) time.Time {
 
 func (w *world) schedule(name string, config api.ConfigMap) {
 	w.tb.Helper()
-	must(w.tb, w.svc.UpdateNow(w.tb.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config}))
+	must(w.tb, w.updateNow(w.tb.Context(), name, api.InstancePut{Profiles: []string{"default"}, Config: config}))
 }
 
 func (w *world) snapshots(name string) string {

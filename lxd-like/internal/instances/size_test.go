@@ -42,7 +42,7 @@ func (w *world) setRootSize(name, size string) {
 	}
 	put := in.InstancePut
 	put.Devices = api.DevicesMap{"root": root}
-	w.ok(w.svc.Update(w.tb.Context(), name, put))
+	w.ok(w.update(w.tb.Context(), name, put))
 }
 
 // A root whose device has no size gets that of its pool's new volumes, and

@@ -74,7 +74,7 @@ func apiSnapshot(snap db.Snapshot, byName map[string]db.Profile) api.InstanceSna
 	own := profiles.Config{Options: snap.Config, Devices: snap.Devices}
 	expanded := expand(own, choose(byName, snap.Profiles))
 	return api.InstanceSnapshot{
-		InstanceSnapshotPut: api.InstanceSnapshotPut{ExpiresAt: snap.Expires, Description: snap.Description},
+		InstanceSnapshotPut: writable(snap),
 		Architecture:        snap.Architecture, Config: apiConfig(snap.Config), Devices: apiDevices(snap.Devices),
 		CreatedAt: snap.Created, LastUsedAt: snap.LastUsed, Ephemeral: snap.Ephemeral, Stateful: snap.Stateful,
 		ExpandedConfig: apiConfig(expanded.Options), ExpandedDevices: apiDevices(expanded.Devices),
@@ -299,14 +299,22 @@ func (s *Service) renameSnapshot(ctx context.Context, in *instance, from, to str
 }
 
 // UpdateSnapshot checks a change of a snapshot's expiry and description.
-func (s *Service) UpdateSnapshot(ctx context.Context, name, snapshot string, put api.InstanceSnapshotPut) (ops.Job, error) {
-	if _, err := s.snapshot(ctx, name, snapshot); err != nil {
+func (s *Service) UpdateSnapshot(ctx context.Context, name, snapshot string, change Change[api.InstanceSnapshotPut]) (ops.Job, error) {
+	snap, err := s.snapshot(ctx, name, snapshot)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	if _, err := change(writable(snap)); err != nil {
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Updating snapshot", name, snapshot)
 	job.Run = func(ctx context.Context, _ *ops.Op) error {
 		err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 			snap, err := db.GetSnapshot(ctx, tx, name, snapshot)
+			if err != nil {
+				return err
+			}
+			put, err := change(writable(snap))
 			if err != nil {
 				return err
 			}
@@ -319,6 +327,10 @@ func (s *Service) UpdateSnapshot(ctx context.Context, name, snapshot string, put
 		return err
 	}
 	return job, nil
+}
+
+func writable(snap db.Snapshot) api.InstanceSnapshotPut {
+	return api.InstanceSnapshotPut{ExpiresAt: snap.Expires, Description: snap.Description}
 }
 
 // DeleteSnapshot checks that a snapshot can be deleted: also one that is not

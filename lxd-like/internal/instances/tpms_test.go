@@ -150,7 +150,7 @@ func TestTPMs(t *testing.T) {
 	w.ok(w.svc.Create(t.Context(), req))
 	want("started", "c1/a=1", a)
 	put := api.InstancePut{Profiles: []string{"default"}, Devices: tpmDevices("a", "b"), Config: privileged()}
-	must(t, w.svc.UpdateNow(t.Context(), "c1", put))
+	must(t, w.updateNow(t.Context(), "c1", put))
 	want("another", "c1/a=1 c1/b=2", a+" "+b)
 	w.state("c1", "restart", true)
 	want("restarted", "c1/a=1 c1/b=2", a+" "+b)
@@ -159,7 +159,7 @@ func TestTPMs(t *testing.T) {
 	f.mu.Unlock()
 	w.svc.TPMLost(t.Context(), tpm.Owner{Instance: "c1", Device: "a"})
 	want("one was lost", "c1/a=1 c1/b=2", a+" "+b)
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Devices: tpmDevices("b"), Config: privileged()}))
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{Profiles: []string{"default"}, Devices: tpmDevices("b"), Config: privileged()}))
 	want("one is removed", "c1/b=2", b)
 	w.state("c1", "stop", true)
 	want("stopped", "", "")
@@ -194,7 +194,7 @@ func TestTPMFaults(t *testing.T) {
 		w.ok(w.svc.Create(t.Context(), req))
 		w.Arm(n, false)
 		put := api.InstancePut{Profiles: []string{"default"}, Devices: tpmDevices("b", "c"), Config: privileged()}
-		_, err := w.do(ops.Job{Run: func(ctx context.Context, _ *ops.Op) error { return w.svc.UpdateNow(ctx, "c1", put) }}, nil)
+		_, err := w.do(ops.Job{Run: func(ctx context.Context, _ *ops.Op) error { return w.updateNow(ctx, "c1", put) }}, nil)
 		if !w.Disarm() {
 			if n < 8 {
 				t.Errorf("there are only %d steps", n)

@@ -14,15 +14,23 @@ import (
 	"github.com/cuib/cuib/shared/undo"
 )
 
+// A Change returns what an instance, or a snapshot, is to be, from what it is, or
+// an error if it is not what the client has read. It is called more than once.
+type Change[Put any] = func(now Put) (Put, error)
+
 // Update checks a change of an instance's configuration, or a request to put
 // a snapshot back.
-func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) {
-	if put.Restore != "" {
-		return s.restoreJob(ctx, name, put)
-	}
+func (s *Service) Update(ctx context.Context, name string, change Change[api.InstancePut]) (ops.Job, error) {
 	in, err := s.load(ctx, name)
 	if err != nil {
 		return ops.Job{}, err
+	}
+	put, err := change(s.describe(in).InstancePut)
+	if err != nil {
+		return ops.Job{}, err
+	}
+	if put.Restore != "" {
+		return s.restoreJob(ctx, in, put, change)
 	}
 	next, err := s.updated(ctx, in, put)
 	if err != nil {
@@ -40,19 +48,24 @@ func (s *Service) Update(ctx context.Context, name string, put api.InstancePut) 
 		Description: "Updating instance", Objects: objects(name), Resources: resources(name),
 		Run: func(ctx context.Context, op *ops.Op) error {
 			s.tellHooks(next, in, op)
-			return s.UpdateNow(ctx, name, put)
+			return s.UpdateNow(ctx, name, change)
 		},
 	}, nil
 }
 
 // UpdateNow changes an instance's configuration, all of it or nothing. What
 // can change while the instance runs does; the rest waits for its next start.
-func (s *Service) UpdateNow(ctx context.Context, name string, put api.InstancePut) error {
+// Nobody else changes the instance meanwhile.
+func (s *Service) UpdateNow(ctx context.Context, name string, change Change[api.InstancePut]) error {
 	in, unlock, err := s.locked(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	put, err := change(s.describe(in).InstancePut)
+	if err != nil {
+		return err
+	}
 	next, err := s.updated(ctx, in, put)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func TestEmptyValuesUnset(t *testing.T) {
 	check("the profile", p.Config, p.Devices)
 
 	w.create("c1", false)
-	must(t, w.svc.UpdateNow(t.Context(), "c1", api.InstancePut{
+	must(t, w.updateNow(t.Context(), "c1", api.InstancePut{
 		Profiles: []string{"default"}, Config: put("").Config, Devices: put("").Devices,
 	}))
 	in, err := w.svc.Get(t.Context(), "c1")
@@ -54,12 +54,12 @@ func TestNICsThatGoAreForgotten(t *testing.T) {
 	remembers := func() bool { return strings.Contains(w.dump(), "volatile.second.") }
 
 	own := api.InstancePut{Profiles: req.Profiles, Devices: nic}
-	must(t, w.svc.UpdateNow(t.Context(), "c1", own))
+	must(t, w.updateNow(t.Context(), "c1", own))
 	if !remembers() {
 		t.Fatalf("nothing is remembered of the NIC:\n%s", w.dump())
 	}
 	own.Devices = nil
-	must(t, w.svc.UpdateNow(t.Context(), "c1", own))
+	must(t, w.updateNow(t.Context(), "c1", own))
 	if remembers() {
 		t.Errorf("the instance's own NIC is remembered:\n%s", w.dump())
 	}

@@ -198,15 +198,26 @@ func (f *fakeInstances) SetStates(_ context.Context, _ string, req api.InstanceS
 	return f.job(nil, "states", "all", req.Action)
 }
 
-func (f *fakeInstances) Update(_ context.Context, name string, put api.InstancePut) (ops.Job, error) {
-	f.put = put
-	return f.job(known(name), "update", name)
+func (f *fakeInstances) Update(_ context.Context, name string, change func(api.InstancePut) (api.InstancePut, error)) (ops.Job, error) {
+	var err error
+	if f.put, err = change(f.instance().InstancePut); err != nil {
+		return ops.Job{}, err
+	}
+	job, err := f.job(known(name), "update", name)
+	job.Run = func(context.Context, *ops.Op) error {
+		_, err := change(f.instance().InstancePut)
+		return err
+	}
+	return job, err
 }
 
-func (f *fakeInstances) UpdateNow(_ context.Context, name string, put api.InstancePut) error {
-	f.put = put
+func (f *fakeInstances) UpdateNow(_ context.Context, name string, change func(api.InstancePut) (api.InstancePut, error)) (err error) {
+	if err := known(name); err != nil {
+		return err
+	}
+	f.put, err = change(f.instance().InstancePut)
 	f.add("update now", name)
-	return known(name)
+	return err
 }
 
 func (f *fakeInstances) Preview(_ context.Context, name string, put api.InstancePut) ([]api.InstanceChange, error) {
@@ -271,7 +282,11 @@ func (f *fakeInstances) RenameSnapshot(_ context.Context, in, name string, req a
 	return f.job(known(in), "rename snapshot", in, name, req.Name)
 }
 
-func (f *fakeInstances) UpdateSnapshot(_ context.Context, in, name string, put api.InstanceSnapshotPut) (ops.Job, error) {
+func (f *fakeInstances) UpdateSnapshot(_ context.Context, in, name string, change func(api.InstanceSnapshotPut) (api.InstanceSnapshotPut, error)) (ops.Job, error) {
+	put, err := change(snapshot().InstanceSnapshotPut)
+	if err != nil {
+		return ops.Job{}, err
+	}
 	return f.job(known(in), "update snapshot", in, name, put.Description)
 }
 

@@ -120,44 +120,39 @@ func (s *Server) getInstance(r *http.Request) (response, error) {
 	return tagged(in, in.InstancePut)
 }
 
-// instancePut reads the writable part of an instance.
-func (s *Server) instancePut(r *http.Request) (any, error) {
-	in, err := s.Instances.Get(r.Context(), r.PathValue("name"))
-	return in.InstancePut, err
-}
-
 func (s *Server) putInstance(r *http.Request) (response, error) {
-	body, err := decode[api.InstancePut](r)
+	change, err := replacing[api.InstancePut](r)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMatch(r, func() (any, error) { return s.instancePut(r) }); err != nil {
-		return nil, err
-	}
 	if isDryRun(r) {
-		return got(s.Instances.Preview(r.Context(), r.PathValue("name"), body))
+		return s.previewInstance(r, change)
 	}
-	job, err := s.Instances.Update(r.Context(), r.PathValue("name"), body)
+	job, err := s.Instances.Update(r.Context(), r.PathValue("name"), change)
 	return s.start(r, job, err)
 }
 
 func (s *Server) patchInstance(r *http.Request) (response, error) {
-	name := r.PathValue("name")
-	in, err := s.Instances.Get(r.Context(), name)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkMatch(r, func() (any, error) { return in.InstancePut, nil }); err != nil {
-		return nil, err
-	}
-	body, err := merge(in.InstancePut, r)
+	change, err := changing[api.InstancePut](r)
 	if err != nil {
 		return nil, err
 	}
 	if isDryRun(r) {
-		return got(s.Instances.Preview(r.Context(), name, body))
+		return s.previewInstance(r, change)
 	}
-	return done(s.Instances.UpdateNow(r.Context(), name, body))
+	return done(s.Instances.UpdateNow(r.Context(), r.PathValue("name"), change))
+}
+
+func (s *Server) previewInstance(r *http.Request, change func(api.InstancePut) (api.InstancePut, error)) (response, error) {
+	in, err := s.Instances.Get(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	put, err := change(in.InstancePut)
+	if err != nil {
+		return nil, err
+	}
+	return got(s.Instances.Preview(r.Context(), in.Name, put))
 }
 
 func (s *Server) renameInstance(r *http.Request) (response, error) {

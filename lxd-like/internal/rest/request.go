@@ -138,12 +138,16 @@ var mergedFields = []string{"config", "devices", "properties", "templates"}
 
 // merge changes what a PATCH names of current, and keeps the rest.
 func merge[T any](current T, r *http.Request) (T, error) {
-	var out T
 	data, err := readBody(r)
 	if err != nil {
-		return out, err
+		return current, err
 	}
-	var check T
+	return merged(current, r, data)
+}
+
+// merged is [merge] with the body of the request.
+func merged[T any](current T, r *http.Request, data []byte) (T, error) {
+	var out, check T
 	if err := unmarshal(data, &check); err != nil {
 		return out, err
 	}
@@ -172,6 +176,25 @@ func merge[T any](current T, r *http.Request) (T, error) {
 		return out, err
 	}
 	return out, keys(r, &out)
+}
+
+// replacing is what a PUT wants of what there is when the change is made.
+func replacing[T any](r *http.Request) (func(now T) (T, error), error) {
+	body, err := decode[T](r)
+	return func(now T) (T, error) {
+		return body, checkMatch(r, func() (any, error) { return now, nil })
+	}, err
+}
+
+// changing is what a PATCH wants of what there is when the change is made.
+func changing[T any](r *http.Request) (func(now T) (T, error), error) {
+	data, err := readBody(r)
+	return func(now T) (T, error) {
+		if err := checkMatch(r, func() (any, error) { return now, nil }); err != nil {
+			return now, err
+		}
+		return merged(now, r, data)
+	}, err
 }
 
 // mergeField adds the keys of change to those that the object old has in a

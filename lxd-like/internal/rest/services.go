@@ -52,7 +52,9 @@ type instanceReader interface {
 	Log(ctx context.Context, name, file string) (*os.File, error)
 }
 
-// instanceLife changes instances.
+// instanceLife changes instances. What an update is of says what the instance is
+// to be, from what it is: it is asked when the request is checked, and again when
+// nobody else changes the instance any more.
 type instanceLife interface {
 	Create(ctx context.Context, req api.InstancesPost) (ops.Job, error)
 	Delete(ctx context.Context, name string) (ops.Job, error)
@@ -60,8 +62,8 @@ type instanceLife interface {
 	Rebuild(ctx context.Context, name string, req api.InstanceRebuildPost) (ops.Job, error)
 	SetState(ctx context.Context, name string, req api.InstanceStatePut) (ops.Job, error)
 	SetStates(ctx context.Context, project string, req api.InstanceStatePut) (ops.Job, error)
-	Update(ctx context.Context, name string, put api.InstancePut) (ops.Job, error) // PUT; also restores a snapshot.
-	UpdateNow(ctx context.Context, name string, put api.InstancePut) error         // PATCH, merged by rest.
+	Update(ctx context.Context, name string, change func(now api.InstancePut) (api.InstancePut, error)) (ops.Job, error) // PUT; also restores a snapshot.
+	UpdateNow(ctx context.Context, name string, change func(now api.InstancePut) (api.InstancePut, error)) error         // PATCH.
 	WantPool(ctx context.Context, pool string) error                               // Sets a new server up, if that makes the pool.
 	DeleteLog(ctx context.Context, name, file string) error
 }
@@ -91,7 +93,7 @@ type snapshotService interface {
 	Snapshot(ctx context.Context, instance, snapshot string) (api.InstanceSnapshot, error)
 	CreateSnapshot(ctx context.Context, instance string, req api.InstanceSnapshotsPost) (ops.Job, error)
 	RenameSnapshot(ctx context.Context, instance, snapshot string, req api.InstanceSnapshotPost) (ops.Job, error)
-	UpdateSnapshot(ctx context.Context, instance, snapshot string, put api.InstanceSnapshotPut) (ops.Job, error)
+	UpdateSnapshot(ctx context.Context, instance, snapshot string, change func(now api.InstanceSnapshotPut) (api.InstanceSnapshotPut, error)) (ops.Job, error)
 	DeleteSnapshot(ctx context.Context, instance, snapshot string) (ops.Job, error)
 	DeleteSnapshots(ctx context.Context, instance string, snapshots []string) (ops.Job, error)
 	// Diff calls fn with what changed from one snapshot to another.

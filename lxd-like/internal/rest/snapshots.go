@@ -28,12 +28,8 @@ func (s *Server) createSnapshot(r *http.Request) (response, error) {
 	return s.start(r, job, err)
 }
 
-func (s *Server) snapshot(r *http.Request) (api.InstanceSnapshot, error) {
-	return s.Instances.Snapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"))
-}
-
 func (s *Server) getSnapshot(r *http.Request) (response, error) {
-	snap, err := s.snapshot(r)
+	snap, err := s.Instances.Snapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"))
 	if err != nil {
 		return nil, err
 	}
@@ -41,34 +37,20 @@ func (s *Server) getSnapshot(r *http.Request) (response, error) {
 }
 
 func (s *Server) putSnapshot(r *http.Request) (response, error) {
-	body, err := decode[api.InstanceSnapshotPut](r)
-	if err != nil {
-		return nil, err
-	}
-	err = checkMatch(r, func() (any, error) {
-		snap, err := s.snapshot(r)
-		return snap.InstanceSnapshotPut, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	job, err := s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body)
-	return s.start(r, job, err)
+	change, err := replacing[api.InstanceSnapshotPut](r)
+	return s.updateSnapshot(r, change, err)
 }
 
 func (s *Server) patchSnapshot(r *http.Request) (response, error) {
-	snap, err := s.snapshot(r)
+	change, err := changing[api.InstanceSnapshotPut](r)
+	return s.updateSnapshot(r, change, err)
+}
+
+func (s *Server) updateSnapshot(r *http.Request, change func(api.InstanceSnapshotPut) (api.InstanceSnapshotPut, error), err error) (response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMatch(r, func() (any, error) { return snap.InstanceSnapshotPut, nil }); err != nil {
-		return nil, err
-	}
-	body, err := merge(snap.InstanceSnapshotPut, r)
-	if err != nil {
-		return nil, err
-	}
-	job, err := s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), body)
+	job, err := s.Instances.UpdateSnapshot(r.Context(), r.PathValue("name"), r.PathValue("snapshot"), change)
 	return s.start(r, job, err)
 }
 
