@@ -67,6 +67,15 @@ func Fleeting(snapshot string) bool {
 	return ok && Hidden(snapshot) && (what == ForReading || what == ForCopy || what == ForDiff)
 }
 
+const aside = ".was-"
+
+// Aside is the hidden name that a snapshot has while another is made that
+// replaces it.
+func Aside(snapshot string) string { return aside + snapshot }
+
+// IsAside returns the name that a snapshot has when it is not aside.
+func IsAside(hidden string) (snapshot string, ok bool) { return strings.CutPrefix(hidden, aside) }
+
 // A Driver keeps volumes in one pool. Its methods are safe for concurrent use
 // on different volumes; the caller serializes those on one, except that one
 // source may be cloned several times at once.

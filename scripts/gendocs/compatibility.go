@@ -86,7 +86,7 @@ What each key and option does is in [config-keys.md](config-keys.md).
 | a field that is known and cannot be had: ` + "`stateful`" + `, ` + "`instance_type`" + `, ` + "`type`" + ` other than container, ` + "`target`" + ` in the query | refused with the reason if it asks for something; false, empty and default pass |
 | a field that the server answers and does not take (` + "`status`, `created_at`, `expanded_config`, `used_by`" + `) | ignored, so that what GET gave can be sent back by PUT |
 | a query parameter that is not known | ignored |
-| ` + "`If-Match`" + ` with an ETag that is not the object's | refused: status 412; if it is changed between the answer and the operation, the operation fails with `err_code` 412 |
+| ` + "`If-Match`" + ` with an ETag that is not the object's | refused: status 412; if it is changed between the answer and the operation, the operation fails with the code 412 |
 `
 
 // haves returns what the tables have, by the names of peers.txt.

@@ -282,6 +282,10 @@ type InstanceSnapshotsPost struct {
 	// The disks that get a snapshot of this name: root, if it is empty, or
 	// all-exclusive, which are custom volumes too that no other instance has.
 	Volumes string `json:"disk_volumes_mode,omitempty"`
+
+	// Whether it takes the place of one that has its name, which is there until
+	// the new one is. It is of the extension cuib_snapshot_replace.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // InstanceSnapshotsDelete deletes several snapshots. It is of the extension

@@ -142,6 +142,10 @@ type StorageVolumeSnapshotsPost struct {
 	Description string     `json:"description"`
 	ExpiresAt   *time.Time `json:"expires_at"`
 
+	// Whether it takes the place of one that has its name, which is there until
+	// the new one is. It is of the extension cuib_snapshot_replace.
+	Replace bool `json:"replace,omitempty"`
+
 	ID string `json:"-"` // By which the daemon knows the snapshot; made up if it is empty.
 }
 

@@ -246,6 +246,19 @@ func changes() map[string]change {
 				return strings.Contains(dump, "snapshot snap0 ready") && strings.Contains(dump, "volume instance/c1@snap0") && frozen(dump) == 0
 			},
 		},
+		"replace snapshot": {
+			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1"); w.write("c1", "new") },
+			act: func(w *world) (ops.Job, error) {
+				return w.svc.CreateSnapshot(w.tb.Context(), "c1", api.InstanceSnapshotsPost{Name: "s1", Replace: true})
+			},
+			done: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "snapshot s1 ready") && strings.Contains(dump, "volume instance/c1@s1 says new") && !strings.Contains(dump, ".was-")
+			},
+			// The old one can stay, hidden, until the next start.
+			onward: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "snapshot s1 ready") && strings.Contains(dump, "volume instance/c1@s1 says new") && strings.Contains(dump, "snapshot .was-s1 pending")
+			},
+		},
 		"rename snapshot": {
 			prepare: func(w *world) { w.create("c1", false); w.snapshot("s1") },
 			act: func(w *world) (ops.Job, error) {
@@ -428,6 +441,7 @@ func TestDatabaseFails(t *testing.T) {
 		"move to a project, pool":   "UPDATE OF profiles ON snapshots",
 		"copy":                      "UPDATE OF status ON instances",
 		"create snapshot":           "UPDATE OF status ON snapshots",
+		"replace snapshot":          "UPDATE OF status ON snapshots",
 		"rename snapshot":           "UPDATE OF name ON snapshots",
 		"add and change devices":    "UPDATE OF architecture ON instances",
 		"update a profile":          "UPDATE ON profiles",

@@ -134,7 +134,7 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		if in.Config[keyPower] != powerOn {
 			err = s.patch(ctx, in, map[string]string{keyPower: powerOn})
 		}
-		return errors.Join(err, s.recoverHidden(ctx, d, in, left), s.recoverSnapshots(ctx, d, in, left))
+		return errors.Join(err, s.recoverSnapshots(ctx, d, in, left))
 	}
 	if in.Ephemeral && in.Config[keyPower] == powerOff {
 		return s.delete(ctx, in) // It ran, and was stopped.
@@ -146,7 +146,6 @@ func (s *Service) recoverOne(ctx context.Context, in *instance, left remains) er
 		s.unbuild(ctx, d, in, left.have),
 		s.unmove(ctx, in),
 		s.rerefresh(ctx, in, left.have, nil),
-		s.recoverHidden(ctx, d, in, left),
 		s.recoverSnapshots(ctx, d, in, left),
 		s.rerestore(ctx, d, in))
 	if err != nil || left.exit == nil || in.Config[keyPower] != powerOn {
@@ -185,9 +184,15 @@ func (s *Service) unrename(ctx context.Context, d storage.Driver, in *instance, 
 	return s.patch(ctx, in, map[string]string{keyRenaming: ""})
 }
 
-// recoverSnapshots removes snapshots that were being made or deleted, and
-// takes back a renaming that a crash cut short.
+// recoverSnapshots removes snapshots that were being made or deleted, and hidden
+// ones, and takes back a renaming or replacement that a crash cut short.
 func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, in *instance, left remains) error {
+	if err := s.unreplace(ctx, d, in, &left); err != nil {
+		return err
+	}
+	if err := s.recoverHidden(ctx, d, in, left); err != nil {
+		return err
+	}
 	known, missing := map[string]bool{}, []string{}
 	for _, snap := range left.snapshots {
 		known[snap.Name] = true

@@ -146,9 +146,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, req api.Insta
 	if err != nil {
 		return ops.Job{}, err
 	}
-	if _, err := s.snapshot(ctx, name, req.Name); err == nil {
-		return ops.Job{}, errs.Conflictf("snapshot %q of instance %q exists already", req.Name, name)
-	} else if !errs.Is(err, errs.NotFound) {
+	if err := s.freeSnapshot(ctx, name, req.Name); err != nil && (!req.Replace || !errs.Is(err, errs.Conflict)) {
 		return ops.Job{}, err
 	}
 	volumes, err := s.disksOf(ctx, in, "disk_volumes_mode", req.Volumes)
@@ -158,13 +156,29 @@ func (s *Service) CreateSnapshot(ctx context.Context, name string, req api.Insta
 	job := snapshotJob("Snapshotting instance", name, req.Name)
 	job.Run = func(ctx context.Context, op *ops.Op) error {
 		want := newSnapshot{name: req.Name, description: req.Description, expires: expires}
-		if err := s.snapshotAll(ctx, name, want, volumes); err != nil {
+		take := s.snapshotAll
+		if req.Replace {
+			take = s.replaceSnapshot
+		}
+		if err := take(ctx, name, want, volumes); err != nil {
 			return fmt.Errorf("snapshot instance %q: %w", name, s.withRoom(ctx, in.Pool, err))
 		}
 		s.warnDelegated(ctx, in, op)
 		return nil
 	}
 	return job, nil
+}
+
+// freeSnapshot returns an error of kind [errs.Conflict] if the name is taken.
+func (s *Service) freeSnapshot(ctx context.Context, name, snapshot string) error {
+	_, err := s.snapshot(ctx, name, snapshot)
+	if err == nil {
+		return errs.Conflictf("snapshot %q of instance %q exists already", snapshot, name)
+	}
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
 }
 
 func snapshotJob(description, name, snapshot string) ops.Job {
@@ -250,8 +264,8 @@ func (s *Service) RenameSnapshot(ctx context.Context, name, snapshot string, req
 	if err := profiles.CheckSnapshotName(req.Name); err != nil {
 		return ops.Job{}, err
 	}
-	if _, err := s.snapshot(ctx, name, req.Name); err == nil {
-		return ops.Job{}, errs.Conflictf("snapshot %q of instance %q exists already", req.Name, name)
+	if err := s.freeSnapshot(ctx, name, req.Name); err != nil {
+		return ops.Job{}, err
 	}
 	job := snapshotJob("Renaming snapshot", name, snapshot)
 	job.Run = func(ctx context.Context, _ *ops.Op) error {
@@ -263,6 +277,7 @@ func (s *Service) RenameSnapshot(ctx context.Context, name, snapshot string, req
 		if err := s.renameSnapshot(ctx, in, snapshot, req.Name); err != nil {
 			return fmt.Errorf("rename snapshot %q of instance %q: %w", snapshot, name, err)
 		}
+		s.event("instance-snapshot-renamed", name+"/snapshots/"+req.Name, map[string]any{"old_name": snapshot})
 		return nil
 	}
 	return job, nil
@@ -288,14 +303,9 @@ func (s *Service) renameSnapshot(ctx context.Context, in *instance, from, to str
 	u.Push("rename the volume's snapshot back", func(ctx context.Context) error {
 		return d.Rename(ctx, in.snapshotVolume(to), from)
 	})
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		return db.RenameSnapshot(ctx, tx, in.Name, from, to)
 	})
-	if err != nil {
-		return err
-	}
-	s.event("instance-snapshot-renamed", in.Name+"/snapshots/"+to, map[string]any{"old_name": from})
-	return nil
 }
 
 // UpdateSnapshot checks a change of a snapshot's expiry and description.

@@ -45,6 +45,7 @@ var extensions = []string{
 	"cuib_nic_cni",
 	"cuib_snapshot_bulk",
 	"cuib_snapshot_diff",
+	"cuib_snapshot_replace",
 	"cuib_snapshot_volumes",
 	"cuib_state_io",
 	"cuib_state_pressure",

@@ -64,7 +64,7 @@ type instanceLife interface {
 	SetStates(ctx context.Context, project string, req api.InstanceStatePut) (ops.Job, error)
 	Update(ctx context.Context, name string, change func(now api.InstancePut) (api.InstancePut, error)) (ops.Job, error) // PUT; also restores a snapshot.
 	UpdateNow(ctx context.Context, name string, change func(now api.InstancePut) (api.InstancePut, error)) error         // PATCH.
-	WantPool(ctx context.Context, pool string) error                               // Sets a new server up, if that makes the pool.
+	WantPool(ctx context.Context, pool string) error                                                                     // Sets a new server up, if that makes the pool.
 	DeleteLog(ctx context.Context, name, file string) error
 }
 

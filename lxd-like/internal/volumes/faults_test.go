@@ -113,6 +113,19 @@ func changes() map[string]change {
 			},
 			done: has("snapshot s3 ready", "custom/v@s3 says now"),
 		},
+		"replace snapshot": {
+			prepare: filled,
+			act: func(w *world) error {
+				return w.run(w.svc.CreateSnapshot(w.tb.Context(), ref("p", "v"), api.StorageVolumeSnapshotsPost{Name: "s1", Replace: true}))
+			},
+			done: func(_ *world, dump string) bool {
+				return strings.Contains(dump, "snapshot s1 ready") && strings.Contains(dump, "custom/v@s1 says now") && !strings.Contains(dump, ".was-")
+			},
+			// The old one can stay, hidden, until the next start.
+			onward: func(dump string) bool {
+				return strings.Contains(dump, "snapshot s1 ready") && strings.Contains(dump, "custom/v@s1 says now") && strings.Contains(dump, "snapshot .was-s1 pending")
+			},
+		},
 		"rename snapshot": {
 			prepare: filled,
 			act: func(w *world) error {
@@ -313,6 +326,7 @@ func TestDatabaseFails(t *testing.T) {
 		"rename":               "UPDATE OF name ON volumes",
 		"update":               "UPDATE OF description ON volumes",
 		"create snapshot":      "UPDATE OF status ON volume_snapshots",
+		"replace snapshot":     "UPDATE OF status ON volume_snapshots",
 		"rename snapshot":      "UPDATE OF name ON volume_snapshots",
 		"copy to another pool": "UPDATE OF status ON volumes",
 		"move":                 "UPDATE OF status ON volumes",

@@ -198,6 +198,8 @@ func (s *Service) unrenameSnapshot(ctx context.Context, d storage.Driver, v *db.
 		if err := d.Rename(ctx, is, from); err != nil {
 			return err
 		}
+		delete(have, is)
+		have[was] = true
 	}
 	return s.patch(ctx, v, map[string]string{keySnapshot: ""})
 }
@@ -205,6 +207,9 @@ func (s *Service) unrenameSnapshot(ctx context.Context, d storage.Driver, v *db.
 // recoverSnapshots removes snapshots that were being made or deleted, and
 // hidden ones that nobody remembers: those without a record too.
 func (s *Service) recoverSnapshots(ctx context.Context, d storage.Driver, ref Ref, left remains) error {
+	if err := s.unreplace(ctx, d, &left); err != nil {
+		return err
+	}
 	known := map[string]bool{}
 	for _, snap := range left.snapshots {
 		known[snap.Name] = true

@@ -139,6 +139,7 @@ type newSnapshot struct {
 	name, description string
 	id                string
 	expires           time.Time
+	replace           bool       // It takes the place of one that has its name.
 	also              clock.Done // Done in the transaction that makes it ready, if it is not nil.
 }
 
@@ -157,13 +158,13 @@ func (s *Service) CreateSnapshot(ctx context.Context, ref Ref, req api.StorageVo
 	if err := profiles.CheckSnapshotName(req.Name); err != nil {
 		return ops.Job{}, err
 	}
-	made := newSnapshot{name: req.Name, description: req.Description, id: req.ID}
+	made := newSnapshot{name: req.Name, description: req.Description, id: req.ID, replace: req.Replace}
 	if req.ExpiresAt != nil {
 		made.expires = *req.ExpiresAt
 	} else if made.expires, err = profiles.Expiry(cmp.Or(v.Config["snapshots.expiry.manual"], v.Config["snapshots.expiry"]), time.Now()); err != nil {
 		return ops.Job{}, err
 	}
-	if err := s.freeSnapshot(ctx, ref, req.Name); err != nil {
+	if err := s.freeSnapshot(ctx, ref, req.Name); err != nil && (!req.Replace || !errs.Is(err, errs.Conflict)) {
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Snapshotting volume", ref, req.Name)
@@ -209,7 +210,11 @@ func (s *Service) createSnapshot(ctx context.Context, ref Ref, req newSnapshot) 
 		return err
 	}
 	defer release()
-	if err := s.makeSnapshot(ctx, ref, req); err != nil {
+	take := s.makeSnapshot
+	if req.replace {
+		take = s.replaceSnapshot
+	}
+	if err := take(ctx, ref, req); err != nil {
 		return fmt.Errorf("snapshot volume %q: %w", ref.Name, s.withRoom(ctx, ref.Pool, err))
 	}
 	s.snapshotEvent("storage-volume-snapshot-created", ref, req.name, nil)

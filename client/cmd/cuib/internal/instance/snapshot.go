@@ -81,6 +81,7 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 		return err
 	}
 	req.Stateful = req.Stateful || o.stateful
+	req.Replace = req.Replace || o.reuse
 	if o.description != "" {
 		req.Description = o.description
 	}
@@ -93,9 +94,6 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 	if err := o.expiry(&req); err != nil {
 		return err
 	}
-	if o.reuse && req.Name != "" {
-		return e.replaceSnapshot(ctx, args[0], req)
-	}
 	op, err := e.Client().CreateSnapshot(ctx, args[0], req)
 	if err := e.Wait(ctx, op, err); err != nil || req.Name != "" {
 		return err
@@ -104,25 +102,6 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 		e.Say("Created %s", name)
 	}
 	return nil
-}
-
-// replaceSnapshot makes a snapshot in the place of the one that has its name.
-func (e *env) replaceSnapshot(ctx context.Context, instance string, req api.InstanceSnapshotsPost) error {
-	return kit.Replacement{
-		Name: req.Name,
-		Rename: func(ctx context.Context, name, to string) error {
-			op, err := e.Client().RenameSnapshot(ctx, instance, name, to)
-			return e.Wait(ctx, op, err)
-		},
-		Make: func(ctx context.Context) error {
-			op, err := e.Client().CreateSnapshot(ctx, instance, req)
-			return e.Wait(ctx, op, err)
-		},
-		Delete: func(ctx context.Context, name string) error {
-			op, err := e.Client().DeleteSnapshot(ctx, instance, name)
-			return e.Wait(ctx, op, err)
-		},
-	}.Do(ctx)
 }
 
 func newSnapshotDelete(e *env) *cobra.Command {

@@ -120,6 +120,7 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 	if err := e.PipedYAML(&req); err != nil {
 		return err
 	}
+	req.Replace = req.Replace || o.reuse
 	if len(args) == 3 {
 		req.Name = args[2]
 	}
@@ -135,17 +136,6 @@ func (e *env) createSnapshot(ctx context.Context, o snapshotOptions, args []stri
 			return err
 		}
 		req.ExpiresAt = &at
-	}
-	if o.reuse && req.Name != "" {
-		return kit.Replacement{
-			Name:   req.Name,
-			Rename: func(ctx context.Context, name, to string) error { return e.renameSnapshot(ctx, v, name, to) },
-			Make: func(ctx context.Context) error {
-				op, err := e.Client().CreateStorageVolumeSnapshot(ctx, v, req)
-				return e.Wait(ctx, op, err)
-			},
-			Delete: func(ctx context.Context, name string) error { return e.deleteSnapshot(ctx, v, name) },
-		}.Do(ctx)
 	}
 	op, err := e.Client().CreateStorageVolumeSnapshot(ctx, v, req)
 	if err := e.Wait(ctx, op, err); err != nil || req.Name != "" {
