@@ -180,13 +180,40 @@ static void keep(const struct rule *r, int proxy)
 	}
 }
 
+/* end_with has the kernel end this process when the other end of a pipe closes,
+ * to which nothing is written, also while it waits for a file system that a guest
+ * has made. (PR_SET_PDEATHSIG is forgotten when a process changes its ids, and
+ * the proxy may not send signals to another's process.) */
+static void end_with(int pipe)
+{
+	struct pollfd p = {.fd = pipe};
+
+	if (fcntl(pipe, F_SETOWN, getpid()) < 0 || fcntl(pipe, F_SETFL, O_ASYNC) < 0)
+		failed("watch the proxy");
+	if (poll(&p, 1, 0) != 0)
+		_exit(1); /* It ended before. */
+}
+
+/* await_sockets waits until something comes, and ends with the daemon: nobody
+ * would know of this process. */
+static void await_sockets(int from)
+{
+	struct pollfd p[] = {{.fd = from, .events = POLLIN}, {.fd = FD_CONTROL, .events = POLLIN}};
+
+	while (poll(p, 2, -1) < 0)
+		if (errno != EINTR)
+			failed("wait");
+	if (p[1].revents != 0)
+		exit(1);
+}
+
 /* listen_inside has a process in the instance make the sockets. It returns a
  * socket on which others come that are to take their place, or -1. */
 static int listen_inside(const struct rule *r, int **fds, size_t *n)
 {
-	int pair[2], status;
+	int pair[2], life[2], status;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || pipe2(life, O_CLOEXEC) < 0)
 		failed("make a socket");
 	pid_t pid = fork();
 	if (pid < 0)
@@ -194,7 +221,9 @@ static int listen_inside(const struct rule *r, int **fds, size_t *n)
 	if (pid == 0) {
 		prctl(PR_SET_NAME, "cuib-keeper", 0, 0, 0);
 		close(pair[0]);
+		close(life[1]);
 		root_of(r, has_path(&r->listen));
+		end_with(life[0]);
 		listen_here(r, fds, n);
 		for (size_t i = 0; i < *n; i++)
 			if (!send_fds(pair[1], "", 1, *fds + i, 1))
@@ -205,12 +234,14 @@ static int listen_inside(const struct rule *r, int **fds, size_t *n)
 		keep(r, pair[1]);
 	}
 	close(pair[1]);
+	close(life[0]); /* The other end is open for as long as this process is there. */
 	*fds = calloc(r->listen.nports, sizeof **fds);
 	if (*fds == NULL)
 		die("out of memory");
 	for (*n = 0; *n < r->listen.nports; (*n)++) {
 		char nothing;
 		int got[MAX_FDS], count;
+		await_sockets(pair[0]);
 		if (receive_fds(pair[0], &nothing, 1, got, &count) != 1 || count != 1)
 			break;
 		(*fds)[*n] = got[0];

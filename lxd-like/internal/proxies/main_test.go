@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -309,6 +310,15 @@ func talk(t testing.TB, c net.Conn, what string) {
 // processes are the proxies of a service that run.
 func processes(t testing.TB, s *proxies.Service) []int {
 	t.Helper()
+	return slices.DeleteFunc(withKeepers(t, s), func(pid int) bool {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		return string(comm) != "cuib-proxy\n"
+	})
+}
+
+// withKeepers are the proxies of a service, and their processes in the guest.
+func withKeepers(t testing.TB, s *proxies.Service) []int {
+	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
@@ -316,8 +326,7 @@ func processes(t testing.TB, s *proxies.Service) []int {
 	var out []int
 	for _, file := range files {
 		data, err := os.ReadFile(file)
-		comm, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
-		if err == nil && strings.HasPrefix(string(data), "cuib-shim\x00proxy\x00"+s.Dir+"\x00") && string(comm) == "cuib-proxy\n" {
+		if err == nil && strings.HasPrefix(string(data), "cuib-shim\x00proxy\x00"+s.Dir+"\x00") {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 			out = append(out, pid)
 		}
