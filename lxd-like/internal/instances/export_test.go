@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/lxd-like/internal/uevents"
 )
 
 // MaxRecording is how much of a program's output is kept.
@@ -36,3 +38,7 @@ func NewRecorded(name string, size int64, written time.Time) Recorded {
 
 // Surplus is what of them goes.
 var Surplus = surplus
+
+// HearBy replaces how the service begins to listen to what the kernel tells of
+// devices. It is called before Hotplug.
+func (s *Service) HearBy(fn func() (*uevents.Listener, error)) { s.plugs.hear = fn }

@@ -28,6 +28,8 @@ type plugs struct {
 	fresh map[string]bool                       // Instances that were not looked at yet.
 	busy  map[string]bool                       // Those that somebody looks at; true if it is to be done again.
 	wake  chan struct{}
+
+	hear func() (*uevents.Listener, error) // Nil for [uevents.Listen]: tests have it fail.
 }
 
 // follow notes which devices of a running instance come and go. Whatever has
@@ -238,7 +240,11 @@ func (s *Service) listen(ctx context.Context, first []string) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var from sources
-	if from.kernel, err = uevents.Listen(); err != nil {
+	hear := s.plugs.hear
+	if hear == nil {
+		hear = uevents.Listen
+	}
+	if from.kernel, err = hear(); err != nil {
 		return err
 	}
 	defer from.kernel.Close()

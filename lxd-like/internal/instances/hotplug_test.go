@@ -2,6 +2,7 @@ package instances_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cuib/cuib/lxd-like/internal/uevents"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/testenv"
 )
@@ -219,4 +221,42 @@ func TestUSBComesAndGoes(t *testing.T) {
 	// What has gone is not in the way of a change of something else.
 	put := api.InstancePut{Profiles: []string{"default"}, Devices: second.Devices, Config: api.ConfigMap{"user.x": "y"}}
 	must(t, w.updateNow(t.Context(), "c2", put))
+}
+
+// TestHearsAgain has what tells of devices fail: the daemon listens again, and
+// finds out what has come and gone meanwhile.
+func TestHearsAgain(t *testing.T) {
+	testenv.Kernel(t)
+	w := newWorld(t)
+	at := filepath.Join(w.dir, "node")
+	listeners := make(chan *uevents.Listener, 2)
+	begun := 0
+	w.svc.HearBy(func() (*uevents.Listener, error) {
+		begun++
+		if begun == 2 {
+			return nil, errors.New("no room for that")
+		}
+		if begun == 3 { // Nobody watches at this time.
+			if err := os.Remove(at); err != nil {
+				t.Error(err)
+			}
+		}
+		l, err := uevents.Listen()
+		listeners <- l
+		return l, err
+	})
+	must(t, unix.Mknod(at, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
+	req := post("c1", true)
+	req.Devices = api.DevicesMap{"n": {"type": "unix-char", "source": at, "path": "/dev/n", "required": "false"}}
+	w.ok(w.svc.Create(t.Context(), req))
+	stop := w.hotplug()
+	defer stop()
+	must(t, os.Remove(at))
+	w.eventually("it has gone", "c1", "")
+	must(t, unix.Mknod(at, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 7))))
+	w.eventually("it has come", "c1", "/dev/n=1:7")
+	(<-listeners).Close()
+	w.eventually("it has gone while nobody listened", "c1", "")
+	must(t, unix.Mknod(at, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
+	w.eventually("it has come again", "c1", "/dev/n=1:3")
 }
