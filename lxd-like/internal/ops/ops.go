@@ -183,11 +183,12 @@ func (m *Manager) add(op *Op) error {
 	return nil
 }
 
-func (m *Manager) finish(op *Op, err error) {
+// finish ends an operation, and reports whether it had not ended before.
+func (m *Manager) finish(op *Op, err error) bool {
 	m.mu.Lock()
 	if op.ended {
 		m.mu.Unlock()
-		return
+		return false
 	}
 	op.ended = true
 	for _, object := range op.job.Objects {
@@ -200,6 +201,7 @@ func (m *Manager) finish(op *Op, err error) {
 		defer m.mu.Unlock()
 		delete(m.ops, op.ID)
 	})
+	return true
 }
 
 // protect makes an error of a panic, which would end the daemon.
@@ -253,8 +255,7 @@ func (m *Manager) Wait() { m.wg.Wait() }
 // [errs.Invalid] if the operation cannot be canceled.
 func (o *Op) Cancel() error {
 	if o.job.Run == nil {
-		o.cancel(errCanceled)
-		o.m.finish(o, errCanceled)
+		o.Spend()
 		return nil
 	}
 	if !o.job.Cancelable {
@@ -262,6 +263,13 @@ func (o *Op) Cancel() error {
 	}
 	o.cancel(errCanceled)
 	return nil
+}
+
+// Spend ends an operation of class Token, and reports whether it had not ended
+// before: of several callers at once it does so to one.
+func (o *Op) Spend() bool {
+	o.cancel(errCanceled)
+	return o.m.finish(o, errCanceled)
 }
 
 // Connect hands a connection to an operation of class Websocket.

@@ -56,11 +56,9 @@ func (s *Server) spend(secret string, image api.Image, suits func(api.Operation)
 		if desc.Class != ops.Token || desc.StatusCode != api.Running || subtle.ConstantTimeCompare([]byte(own), []byte(secret)) != 1 || !suits(desc) {
 			continue
 		}
-		op, err := s.Ops.Get(desc.ID)
-		if err != nil {
-			return err
+		if op, err := s.Ops.Get(desc.ID); err == nil && op.Spend() {
+			return nil
 		}
-		return op.Cancel()
 	}
 	return errs.NotFoundf("the secret is not one of image %q, or was used already", image.Fingerprint)
 }

@@ -3,7 +3,10 @@ package rest_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/images"
@@ -41,6 +44,36 @@ func TestImageSecret(t *testing.T) {
 	}
 	if a := s.do("POST", "/1.0/images/abc/other", ""); a.status != 404 {
 		t.Errorf("no such part: %+v", a)
+	}
+}
+
+// TestImageSecretAtOnce has several clients use one secret at the same time: one
+// gets the image.
+func TestImageSecretAtOnce(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for range 20 {
+		var op struct {
+			Metadata struct {
+				Metadata struct{ Secret string }
+			}
+		}
+		if err := json.Unmarshal([]byte(s.do("POST", "/1.0/images/abc/secret", "").body), &op); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var got atomic.Int32
+		for range 8 {
+			wg.Go(func() {
+				if a := s.do("GET", "/1.0/images/abc/export?secret="+op.Metadata.Metadata.Secret, ""); a.status != http.StatusNotFound {
+					got.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := got.Load(); n != 1 {
+			t.Fatalf("%d clients got the image", n)
+		}
 	}
 }
 
