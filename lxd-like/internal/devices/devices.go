@@ -8,6 +8,7 @@ package devices
 
 import (
 	"context"
+	"fmt"
 	"path"
 
 	machine "github.com/cuib/cuib/lxd-like/internal/host"
@@ -88,6 +89,17 @@ type Volume struct {
 type NetHost struct {
 	Network string
 	Host    networks.Host
+}
+
+// An AbsentError says that the host does not have what a device is of, which can
+// come again.
+type AbsentError struct{ what string }
+
+func (e *AbsentError) Error() string { return e.what }
+
+// absent is an [AbsentError] of an option.
+func absent(option, format string, args ...any) error {
+	return errs.Newf(errs.Invalid, "%s%w", option, &AbsentError{fmt.Sprintf(format, args...)})
 }
 
 // Make plans a device. It refuses what the host lacks: the source of a disk

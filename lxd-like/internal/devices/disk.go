@@ -30,7 +30,7 @@ func disk(ctx context.Context, dev profiles.Device, env Env) (Plan, error) {
 	case errors.Is(err, fs.ErrNotExist) && m.Optional:
 		return Plan{Mounts: []runtime.Mount{m}}, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return Plan{}, errs.Invalidf("source: there is no %s on the host", m.Source)
+		return Plan{}, absent("source: ", "there is no %s on the host", m.Source)
 	case errs.Is(err, errs.Denied):
 		return Plan{}, err
 	case err != nil:
@@ -172,7 +172,7 @@ func node(name string, dev profiles.Device) (Plan, error) {
 	case errors.Is(err, unix.ENOENT) && !required(dev):
 		return Plan{}, nil
 	case errors.Is(err, unix.ENOENT):
-		return Plan{}, errs.Invalidf("source: there is no %s on the host", source)
+		return Plan{}, absent("source: ", "there is no %s on the host", source)
 	case err != nil:
 		return Plan{}, errs.Invalidf("source: %s: %w", source, err)
 	}

@@ -54,11 +54,11 @@ func hardware(name string, dev profiles.Device, env Env) (Plan, error) {
 	}
 	switch {
 	case dev["type"] == "gpu":
-		return p, errs.Invalidf("%s", missing("graphics card", dev, "id", "pci", "vendorid", "productid"))
+		return p, absent("", "%s", missing("graphics card", dev, "id", "pci", "vendorid", "productid"))
 	case dev["type"] == "usb" && yes(dev, "required") && attached(dev):
-		return p, errs.Invalidf("required: %s", missing("USB device", dev, "vendorid", "productid", "serial", "busnum", "devnum"))
+		return p, absent("required: ", "%s", missing("USB device", dev, "vendorid", "productid", "serial", "busnum", "devnum"))
 	case dev["type"] == "unix-hotplug" && yes(dev, "required"):
-		return p, errs.Invalidf("required: %s", missing("device node", dev, "vendorid", "productid", "subsystem", "pci"))
+		return p, absent("required: ", "%s", missing("device node", dev, "vendorid", "productid", "subsystem", "pci"))
 	}
 	return p, nil
 }

@@ -77,7 +77,7 @@ func (s *Service) planFrom(ctx context.Context, before, in *instance) (plan, map
 		}
 		if err != nil {
 			s.unplan(out)
-			return nil, nil, errs.Newf(errs.KindOf(err), "device %q: %w", name, err)
+			return nil, nil, errs.Newf(errs.KindOf(err), "%w", &deviceError{name, err})
 		}
 		out[name] = p
 		maps.Copy(keys, p.Volatile)
@@ -85,6 +85,15 @@ func (s *Service) planFrom(ctx context.Context, before, in *instance) (plan, map
 	}
 	return out, keys, nil
 }
+
+// A deviceError says which device cannot be had.
+type deviceError struct {
+	name string
+	err  error
+}
+
+func (e *deviceError) Error() string { return fmt.Sprintf("device %q: %v", e.name, e.err) }
+func (e *deviceError) Unwrap() error { return e.err }
 
 // stays reports whether an instance has a device already as it is to be. What a
 // proxy is depends on others.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
+	"github.com/cuib/cuib/lxd-like/internal/devices"
 	"github.com/cuib/cuib/lxd-like/internal/ops"
 	"github.com/cuib/cuib/shared/api"
 	"github.com/cuib/cuib/shared/errs"
@@ -32,7 +33,7 @@ func (s *Service) restoreJob(ctx context.Context, in *instance, put api.Instance
 		return ops.Job{}, err
 	}
 	job := snapshotJob("Restoring snapshot", name, snapshot)
-	job.Run = func(ctx context.Context, _ *ops.Op) error {
+	job.Run = func(ctx context.Context, op *ops.Op) error {
 		// Its end alone makes another of it than the client has read.
 		if err := s.unchanged(ctx, name, change); err != nil {
 			return err
@@ -50,7 +51,7 @@ func (s *Service) restoreJob(ctx context.Context, in *instance, put api.Instance
 		}
 		defer unlock()
 		if err = verr; err == nil {
-			err = s.restore(ctx, in, snapshot)
+			err = s.restore(ctx, in, snapshot, op)
 		}
 		if err != nil {
 			err = fmt.Errorf("restore snapshot %q: %w", snapshot, s.withRoom(ctx, in.Pool, err))
@@ -93,7 +94,7 @@ func (s *Service) afterRestart(ctx context.Context, in *instance, was afterResta
 
 // restore puts a snapshot back, with the configuration of its time. A crash
 // leads to the end of the restoration, not to its beginning: see keyRestoring.
-func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (err error) {
+func (s *Service) restore(ctx context.Context, in *instance, snapshot string, op *ops.Op) (err error) {
 	var u undo.Stack
 	defer u.Unwind(ctx, &err)
 
@@ -115,7 +116,8 @@ func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (e
 		return err
 	}
 	before := in.Instance
-	if err := s.becomeSnapshot(ctx, in, snap); err != nil {
+	lacking, err := s.becomeSnapshot(ctx, in, snap)
+	if err != nil {
 		return err
 	}
 	u.Push("put the configuration back", func(ctx context.Context) error {
@@ -132,12 +134,14 @@ func (s *Service) restore(ctx context.Context, in *instance, snapshot string) (e
 	if err := s.limitSize(ctx, d, in); err != nil {
 		return err
 	}
+	s.warnLacking(ctx, in, lacking, op)
 	return s.patch(ctx, in, map[string]string{keyRestoring: ""})
 }
 
 // becomeSnapshot gives an instance the configuration that it had when the
-// snapshot was made. What the daemon remembers of it stays.
-func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snapshot) error {
+// snapshot was made. What the daemon remembers of it stays. It returns what
+// the host lacks of it by now, without which it does not start.
+func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snapshot) (lacking []string, err error) {
 	config := maps.Clone(snap.Config)
 	delete(config, keyAttached) // The snapshot's.
 	for k, v := range in.Config {
@@ -151,25 +155,57 @@ func (s *Service) becomeSnapshot(ctx context.Context, in *instance, snap db.Snap
 	next.Config, next.Devices, next.Profiles = config, snap.Devices, snap.Profiles
 	next.Architecture, next.Ephemeral = snap.Architecture, snap.Ephemeral
 	if err := s.refresh(ctx, next); err != nil {
-		return err
+		return nil, err
 	}
 	_, was, _ := root(next.expanded)
 	next.putRoot(in.Pool) // It can have moved since.
 	left, err := s.fitRoot(ctx, next, was)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	forgetNICs(in, next)
-	if err := s.validate(ctx, next); err != nil {
-		return fmt.Errorf("the configuration of that time is not valid any more: %w", err)
+	if lacking, err = s.validateLacking(ctx, next); err != nil {
+		return nil, fmt.Errorf("the configuration of that time is not valid any more: %w", err)
 	}
 	if err := samePool(in, next); err != nil {
-		return err
+		return nil, err
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return db.UpdateInstance(ctx, tx, next.Instance) })
 	if err == nil {
 		*in = *next
 		s.warnLeft(ctx, in, left, nil)
 	}
-	return err
+	return lacking, err
+}
+
+// validateLacking is validate for what was valid once: what the host does not have
+// at the moment is in the way of a start alone. It says of which devices that is.
+func (s *Service) validateLacking(ctx context.Context, in *instance) (lacking []string, err error) {
+	in = in.clone()
+	in.Devices, in.expanded.Devices = maps.Clone(in.Devices), maps.Clone(in.expanded.Devices)
+	for {
+		err := s.validate(ctx, in)
+		dev, ok := errors.AsType[*deviceError](err)
+		if !ok {
+			return lacking, err
+		}
+		if _, ok := errors.AsType[*devices.AbsentError](err); !ok {
+			return nil, err
+		}
+		lacking = append(lacking, dev.Error())
+		delete(in.Devices, dev.name)
+		delete(in.expanded.Devices, dev.name)
+	}
+}
+
+// warnLacking tells what an instance has in its configuration, and the host not.
+func (s *Service) warnLacking(ctx context.Context, in *instance, lacking []string, op *ops.Op) {
+	if len(lacking) == 0 {
+		return
+	}
+	what := strings.Join(lacking, "; ")
+	s.Logger.WarnContext(ctx, "the host lacks what an instance had when a snapshot was made", "instance", in.Name, "lacking", what)
+	if op != nil {
+		op.Warn(fmt.Sprintf("instance %q does not start without what the host lacks: %s", in.Name, what))
+	}
 }
