@@ -90,10 +90,31 @@ func TestText(t *testing.T) {
 		`volume default/p%v of instance p_c1`:    `volume default/v of instance c1`,
 		`"p_c1": device "eth0": network "p%lan"`: `"c1": device "eth0": network "lan"`,
 		`the app_c1 has 5p% of p`:                `the app_c1 has 5p% of p`,
-		`/var/lib/cuib/run/p_c1/lxc.log`:         `/var/lib/cuib/run/c1/lxc.log`,
+		`instance/p_c1@snap0: busy`:              `instance/c1@snap0: busy`,
+		`in use by p_c1, p_c2; and 'p%my_v'.`:    `in use by c1, c2; and 'my_v'.`,
+		`in use by ["p_c1" "p_c2"] and [p%a]`:    `in use by ["c1" "c2"] and [a]`,
+		`"default/p%v": snapshot "p_c1/s_1"`:     `"default/v": snapshot "c1/s_1"`,
+		`p_c1: it runs (p_c2 too)`:               `c1: it runs (c2 too)`,
+		`used by /1.0/instances/p_c1`:            `used by /1.0/instances/c1`,
 	} {
 		if got := project.Text("p", text); got != want {
 			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+	// What others call something is not ours to change.
+	for _, text := range []string{
+		`open /var/lib/cuib/run/p_c1/lxc.log: no such file`,
+		`open "/srv/a p_b/p_c": is a directory`,
+		`/p_x/p%y: not found`,
+		`open "p_notes.txt": not found`,
+		`p_my_file and p_1 and p_: not found`,
+		`mirror https://example.org/p_c1/p%20q does not answer`,
+		`get http://p_c1/x`,
+		`exec: p%20%20: format`,
+		`load: 50p%, "p%" and p%`,
+	} {
+		if got := project.Text("p", text); got != text {
+			t.Errorf("%s: got %s", text, got)
 		}
 	}
 	const same = `instance "p_c1" not found`

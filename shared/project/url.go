@@ -44,15 +44,30 @@ func Path(path string) (public, project string) {
 	return strings.Join(segments, "/"), project
 }
 
+// words are what a text is of: what is in double quotes, or between the signs that
+// no key has.
+var words = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"'(),;=\[\]{}]+`)
+
 // Text takes the project out of the keys in a text for who works in it, such
-// as an error.
+// as an error. A key is a word of its own, or follows its pool or kind. What a
+// file is called, on the host or in a guest, stays, and so do addresses: those are
+// found by no other name.
 func Text(project, text string) string {
 	if project == "" || project == Default || !strings.Contains(text, project) {
 		return text
 	}
-	// A key stands alone, in quotes, or behind a slash.
-	re := regexp.MustCompile(`(^|[\s"'/(,=@])` + regexp.QuoteMeta(project) + "[" + ofInstances + ofOthers + "]")
-	return re.ReplaceAllString(text, "$1")
+	key := regexp.MustCompile(`(?:^"?|[/@])` + regexp.QuoteMeta(project) +
+		`(?:` + ofInstances + `[A-Za-z][A-Za-z0-9-]{0,62}(?:$|["/@:]|\.$)|` + ofOthers + `[^/"` + ofOthers + `]+(?:$|["/]))`)
+	return words.ReplaceAllStringFunc(text, func(word string) string {
+		bare := strings.Trim(word, `"`)
+		if strings.HasPrefix(bare, "/") && !strings.HasPrefix(bare, "/1.0/") || strings.Contains(bare, "://") {
+			return word
+		}
+		return key.ReplaceAllStringFunc(word, func(found string) string {
+			at := strings.Index(found, project)
+			return found[:at] + found[at+len(project)+1:]
+		})
+	})
 }
 
 type contextKey struct{}
