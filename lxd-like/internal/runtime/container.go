@@ -142,7 +142,7 @@ func (c *container) orGone(err error) error {
 // Unavailable.
 func (c *container) during(in *guestInit, err error) error {
 	err = c.orGone(err)
-	if err != nil && errs.KindOf(err) == errs.Internal && in.ended() {
+	if err != nil && errs.KindOf(err) == errs.Internal && in.ends() {
 		return errs.Newf(errs.Unavailable, "instance %q ends or reboots", c.name)
 	}
 	return err

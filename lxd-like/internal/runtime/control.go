@@ -209,13 +209,13 @@ func (r *Runtime) setFrozen(ctx context.Context, name string, choose func(freeze
 	}
 	write, want := choose(f)
 	if err := writeValue(f.dir, f.file, write); err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	err = f.wait(ctx, want)
 	if err != nil && write == f.on {
 		err = errors.Join(err, writeValue(f.dir, f.file, f.off))
 	}
-	return c.orGone(err)
+	return c.during(in, err)
 }
 
 // wait returns when the cgroup is as wanted. v1 tells only who asks.

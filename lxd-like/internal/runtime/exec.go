@@ -67,7 +67,7 @@ func (r *Runtime) Exec(ctx context.Context, name string, e Exec) (*Process, erro
 	}
 	frozen, err := r.frozen(in)
 	if err != nil {
-		return nil, c.orGone(err)
+		return nil, c.during(in, err)
 	}
 	if frozen {
 		return nil, errs.Conflictf("instance %q is frozen", name)
@@ -82,10 +82,10 @@ func (r *Runtime) Exec(ctx context.Context, name string, e Exec) (*Process, erro
 	for range 3 {
 		p, err := r.attach(ctx, c, payload, e)
 		if !errors.Is(err, errServerEnded) {
-			return p, c.orGone(err)
+			return p, c.during(in, err)
 		}
 	}
-	return nil, c.orGone(errServerEnded)
+	return nil, c.during(in, errServerEnded)
 }
 
 var errServerEnded = errors.New("the helper process for programs in the instance ended")

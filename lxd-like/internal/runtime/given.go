@@ -38,7 +38,7 @@ func (r *Runtime) Tell(name string, e uevents.Event) error {
 		return nil // The next one sees what there is.
 	}
 	if err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	defer ns.Close()
 	return uevents.Send(ns, e)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -265,7 +266,7 @@ func (r *Runtime) SetLimits(ctx context.Context, name string, l Limits) (err err
 	for _, s := range inOrder(append(resets(before, settings), settings...), in.dirs) {
 		old, err := s.apply(in.dirs)
 		if err != nil {
-			return c.orGone(err)
+			return c.during(in, err)
 		}
 		u.Push("restore "+s.File, func(context.Context) error {
 			s.Value = old
@@ -373,7 +374,7 @@ func (s Setting) explain(dir string, err error) error {
 			return errs.Conflictf("memory limit %s cannot be reached: the instance uses %d bytes: %w", s.Value, used, err)
 		}
 	}
-	if errors.Is(err, unix.ENODEV) {
+	if _, gone := os.Stat(dir); gone == nil && errors.Is(err, unix.ENODEV) {
 		return errs.Newf(errs.Unsupported, "the kernel does not limit the device %s: it is no whole disk", s.Key)
 	}
 	return fmt.Errorf("set %s of %s to %q: %w", s.File, filepath.Base(dir), s.text(), err)

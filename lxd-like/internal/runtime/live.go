@@ -83,7 +83,7 @@ func (r *Runtime) AddMount(ctx context.Context, name string, m Mount) (err error
 	}
 	if one != nil {
 		if err := r.mountIn(ctx, in, one); err != nil {
-			return c.orGone(fmt.Errorf("mount on %s: %w", m.Target, err))
+			return c.during(in, fmt.Errorf("mount on %s: %w", m.Target, err))
 		}
 		u.Push("unmount "+m.Target, func(ctx context.Context) error { return r.unmountIn(ctx, in, m.Target) })
 	}
@@ -122,7 +122,7 @@ func (r *Runtime) RemoveMount(ctx context.Context, name, target string) error {
 		return errs.NotFoundf("instance %q has no mount at %s", name, target)
 	}
 	if err := r.unmountIn(ctx, in, target); err != nil {
-		return c.orGone(fmt.Errorf("unmount %s: %w", target, err))
+		return c.during(in, fmt.Errorf("unmount %s: %w", target, err))
 	}
 	if err := r.respec(c, func(s *Spec) { s.Mounts = slices.DeleteFunc(slices.Clone(s.Mounts), is) }); err != nil {
 		return err
@@ -154,11 +154,11 @@ func (r *Runtime) AddNode(ctx context.Context, name string, n Node) (err error) 
 		return err
 	}
 	if err := r.allow(ctx, c, in, n); err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	u.Push("deny the device", func(ctx context.Context) error { return r.deny(ctx, c, in, n) })
 	if err := r.mountIn(ctx, in, &one); err != nil {
-		return c.orGone(fmt.Errorf("make %s: %w", n.Path, err))
+		return c.during(in, fmt.Errorf("make %s: %w", n.Path, err))
 	}
 	u.Push("remove the node inside", func(ctx context.Context) error { return r.unmountIn(ctx, in, n.Path) })
 	return r.respec(c, func(s *Spec) { s.Nodes = append(slices.Clone(s.Nodes), n) })
@@ -184,13 +184,13 @@ func (r *Runtime) RemoveNode(ctx context.Context, name string, n Node) error {
 		return r.respec(c, func(s *Spec) { s.Nodes = slices.DeleteFunc(slices.Clone(s.Nodes), is) })
 	}
 	if err := r.unmountIn(ctx, in, was.Path); err != nil {
-		return c.orGone(fmt.Errorf("remove %s: %w", was.Path, err))
+		return c.during(in, fmt.Errorf("remove %s: %w", was.Path, err))
 	}
 	if err := r.respec(c, func(s *Spec) { s.Nodes = slices.DeleteFunc(slices.Clone(s.Nodes), is) }); err != nil {
 		return err
 	}
 	if err := r.deny(ctx, c, in, was); err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	return ignoreGone(os.Remove(r.spot(name, devicesDir, was.Path)))
 }

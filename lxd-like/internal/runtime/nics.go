@@ -222,7 +222,7 @@ func (r *Runtime) AddNIC(ctx context.Context, name string, n NIC) (err error) {
 	}
 	ns, err := r.openNetNS(in)
 	if err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	defer ns.close()
 	if _, err := ns.guest.Net.LinkByName(n.Name); err == nil {
@@ -243,7 +243,7 @@ func (r *Runtime) AddNIC(ctx context.Context, name string, n NIC) (err error) {
 	}
 	u.Push("remove "+n.Name, func(ctx context.Context) error { return r.removeNIC(ctx, ns.Host, name, n, ns.guest) })
 	if err := r.makeNIC(ctx, ns.Host, name, n, ns.guest); err != nil {
-		return c.orGone(errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
+		return c.during(in, errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
 	}
 	c.hold(in)
 	return nil
@@ -272,11 +272,11 @@ func (r *Runtime) RemoveNIC(ctx context.Context, name string, n NIC) error {
 	}
 	ns, err := r.openNetNS(in)
 	if err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	defer ns.close()
 	if err := r.removeNIC(ctx, ns.Host, name, c.spec.NICs[i], ns.guest); err != nil {
-		return c.orGone(fmt.Errorf("network interface %s: %w", n.Name, err))
+		return c.during(in, fmt.Errorf("network interface %s: %w", n.Name, err))
 	}
 	return r.respec(c, withoutNIC(n))
 }
@@ -300,7 +300,7 @@ func (r *Runtime) ChangeNIC(ctx context.Context, name string, n NIC) (err error)
 	old := c.spec.NICs[i]
 	ns, err := r.openNetNS(in)
 	if err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	defer ns.close()
 	var u undo.Stack
@@ -308,7 +308,7 @@ func (r *Runtime) ChangeNIC(ctx context.Context, name string, n NIC) (err error)
 
 	u.Push("change "+n.Name+" back", func(ctx context.Context) error { return ns.Change(ctx, n, old, ns.guest) })
 	if err := ns.Change(ctx, old, n, ns.guest); err != nil {
-		return c.orGone(errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
+		return c.during(in, errs.Newf(errs.KindOf(err), "network interface %s: %w", n.Name, err))
 	}
 	return r.respec(c, func(s *Spec) {
 		s.NICs = slices.Clone(s.NICs)

@@ -35,6 +35,25 @@ func (p process) wait() error { return processes.Wait(p.fd) }
 
 func (p process) ended() bool { return processes.Ended(p.fd) }
 
+// ends reports whether the process has ended or is about to: it has lost
+// namespaces, root and cgroup by then, or is losing them.
+func (p process) ends() bool {
+	if p.ended() {
+		return true
+	}
+	stat, err := readFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+	if err != nil {
+		return true
+	}
+	const at, exiting = 6, 0x4 // The flags, behind the name, and PF_EXITING of them.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) <= at {
+		return true
+	}
+	flags, err := strconv.ParseUint(fields[at], 10, 64)
+	return err == nil && flags&exiting != 0
+}
+
 // signal sends a signal. It is no error that the process has ended, nor that fd
 // was closed since.
 func (p process) signal(sig unix.Signal) error { return processes.Signal(p.fd, sig) }

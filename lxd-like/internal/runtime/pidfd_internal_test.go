@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -58,6 +59,20 @@ func TestHalfGone(t *testing.T) {
 	}
 	if p.ended() {
 		t.Error("the process has ended as a whole")
+	}
+	// What comes of that is no failure of the host, and what has nothing to do
+	// with it stays.
+	self, err := openProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.fd.Close()
+	c, lost := &container{name: "c1", shim: self}, &os.PathError{Op: "open", Path: "cgroup.procs", Err: unix.ENODEV}
+	if err := c.during(&guestInit{process: p}, lost); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("of an init that is half gone: %v", err)
+	}
+	if err := c.during(&guestInit{process: self}, lost); !errors.Is(err, lost) {
+		t.Errorf("of one that is not: %v", err)
 	}
 	stdin.Close()
 	if err := cmd.Wait(); err != nil {

@@ -102,7 +102,7 @@ func (r *Runtime) CheckNIC(ctx context.Context, name string, n NIC) error {
 	}
 	ns, err := r.openNetNS(in)
 	if err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	defer ns.close()
 	return r.CNI.Check(ctx, Attachment(name, n), namespacePath(ns.guest))

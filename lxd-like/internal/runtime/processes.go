@@ -154,7 +154,7 @@ func (r *Runtime) SetRlimits(ctx context.Context, name string, limits map[string
 		}
 		u.Push("restore the limit "+resource, func(context.Context) error { return r.setRlimit(c, in, resource, is, was) })
 		if err := r.setRlimit(c, in, resource, was, is); err != nil {
-			return c.orGone(fmt.Errorf("limits.kernel.%s: %w", resource, err))
+			return c.during(in, fmt.Errorf("limits.kernel.%s: %w", resource, err))
 		}
 	}
 	return r.respec(c, func(s *Spec) { s.Rlimits = limits })
@@ -246,7 +246,7 @@ func (r *Runtime) SetOOMScore(ctx context.Context, name string, score int) (err 
 	}
 	u.Push("restore the score", func(context.Context) error { return r.moveScores(c, in, score, was) })
 	if err := r.moveScores(c, in, was, score); err != nil {
-		return c.orGone(err)
+		return c.during(in, err)
 	}
 	if err := r.respec(c, func(s *Spec) { s.OOMScore = score }); err != nil {
 		return err

@@ -333,7 +333,7 @@ func (r *Runtime) MountLate(ctx context.Context, name string, m Mount) (err erro
 		return err
 	}
 	if err := r.mountIn(ctx, in, one); err != nil {
-		return c.orGone(fmt.Errorf("mount on %s: %w", m.Target, err))
+		return c.during(in, fmt.Errorf("mount on %s: %w", m.Target, err))
 	}
 	u.Push("unmount "+m.Target, func(ctx context.Context) error { return r.unmountIn(ctx, in, m.Target) })
 	return r.respec(c, func(s *Spec) {
