@@ -24,7 +24,7 @@ func TestNothingReadsOtherInstances(t *testing.T) {
 		{"get", func(w *world) { _, err := w.svc.GetFull(t.Context(), "one"); must(t, err) }},
 		{"state", func(w *world) { _, err := w.svc.State(t.Context(), "one"); must(t, err) }},
 		{"change", func(w *world) {
-			w.ok(w.svc.Update(t.Context(), "one", api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"user.x": "1"}}))
+			w.ok(w.svc.Update(t.Context(), "one", to(api.InstancePut{Profiles: []string{"default"}, Config: api.ConfigMap{"user.x": "1"}})))
 		}},
 		{"snapshot", func(w *world) {
 			w.ok(w.svc.CreateSnapshot(t.Context(), "one", api.InstanceSnapshotsPost{Name: "s"}))
