@@ -450,21 +450,22 @@ func cmdRetry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%v: %v", args, err)
 }
 
-// cmdTree waits until a directory below CUIB_DIR is empty: "tree guests",
-// "tree pools/default/data/trash". What is thrown away goes in the background.
+// cmdTree waits until a directory below CUIB_DIR, as the host sees it, is empty:
+// "tree guests", "tree pools/default/data/trash". What is thrown away goes in
+// the background.
 func cmdTree(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: tree DIRECTORY")
 	}
-	var entries []os.DirEntry
+	h, entries := hostOf(ts), ""
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		var err error
-		if entries, err = os.ReadDir(filepath.Join(hostOf(ts).dir, args[0])); err != nil {
+		if entries, err = run(h.inside("ls", "-A", filepath.Join(h.dir, args[0]))...); err != nil {
 			ts.Fatalf("%v", err)
 		}
-		if len(entries) == 0 {
+		if entries == "" {
 			return
 		}
 	}
-	ts.Fatalf("%s has %v", args[0], entries)
+	ts.Fatalf("%s has %s", args[0], entries)
 }
