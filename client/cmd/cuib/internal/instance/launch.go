@@ -24,6 +24,7 @@ type createOptions struct {
 	expose                    string
 	empty                     bool
 	typ                       string
+	image                     string // That it is made of; empty for none.
 	console                   bool
 }
 
@@ -31,7 +32,7 @@ func (o *createOptions) flags(e *env, cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.config, "config", "c", nil, "key=value of the configuration")
 	f.StringArrayVarP(&o.devices, "device", "d", nil, "device option, as name,key=value")
-	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of \"default\"; again for more; also ports, as for --publish")
+	f.StringArrayVarP(&o.profiles, "profile", "p", nil, "profile, instead of those of the image, which are \"default\" if nothing is said; again for more; also ports, as for --publish")
 	f.StringArrayVar(&o.publish, "publish", nil, "[ADDRESS:]PORT:INSTANCE-PORT[/udp] of the host that leads to the instance; again for more")
 	f.StringVar(&o.expose, "expose", "", "host-firewall: what that refuses stays out; public: published ports are open whatever it says")
 	f.StringVarP(&o.network, "network", "n", "", "network for the first interface, or none; or host for the host's own network")
@@ -146,7 +147,7 @@ func (e *env) createRequest(ctx context.Context, o createOptions, args []string)
 		api.InstancePut
 
 		Name string `json:"name"` // Of the instance that was shown.
-	}{InstancePut: api.InstancePut{Profiles: []string{"default"}}}
+	}{}
 	if err := e.PipedYAML(&given); err != nil {
 		return req, err
 	}
@@ -155,6 +156,7 @@ func (e *env) createRequest(ctx context.Context, o createOptions, args []string)
 		maps.DeleteFunc(req.Config, func(key, _ string) bool { return strings.HasPrefix(key, "volatile.") }) // They are that one's alone.
 	}
 	req.Ephemeral = req.Ephemeral || o.ephemeral
+	o.image = req.Source.Alias
 	if o.description != "" {
 		req.Description = o.description
 	}
@@ -246,7 +248,11 @@ func applyDevices(ctx context.Context, c *client.Client, o createOptions, put *a
 	if len(changes) == 0 && o.network == "" && o.storage == "" {
 		return nil
 	}
-	inherited, err := profileDevices(ctx, c, put.Profiles)
+	profiles, err := o.profilesOf(ctx, c, put)
+	if err != nil {
+		return err
+	}
+	inherited, err := profileDevices(ctx, c, profiles)
 	if err != nil {
 		return err
 	}
@@ -296,6 +302,23 @@ func merge(own, inherited api.DevicesMap, name string, changes api.ConfigMap) {
 		maps.Copy(own[name], inherited[name])
 	}
 	maps.Copy(own[name], changes)
+}
+
+// profilesOf returns the profiles that the instance will have: if nothing is said
+// those of its image.
+func (o createOptions) profilesOf(ctx context.Context, c *client.Client, put *api.InstancePut) ([]string, error) {
+	fresh := []string{"default"}
+	if put.Profiles != nil {
+		return put.Profiles, nil
+	}
+	if o.image == "" {
+		return fresh, nil
+	}
+	image, _, err := c.FindImage(ctx, o.image)
+	if errs.Is(err, errs.NotFound) || err == nil && len(image.Profiles) == 0 {
+		return fresh, nil // It is built, or nobody knows it, which the daemon says.
+	}
+	return image.Profiles, err
 }
 
 // profileDevices returns the devices that profiles give together.
