@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
 func TestBackups(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		v := seedVolume(t, d)
 		now := time.Now().UTC()

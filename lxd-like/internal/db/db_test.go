@@ -6,11 +6,11 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 )
 
 func TestDoRollsBack(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		boom := errors.New("boom")
 		err := d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
 			if err := db.SetConfig(ctx, tx, "a", "1"); err != nil {
@@ -28,7 +28,7 @@ func TestDoRollsBack(t *testing.T) {
 }
 
 func TestTransactionsOfWhoHasGone(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 			cancel()
@@ -51,7 +51,7 @@ func TestTransactionsOfWhoHasGone(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		for _, v := range []string{"1", "2"} {
 			err := d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
 				return db.SetConfig(ctx, tx, "a", v)

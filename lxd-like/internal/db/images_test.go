@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
 func TestImages(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		want := db.Image{
 			Project: "default", Fingerprint: "abcd", Filename: "a.tar", Size: 7, Public: true, AutoUpdate: true, Cached: true, Architecture: "x86_64",
 			Properties: map[string]string{"os": "Debian"}, Profiles: []string{"default"}, Source: "debian:sid", Status: db.Ready,
@@ -79,7 +79,7 @@ func TestImages(t *testing.T) {
 }
 
 func TestAliases(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		change(t, d, func(ctx context.Context, tx *db.Tx) error {
 			for _, fp := range []string{"one", "two"} {
 				if err := db.AddImage(ctx, tx, &db.Image{Fingerprint: fp, Status: db.Ready}); err != nil {
@@ -136,7 +136,7 @@ func TestAliases(t *testing.T) {
 }
 
 func TestImagesOfProjects(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		own := db.Image{Project: "p", Fingerprint: "abcd", Source: "debian:sid", Status: db.Ready, Properties: map[string]string{"of": "p"}}
 		change(t, d, func(ctx context.Context, tx *db.Tx) error {
 			for _, i := range []db.Image{

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -16,7 +16,7 @@ type door struct{ Color string }
 const doors db.PartKind[door] = "network door"
 
 func TestNetworkParts(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		do := func(fn func(context.Context, *db.Tx) error) error { return d.Do(t.Context(), fn) }
 		part := func(network, name, color string) db.NetworkPart[door] {
 			return db.NetworkPart[door]{Network: network, Name: name, Document: door{color}}
@@ -78,7 +78,7 @@ func TestNetworkParts(t *testing.T) {
 }
 
 func TestNetworkObjects(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		do := func(fn func(context.Context, *db.Tx) error) error { return d.Do(t.Context(), fn) }
 		object := func(name, color string) db.NetworkObject[door] {
 			return db.NetworkObject[door]{Name: name, Document: door{color}}

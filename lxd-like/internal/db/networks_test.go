@@ -7,11 +7,12 @@ import (
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
 func TestNetworks(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		in := db.Network{Name: "br0", Type: "bridge", Description: "d", Config: map[string]string{"a": "1"}, Status: db.Pending}
 		err := d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error { return db.AddNetwork(ctx, tx, &in) })
 		if err != nil {

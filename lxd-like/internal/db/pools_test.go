@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -19,7 +19,7 @@ func poolTx(t *testing.T, d *db.DB, fn func(ctx context.Context, tx *db.Tx) erro
 }
 
 func TestPools(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		p := db.Pool{Name: "p", Driver: "overlay", Description: "d", Status: db.Pending}
 		poolTx(t, d, func(ctx context.Context, tx *db.Tx) error { return db.AddPool(ctx, tx, &p) })
 		if p.ID == 0 || p.Created.IsZero() || p.Config == nil {
@@ -58,7 +58,7 @@ func TestPools(t *testing.T) {
 }
 
 func TestImageVolumes(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		p := db.Pool{Name: "p", Driver: "overlay", Status: db.Ready}
 		v := db.ImageVolume{Fingerprint: "f", Status: db.Pending}
 		poolTx(t, d, func(ctx context.Context, tx *db.Tx) error {

@@ -7,12 +7,12 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
 func TestProjects(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		change(t, d, func(ctx context.Context, tx *db.Tx) error {
 			if err := db.AddProject(ctx, tx, &db.Project{Name: "p"}); err != nil {

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
 func TestInstances(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		got := view(t, d, db.Instances)
 		if len(got) != 2 || got[0].Name != "c1" || got[1].Name != "c2" {
@@ -69,7 +69,7 @@ func TestInstances(t *testing.T) {
 }
 
 func TestUpdateInstance(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		c1 := instance(t, d, "c1")
 		c1.Description, c1.Ephemeral, c1.Profiles = "d", true, []string{"big", "web"}
@@ -92,7 +92,7 @@ func TestUpdateInstance(t *testing.T) {
 }
 
 func TestPatchInstanceConfig(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		for _, step := range []struct{ patch, want map[string]string }{
 			{
@@ -115,7 +115,7 @@ func TestPatchInstanceConfig(t *testing.T) {
 }
 
 func TestInstanceColumns(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		var now time.Time
 		change(t, d, func(ctx context.Context, tx *db.Tx) error {
@@ -139,7 +139,7 @@ func TestRecordErrors(t *testing.T) {
 		noInstance = `instance "no" not found`
 		noSnapshot = `snapshot "c2/s1" not found`
 	)
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		for name, tt := range map[string]struct {
 			fn   func(context.Context, *db.Tx) error
@@ -221,7 +221,7 @@ func TestRecordErrors(t *testing.T) {
 }
 
 func TestSnapshots(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		all := view(t, d, func(ctx context.Context, tx *db.Tx) (map[string][]db.Snapshot, error) {
 			return db.AllSnapshots(ctx, tx, "")
@@ -260,7 +260,7 @@ func TestSnapshots(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		seed(t, d)
 		if all := view(t, d, db.Profiles); len(all) != 3 || all[0].Name != "big" || all[1].Name != "default" {
 			t.Fatalf("got %+v", all)

@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
 func TestRepositories(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		do := func(fn func(ctx context.Context, tx *db.Tx) error) error { return d.Do(t.Context(), fn) }
 		ok := func(err error) {
 			t.Helper()

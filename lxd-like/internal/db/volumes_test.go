@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
-	"github.com/cuib/cuib/lxd-like/internal/db/dbtest"
+	"github.com/cuib/cuib/lxd-like/internal/db/dbtest/engines"
 	"github.com/cuib/cuib/shared/errs"
 )
 
@@ -37,7 +37,7 @@ func failsWith(t *testing.T, d *db.DB, kind errs.Kind, fn func(ctx context.Conte
 }
 
 func TestVolumes(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		v := seedVolume(t, d)
 		if v.ID == 0 || v.Created.IsZero() {
 			t.Errorf("added: %+v", v)
@@ -94,7 +94,7 @@ func TestVolumes(t *testing.T) {
 }
 
 func TestVolumeSnapshots(t *testing.T) {
-	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+	engines.Each(t, func(t *testing.T, d *db.DB) {
 		v := seedVolume(t, d)
 		now := time.Now().UTC()
 		one := db.VolumeSnapshot{Volume: v.VolumeRef, Name: "s1", Status: db.Pending, Config: v.Config, Created: now.Add(-time.Hour)}

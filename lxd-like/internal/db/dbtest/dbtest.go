@@ -2,13 +2,8 @@
 package dbtest
 
 import (
-	"errors"
-	"net"
 	"path/filepath"
 	"testing"
-
-	"github.com/canonical/go-dqlite/app"
-	dqlite "github.com/canonical/go-dqlite/driver"
 
 	"github.com/cuib/cuib/lxd-like/internal/db"
 )
@@ -20,39 +15,6 @@ func New(tb testing.TB) *db.DB {
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, d.Close()) })
 	return d
-}
-
-// Each runs fn on an empty database of each engine: SQLite, and a dqlite
-// cluster of one.
-func Each(t *testing.T, fn func(*testing.T, *db.DB)) {
-	t.Helper()
-	t.Run("sqlite", func(t *testing.T) { fn(t, New(t)) })
-	t.Run("dqlite", func(t *testing.T) { fn(t, newDqlite(t)) })
-}
-
-func newDqlite(tb testing.TB) *db.DB {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	must(tb, err)
-	addr := l.Addr().String()
-	must(tb, l.Close())
-
-	node, err := app.New(tb.TempDir(), app.WithAddress(addr))
-	must(tb, err)
-	tb.Cleanup(func() { must(tb, node.Close()) })
-	must(tb, node.Ready(tb.Context()))
-	conn, err := node.Open(tb.Context(), "cuib")
-	must(tb, err)
-	conn.SetMaxOpenConns(1)
-	d, err := db.Open(tb.Context(), conn, db.Engine{Code: code})
-	must(tb, err)
-	tb.Cleanup(func() { must(tb, d.Close()) })
-	return d
-}
-
-func code(err error) (int, bool) {
-	e, ok := errors.AsType[dqlite.Error](err)
-	return e.Code, ok
 }
 
 func must(tb testing.TB, err error) {
