@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/thread"
 )
 
 // reached has a program that listens here be connected to, by what from runs
@@ -50,17 +51,13 @@ func answer(l net.Listener) {
 }
 
 // onHost runs fn on a thread in the namespace of the bridge.
-func (t *trial) onHost(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // The thread ends with the goroutine.
-		if err := unix.Setns(int(t.host.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
+func (t *trial) onHost(fn func() error) (err error) {
+	thread.Do(func() {
+		if err = unix.Setns(int(t.host.Fd()), unix.CLONE_NEWNET); err == nil {
+			err = fn()
 		}
-		done <- fn()
-	}()
-	return <-done
+	})
+	return err
 }
 
 // address returns the one in a network that the interface has.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cuib/cuib/networks"
 	"github.com/cuib/cuib/shared/pause"
+	"github.com/cuib/cuib/shared/thread"
 )
 
 // A Status is what became of a check.
@@ -58,15 +59,11 @@ func Run(ctx context.Context, cfg networks.Config) (checks []Check, err error) {
 	}
 	defer host.Close()
 
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // The thread, and with it the namespace, ends with the goroutine.
+	thread.Do(func() { // With the thread its namespace ends.
 		if err = unix.Setns(int(host.Fd()), unix.CLONE_NEWNET); err == nil {
 			checks, err = run(ctx, cfg, host)
 		}
-	}()
-	<-done
+	})
 	return checks, err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cuib/cuib/shared/errs"
 	"github.com/cuib/cuib/shared/idmap"
+	"github.com/cuib/cuib/shared/thread"
 )
 
 // An Overlay is a stack of directories mounted as one. Its directories are
@@ -211,28 +212,16 @@ func (o Overlay) data() string {
 
 // inMountNS runs fn in a mount namespace of its own, from which nothing
 // reaches others.
-func inMountNS(fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // For good: the thread ends with this goroutine.
-		if unix.Gettid() == unix.Getpid() {
-			// The first thread never ends, and what reads /proc/self sees
-			// its namespaces. This one is locked: the next is another.
-			err := inMountNS(fn)
-			runtime.UnlockOSThread()
-			done <- err
+func inMountNS(fn func() error) (err error) {
+	thread.Do(func() {
+		if err = unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return
 		}
-		err := unix.Unshare(unix.CLONE_NEWNS)
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err == nil {
+		if err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err == nil {
 			err = fn()
 		}
-		done <- err
-	}()
-	return <-done
+	})
+	return err
 }
 
 // asRoot runs fn with the file system ids of the mapped root, all other

@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/cuib/cuib/shared/crash"
+	"github.com/cuib/cuib/shared/thread"
 )
 
 // stderrLines is how many last lines of a program's complaints are kept.
@@ -49,10 +49,10 @@ func (p Program) Run(ctx context.Context) error {
 	done := make(chan error)
 	go func() {
 		// The program gets its signal when the thread that started it ends,
-		// which must not be before the program does. The thread ends with
-		// the goroutine because it is never unlocked.
-		runtime.LockOSThread()
-		done <- p.run(ctx)
+		// which must not be before the program does.
+		var err error
+		thread.Do(func() { err = p.run(ctx) })
+		done <- err
 	}()
 	crash.During("during the program", p.Args...)
 	return <-done

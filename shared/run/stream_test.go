@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cuib/cuib/shared/run"
 )
 
@@ -126,5 +128,21 @@ func TestOrphan(t *testing.T) {
 	err := run.Program{Args: []string{"sh", "-c", "echo x; sleep 30 2>/dev/null &"}, Stdout: &out}.Run(t.Context())
 	if !errors.Is(err, exec.ErrWaitDelay) || out.String() != "x\n" || time.Since(began) > 20*time.Second {
 		t.Errorf("got %q, %v after %s", out.String(), err, time.Since(began))
+	}
+}
+
+// TestCageIsNotTheFirstThread has the first thread of the process keep what it has:
+// it does not end with the program, and /proc/self is about it.
+func TestCageIsNotTheFirstThread(t *testing.T) {
+	for range 200 {
+		cage := func() error {
+			if unix.Gettid() == unix.Getpid() {
+				t.Error("the cage is around the first thread")
+			}
+			return nil
+		}
+		if err := (run.Program{Args: []string{"true"}, Cage: cage}).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
