@@ -266,12 +266,12 @@ static void accept_greeting(void)
 {
 	struct ucred peer;
 	socklen_t length = sizeof peer;
-	int yes = 1, fd = accept4(state->socket, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(state->socket, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return;
 	if (state->ngreetings == GREETINGS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0 ||
-	    peer.uid != geteuid() || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) < 0) {
+	    peer.uid != geteuid()) {
 		close(fd);
 		return;
 	}
@@ -423,11 +423,13 @@ static int listen_in(const char *dir)
 {
 	struct sockaddr_un address;
 	int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int yes = 1, fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	unlinkat(at, SOCKET, 0);
 	name_socket(at, &address);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
+	/* Connections have it from the start: without it a greeting that comes between
+	 * the acceptance and the option says not from whom it is. */
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 ||
 	    fchmodat(at, SOCKET, 0600, 0) < 0 || listen(fd, GREETINGS) < 0)
 		die("cannot listen in %s: %m", dir);
 	close(at);
