@@ -90,12 +90,13 @@ func TestPatchesTogether(t *testing.T) {
 }
 
 // late is an instance, c1, with a snapshot that others change before the operation
-// that a request has started.
+// that a request has started. That begins when the request has been answered.
 type late struct{ *fakeInstances }
 
 func (l late) Update(ctx context.Context, name string, change func(api.InstancePut) (api.InstancePut, error)) (ops.Job, error) {
 	job, err := l.fakeInstances.Update(ctx, name, change)
 	job.Run = func(context.Context, *ops.Op) error {
+		<-ctx.Done()
 		in := l.instance()
 		in.Config["user.a"] = "2"
 		_, err := change(in.InstancePut)
@@ -107,6 +108,7 @@ func (l late) Update(ctx context.Context, name string, change func(api.InstanceP
 func (l late) UpdateSnapshot(ctx context.Context, in, name string, change func(api.InstanceSnapshotPut) (api.InstanceSnapshotPut, error)) (ops.Job, error) {
 	job, err := l.fakeInstances.UpdateSnapshot(ctx, in, name, change)
 	job.Run = func(context.Context, *ops.Op) error {
+		<-ctx.Done()
 		_, err := change(api.InstanceSnapshotPut{Description: "second"})
 		return err
 	}

@@ -21,7 +21,10 @@ type fakeProjects struct {
 	config map[string]string // Of p.
 }
 
-func (*fakeProjects) View(_ context.Context, name string) (scope.View, error) {
+func (*fakeProjects) View(ctx context.Context, name string) (scope.View, error) {
+	if err := ctx.Err(); err != nil {
+		return scope.View{}, err
+	}
 	switch name {
 	case "default", "p":
 		return scope.Whole(name), nil

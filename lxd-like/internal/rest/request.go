@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -189,6 +190,7 @@ func replacing[T any](r *http.Request) (func(now T) (T, error), error) {
 // changing is what a PATCH wants of what there is when the change is made.
 func changing[T any](r *http.Request) (func(now T) (T, error), error) {
 	data, err := readBody(r)
+	r = r.WithContext(context.WithoutCancel(r.Context())) // It can have been answered by then.
 	return func(now T) (T, error) {
 		if err := checkMatch(r, func() (any, error) { return now, nil }); err != nil {
 			return now, err
