@@ -22,9 +22,7 @@ type DocGroup struct {
 func Metadata() map[string]map[string]DocGroup {
 	instance := map[string]DocGroup{}
 	for _, k := range Keys() {
-		g := instance[k.Group]
-		g.Keys = append(g.Keys, map[string]Doc{k.Name: k.describe()})
-		instance[k.Group] = g
+		AddDoc(instance, k, k.describe())
 	}
 	var volume DocGroup
 	for _, k := range VolumeKeys() {

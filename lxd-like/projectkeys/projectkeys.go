@@ -66,14 +66,7 @@ func group(name string, keys []Key) []Key {
 var table = sync.OnceValue(Keys)
 
 // find returns the row for a key.
-func find(name string) (Key, bool) {
-	for _, k := range table() {
-		if k.Name == name || strings.Contains(k.Name, "*") && profiles.Matches(k.Name, name) {
-			return k, true
-		}
-	}
-	return Key{}, false
-}
+func find(name string) (Key, bool) { return profiles.Find(table(), name) }
 
 // Normal is a configuration as it is kept: without keys that have no value, and
 // with true and false for all spellings of them. It reports the first key, by
@@ -167,9 +160,7 @@ func Metadata() map[string]map[string]profiles.DocGroup {
 		if k.Vacuous != "" {
 			d.Long = strings.TrimSpace(d.Long + " It has no effect: " + k.Vacuous + ".")
 		}
-		g := all[k.Group]
-		g.Keys = append(g.Keys, map[string]profiles.Doc{k.Name: d})
-		all[k.Group] = g
+		profiles.AddDoc(all, k.Key, d)
 	}
 	return map[string]map[string]profiles.DocGroup{"project": all}
 }

@@ -52,14 +52,7 @@ func Keys() []Key {
 var table = sync.OnceValue(Keys)
 
 // find returns the row for a key.
-func find(name string) (Key, bool) {
-	for _, k := range table() {
-		if k.Name == name || strings.Contains(k.Name, "*") && profiles.Matches(k.Name, name) {
-			return k, true
-		}
-	}
-	return Key{}, false
-}
+func find(name string) (Key, bool) { return profiles.Find(table(), name) }
 
 // Check reports that a key is unknown, or what is wrong with its value. An
 // empty one unsets the key.
@@ -131,9 +124,7 @@ func checkDirs(value string) error {
 func Metadata() map[string]map[string]profiles.DocGroup {
 	all := map[string]profiles.DocGroup{}
 	for _, k := range table() {
-		g := all[k.Group]
-		g.Keys = append(g.Keys, map[string]profiles.Doc{k.Name: k.Describe()})
-		all[k.Group] = g
+		profiles.AddDoc(all, k.Key, k.Describe())
 	}
 	return map[string]map[string]profiles.DocGroup{"server": all}
 }
