@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A networkOp is a change of networks or of what belongs to them, and what
@@ -132,13 +131,10 @@ func (m *matrix) networks(t *testing.T, commands []string) {
 func (m *matrix) settle(t *testing.T, when string, pictures ...string) string {
 	t.Helper()
 	var got string
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if got = m.networkPicture(t); slices.Contains(pictures, got) {
-			return got
-		}
+	if !soon(func() bool { got = m.networkPicture(t); return slices.Contains(pictures, got) }) {
+		t.Fatalf("%s, there is\n%s\nwant\n%s", when, got, strings.Join(pictures, "\nor\n"))
 	}
-	t.Fatalf("%s, there is\n%s\nwant\n%s", when, got, strings.Join(pictures, "\nor\n"))
-	return ""
+	return got
 }
 
 // networkPicture is all that there is of networks in the records, and on the

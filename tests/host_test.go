@@ -25,6 +25,24 @@ import (
 // is busy with other tests: nothing waits for that long if it does happen.
 const patience = 3 * time.Minute
 
+// soon waits until ok returns true, and reports whether there was the patience.
+func soon(ok func() bool) bool {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// eventually waits until ok returns true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	if !soon(ok) {
+		t.Fatalf("this did not come about in %v: %s", patience, what)
+	}
+}
+
 // binDir has the binaries under test; runMain makes it.
 var binDir string
 
@@ -204,17 +222,18 @@ func (h *host) start() error {
 		return err
 	}
 	h.daemon = cmd
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	answers := func() bool {
 		now, err := os.Stat(h.socket())
 		if err != nil || before != nil && os.SameFile(before, now) && now.ModTime().Equal(before.ModTime()) {
-			continue
+			return false
 		}
 		conn, err := net.Dial("unix", h.socket())
-		if err == nil {
-			return conn.Close()
-		}
+		return err == nil && conn.Close() == nil
 	}
-	return fmt.Errorf("the daemon does not answer:\n%s", h.logs())
+	if !soon(answers) {
+		return fmt.Errorf("the daemon does not answer:\n%s", h.logs())
+	}
+	return nil
 }
 
 // stop ends the daemon with sig and waits for its end. Its instances go on.
@@ -323,11 +342,8 @@ func (h *host) user(args ...string) (string, error) {
 
 // nothingLeft waits until there are no leftovers: with a guest that was killed
 // the kernel takes away what was its own, which it does when it has the time.
-func (h *host) nothingLeft() error {
-	err := h.leftovers()
-	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); err = h.leftovers() {
-		time.Sleep(50 * time.Millisecond)
-	}
+func (h *host) nothingLeft() (err error) {
+	soon(func() bool { err = h.leftovers(); return err == nil })
 	return err
 }
 
@@ -458,14 +474,14 @@ func cmdTree(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: tree DIRECTORY")
 	}
 	h, entries := hostOf(ts), ""
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	empty := func() bool {
 		var err error
 		if entries, err = run(h.inside("ls", "-A", filepath.Join(h.dir, args[0]))...); err != nil {
 			ts.Fatalf("%v", err)
 		}
-		if entries == "" {
-			return
-		}
+		return entries == ""
 	}
-	ts.Fatalf("%s has %s", args[0], entries)
+	if !soon(empty) {
+		ts.Fatalf("%s has %s", args[0], entries)
+	}
 }

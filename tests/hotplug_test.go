@@ -7,21 +7,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// eventually waits until ok returns true.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	const patience, pause = 3 * time.Minute, 50 * time.Millisecond
-	for end := time.Now().Add(patience); !ok(); time.Sleep(pause) {
-		if time.Now().After(end) {
-			t.Fatalf("this did not come about in %v: %s", patience, what)
-		}
-	}
-}
 
 // A plug is a block device of the kernel, a disk in memory, that a test has
 // come and go.

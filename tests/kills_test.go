@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // TestKills kills the daemon and each of its helpers, alone and two at a time,
@@ -207,12 +206,9 @@ func (k *kills) says(want, name string, args ...string) error {
 func (k *kills) until(t *testing.T, what string, holds func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if err = holds(); err == nil {
-			return
-		}
+	if !soon(func() bool { err = holds(); return err == nil }) {
+		t.Fatalf("%s: %v\n%s", what, err, k.h.logs())
 	}
-	t.Fatalf("%s: %v\n%s", what, err, k.h.logs())
 }
 
 // lives is what the guests would notice the end of.

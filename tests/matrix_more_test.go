@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // once kills the daemon at every point, but in loops only once.
@@ -228,7 +227,7 @@ func dropImage(t *testing.T, m *matrix, at string) {
 func noBuild(t *testing.T, m *matrix, at string) {
 	t.Helper()
 	var left string
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	gone := func() bool {
 		out, err := run("ps", "-eo", "args")
 		if err != nil {
 			t.Fatal(err)
@@ -239,11 +238,11 @@ func noBuild(t *testing.T, m *matrix, at string) {
 				left = line
 			}
 		}
-		if left == "" {
-			return
-		}
+		return left == ""
 	}
-	t.Errorf("%s: there is still %s", at, left)
+	if !soon(gone) {
+		t.Errorf("%s: there is still %s", at, left)
+	}
 }
 
 var matrixArchives = []matrixOp{

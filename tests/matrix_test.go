@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // A matrixOp is a change of many steps. Everything it works on is made by
@@ -167,14 +166,14 @@ func (m *matrix) settled(t *testing.T) string {
 	t.Helper()
 	var left string
 	busy := regexp.MustCompile("/staging/|/trash/|/deleted/|left over")
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	quiet := func() bool {
 		left = m.remains(t)
-		if !busy.MatchString(left) || m.based && !busy.MatchString(lasting(left)) {
-			return left
-		}
+		return !busy.MatchString(left) || m.based && !busy.MatchString(lasting(left))
 	}
-	t.Fatalf("this does not go: %s", left)
-	return ""
+	if !soon(quiet) {
+		t.Fatalf("this does not go: %s", left)
+	}
+	return left
 }
 
 // cuib runs the client, which the daemon's end must not keep waiting.
@@ -447,12 +446,13 @@ func (m *matrix) whole(t *testing.T, op matrixOp, name, at string) {
 func (m *matrix) pristine(t *testing.T, baseline, at string) {
 	t.Helper()
 	var left string
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if left = m.remains(t); left == baseline || m.based && lasting(left) == lasting(baseline) {
-			return
-		}
+	back := func() bool {
+		left = m.remains(t)
+		return left == baseline || m.based && lasting(left) == lasting(baseline)
 	}
-	t.Errorf("%s: left is %s, and it was %s", at, left, baseline)
+	if !soon(back) {
+		t.Errorf("%s: left is %s, and it was %s", at, left, baseline)
+	}
 }
 
 // passing is what goes when what base made does: the layers, of which a volume

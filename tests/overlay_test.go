@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // An overlay is some hosts, each with a daemon, in subnets of their own with a
@@ -70,14 +69,14 @@ func (o *overlay) eventually(i int, want string, args ...string) string {
 	o.t.Helper()
 	var out string
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	said := func() bool {
 		out, err = o.hosts[i].user(append([]string{filepath.Join(binDir, "cuib")}, args...)...)
-		if err == nil && strings.Contains(out, want) {
-			return out
-		}
+		return err == nil && strings.Contains(out, want)
 	}
-	o.t.Fatalf("host %d, %v: got %q, %v; want %q\n%s", i, args, out, err, want, o.hosts[i].logs())
-	return ""
+	if !soon(said) {
+		o.t.Fatalf("host %d, %v: got %q, %v; want %q\n%s", i, args, out, err, want, o.hosts[i].logs())
+	}
+	return out
 }
 
 // create makes the network on host i, with peers.

@@ -171,16 +171,15 @@ func theirSide(t *testing.T, client, programs, daemon string) *side {
 // noLoops waits until no loop device is on a file below a directory.
 func noLoops(dir string) error {
 	var out string
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		var err error
-		if out, err = run("losetup", "--noheadings", "--output", "NAME,BACK-FILE"); err != nil {
-			return err
-		}
-		if !strings.Contains(out, dir+"/") {
-			return nil
-		}
+	var err error
+	gone := func() bool {
+		out, err = run("losetup", "--noheadings", "--output", "NAME,BACK-FILE")
+		return err != nil || !strings.Contains(out, dir+"/")
 	}
-	return fmt.Errorf("loop devices are left:\n%s", out)
+	if !soon(gone) {
+		return fmt.Errorf("loop devices are left:\n%s", out)
+	}
+	return err
 }
 
 // withIDs gives a peer ids whatever the machine's files say, and executes it.
