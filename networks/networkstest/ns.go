@@ -4,11 +4,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cuib/cuib/shared/thread"
 )
 
 // A NS is a network namespace.
@@ -26,42 +27,29 @@ func Here(tb testing.TB) *NS {
 // New returns a new namespace.
 func New(tb testing.TB) *NS {
 	tb.Helper()
-	type result struct {
-		f   *os.File
-		err error
-	}
-	got := make(chan result)
-	go func() {
-		runtime.LockOSThread() // The thread ends with the goroutine.
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err != nil {
-			got <- result{nil, err}
-			return
+	var n NS
+	var err error
+	thread.Do(func() {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			n.file, err = os.Open("/proc/thread-self/ns/net")
 		}
-		f, err := os.Open("/proc/thread-self/ns/net")
-		got <- result{f, err}
-	}()
-	r := <-got
-	must(tb, r.err)
-	tb.Cleanup(func() { r.f.Close() })
-	return &NS{r.f}
+	})
+	must(tb, err)
+	tb.Cleanup(func() { n.file.Close() })
+	return &n
 }
 
 // File is the namespace, for those who put something into it.
 func (n *NS) File() *os.File { return n.file }
 
 // Do runs fn on a thread in the namespace.
-func (n *NS) Do(fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
+func (n *NS) Do(fn func() error) (err error) {
+	thread.Do(func() {
+		if err = unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err == nil {
+			err = fn()
 		}
-		done <- fn()
-	}()
-	return <-done
+	})
+	return err
 }
 
 // Must is Do for what must succeed.
